@@ -1,0 +1,74 @@
+//! The one door from Python into the core.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use llmdirect_core::{Cancel, Error};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+/// How often a running call looks for Ctrl-C.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Runs `work` without the GIL on a thread of its own, while this thread watches for signals.
+///
+/// Ctrl-C sets the [`Cancel`] flag; the call returns once `work` has noticed.
+pub fn leave_python<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let cancel = Cancel::new();
+    let (outcome, signal) = py.detach(|| {
+        thread::scope(|scope| {
+            let (done, wait) = mpsc::channel::<()>();
+            let cancel = &cancel;
+            let worker = scope.spawn(move || {
+                let _done = done; // dropped at the end, even by a panic: wakes the watcher
+                work(cancel)
+            });
+            let mut signal: Option<PyErr> = None;
+            while let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_INTERVAL) {
+                if signal.is_none()
+                    && let Err(error) = Python::attach(|py| py.check_signals())
+                {
+                    cancel.set();
+                    signal = Some(error);
+                }
+            }
+            (worker.join(), signal)
+        })
+    });
+    if let Some(error) = signal {
+        return Err(error);
+    }
+    match outcome {
+        Ok(result) => result.map_err(|error| to_python(py, error)),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Maps an error of the core to the exception that a Python caller expects.
+pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
+    match error {
+        Error::Io { path, source } => match source.raw_os_error() {
+            // OSError picks FileNotFoundError and its kin from the number.
+            Some(errno) => PyOSError::new_err((errno, source.to_string(), path)),
+            None => PyOSError::new_err(format!("{}: {source}", path.display())),
+        },
+        Error::Data { .. } => data_error(py, error.to_string()),
+        Error::Argument(message) => PyValueError::new_err(message),
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+    }
+}
+
+/// `llmdirect.errors.DataError`, which lives in Python.
+fn data_error(py: Python<'_>, message: String) -> PyErr {
+    let class = py
+        .import("llmdirect.errors")
+        .and_then(|module| module.getattr("DataError"));
+    match class.and_then(|class| class.call1((message,))) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
