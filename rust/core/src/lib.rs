@@ -3,8 +3,14 @@
 //! Every operation that may take long takes a [`Cancel`] and returns [`Result`].
 
 pub mod cancel;
+pub mod csr;
 pub mod error;
 pub mod hash;
+pub mod metrics;
+pub mod random;
+pub mod ranking;
+pub mod sampling;
 
 pub use cancel::Cancel;
+pub use csr::Csr;
 pub use error::{Error, Result};

@@ -1,0 +1,146 @@
+//! Sets of items by row: positives, seen items, histories, relevant items.
+
+use crate::{Error, Result};
+
+/// Compressed sparse rows whose items are sorted and unique within a row; checked once, at construction.
+#[derive(Debug, Clone)]
+pub struct Csr {
+    indptr: Vec<i64>,
+    indices: Vec<i32>,
+    num_columns: usize,
+}
+
+impl Csr {
+    /// Takes row borders `[rows + 1]` and items `[nnz]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] names the first border or row that is wrong: borders that do not start at 0, do
+    /// not grow or do not end at the number of items; items that are negative, unsorted or duplicated.
+    pub fn new(indptr: Vec<i64>, indices: Vec<i32>) -> Result<Self> {
+        let wrong = |message: String| Err(Error::Argument(message));
+        let (Some(&first), Some(&last)) = (indptr.first(), indptr.last()) else {
+            return wrong("indptr is empty; it needs one border more than there are rows".into());
+        };
+        if first != 0 || last != indices.len() as i64 {
+            let count = indices.len();
+            return wrong(format!(
+                "indptr runs from {first} to {last}; it must run from 0 to {count}, the number of indices"
+            ));
+        }
+        if let Some(row) = indptr.windows(2).position(|pair| pair[0] > pair[1]) {
+            return wrong(format!("indptr decreases after row {row}"));
+        }
+        let mut num_columns = 0;
+        for (row, border) in indptr.windows(2).enumerate() {
+            let items = &indices[border[0] as usize..border[1] as usize];
+            let (Some(&low), Some(&high)) = (items.first(), items.last()) else {
+                continue;
+            };
+            if low < 0 {
+                return wrong(format!("row {row} holds the negative index {low}"));
+            }
+            if let Some(pair) = items.windows(2).find(|pair| pair[0] >= pair[1]) {
+                let fault = if pair[0] == pair[1] {
+                    "twice"
+                } else {
+                    "out of order"
+                };
+                return wrong(format!(
+                    "row {row} holds index {} {fault}; rows must be sorted and unique",
+                    pair[1]
+                ));
+            }
+            num_columns = num_columns.max(high as usize + 1);
+        }
+        Ok(Self {
+            indptr,
+            indices,
+            num_columns,
+        })
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.indptr.len() - 1
+    }
+
+    /// Row borders `[rows + 1]`.
+    pub fn indptr(&self) -> &[i64] {
+        &self.indptr
+    }
+
+    /// Items of all rows, one row after the other.
+    pub fn indices(&self) -> &[i32] {
+        &self.indices
+    }
+
+    /// Positions in [`indices`](Self::indices) of one row.
+    pub fn range(&self, row: usize) -> std::ops::Range<usize> {
+        self.indptr[row] as usize..self.indptr[row + 1] as usize
+    }
+
+    /// Sorted unique items of one row.
+    pub fn row(&self, row: usize) -> &[i32] {
+        &self.indices[self.range(row)]
+    }
+
+    /// Checks that the table has `num_rows` rows (None: any number) and only items below `num_columns`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] that speaks of the table as `name`.
+    pub fn expect(&self, name: &str, num_rows: Option<usize>, num_columns: usize) -> Result<()> {
+        if let Some(expected) = num_rows
+            && expected != self.num_rows()
+        {
+            let found = self.num_rows();
+            return Err(Error::Argument(format!(
+                "{name} has {found} rows, expected {expected}"
+            )));
+        }
+        if self.num_columns > num_columns {
+            let highest = self.num_columns - 1;
+            return Err(Error::Argument(format!(
+                "{name} holds index {highest}, but there are {num_columns} items"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        let csr = Csr::new(vec![0, 2, 2, 3], vec![1, 4, 0]).unwrap();
+        assert_eq!(csr.num_rows(), 3);
+        assert_eq!(
+            (csr.row(0), csr.row(1), csr.row(2)),
+            (&[1, 4][..], &[][..], &[0][..])
+        );
+        assert!(csr.expect("seen", Some(3), 5).is_ok());
+        let error = csr.expect("seen", Some(3), 4).unwrap_err().to_string();
+        assert_eq!(error, "seen holds index 4, but there are 4 items");
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let cases: [(&[i64], &[i32], &str); 7] = [
+            (&[], &[], "indptr is empty"),
+            (&[1, 1], &[0], "runs from 1 to 1"),
+            (&[0, 3], &[0, 1], "runs from 0 to 3"),
+            (&[0, 2, 1, 2], &[0, 1], "decreases after row 1"),
+            (&[0, 1, 2], &[0, -1], "row 1 holds the negative index -1"),
+            (&[0, 3], &[0, 2, 2], "row 0 holds index 2 twice"),
+            (&[0, 0, 3], &[0, 2, 1], "row 1 holds index 1 out of order"),
+        ];
+        for (indptr, indices, message) in cases {
+            let error = Csr::new(indptr.to_vec(), indices.to_vec()).unwrap_err();
+            assert!(
+                error.to_string().contains(message),
+                "{error} lacks {message:?}"
+            );
+        }
+    }
+}

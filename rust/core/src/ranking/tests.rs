@@ -1,0 +1,300 @@
+use super::*;
+use crate::random::Stream;
+
+/// Owned parts of a random scorer with few distinct values, so that ties are common.
+struct World {
+    dim: usize,
+    query: Vec<f32>,
+    item: Vec<f32>,
+    mass: Vec<f32>,
+    item_bias: Vec<f32>,
+    user_bias: Vec<f32>,
+    history: Csr,
+    item_item: Csr,
+    values: Vec<f32>,
+    seen: Csr,
+    relevant: Csr,
+}
+
+impl World {
+    fn new(num_users: usize, num_items: usize, dim: usize, seed: u64) -> Self {
+        let mut stream = Stream::new(seed, 0, 0);
+        let mut numbers = |count: usize, least: i32| -> Vec<f32> {
+            (0..count)
+                .map(|_| (stream.below(4) as i32 + least) as f32)
+                .collect()
+        };
+        let query = numbers(num_users * dim, 0);
+        let item = numbers(num_items * dim, -2);
+        let mass = numbers(num_items * dim, 0);
+        let (item_bias, user_bias) = (numbers(num_items, 0), numbers(num_users, 0));
+        let mut table = |rows: usize, percent: u32| {
+            let (mut indptr, mut indices) = (vec![0], vec![]);
+            for _ in 0..rows {
+                indices.extend((0..num_items as i32).filter(|_| stream.below(100) < percent));
+                indptr.push(indices.len() as i64);
+            }
+            Csr::new(indptr, indices).unwrap()
+        };
+        let (history, item_item) = (table(num_users, 10), table(num_items, 20));
+        let (seen, relevant) = (table(num_users, 30), table(num_users, 5));
+        let values = (0..item_item.indices().len())
+            .map(|_| stream.below(3) as f32)
+            .collect();
+        Self {
+            dim,
+            query,
+            item,
+            mass,
+            item_bias,
+            user_bias,
+            history,
+            item_item,
+            values,
+            seen,
+            relevant,
+        }
+    }
+
+    fn scorer(&self, ratio: bool) -> Scorer<'_> {
+        Scorer {
+            dim: self.dim,
+            query: &self.query,
+            item: &self.item,
+            form: if ratio {
+                Form::Ratio {
+                    mass: &self.mass,
+                    eps: 0.5,
+                }
+            } else {
+                Form::Dot
+            },
+            item_bias: &self.item_bias,
+            user_bias: Some(&self.user_bias),
+            num_users: self.user_bias.len(),
+            collaborative: Some(Collaborative {
+                history: &self.history,
+                item_item: &self.item_item,
+                values: &self.values,
+            }),
+        }
+    }
+
+    fn request<'a>(&'a self, users: &'a [i32], k: usize) -> Request<'a> {
+        Request {
+            users,
+            k,
+            seen: Some(&self.seen),
+            relevant: Some(&self.relevant),
+        }
+    }
+
+    /// Scores of one user by the formula; exact but for the division, as all numbers are small integers.
+    fn scores(&self, ratio: bool, user: usize) -> Vec<f32> {
+        let dot = |vectors: &[f32], item: usize| -> f32 {
+            (0..self.dim)
+                .map(|axis| self.query[user * self.dim + axis] * vectors[item * self.dim + axis])
+                .sum()
+        };
+        let score = |item: usize| {
+            let mut text = dot(&self.item, item);
+            if ratio {
+                text /= dot(&self.mass, item) + 0.5;
+            }
+            let mut boost = 0.0;
+            for &j in self.history.row(user) {
+                let row = self.item_item.range(j as usize);
+                if let Some(place) = self
+                    .item_item
+                    .row(j as usize)
+                    .iter()
+                    .position(|&other| other as usize == item)
+                {
+                    boost += self.values[row.start + place];
+                }
+            }
+            text + (self.user_bias[user] + self.item_bias[item]) + boost
+        };
+        (0..self.item_bias.len()).map(score).collect()
+    }
+}
+
+fn naive(world: &World, ratio: bool, users: &[i32], k: usize) -> Lists {
+    let (mut items, mut scores, mut auc) = (vec![], vec![], vec![]);
+    for &user in users {
+        let user = user as usize;
+        let all = world.scores(ratio, user);
+        let seen = world.seen.row(user);
+        let relevant = world.relevant.row(user);
+        let mut order: Vec<i32> = (0..all.len() as i32)
+            .filter(|item| !seen.contains(item))
+            .collect();
+        order.sort_by(|&a, &b| {
+            all[b as usize]
+                .partial_cmp(&all[a as usize])
+                .unwrap()
+                .then(a.cmp(&b))
+        });
+        let (mut won, mut pairs) = (0.0, 0);
+        for &positive in order.iter().filter(|item| relevant.contains(item)) {
+            for &negative in order.iter().filter(|item| !relevant.contains(item)) {
+                pairs += 1;
+                won += match all[positive as usize]
+                    .partial_cmp(&all[negative as usize])
+                    .unwrap()
+                {
+                    std::cmp::Ordering::Greater => 1.0,
+                    std::cmp::Ordering::Equal => 0.5,
+                    std::cmp::Ordering::Less => 0.0,
+                };
+            }
+        }
+        auc.push(if pairs == 0 {
+            -1.0
+        } else {
+            won / f64::from(pairs)
+        });
+        order.resize(k, -1);
+        scores.extend(order.iter().map(|&item| match item {
+            -1 => f32::NEG_INFINITY,
+            _ => all[item as usize],
+        }));
+        items.extend(order);
+    }
+    Lists {
+        items,
+        scores,
+        auc: Some(auc),
+    }
+}
+
+/// NaN is not equal to itself; -1 stands for it on both sides.
+fn without_nan(mut lists: Lists) -> Lists {
+    for auc in lists.auc.iter_mut().flatten() {
+        if auc.is_nan() {
+            *auc = -1.0;
+        }
+    }
+    lists
+}
+
+#[test]
+fn agrees_with_a_full_sort() {
+    let shapes = [
+        (1, 1, 3),
+        (3, 0, 2),
+        (5, 15, 1),
+        (7, 16, 4),
+        (13, 17, 0),
+        (200, 300, 5),
+        (2, 530, 33),
+    ];
+    for (num_users, num_items, dim) in shapes {
+        let world = World::new(num_users, num_items, dim, 9);
+        let users: Vec<i32> = (0..num_users as i32).rev().collect();
+        for ratio in [false, true] {
+            for k in [0, 1, 10, num_items + 3] {
+                let found = rank(
+                    &world.scorer(ratio),
+                    world.request(&users, k),
+                    &Cancel::new(),
+                )
+                .unwrap();
+                assert_eq!(without_nan(found), naive(&world, ratio, &users, k));
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_lists() {
+    let world = World::new(300, 100, 7, 4);
+    let users: Vec<i32> = (0..300).collect();
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let lists = pool.install(|| {
+            rank(
+                &world.scorer(true),
+                world.request(&users, 10),
+                &Cancel::new(),
+            )
+        });
+        without_nan(lists.unwrap())
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(8));
+}
+
+#[test]
+fn bad_scores_name_the_first_user_and_item() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut world = World::new(300, 400, 2, 5);
+        world.item_bias[397] = bad;
+        world.item_bias[300] = bad;
+        let users: Vec<i32> = (0..300).rev().collect();
+        let error = rank(
+            &world.scorer(false),
+            world.request(&users, 5),
+            &Cancel::new(),
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("user 299 and item 300 is"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn minus_infinity_ranks_last() {
+    let mut world = World::new(1, 3, 1, 6);
+    world.item_bias = vec![f32::NEG_INFINITY, 0.0, 1.0];
+    let mut scorer = world.scorer(false);
+    (scorer.dim, scorer.query, scorer.item, scorer.collaborative) = (0, &[], &[], None);
+    let request = Request {
+        users: &[0],
+        k: 4,
+        seen: None,
+        relevant: None,
+    };
+    let lists = rank(&scorer, request, &Cancel::new()).unwrap();
+    assert_eq!(lists.items, [2, 1, 0, -1]);
+    assert_eq!(lists.auc, None);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let world = World::new(4, 9, 2, 7);
+    let message = |scorer: &Scorer, request: Request| {
+        rank(scorer, request, &Cancel::new())
+            .unwrap_err()
+            .to_string()
+    };
+    let mut scorer = world.scorer(true);
+    scorer.query = &world.query[1..];
+    assert!(message(&scorer, world.request(&[0], 1)).contains("query holds 7 numbers, expected 8"));
+    let scorer = world.scorer(false);
+    assert!(message(&scorer, world.request(&[0, 4], 1)).contains("user_rows[1] is 4"));
+    let mut request = world.request(&[0], 1);
+    request.seen = Some(&world.item_item);
+    assert!(message(&scorer, request).contains("seen has 9 rows, expected 4"));
+    let mut scorer = world.scorer(true);
+    scorer.form = Form::Ratio {
+        mass: &world.mass,
+        eps: -1.0,
+    };
+    assert!(message(&scorer, world.request(&[0], 1)).contains("eps is -1"));
+}
+
+#[test]
+fn a_set_flag_stops_the_work() {
+    let world = World::new(4, 9, 2, 8);
+    let cancel = Cancel::new();
+    cancel.set();
+    let result = rank(&world.scorer(false), world.request(&[0, 1], 3), &cancel);
+    assert!(matches!(result, Err(Error::Interrupted)));
+}
