@@ -1,5 +1,7 @@
 """Types of the Rust extension. `stubtest` checks this file against the built module."""
 
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,3 +9,41 @@ __version__: str
 
 def passage_keys(texts: list[str]) -> NDArray[np.uint8]: ...
 def hash_strings(texts: list[str], seed: int = 0) -> NDArray[np.uint64]: ...
+
+@final
+class CheckedCsr:
+    def __new__(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> CheckedCsr: ...
+    @property
+    def indptr(self) -> NDArray[np.int64]: ...
+    @property
+    def indices(self) -> NDArray[np.int32]: ...
+
+def sample_negatives(
+    users: NDArray[np.int32],
+    positives: CheckedCsr,
+    num_items: int,
+    num_negatives: int,
+    *,
+    seed: int,
+    draw: int,
+) -> NDArray[np.int32]: ...
+def rank(
+    users: NDArray[np.int32],
+    k: int,
+    query: NDArray[np.float32],
+    item: NDArray[np.float32],
+    item_bias: NDArray[np.float32],
+    *,
+    item_mass: NDArray[np.float32] | None = None,
+    eps: float = 0.0,
+    user_bias: NDArray[np.float32] | None = None,
+    history: CheckedCsr | None = None,
+    item_item: CheckedCsr | None = None,
+    item_item_values: NDArray[np.float32] | None = None,
+    seen: CheckedCsr | None = None,
+    relevant: CheckedCsr | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64] | None]: ...
+def list_metrics(
+    lists: NDArray[np.int32], relevant: CheckedCsr, names: list[tuple[str, int]]
+) -> NDArray[np.float64]: ...
+def list_metric_names() -> list[str]: ...

@@ -1,7 +1,12 @@
 //! `llmdirect._core`: checks arrays, leaves Python, calls `llmdirect-core`, maps errors. No algorithms.
 
+mod arrays;
+mod csr;
 mod door;
 mod hash;
+mod metrics;
+mod ranking;
+mod sampling;
 
 use pyo3::prelude::*;
 
@@ -9,6 +14,10 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    csr::register(module)?;
     hash::register(module)?;
+    metrics::register(module)?;
+    ranking::register(module)?;
+    sampling::register(module)?;
     Ok(())
 }

@@ -1,0 +1,89 @@
+"""Sets of items by row: positives, seen items, histories, relevant items."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect import _core
+from llmdirect.arrays import ArrayOrTensor, border_array, index_array
+
+
+@dataclass(frozen=True, eq=False)
+class Csr:
+    """Compressed sparse rows; the indices of a row are sorted and unique.
+
+    Checked once, then immutable: both arrays are read-only views of memory that the extension owns.
+    Raises ValueError that names the first row at fault.
+    """
+
+    indptr: NDArray[np.int64]
+    """[rows + 1] row borders, from 0 to the number of indices."""
+    indices: NDArray[np.int32]
+    """[nnz] the indices of all rows, one row after the other."""
+    checked: _core.CheckedCsr = field(init=False, repr=False)
+    """The same table for functions of the extension."""
+
+    def __post_init__(self) -> None:
+        checked = _core.CheckedCsr(border_array("indptr", self.indptr), index_array("indices", self.indices))
+        object.__setattr__(self, "checked", checked)
+        object.__setattr__(self, "indptr", checked.indptr)
+        object.__setattr__(self, "indices", checked.indices)
+
+    @classmethod
+    def from_pairs(cls, rows: ArrayOrTensor, cols: ArrayOrTensor, num_rows: int) -> "Csr":
+        """The table with an entry for each pair `(rows[n], cols[n])`, in any order.
+
+        Raises ValueError for a row outside 0 to num_rows - 1 and for a pair that occurs twice.
+        """
+        rows, cols = index_array("rows", rows), index_array("cols", cols)
+        if rows.shape != cols.shape:
+            raise ValueError(f"rows and cols differ in length: {len(rows)} and {len(cols)}")
+        outside = np.flatnonzero((rows < 0) | (rows >= num_rows))
+        if outside.size:
+            position = int(outside[0])
+            raise ValueError(f"rows[{position}] is {rows[position]}, outside 0 to {num_rows - 1}")
+        order = np.lexsort((cols, rows))
+        return cls(_borders(np.bincount(rows, minlength=num_rows)), cols[order])
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, empty ones included."""
+        return len(self.indptr) - 1
+
+    def row(self, row: int) -> NDArray[np.int32]:
+        """The sorted indices of one row, without a copy. IndexError for a row that does not exist."""
+        if not 0 <= row < self.num_rows:
+            raise IndexError(f"row {row} of {self.num_rows}")
+        return self.indices[self.indptr[row] : self.indptr[row + 1]]
+
+    def rows(self, subset: ArrayOrTensor) -> "Csr":
+        """The table of these rows in this order. IndexError for a row that does not exist."""
+        subset = index_array("subset", subset)
+        if subset.size and not (subset.min() >= 0 and subset.max() < self.num_rows):
+            raise IndexError(f"rows {subset.min()} to {subset.max()} of {self.num_rows}")
+        counts = np.diff(self.indptr)[subset]
+        indptr = _borders(counts)
+        moved = np.repeat(self.indptr[subset] - indptr[:-1], counts)
+        return Csr(indptr, self.indices[moved + np.arange(len(moved))])
+
+    def without(self, other: "Csr") -> "Csr":
+        """The entries that `other`, a table of as many rows, does not have."""
+        if other.num_rows != self.num_rows:
+            raise ValueError(f"tables of {self.num_rows} and {other.num_rows} rows")
+        stays = ~np.isin(self._pairs(), other._pairs(), assume_unique=True)
+        kept_before = np.concatenate(([0], np.cumsum(stays)))
+        return Csr(kept_before[self.indptr], self.indices[stays])
+
+    def _pairs(self) -> NDArray[np.int64]:
+        rows = np.repeat(np.arange(self.num_rows), np.diff(self.indptr))
+        return rows << 32 | self.indices
+
+    def __reduce__(self) -> tuple[Callable[..., "Csr"], tuple[Any, ...]]:
+        return Csr, (np.asarray(self.indptr), np.asarray(self.indices))
+
+
+def _borders(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))

@@ -1,0 +1,45 @@
+//! Bindings of `llmdirect_core::metrics`.
+
+use llmdirect_core::Result;
+use llmdirect_core::metrics::{self, Metric};
+use numpy::{IntoPyArray, Ix2, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use crate::arrays::array;
+use crate::csr::CheckedCsr;
+use crate::door::{leave_python, to_python};
+
+/// Metrics (name, cutoff) of each list: float64 [lists, metrics].
+#[pyfunction]
+fn list_metrics<'py>(
+    py: Python<'py>,
+    lists: &Bound<'py, PyAny>,
+    relevant: &Bound<'py, CheckedCsr>,
+    names: Vec<(String, usize)>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let lists = array::<i32, Ix2>("lists", lists)?;
+    let [rows, width] = [lists.shape()[0], lists.shape()[1]];
+    let lists = lists.as_slice()?;
+    let relevant = &relevant.get().0;
+    let requests: Result<Vec<(Metric, usize)>> = names
+        .iter()
+        .map(|(name, k)| Ok((metrics::by_name(name)?, *k)))
+        .collect();
+    let requests = requests.map_err(|error| to_python(py, error))?;
+    let values = leave_python(py, |cancel| {
+        metrics::evaluate(lists, width, relevant, &requests, cancel)
+    })?;
+    values.into_pyarray(py).reshape([rows, names.len()])
+}
+
+/// Names of the metrics that take a cutoff.
+#[pyfunction]
+fn list_metric_names() -> Vec<&'static str> {
+    metrics::METRICS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Adds this file's functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(list_metrics, module)?)?;
+    module.add_function(wrap_pyfunction!(list_metric_names, module)?)
+}

@@ -1,0 +1,43 @@
+//! Bindings of `llmdirect_core::sampling`.
+
+use llmdirect_core::sampling::{self, Draw};
+use numpy::{IntoPyArray, Ix1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+
+use crate::arrays::array;
+use crate::csr::CheckedCsr;
+use crate::door::leave_python;
+
+/// Negatives of each user: int32 [users, num_negatives].
+#[pyfunction]
+#[pyo3(signature = (users, positives, num_items, num_negatives, *, seed, draw))]
+fn sample_negatives<'py>(
+    py: Python<'py>,
+    users: &Bound<'py, PyAny>,
+    positives: &Bound<'py, CheckedCsr>,
+    num_items: usize,
+    num_negatives: usize,
+    seed: u64,
+    draw: u32,
+) -> PyResult<Bound<'py, PyArray2<i32>>> {
+    let users = array::<i32, Ix1>("users", users)?;
+    let users = users.as_slice()?;
+    let positives = &positives.get().0;
+    let draw = Draw {
+        num_items,
+        num_negatives,
+        seed,
+        draw,
+    };
+    let negatives = leave_python(py, |cancel| {
+        sampling::sample_negatives(users, positives, draw, cancel)
+    })?;
+    negatives
+        .into_pyarray(py)
+        .reshape([users.len(), num_negatives])
+}
+
+/// Adds this file's function to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(sample_negatives, module)?)
+}
