@@ -34,19 +34,23 @@ class Csr:
 
     @classmethod
     def from_pairs(cls, rows: ArrayOrTensor, cols: ArrayOrTensor, num_rows: int) -> "Csr":
-        """The table with an entry for each pair `(rows[n], cols[n])`, in any order.
+        """The table of the pairs `(rows[n], cols[n])`, in any order; a pair given twice counts once.
 
-        Raises ValueError for a row outside 0 to num_rows - 1 and for a pair that occurs twice.
+        Raises ValueError for a row outside 0 to num_rows - 1 and for a negative column.
         """
         rows, cols = index_array("rows", rows), index_array("cols", cols)
         if rows.shape != cols.shape:
             raise ValueError(f"rows and cols differ in length: {len(rows)} and {len(cols)}")
-        outside = np.flatnonzero((rows < 0) | (rows >= num_rows))
-        if outside.size:
-            position = int(outside[0])
-            raise ValueError(f"rows[{position}] is {rows[position]}, outside 0 to {num_rows - 1}")
-        order = np.lexsort((cols, rows))
-        return cls(_borders(np.bincount(rows, minlength=num_rows)), cols[order])
+        for name, values, outside, limits in (
+            ("rows", rows, (rows < 0) | (rows >= num_rows), f"outside 0 to {num_rows - 1}"),
+            ("cols", cols, cols < 0, "below 0"),
+        ):
+            if outside.any():
+                position = int(outside.argmax())
+                raise ValueError(f"{name}[{position}] is {values[position]}, {limits}")
+        pairs = np.unique(_pairs(rows, cols))
+        counts = np.bincount(pairs >> 32, minlength=num_rows)
+        return cls(_borders(counts), (pairs & 0x7FFF_FFFF).astype(np.int32))
 
     @property
     def num_rows(self) -> int:
@@ -73,16 +77,20 @@ class Csr:
         """The entries that `other`, a table of as many rows, does not have."""
         if other.num_rows != self.num_rows:
             raise ValueError(f"tables of {self.num_rows} and {other.num_rows} rows")
-        stays = ~np.isin(self._pairs(), other._pairs(), assume_unique=True)
+        stays = ~np.isin(self._keys(), other._keys(), assume_unique=True)
         kept_before = np.concatenate(([0], np.cumsum(stays)))
         return Csr(kept_before[self.indptr], self.indices[stays])
 
-    def _pairs(self) -> NDArray[np.int64]:
-        rows = np.repeat(np.arange(self.num_rows), np.diff(self.indptr))
-        return rows << 32 | self.indices
+    def _keys(self) -> NDArray[np.int64]:
+        return _pairs(np.repeat(np.arange(self.num_rows), np.diff(self.indptr)), self.indices)
 
     def __reduce__(self) -> tuple[Callable[..., "Csr"], tuple[Any, ...]]:
         return Csr, (np.asarray(self.indptr), np.asarray(self.indices))
+
+
+def _pairs(rows: NDArray[np.integer], cols: NDArray[np.int32]) -> NDArray[np.int64]:
+    """One number a pair, in the order of rows, then columns."""
+    return rows.astype(np.int64) << 32 | cols
 
 
 def _borders(counts: NDArray[np.int64]) -> NDArray[np.int64]:

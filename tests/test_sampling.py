@@ -1,0 +1,125 @@
+"""Negative sampling: never a positive, every negative equally likely, the same on any number of threads."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmdirect.csr import Csr
+from llmdirect.sampling import sample_negatives
+
+
+@given(
+    st.integers(1, 20).flatmap(
+        lambda num_items: st.tuples(
+            st.just(num_items),
+            st.lists(st.sets(st.integers(0, num_items - 1), max_size=num_items - 1), min_size=1, max_size=5),
+        )
+    ),
+    st.integers(0, 3),
+    st.data(),
+)
+def test_draws_only_negatives(
+    case: tuple[int, list[set[int]]], num_negatives: int, data: st.DataObject
+) -> None:
+    num_items, rows = case
+    positives = Csr.from_pairs(
+        [row for row, items in enumerate(rows) for _ in items],
+        [item for items in rows for item in items],
+        len(rows),
+    )
+    users = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=50))
+    drawn = sample_negatives(users, positives, num_items, num_negatives, seed=1)
+    assert drawn.shape == (len(users), num_negatives)
+    assert drawn.dtype == np.int32
+    for user, negatives in zip(users, drawn.tolist(), strict=True):
+        assert all(0 <= item < num_items and item not in rows[user] for item in negatives)
+
+
+def test_every_negative_is_equally_likely() -> None:
+    positives = Csr.from_pairs([0] * 7, [0, 1, 5, 6, 7, 20, 29], 1)
+    count = 200_000
+    drawn = sample_negatives(np.zeros(count, np.int32), positives, 30, 1, seed=242)
+    observed = np.bincount(drawn[:, 0], minlength=30)
+    negatives = np.setdiff1d(np.arange(30), positives.row(0))
+    assert observed[positives.row(0)].sum() == 0
+    expected = count / len(negatives)
+    chi_square = ((observed[negatives] - expected) ** 2 / expected).sum()
+    assert chi_square < 48.3  # the 0.999 quantile for 22 degrees of freedom
+
+
+def test_neighbouring_positions_and_draws_are_independent() -> None:
+    nothing = Csr(np.zeros(2, np.int64), np.zeros(0, np.int32))
+    count, sides = 100_000, 6
+    users = np.zeros(count, np.int32)
+    first = sample_negatives(users, nothing, sides, 2, seed=3)
+    second = sample_negatives(users, nothing, sides, 2, seed=3, draw=1)
+    other = sample_negatives(users, nothing, sides, 2, seed=4)
+    pairs = ((first[:, 0], first[:, 1]), (first[:, 0], second[:, 0]), (first[:, 0], other[:, 0]))
+    for left, right in pairs:
+        observed = np.bincount(left * sides + right, minlength=sides**2)
+        expected = count / sides**2
+        assert ((observed - expected) ** 2 / expected).sum() < 66.7  # the 0.999 quantile for 35
+
+
+def test_a_seed_and_a_draw_name_the_result() -> None:
+    nothing = Csr(np.zeros(2, np.int64), np.zeros(0, np.int32))
+    users = torch.zeros(8, dtype=torch.int64)
+    first = sample_negatives(users, nothing, 1000, 2, seed=3)
+    np.testing.assert_array_equal(first, sample_negatives(users, nothing, 1000, 2, seed=3, draw=0))
+    # Fixed for good: a release that changes these numbers changes everyone's results.
+    assert sample_negatives([0], nothing, 1000, 4, seed=242).tolist() == [[663, 892, 222, 312]]
+
+
+THREADS_PROGRAM = """
+import hashlib, numpy as np
+from llmdirect.csr import Csr
+from llmdirect.ranking import Scorer, rank
+from llmdirect.sampling import sample_negatives
+rng = np.random.default_rng(0)
+pairs = np.unique(rng.integers(0, 50 * 200, 2000))
+seen = Csr.from_pairs(pairs // 200, pairs % 200, 50)
+drawn = sample_negatives(rng.integers(0, 50, 40_000), seen, 200, 3, seed=9)
+query, item = rng.standard_normal((50, 9)), rng.standard_normal((200, 9))
+relevant = seen.rows(range(49, -1, -1))
+lists = rank(Scorer(query=query, item=item), np.arange(50), k=10, seen=seen, relevant=relevant)
+state = hashlib.sha256()
+for array in (drawn, lists.items, lists.scores, lists.auc):
+    state.update(array.tobytes())
+print(state.hexdigest())
+"""
+
+
+def test_threads_do_not_change_results() -> None:
+    digests = set()
+    for threads in ("1", "2", "8"):
+        environment = {**os.environ, "RAYON_NUM_THREADS": threads}
+        command = [sys.executable, "-c", THREADS_PROGRAM]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        digests.add(done.stdout.strip())
+    assert len(digests) == 1
+    assert len(digests.pop()) == len(hashlib.sha256().hexdigest())
+
+
+def test_faults_are_named() -> None:
+    positives = Csr(np.array([0, 1, 4]), np.array([0, 0, 1, 2]))
+    with pytest.raises(ValueError, match="user 1 has all 3 items"):
+        sample_negatives([0, 1], positives, 3, 1, seed=0)
+    with pytest.raises(ValueError, match=r"users\[0\] is 2, but positives has 2 rows"):
+        sample_negatives([2], positives, 3, 1, seed=0)
+    with pytest.raises(ValueError, match="positives holds index 2, but there are 2 items"):
+        sample_negatives([0], positives, 2, 1, seed=0)
+    with pytest.raises(ValueError, match="seed is -1"):
+        sample_negatives([0], positives, 3, 1, seed=-1)
+    with pytest.raises(ValueError, match="draw is 4294967296"):
+        sample_negatives([0], positives, 3, 1, seed=0, draw=1 << 32)
+    with pytest.raises(ValueError, match="num_negatives is -1"):
+        sample_negatives([0], positives, 3, -1, seed=0)
+    with pytest.raises(ValueError, match="users must hold integers"):
+        sample_negatives([0.5], positives, 3, 1, seed=0)
