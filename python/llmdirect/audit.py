@@ -1,0 +1,205 @@
+"""Is the dataset what its manifest says, and does nothing held out stand in train already?"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect._core import passage_keys
+from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, file_digest, read_manifest
+from llmdirect.copies import pair_ids, text_ids
+from llmdirect.dataset import SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
+from llmdirect.errors import DataError
+
+_SHOWN: Final = 20  # leaks listed one by one; all are counted
+_EXCERPT: Final = 80  # characters
+
+
+def audit(path: Path | str) -> Json:
+    """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
+
+    Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
+    a copy (case and white space levelled) by the same user or about the same item is in train. A problem
+    is a store that lacks passages of the dataset. Coincidences that are no leak are notes.
+
+    Raises FileNotFoundError where a file is missing, DataError where one is damaged or where the tables
+    contradict each other: then nothing else can be said.
+    """
+    dataset = Dataset.open(path)
+    check_files(dataset)
+    check_tables(dataset)
+    leaks, notes = _copies(dataset)
+    problems: list[str] = []
+    stores: list[str] = []
+    for folder in sorted((dataset.path / "stores").glob("*")):
+        if (folder / MANIFEST).exists():
+            stores.append(folder.name)
+            wrong, remarks = check_store(dataset, folder)
+            problems += wrong
+            notes += remarks
+        elif folder.is_dir():
+            notes.append(f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it")
+    return {
+        "ok": not leaks and not problems,
+        "dataset": str(dataset.path),
+        "hash": dataset.hash,
+        "files_checked": len(dataset.manifest["files"]),
+        "stores_checked": stores,
+        "num_leaks": len(leaks),
+        "leaks": leaks[:_SHOWN],
+        "problems": problems,
+        "notes": notes,
+    }
+
+
+def check_files(dataset: Dataset) -> None:
+    """Raises DataError naming the first file whose bytes are not those that the manifest was written for."""
+    manifest = dataset.manifest
+    for entry in manifest["files"].values():
+        path = dataset.path / entry["name"]
+        if (found := file_digest(path)) != entry["hash"]:
+            raise DataError(
+                f"{path}: damaged, its bytes hash to {found}, the manifest says {entry['hash']}; "
+                "run `llmdirect prepare --overwrite` again"
+            )
+    expected = digest(canonical_json({"options": manifest["options"], "files": manifest["files"]}))
+    if expected != manifest["hash"]:
+        raise DataError(
+            f"{dataset.path / MANIFEST}: hash is {manifest['hash']}, its contents hash to {expected}: "
+            "the file was edited; run `llmdirect prepare --overwrite` again"
+        )
+
+
+def check_tables(dataset: Dataset) -> None:
+    """Raises DataError where an index points nowhere, a pair is repeated, or split and passage disagree."""
+    rows, passages = dataset.interactions, dataset.passages
+
+    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            raise DataError(
+                f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); run `llmdirect prepare` again"
+            )
+
+    lowest = -1 if dataset.manifest["options"]["unit"] == "document" else 0
+    for name, index, low, end in (
+        ("interactions.user_idx", rows.user_idx, 0, dataset.num_users),
+        ("interactions.item_idx", rows.item_idx, 0, dataset.num_items),
+        ("interactions.passage_idx", rows.passage_idx, lowest, dataset.num_passages),
+        ("interactions.split", rows.split, 0, len(SPLIT_NAMES)),
+        ("passages.user_idx", passages.user_idx, -1, dataset.num_users),
+        ("passages.item_idx", passages.item_idx, -1, dataset.num_items),
+    ):
+        refuse((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
+    cells = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
+    first = np.zeros(len(cells), dtype=np.bool_)
+    first[np.unique(cells, return_index=True)[1]] = True
+    refuse(~first, "a (user, item) pair is there twice")
+    own = rows.passage_idx >= 0
+    passage = rows.passage_idx[own]
+    agree = (passages.user_idx[passage] == rows.user_idx[own]) & (
+        passages.item_idx[passage] == rows.item_idx[own]
+    )
+    refuse(~(agree & (passages.split[passage] == rows.split[own])), "an interaction and its passage disagree")
+
+
+def check_store(dataset: Dataset, folder: Path) -> tuple[list[str], list[str]]:
+    """Whether every passage is in the store's keys: (problems, notes), each a line naming the folder.
+
+    Raises DataError where the store's manifest or keys file is not readable.
+    """
+    manifest = read_manifest(folder, "llmdirect-store", 1, f"llmdirect consolidate {dataset.path}")
+    try:
+        path = folder / manifest["files"]["keys"]["name"]
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{folder / MANIFEST}: names no keys file; run `llmdirect consolidate` again"
+        ) from None
+    try:
+        keys = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise DataError(f"{path}: not a .npy file ({error}); run `llmdirect consolidate` again") from None
+    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != 16:
+        raise DataError(f"{path}: {keys.dtype} {keys.shape}, expected uint8 [passages, 16]")
+    texts = dataset.passages.text.unique(maintain_order=True)
+    missing = ~np.isin(_comparable(passage_keys(texts.to_list())), _comparable(np.array(keys)))
+    problems = []
+    if missing.any():
+        example = texts[int(np.argmax(missing))][:_EXCERPT]
+        problems.append(
+            f"{folder}: lacks {int(missing.sum()):,} of {len(texts):,} texts of the dataset "
+            f"(first: {example!r}); run `llmdirect precompute {dataset.path}`"
+        )
+    made_from = (manifest.get("source") or {}).get("dataset")
+    notes = []
+    if made_from not in (None, dataset.hash):
+        notes.append(
+            f"{folder}: was made from dataset {made_from}, this is {dataset.hash}; told by its keys alone"
+        )
+    return problems, notes
+
+
+def _comparable(keys: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    return np.ascontiguousarray(keys).view("S16").ravel()
+
+
+def _copies(dataset: Dataset) -> tuple[list[Json], list[str]]:
+    """The leaks, one entry a held-out passage, and notes on copies that are none."""
+    passages = dataset.passages
+    text_id = text_ids(passages.text)
+    by_user, by_item = pair_ids(passages.user_idx, text_id), pair_ids(passages.item_idx, text_id)
+    held_out = passages.split != TRAIN
+    leaks: dict[int, Json] = {}
+    for relation, pairs in (("same user", by_user), ("same item", by_item)):
+        train_of = _first_rows(pairs, ~held_out)
+        for row in np.flatnonzero(held_out & np.isin(pairs, list(train_of))).tolist():
+            leaks.setdefault(row, _leak(dataset, row, train_of[int(pairs[row])], relation))
+    notes = []
+    if dataset.manifest["options"]["unit"] == "document":
+        notes.append("unit document: held-out texts are not stored, so there are no copies to look for")
+
+    def count(name: str, ids: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
+        shared = int((one & np.isin(ids, ids[other & (ids >= 0)]) & (ids >= 0)).sum())
+        if shared:
+            notes.append(name.format(f"{shared:,}"))
+
+    innocent = held_out.copy()
+    innocent[list(leaks)] = False
+    count(
+        "{} held-out texts have a copy in train by another user about another item",
+        text_id,
+        innocent,
+        ~held_out,
+    )
+    test, valid = passages.split == TEST, passages.split == VALID
+    count("{} test texts have a copy by the same user in valid", by_user, test, valid)
+    count("{} test texts have a copy about the same item in valid", by_item, test, valid)
+    copies = len(by_user) - len(np.unique(by_user)) - int((by_user < 0).sum()) + int((by_user < 0).any())
+    if copies:
+        notes.append(f"{copies:,} texts repeat one that the same user wrote before; each stays in one split")
+    return [leaks[row] for row in sorted(leaks)], notes
+
+
+def _first_rows(pairs: NDArray[np.int64], where: NDArray[np.bool_]) -> dict[int, int]:
+    rows = np.flatnonzero(where & (pairs >= 0))
+    values, first = np.unique(pairs[rows], return_index=True)
+    return dict(zip(values.tolist(), rows[first].tolist(), strict=True))
+
+
+def _leak(dataset: Dataset, row: int, train_row: int, relation: str) -> Json:
+    passages = dataset.passages
+
+    def name(ids: list[str], index: np.int32) -> Any:
+        return ids[index] if index >= 0 else None
+
+    return {
+        "relation": relation,
+        "split": SPLIT_NAMES[passages.split[row]],
+        "passage_idx": row,
+        "user_id": name(dataset.user_ids, passages.user_idx[row]),
+        "item_id": name(dataset.item_ids, passages.item_idx[row]),
+        "train_passage_idx": train_row,
+        "train_user_id": name(dataset.user_ids, passages.user_idx[train_row]),
+        "train_item_id": name(dataset.item_ids, passages.item_idx[train_row]),
+        "text": passages.text[row][:_EXCERPT],
+    }

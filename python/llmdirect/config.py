@@ -1,0 +1,177 @@
+"""Every setting of the model and of its training, checked where it is declared."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+Preset = Literal["default", "paper"]
+Form = Literal["cosine", "ratio"]
+Sentiment = Literal["linear", "mlp"]
+UserSide = Literal["history", "text", "both"]
+Setup = Literal["softmax", "bpr", "default"]
+
+PROJECTION = 64
+"""Size of the space in which mentions are decided, as published."""
+HISTORY = 30
+"""Items, and passages, of a user that are read, newest first, as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of DIRECT. `for_preset` gives the two that are documented."""
+
+    preset: Preset = "default"
+    form: Form = "cosine"
+    """cosine: text term q·P / (|q| |P| tau). ratio: q·P / (q·Q + eps), interests in (0, 1)."""
+    aspects: int = 16
+    channels: int = 0
+    """Numbers an aspect keeps; 0: as many as bring aspects * channels to min(dim, 384)."""
+    sentiment: Sentiment = "linear"
+    """linear: a vector of channels for each aspect. mlp: one number for all, tanh(MLP(h)), as published."""
+    user: UserSide = "history"
+    vote: bool = True
+    """Each review one vote (mean over its tokens); otherwise each token one."""
+    popularity: bool = True
+    """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
+    collaborative: bool = False
+    """Adds the EASE term of the history, exactly left out in training."""
+    ridge: float = 400.0
+    """Regularisation of the collaborative term."""
+    batch_norm: bool = False
+    """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
+
+    @classmethod
+    def for_preset(cls, preset: Preset, **changes: Any) -> "ModelConfig":
+        """The preset with some settings changed; None leaves a setting as it is."""
+        if preset == "default":
+            base = cls()
+        elif preset == "paper":
+            base = cls(
+                preset="paper",
+                form="ratio",
+                aspects=5,
+                channels=1,
+                sentiment="mlp",
+                user="both",
+                vote=False,
+                popularity=False,
+                batch_norm=True,
+            )
+        else:
+            raise ValueError(f"preset {preset!r}; one of {', '.join(get_args(Preset))}")
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if "channels" not in changes and (
+            changes.get("form", base.form) == "ratio" or changes.get("sentiment", base.sentiment) == "mlp"
+        ):
+            changes["channels"] = 1
+        return replace(base, **changes)
+
+    def __post_init__(self) -> None:
+        _check_choice("form", self.form, Form)
+        _check_choice("sentiment", self.sentiment, Sentiment)
+        _check_choice("user", self.user, UserSide)
+        if self.aspects < 1:
+            raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
+        if self.channels < 0:
+            raise ValueError(f"channels: {self.channels}, expected 0 (from the store) or more")
+        if self.channels != 1 and (self.form == "ratio" or self.sentiment == "mlp"):
+            raise ValueError("the ratio form and the mlp sentiment have one channel an aspect: set channels=1")
+
+    def width(self, dim: int) -> tuple[int, int]:
+        """(aspects A, channels C) on embeddings of `dim` numbers."""
+        channels = self.channels or max(1, min(dim, 384) // self.aspects)
+        return self.aspects, channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How DIRECT is fitted."""
+
+    setup: Setup = "softmax"
+    """softmax: over the catalogue, or sampled. bpr: against negatives. default: rating regression."""
+    negatives: int = 0
+    """Negatives a positive; 0 under softmax: the whole catalogue."""
+    num_epochs: int = 40
+    batch_size: int = 256
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    history_dropout: float = 0.7
+    """Share of a user's history (and passages) hidden at random from each training pair."""
+    patience: int = 5
+    """Epochs without a better validation score after which the learning rate drops, from the best state."""
+    decays: int = 2
+    """Times the learning rate drops to a tenth before training stops."""
+    refine_epochs: int = 0
+    """Epochs on tokens after the pooled ones: they learn mentions. Needs the linear sentiment."""
+    token_share: float = 1.0
+    """Share of the passages drawn for a step on tokens."""
+    steps: int = 1
+    """Updates an epoch on tokens."""
+    contrastive: float = 0.0
+    """gamma 1: personal score from the item's document against that from the true review."""
+    rate: float = 0.0
+    """gamma 2: rate reduction, groups of words stay together, the whole spreads out."""
+    orthogonality: float = 0.0
+    """gamma 3: aspects stand at right angles."""
+    anchor: float = 0.0
+    """Weight of the rating loss that ties the sign of the sentiment to stars."""
+    metric: str = "ndcg@10"
+    """What validation watches (default setup: always mse)."""
+    seed: int = 0
+    device: str = "auto"
+    amp: bool = True
+    """Mixed precision where the device is a GPU."""
+
+    @classmethod
+    def for_preset(cls, preset: Preset, **changes: Any) -> "TrainConfig":
+        """The preset's training with some settings changed; None leaves a setting as it is."""
+        base = cls()
+        if preset == "paper":
+            base = cls(
+                setup="bpr",
+                negatives=1,
+                weight_decay=1e-6,
+                history_dropout=0.0,
+                patience=2,
+                num_epochs=25,
+                batch_size=256,
+                token_share=0.125,
+                steps=8,
+                contrastive=5e-3,
+                rate=1e-6,
+                orthogonality=2.5,
+            )
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if changes.get("setup", base.setup) == "bpr" and not changes.get("negatives", base.negatives):
+            changes["negatives"] = 1
+        return replace(base, **changes)
+
+    def __post_init__(self) -> None:
+        _check_choice("setup", self.setup, Setup)
+        for name in ("num_epochs", "batch_size", "patience", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}, expected at least 1")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, expected above 0")
+        if not 0 <= self.history_dropout < 1:
+            raise ValueError(f"history_dropout: {self.history_dropout}, expected from 0 to below 1")
+        if not 0 < self.token_share <= 1:
+            raise ValueError(f"token_share: {self.token_share}, expected above 0 and at most 1")
+        if self.setup == "bpr" and self.negatives < 1:
+            raise ValueError("the bpr setup needs at least one negative a positive")
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} {value!r}; one of {', '.join(get_args(choices))}")
+
+
+def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
+    """Plain values, as kept in config.json."""
+    return asdict(config)
+
+
+def setting_names() -> set[str]:
+    """Every name that a grid may vary."""
+    return {field.name for config in (ModelConfig, TrainConfig) for field in fields(config)}

@@ -1,0 +1,181 @@
+"""The prepared dataset as later stages read it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llmdirect._core import passage_keys
+from llmdirect.artefacts import Json, read_manifest
+from llmdirect.copies import pair_ids, text_ids
+from llmdirect.csr import Csr
+from llmdirect.errors import DataError
+
+FORMAT: Final = "llmdirect-dataset"
+VERSION: Final = 1
+TRAIN, VALID, TEST = 0, 1, 2
+SPLIT_NAMES: Final = ("train", "valid", "test")
+KINDS: Final = ("review", "description", "document")
+NO_TIME: Final = np.iinfo(np.int64).min
+
+SCHEMAS: Final = {
+    "interactions": pl.Schema(
+        {
+            "user_idx": pl.Int32,
+            "item_idx": pl.Int32,
+            "passage_idx": pl.Int64,
+            "rating": pl.Float32,
+            "timestamp": pl.Int64,
+            "split": pl.UInt8,
+            "positive": pl.Boolean,
+        }
+    ),
+    "users": pl.Schema({"user_id": pl.String}),
+    "items": pl.Schema({"item_id": pl.String, "title": pl.String}),
+    "passages": pl.Schema(
+        {"text": pl.String, "kind": pl.String, "user_idx": pl.Int32, "item_idx": pl.Int32, "split": pl.UInt8}
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """One row per (user, item), ordered by user, then time; all arrays are [n].
+
+    passage_idx is -1 in the document unit; rating is NaN and timestamp (seconds) NO_TIME where missing.
+    """
+
+    user_idx: NDArray[np.int32]
+    item_idx: NDArray[np.int32]
+    passage_idx: NDArray[np.int64]
+    rating: NDArray[np.float32]
+    timestamp: NDArray[np.int64]
+    split: NDArray[np.uint8]
+    positive: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.user_idx)
+
+
+@dataclass(frozen=True, eq=False)
+class Passages:
+    """One row per passage, all [num_passages]; kind indexes KINDS; user_idx or item_idx is -1 for none."""
+
+    text: pl.Series
+    kind: NDArray[np.uint8]
+    user_idx: NDArray[np.int32]
+    item_idx: NDArray[np.int32]
+    split: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What `prepare` made: who wrote what about which item, and in which split."""
+
+    path: Path
+    manifest: Json
+    hash: str
+    user_ids: list[str]
+    item_ids: list[str]
+    item_titles: list[str | None]
+    interactions: Interactions
+    passages: Passages
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Dataset":
+        """Reads the folder that `prepare` wrote.
+
+        Raises FileNotFoundError where the manifest or one of its files is missing, DataError where a file
+        is not what the manifest says. Checks sizes and types; `audit` checks every byte.
+        """
+        path = Path(path)
+        manifest = read_manifest(path, FORMAT, VERSION, "llmdirect prepare REVIEWS --out DATASET")
+        tables = {name: _read_table(path, manifest, name) for name in SCHEMAS}
+        rows, passages, items = tables["interactions"], tables["passages"], tables["items"]
+        return cls(
+            path=path,
+            manifest=manifest,
+            hash=manifest["hash"],
+            user_ids=tables["users"]["user_id"].to_list(),
+            item_ids=items["item_id"].to_list(),
+            item_titles=items["title"].to_list(),
+            interactions=Interactions(
+                user_idx=rows["user_idx"].to_numpy(),
+                item_idx=rows["item_idx"].to_numpy(),
+                passage_idx=rows["passage_idx"].to_numpy(),
+                rating=rows["rating"].fill_null(float("nan")).to_numpy(),
+                timestamp=rows["timestamp"].fill_null(NO_TIME).to_numpy(),
+                split=rows["split"].to_numpy(),
+                positive=rows["positive"].to_numpy(),
+            ),
+            passages=Passages(
+                text=passages["text"],
+                kind=_kind_codes(passages["kind"]),
+                user_idx=passages["user_idx"].to_numpy(),
+                item_idx=passages["item_idx"].to_numpy(),
+                split=passages["split"].to_numpy(),
+            ),
+        )
+
+    @property
+    def num_users(self) -> int:
+        """Users with at least one interaction, in any split."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """Items with at least one interaction, in any split."""
+        return len(self.item_ids)
+
+    @property
+    def num_passages(self) -> int:
+        """Passages of all kinds, empty ones among them."""
+        return len(self.passages)
+
+    def passage_keys(self) -> NDArray[np.uint8]:
+        """Content hash of each passage text, its key in the embedding store: uint8 [num_passages, 16]."""
+        return passage_keys(self.passages.text.to_list())
+
+    def copy_group(self) -> NDArray[np.int64]:
+        """The same number for same-user copies of one normalised text: int64 [num_passages].
+
+        -1 for a passage without words or without a user. Where a pair is left out of the statistics that
+        score it, every passage of its group is left out too.
+        """
+        return pair_ids(self.passages.user_idx, text_ids(self.passages.text))
+
+    def csr(self, split: int | tuple[int, ...], positive_only: bool = True) -> Csr:
+        """The items of each user in one split or several: num_users rows, ascending, each item once."""
+        rows = self.interactions
+        keep = np.isin(rows.split, np.atleast_1d(split))
+        if positive_only:
+            keep &= rows.positive
+        return Csr.from_pairs(rows.user_idx[keep], rows.item_idx[keep], self.num_users)
+
+
+def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
+    entry = manifest["files"][name]
+    path = folder / entry["name"]
+    cure = "run `llmdirect prepare` again"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not found, though {folder / 'manifest.json'} names it; {cure}")
+    if path.stat().st_size != entry["bytes"]:
+        raise DataError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {cure}")
+    try:
+        table = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: not readable as Parquet ({error}); {cure}") from None
+    if table.schema != SCHEMAS[name]:
+        raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {cure}")
+    return table
+
+
+def _kind_codes(kinds: pl.Series) -> NDArray[np.uint8]:
+    codes = kinds.replace_strict(list(KINDS), list(range(len(KINDS))), return_dtype=pl.UInt8)
+    return codes.to_numpy()
