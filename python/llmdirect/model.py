@@ -1,0 +1,223 @@
+"""DIRECT: aspects that tokens mention, what they say about them, and who cares.
+
+Axes: B batch, R passages, L slots of a user, T tokens, D embedding, A aspects, C channels, K = A * C,
+M mention space, U users, I items.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmdirect.config import PROJECTION, ModelConfig
+
+EPS = 5e-7
+"""Of the ratio form, as published."""
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows scaled to length 1; a row of zeros stays one."""
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+class Direct(nn.Module):
+    """Parameters of DIRECT; `scores` puts them together with the documents of a view."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig, dim: int, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.aspects, self.channels = config.width(dim)
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(()))
+        width = self.aspects * self.channels
+        self.sentiment: nn.Parameter | nn.Sequential
+        if config.sentiment == "linear":
+            self.sentiment = nn.Parameter(torch.randn(dim, width) / math.sqrt(dim))
+        else:
+            hidden = max(1, dim // 4)
+            self.sentiment = nn.Sequential(nn.Linear(dim, hidden), nn.LeakyReLU(), nn.Linear(hidden, 1))
+        self.mention = nn.Linear(dim, PROJECTION, bias=False)
+        self.aspect = nn.Parameter(torch.randn(self.aspects + 1, PROJECTION) / math.sqrt(PROJECTION))
+        # 0: every token mentions all aspects alike, which makes the linear sentiment a map of pooled text.
+        self.sharpness = nn.Parameter(torch.tensor(0.0 if config.sentiment == "linear" else 1.0))
+        self.user = UserSide(config, width if config.form == "cosine" else PROJECTION)
+        if config.form == "ratio":
+            norm = nn.BatchNorm1d if config.batch_norm else nn.LayerNorm
+            self.interest_norm = norm(self.aspects)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.prior = nn.Parameter(torch.tensor(1.0))
+        self.log_collaboration = nn.Parameter(torch.tensor(0.0))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+        self.user_bias = nn.Parameter(torch.zeros(num_users))
+        self.item_bias = nn.Parameter(torch.zeros(num_items))
+
+    def standard(self, tokens: Tensor) -> Tensor:
+        """Embeddings [..., D] centred on the train mean, with entries of size 1/sqrt(D) on average."""
+        return (tokens - self.centre) / self.scale
+
+    def mentions(self, standard: Tensor) -> Tensor:
+        """[..., A]: share of each token that is about each aspect; the rest is background.
+
+        m_tk = softmax_k(sharpness * cos(W_m h_t, a_k)), background at k = 0 (Wu et al. 2024).
+        """
+        cosines = unit(self.mention(standard)) @ unit(self.aspect).T
+        return torch.softmax(self.sharpness * cosines, -1)[..., 1:]
+
+    def passages(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """P [R, K] and Q [R, A] of passages from their tokens [R, T, D] and mask [R, T].
+
+        P_r[k] = w_r Σ_t s_tk m_tk and Q_r[k] = w_r Σ_t m_tk; w_r = 1/length where each review has one vote.
+        """
+        standard = self.standard(tokens)
+        mentions = self.mentions(standard) * mask[..., None]
+        if self.config.vote:
+            mentions = mentions / mask.sum(1).clamp(min=1)[:, None, None]
+        mass = mentions.sum(1)
+        if isinstance(self.sentiment, nn.Parameter):
+            # Σ_t m_ta h_t first: A * D numbers a passage instead of K a token.
+            pooled = mentions.transpose(1, 2) @ standard
+            weight = self.sentiment.view(-1, self.aspects, self.channels)
+            return torch.einsum("rad,dac->rac", pooled, weight).flatten(1), mass
+        said = torch.tanh(self.sentiment(standard))
+        return (said * mentions).sum(1), mass
+
+    def token_terms(self, standard: Tensor) -> tuple[Tensor, Tensor]:
+        """s_tk m_tk [T, K] and m_tk [T, A] of single tokens, which `passages` sums."""
+        mentions = self.mentions(standard)
+        if isinstance(self.sentiment, nn.Parameter):
+            said = (standard @ self.sentiment).view(-1, self.aspects, self.channels)
+            return (said * mentions[..., None]).flatten(1), mentions
+        return torch.tanh(self.sentiment(standard)) * mentions, mentions
+
+    def pooled_map(self, standard: Tensor) -> Tensor:
+        """P [..., K] of mean-pooled text while every token mentions all aspects alike (sharpness 0)."""
+        assert isinstance(self.sentiment, nn.Parameter)
+        return standard @ self.sentiment / (self.aspects + 1)
+
+    def interests(self, user: Tensor) -> Tensor:
+        """What multiplies P: unit vectors [B, K] (cosine form), or interests in (0, 1) [B, A] (ratio form)."""
+        if self.config.form == "cosine":
+            return unit(user)
+        interests: Tensor = torch.sigmoid(self.interest_norm(user @ self.aspect[1:].T))
+        return interests
+
+    def item_bias_of(self, popularity: Tensor, items: Tensor | None = None) -> Tensor:
+        """b_i of all items, or of `items`, whose numbers of positives are `popularity`."""
+        if self.config.popularity:
+            # log(n + 1): an item without any positive has 0, not minus infinity, so it can be recommended.
+            return self.prior * torch.log1p(popularity)
+        return self.item_bias if items is None else self.item_bias[items]
+
+    def temperature(self) -> Tensor:
+        """1 / tau of the cosine form."""
+        return self.log_temperature.exp()
+
+
+class UserSide(nn.Module):
+    """A user's vector from history and passages; each side is attention with a learned query."""
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.side = config.user
+        self.history_query = nn.Parameter(torch.zeros(width))
+        self.text_query = nn.Parameter(torch.zeros(width))
+        if self.side == "both":
+            # Cross gates: each side decides, with the other in view, how much of itself passes.
+            self.history_gate = nn.Linear(2 * width, width)
+            self.text_gate = nn.Linear(2 * width, width)
+            for gate in (self.history_gate, self.text_gate):
+                nn.init.zeros_(gate.weight)
+                nn.init.zeros_(gate.bias)
+
+    def forward(self, history: tuple[Tensor, Tensor] | None, texts: tuple[Tensor, Tensor] | None) -> Tensor:
+        """[B, width] from (vectors [B, L, width], mask [B, L]) of each side that is used.
+
+        The queries do not depend on the candidate, so one vector ranks the whole catalogue. A user with
+        nothing left on a side has zeros there.
+        """
+        if self.side == "history":
+            assert history is not None
+            return attend(self.history_query, *history)
+        assert texts is not None
+        if self.side == "text":
+            return attend(self.text_query, *texts)
+        assert history is not None
+        read = attend(self.history_query, *history), attend(self.text_query, *texts)
+        both = torch.cat(read, -1)
+        gated: Tensor = torch.sigmoid(self.history_gate(both)) * read[0]
+        return gated + torch.sigmoid(self.text_gate(both)) * read[1]
+
+
+def attend(query: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
+    """Σ_l softmax_l(vectors·query) vectors over the slots in `mask`; zeros where there are none."""
+    logits = (vectors @ query).masked_fill(~mask, -torch.inf)
+    logits = torch.where(mask.any(1, keepdim=True), logits, 0.0)
+    weights = torch.softmax(logits, 1) * mask
+    return (weights[:, None] @ vectors).squeeze(1)
+
+
+def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, seed: int) -> None:
+    """Starts the model from train text: centre and scale, the linear map, and topics for the aspects.
+
+    pooled: float32 [R, D] pooled train passages with text; items: [I, D] means of items that have some;
+    tokens: [T, D] a sample of train tokens. The linear map starts as the principal directions of the items,
+    halfway to whitened (singular values to the power 1/2), which spreads cosines better than raw text.
+    """
+    with torch.no_grad():
+        model.centre.copy_(pooled.double().mean(0))
+        model.scale.copy_((pooled - model.centre).double().pow(2).sum(1).mean().sqrt())
+        if isinstance(model.sentiment, nn.Parameter):
+            model.sentiment.copy_(half_whitened(model.standard(items), model.sentiment.shape[1]))
+            # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.
+            standard = model.standard(tokens)
+            model.mention.weight.copy_(principal(standard, PROJECTION)[0].T)
+            model.aspect.copy_(topics(unit(model.mention(standard)), model.aspects, seed))
+
+
+def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` principal directions [D, count] (zeros beyond D), and their variances."""
+    rows = rows.double() - rows.double().mean(0)
+    variances, directions = torch.linalg.eigh(rows.T @ rows / max(1, len(rows) - 1))
+    kept = min(count, rows.shape[1])
+    directions = F.pad(directions.flip(1)[:, :kept], (0, count - kept))
+    return directions.float(), F.pad(variances.flip(0)[:kept], (0, count - kept)).float()
+
+
+def half_whitened(rows: Tensor, count: int) -> Tensor:
+    """Principal directions divided by the fourth root of their variance, the first one unchanged: [D, count]."""
+    directions, variances = principal(rows, count)
+    relative = (variances / variances[0].clamp(min=1e-12)).clamp(min=1e-3)
+    return directions * relative.pow(-0.25)
+
+
+def topics(vectors: Tensor, count: int, seed: int, rounds: int = 15) -> Tensor:
+    """[count + 1, M]: the mean direction (background), then `count` centres by spherical k-means."""
+    generator = torch.Generator().manual_seed(seed)
+    background = vectors.mean(0, keepdim=True)
+    vectors = unit(vectors - background)
+    centres = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
+    if len(centres) < count:
+        extra = torch.randn(count - len(centres), vectors.shape[1], generator=generator)
+        centres = torch.cat([centres, unit(extra)])
+    for _ in range(rounds):
+        nearest = (vectors @ centres.T).argmax(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
+        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, unit(sums), centres)
+    return torch.cat([unit(background), centres])
+
+
+def parameter_groups(model: Direct, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices alone; scalars learn ten times faster, since they are few and well scaled."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    scalars = [p for p in model.parameters() if p.ndim == 0]
+    return [
+        {"params": matrices, "lr": lr, "weight_decay": weight_decay},
+        {"params": vectors, "lr": lr, "weight_decay": 0.0},
+        {"params": scalars, "lr": lr * 10, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,277 @@
+"""Scores from parameters and documents: of the whole catalogue, and of a pair as if it did not exist.
+
+Every statistic that enters a score goes through this file, with and without one interaction, so that the
+two cannot drift apart. Axes as in `model`; N pairs of a batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmdirect.collaboration import Collaboration
+from llmdirect.config import HISTORY
+from llmdirect.model import EPS, Direct, unit
+from llmdirect.ranking import Scorer
+from llmdirect.views import View
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A batch of train positives."""
+
+    user: Tensor
+    item: Tensor
+    passage: Tensor
+    """Row of the pair's own passage; -1 for none."""
+    rating: Tensor
+
+    @classmethod
+    def of(cls, view: View, rows: Tensor) -> "Pairs":
+        """The pairs at these positions of the view."""
+        return cls(view.pair_user[rows], view.pair_item[rows], view.pair_passage[rows], view.pair_rating[rows])
+
+
+class Documents:
+    """Sums over the passages of each item, in float64.
+
+    A document without one passage is its sum less that passage. In float32 that would leave a rounding
+    residue where nothing is left; in float64 it is exact to far below float32, and the mass, a sum of whole
+    numbers, is exactly zero where no other passage has text.
+    """
+
+    def __init__(self, view: View, vote: bool) -> None:
+        self.view = view
+        self.weight = ((view.lengths > 0) if vote else view.lengths).double()
+        self.pooled = self.sum_over_items(view.pooled * self.weight[:, None])
+        self.mass = self.sum_over_items(self.weight)
+
+    def sum_over_items(self, rows: Tensor) -> Tensor:
+        """float64 [I, …] sums of per-passage rows [R, …]."""
+        owned = self.view.passage_item >= 0
+        sums = torch.zeros(self.view.num_items, *rows.shape[1:], dtype=torch.float64, device=rows.device)
+        return sums.index_add(0, self.view.passage_item[owned], rows[owned].double())
+
+    def without(self, sums: Tensor, rows: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+        """sums[items] less the passages' own rows; passage -1: nothing to take out."""
+        own = torch.where(
+            (passages >= 0).view(-1, *[1] * (rows.ndim - 1)), rows[passages.clamp(min=0)].double(), 0.0
+        )
+        return sums[items] - own
+
+
+class PooledTable:
+    """P and Q while all mentions are alike: a linear map of pooled text, which costs I rows, not R."""
+
+    def __init__(self, model: Direct, documents: Documents) -> None:
+        self.model, self.documents = model, documents
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """P [I, K] and Q [I, A]."""
+        return self._map(self.documents.pooled, self.documents.mass)
+
+    def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """P [N, K] and Q [N, A] of items without one passage each."""
+        documents, pooled = self.documents, self.documents.view.pooled
+        weight = documents.weight
+        own = torch.where(passages >= 0, weight[passages.clamp(min=0)], 0.0)
+        mass = documents.mass[items] - own
+        sums = documents.pooled[items] - pooled[passages.clamp(min=0)].double() * own[:, None]
+        return self._map(sums, mass)
+
+    def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """P [..., K] and Q [..., A] of single passages."""
+        weight = self.documents.weight[passages]
+        return self._map(self.documents.view.pooled[passages].double() * weight[..., None], weight)
+
+    def _map(self, sums: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+        model = self.model
+        centred = ((sums - mass[..., None] * model.centre) / model.scale).float()
+        centred = torch.where(mass[..., None] > 0, centred, 0.0)
+        share = mass.float()[..., None] / (model.aspects + 1)
+        return model.pooled_map(centred), share.expand(*share.shape[:-1], model.aspects)
+
+
+class TokenTable:
+    """P and Q of each passage from its tokens; passages that were not drawn have zeros."""
+
+    def __init__(self, documents: Documents, said: Tensor, mass: Tensor, drawn: Tensor | None = None) -> None:
+        """said: P [R, K]; mass: Q [R, A]; drawn: bool [R], None for all passages."""
+        self.documents, self.said, self.mass = documents, said, mass
+        self.weight = documents.weight if drawn is None else documents.weight * drawn
+        self.document_weight = documents.sum_over_items(self.weight)
+        self.sums = documents.sum_over_items(said), documents.sum_over_items(mass)
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """P [I, K] and Q [I, A]."""
+        return self.sums[0].float(), self.sums[1].float()
+
+    def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """P [N, K] and Q [N, A] of items without one passage each."""
+        documents = self.documents
+        left = documents.without(self.document_weight, self.weight, items, passages) > 0
+        said = documents.without(self.sums[0], self.said, items, passages)
+        mass = documents.without(self.sums[1], self.mass, items, passages)
+        return (
+            torch.where(left[:, None], said, 0.0).float(),
+            torch.where(left[:, None], mass, 0.0).float(),
+        )
+
+    def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """P [..., K] and Q [..., A] of single passages."""
+        return self.said[passages], self.mass[passages]
+
+
+Table = PooledTable | TokenTable
+
+
+class Scores:
+    """Everything of one step: parameters, documents and the vectors made from them."""
+
+    def __init__(
+        self, model: Direct, documents: Documents, table: Table, collaboration: Collaboration | None
+    ) -> None:
+        self.model, self.documents, self.table = model, documents, table
+        self.view, self.collaboration = documents.view, collaboration
+        self.said, self.mass = table.items()
+        self.item = unit(self.said) if model.config.form == "cosine" else self.said
+        self.profiles = self.item if model.config.form == "cosine" else self._profile(documents.pooled, documents.mass)
+
+    def _profile(self, sums: Tensor, mass: Tensor) -> Tensor:
+        """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
+        mean = (sums / mass.clamp(min=1)[..., None]).float()
+        return self.model.mention(self.model.standard(mean)) * (mass > 0)[..., None]
+
+    def _item_profiles_without(self, items: Tensor, passages: Tensor) -> Tensor:
+        if self.model.config.form == "cosine":
+            return unit(self.table.without(items, passages)[0])
+        documents, rows = self.documents, self.view.pooled * self.documents.weight[:, None]
+        sums = documents.without(documents.pooled, rows, items, passages)
+        return self._profile(sums, documents.without(documents.mass, documents.weight, items, passages))
+
+    def _passage_profiles(self, passages: Tensor) -> Tensor:
+        if self.model.config.form == "cosine":
+            return unit(self.table.rows(passages)[0])
+        weight = self.documents.weight[passages]
+        return self._profile(self.view.pooled[passages] * weight[..., None], weight)
+
+    def interests(self, users: Tensor, out: Pairs | None = None, keep: "Keep | None" = None) -> Tensor:
+        """Query of each user, [B, K] (cosine) or [B, A] (ratio).
+
+        out: the pair that each row is scored for; it, and every copy of its text by the same user, is taken
+        out of history and passages first, so that the next entry moves up. keep: random slots of training.
+        """
+        model = self.model
+        history = texts = None
+        if model.config.user != "text":
+            history = self._history(users, out, keep)
+        if model.config.user != "history":
+            entries, _, mask = self.view.texts.gather(users)
+            if out is not None:
+                mask = mask & (entries != out.passage[:, None]) & ~self._copies(entries, out)
+            mask = first(mask)
+            texts = self._passage_profiles(entries), keep(mask) if keep else mask
+        return model.interests(model.user(history, texts))
+
+    def _history(self, users: Tensor, out: Pairs | None, keep: "Keep | None") -> tuple[Tensor, Tensor]:
+        entries, own, mask = self.view.history.gather(users)
+        vectors = self.profiles[entries]
+        if out is not None:
+            mask = mask & (entries != out.item[:, None])
+            copied = mask & self._copies(own, out)
+            if copied.any():  # that item's document loses the copy too
+                vectors = vectors.index_put(
+                    copied.nonzero(as_tuple=True), self._item_profiles_without(entries[copied], own[copied])
+                )
+        mask = first(mask)
+        return vectors, keep(mask) if keep else mask
+
+    def _copies(self, passages: Tensor, out: Pairs) -> Tensor:
+        """bool [B, L]: passages that hold the same text by the same user as the pair's own."""
+        if not len(self.view.group):
+            return torch.zeros_like(passages, dtype=torch.bool)
+        group = torch.where(out.passage >= 0, self.view.group[out.passage.clamp(min=0)], -1)
+        theirs = torch.where(passages >= 0, self.view.group[passages.clamp(min=0)], -1)
+        return (theirs == group[:, None]) & (theirs >= 0)
+
+    def catalogue(self, query: Tensor) -> Tensor:
+        """Text term and item bias of every item: [B, I]."""
+        text = query @ self.item.T
+        if self.model.config.form == "cosine":
+            text = self.model.temperature() * text
+        else:
+            text = text / (query @ self.mass.T + EPS)
+        return text + self.model.item_bias_of(self.view.popularity)
+
+    def left_out(self, out: Pairs, keep: "Keep | None" = None) -> tuple[Tensor, Tensor]:
+        """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
+
+        The pair's own item is scored without the pair's passage, its popularity without the pair. The
+        user's bias and the global one, equal for all items, are left to the caller.
+        """
+        query = self.interests(out.user, out, keep)
+        scores = self.catalogue(query)
+        said, mass = self.table.without(out.item, out.passage)
+        if self.model.config.form == "cosine":
+            said = unit(said)
+        own = self.paired_term(query, said, mass)
+        own = own + self.model.item_bias_of(self.view.popularity[out.item] - 1, out.item)
+        scores = scores.scatter(1, out.item[:, None], own[:, None])
+        if self.collaboration is not None:
+            term = self.collaboration.left_out(out.user.cpu(), out.item.cpu()).float().to(scores.device)
+            scores = scores + self.model.log_collaboration.exp() * term
+        return scores, query
+
+    def paired_term(self, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
+        """Text term of query b with row b: [B]."""
+        products = (query * said).sum(-1)
+        if self.model.config.form == "cosine":
+            return self.model.temperature() * products
+        return products / ((query * mass).sum(-1) + EPS)
+
+
+class Keep:
+    """Hides a share of the slots at random, anew at every call."""
+
+    def __init__(self, dropout: float, generator: torch.Generator) -> None:
+        self.dropout, self.generator = dropout, generator
+
+    def __call__(self, mask: Tensor) -> Tensor:
+        """`mask` less the hidden slots."""
+        drawn = torch.rand(mask.shape, generator=self.generator) >= self.dropout
+        return mask & drawn.to(mask.device)
+
+
+def first(mask: Tensor) -> Tensor:
+    """The first HISTORY entries of each row of `mask`."""
+    return mask & (mask.cumsum(1) <= HISTORY)
+
+
+def scorer(scores: Scores) -> Scorer:
+    """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out."""
+    model, view = scores.model, scores.view
+    with torch.no_grad():
+        device = scores.item.device
+        query = torch.cat(
+            [scores.interests(users) for users in torch.arange(view.num_users, device=device).split(1024)]
+        )
+        cosine = model.config.form == "cosine"
+        history, item_item = None, None
+        if scores.collaboration is not None:
+            table = scores.collaboration.table() * model.log_collaboration.exp().cpu()
+            num_items = view.num_items
+            borders = np.arange(num_items + 1, dtype=np.int64) * num_items
+            history = view.positives
+            item_item = (borders, np.tile(np.arange(num_items, dtype=np.int32), num_items), table.flatten().numpy())
+        return Scorer(
+            form="dot" if cosine else "ratio",
+            query=(query * model.temperature() if cosine else query).cpu(),
+            item=scores.item.cpu(),
+            item_mass=None if cosine else scores.mass.cpu().contiguous(),
+            eps=EPS,
+            item_bias=model.item_bias_of(view.popularity).cpu(),
+            user_bias=(model.bias + model.user_bias).cpu(),
+            history=history,
+            item_item=item_item,
+        )

@@ -1,0 +1,232 @@
+"""What of a dataset and its store the model may see: the documents, histories and counts of train.
+
+A view is made from some splits alone (train, for everything that is reported). `Slots` are the ordered
+lists (a user's history, a user's passages) from which a training pair takes its own interaction out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.config import HISTORY
+from llmdirect.csr import Csr
+from llmdirect.dataset import Dataset
+from llmdirect.errors import DataError
+from llmdirect.progress import SILENT, Progress
+from llmdirect.store import EmbeddingStore
+
+TOKEN_BUDGET = 1 << 15
+"""Tokens read from the store at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """An ordered list for each user, newest first, in compressed rows."""
+
+    indptr: Tensor
+    """int64 [U + 1]"""
+    entries: Tensor
+    """int64 [nnz] items, or passages."""
+    passages: Tensor
+    """int64 [nnz] the user's own passage of the entry; -1 for none."""
+    width: int
+    """Entries that always hold the first HISTORY of those that stay, whatever one pair takes out."""
+
+    def gather(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """entries, passages and mask, each [B, width]; False where a user has fewer."""
+        start = self.indptr[users]
+        position = start[:, None] + torch.arange(self.width)
+        mask = position < self.indptr[users + 1][:, None]
+        position = torch.where(mask, position, 0)
+        if not len(self.entries):
+            return position, position - 1, mask
+        return self.entries[position], self.passages[position], mask
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Everything that a score is made of, but for the parameters. R passages, U users, I items."""
+
+    num_users: int
+    num_items: int
+    pooled: Tensor
+    """float32 [R, D] mean of a passage's tokens; zeros where it has none."""
+    lengths: Tensor
+    """int64 [R] tokens of each passage that have characters."""
+    passage_item: Tensor
+    """int64 [R]; -1 for a user's document."""
+    group: Tensor
+    """int64 [R] same-user copies of a text share it; -1 for none."""
+    pair_user: Tensor
+    """int64 [N] user of each positive, ordered as in the dataset."""
+    pair_item: Tensor
+    """int64 [N]"""
+    pair_passage: Tensor
+    """int64 [N] row of the pair's own passage; -1 in the document unit."""
+    pair_rating: Tensor
+    """float32 [N]; NaN where missing."""
+    popularity: Tensor
+    """float32 [I] positives of each item."""
+    history: Slots
+    texts: Slots
+    seen: Csr
+    positives: Csr
+    passage_idx: NDArray[np.int64]
+    """[R] row of the dataset's passages."""
+    stored: NDArray[np.int64]
+    """[R] passage number in the store."""
+    store: EmbeddingStore
+
+    @property
+    def dim(self) -> int:
+        """D"""
+        return self.store.dim
+
+    @classmethod
+    def build(
+        cls,
+        dataset: Dataset,
+        store: EmbeddingStore,
+        splits: tuple[int, ...] = (0,),
+        progress: Progress = SILENT,
+    ) -> "View":
+        """Reads the passages of `splits` once and pools them.
+
+        Raises DataError where the store lacks a passage of the dataset.
+        """
+        rows = dataset.interactions
+        kept = np.isin(rows.split, splits)
+        passages = dataset.passages
+        used = np.isin(passages.split, splits) | (passages.user_idx < 0) & (passages.split == 0)
+        passage_idx = np.flatnonzero(used)
+        local = np.full(dataset.num_passages, -1, np.int64)
+        local[passage_idx] = np.arange(len(passage_idx))
+        stored = store.lookup(dataset.passage_keys()[passage_idx])
+        pooled, lengths = _pool(store, stored, progress)
+
+        positive = kept & rows.positive
+        if not positive.any():
+            raise DataError(f"{dataset.path}: no positive interaction in train; nothing to learn from")
+        own = np.where(rows.passage_idx >= 0, local[rows.passage_idx], -1)
+        group = dataset.copy_group()[passage_idx]
+        recent = _recency(rows.timestamp)
+        widest = int(np.bincount(group[group >= 0]).max()) if (group >= 0).any() else 1
+        written = np.flatnonzero(passages.user_idx[passage_idx] >= 0)
+        text_recent = np.zeros(len(passage_idx))
+        text_recent[own[kept][own[kept] >= 0]] = recent[kept][own[kept] >= 0]
+        seen = Csr.from_pairs(rows.user_idx[kept], rows.item_idx[kept], dataset.num_users)
+        return cls(
+            num_users=dataset.num_users,
+            num_items=dataset.num_items,
+            pooled=pooled,
+            lengths=lengths,
+            passage_item=torch.from_numpy(passages.item_idx[passage_idx].astype(np.int64)),
+            group=torch.from_numpy(group),
+            pair_user=torch.from_numpy(rows.user_idx[positive].astype(np.int64)),
+            pair_item=torch.from_numpy(rows.item_idx[positive].astype(np.int64)),
+            pair_passage=torch.from_numpy(own[positive]),
+            pair_rating=torch.from_numpy(rows.rating[positive].copy()),
+            popularity=torch.from_numpy(
+                np.bincount(rows.item_idx[positive], minlength=dataset.num_items).astype(np.float32)
+            ),
+            history=_slots(
+                rows.user_idx[positive],
+                rows.item_idx[positive],
+                own[positive],
+                recent[positive],
+                dataset.num_users,
+                HISTORY + 1,
+            ),
+            texts=_slots(
+                passages.user_idx[passage_idx][written],
+                written,
+                written,
+                text_recent[written],
+                dataset.num_users,
+                HISTORY + widest,
+            ),
+            seen=seen,
+            positives=dataset.csr(splits),
+            passage_idx=passage_idx,
+            stored=stored,
+            store=store,
+        )
+
+    def tokens(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 [B, T, D] tokens of these passages, padded with zeros, and bool mask [B, T].
+
+        Tokens without characters (specials) are left out: nobody can point at them.
+        """
+        return read_tokens(self.store, self.stored[passages.numpy()])
+
+
+def read_tokens(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Padded float32 [B, T, D] and mask [B, T] of passages of the store, specials left out."""
+    counts = store.row_counts(stored)
+    flat = np.empty((int(counts.sum()), store.dim), np.float32)
+    offsets = store.gather(stored, flat)
+    real = np.concatenate([worded(store, int(p)) for p in stored]) if len(stored) else np.empty(0, bool)
+    lengths = np.add.reduceat(np.append(real, False), offsets[:-1]) * (counts > 0)
+    mask = torch.arange(int(lengths.max(initial=0))) < torch.from_numpy(lengths)[:, None]
+    padded = torch.zeros(*mask.shape, store.dim)
+    padded[mask] = torch.from_numpy(flat[real])
+    return padded, mask
+
+
+def worded(store: EmbeddingStore, passage: int) -> NDArray[np.bool_]:
+    """bool [tokens of the passage]: which of them cover characters."""
+    spans = store.spans[store.offsets[passage] : store.offsets[passage + 1]]
+    return np.asarray(spans[:, 1] > spans[:, 0])
+
+
+def length_batches(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.int64]]:
+    """Positions sorted by length, cut so that no batch pads to more than `budget` tokens (or holds one)."""
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * lengths[order[end]] > budget:
+            batches.append(order[start:end])
+            start = end
+    return batches
+
+
+def _pool(store: EmbeddingStore, stored: NDArray[np.int64], progress: Progress) -> tuple[Tensor, Tensor]:
+    pooled = torch.zeros(len(stored), store.dim)
+    lengths = torch.zeros(len(stored), dtype=torch.int64)
+    with progress.task("Pooling passages", len(stored), "passages") as task:
+        for batch in length_batches(store.row_counts(stored), TOKEN_BUDGET):
+            tokens, mask = read_tokens(store, stored[batch])
+            count = mask.sum(1)
+            pooled[batch] = tokens.sum(1, dtype=torch.float64).div(count.clamp(min=1)[:, None]).float()
+            lengths[batch] = count
+            task.advance(len(batch))
+    return pooled, lengths
+
+
+def _recency(timestamp: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Larger is newer; without times the later row of the file counts as newer."""
+    order = np.lexsort((np.arange(len(timestamp)), timestamp))
+    rank = np.empty(len(timestamp))
+    rank[order] = np.arange(len(timestamp))
+    return rank
+
+
+def _slots(
+    users: NDArray[np.int32],
+    entries: NDArray[np.integer],
+    passages: NDArray[np.int64],
+    recency: NDArray[np.float64],
+    num_users: int,
+    width: int,
+) -> Slots:
+    order = np.lexsort((-recency, users))
+    counts = np.bincount(users, minlength=num_users)
+    return Slots(
+        indptr=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])),
+        entries=torch.from_numpy(entries[order].astype(np.int64)),
+        passages=torch.from_numpy(passages[order]),
+        width=min(width, int(counts.max(initial=0))) or 1,
+    )
