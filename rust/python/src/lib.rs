@@ -1,7 +1,9 @@
 //! `llmdirect._core`: checks arrays, leaves Python, calls `llmdirect-core`, maps errors. No algorithms.
 
+mod consolidate;
 mod door;
 mod hash;
+mod store;
 mod store_files;
 
 use pyo3::prelude::*;
@@ -11,6 +13,8 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     hash::register(module)?;
+    consolidate::register(module)?;
+    store::register(module)?;
     store_files::register(module)?;
     Ok(())
 }

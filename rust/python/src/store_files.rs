@@ -7,7 +7,7 @@ use llmdirect_core::store::{self, Chunk, FileEntry, NpyWriter};
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::door::leave_python;
 
@@ -37,7 +37,11 @@ impl TryFrom<Entry> for FileEntry {
 
 /// The entry as a dict that `json.dumps` writes into a manifest.
 pub fn entry_to_python<'py>(py: Python<'py>, entry: FileEntry) -> PyResult<Bound<'py, PyDict>> {
-    let chunks: Vec<(u64, String)> = entry.chunks.into_iter().map(Into::into).collect();
+    // Lists, not tuples: what json.loads gives back compares equal.
+    let chunks = PyList::empty(py);
+    for chunk in entry.chunks {
+        chunks.append((chunk.bytes, chunk.hex()).into_pyobject(py)?.to_list())?;
+    }
     let dict = PyDict::new(py);
     dict.set_item("name", entry.name)?;
     dict.set_item("bytes", entry.bytes)?;

@@ -1,11 +1,13 @@
 //! One data file of a store: its entry in the manifest, and reading it against its checksums.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::REMAKE;
 use super::manifest::{Chunk, content_hash};
 use super::writer::CHUNK_BYTES;
 use crate::npy::{Header, shape_text};
@@ -68,13 +70,19 @@ impl FileEntry {
 
 /// Opens a file of a store and checks header and length: the file and the position of its data.
 pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::data(
+            path,
+            format!("missing, though the manifest names it; {REMAKE}"),
+        ),
+        _ => Error::io(path)(error),
+    })?;
     let (header, data_at) = Header::read(&file, path)?;
     if header != *expected {
         return Err(Error::data(
             path,
             format!(
-                "{} of {}, where the manifest says {} of {}; make the store again",
+                "{} of {}, where the manifest says {} of {}; {REMAKE}",
                 shape_text(&header.shape),
                 header.dtype,
                 shape_text(&expected.shape),
@@ -90,8 +98,7 @@ pub(super) fn checksum_error(path: &Path, at: u64, chunk: &Chunk) -> Error {
     Error::data(
         path,
         format!(
-            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; \
-             make the store again",
+            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; {REMAKE}",
             at + chunk.bytes
         ),
     )

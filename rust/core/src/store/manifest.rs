@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3;
 
-use super::FileEntry;
+use super::{FileEntry, REMAKE};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
@@ -45,16 +45,19 @@ impl TokenDtype {
         }
     }
 
-    /// Appends `values` rounded to this type, to nearest with ties to even.
-    pub fn append(self, values: &[f32], bytes: &mut Vec<u8>) {
+    /// Appends float32 values, given as bytes, rounded to nearest with ties to even.
+    pub(super) fn append(self, values: &[u8], out: &mut Vec<u8>) {
+        let values = values
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
         match self {
-            TokenDtype::Float16 => {
-                bytes.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()))
-            }
+            TokenDtype::Float16 => out.extend(values.flat_map(|v| f16::from_f32(v).to_le_bytes())),
             TokenDtype::BFloat16 => {
-                bytes.extend(values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()))
+                out.extend(values.flat_map(|v| bf16::from_f32(v).to_le_bytes()))
             }
-            TokenDtype::Float32 => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            TokenDtype::Float32 => out.extend(values.flat_map(f32::to_le_bytes)),
         }
     }
 
@@ -162,6 +165,9 @@ pub struct Manifest {
     pub passages: usize,
     /// The data files.
     pub files: Files,
+    /// The whole manifest as it was read.
+    #[serde(skip)]
+    pub text: String,
 }
 
 impl Manifest {
@@ -176,9 +182,10 @@ impl Manifest {
     /// [`Error::Io`] where there is none, [`Error::Data`] where it does not describe a store.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = Self::path(folder);
-        let text = std::fs::read(&path).map_err(Error::io(&path))?;
-        let bad = |what: String| Error::data(&path, format!("{what}; make the store again"));
-        let manifest: Manifest = serde_json::from_slice(&text)
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bad = |what: String| Error::data(&path, format!("{what}; {REMAKE}"));
+        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8".into()))?;
+        let mut manifest: Manifest = serde_json::from_str(&text)
             .map_err(|error| bad(format!("not a store's manifest ({error})")))?;
         if manifest.format != FORMAT || manifest.version != VERSION {
             return Err(bad(format!(
@@ -192,6 +199,7 @@ impl Manifest {
         for (entry, header) in manifest.expected() {
             entry.check(&header).map_err(bad)?;
         }
+        manifest.text = text;
         Ok(manifest)
     }
 
@@ -226,7 +234,7 @@ mod tests {
         for dtype in [TokenDtype::Float16, TokenDtype::BFloat16] {
             let finite = |value: f32| {
                 let mut bytes = Vec::new();
-                dtype.append(&[value], &mut bytes);
+                dtype.append(&value.to_le_bytes(), &mut bytes);
                 let bits = [bytes[0], bytes[1]];
                 match dtype {
                     TokenDtype::Float16 => f16::from_le_bytes(bits).is_finite(),
