@@ -25,7 +25,9 @@ from rich.text import Text
 stderr = Console(stderr=True)
 stdout = Console()
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
+]
 
 
 def emit(result: dict[str, Any]) -> None:
