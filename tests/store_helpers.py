@@ -71,12 +71,10 @@ def write_dataset(root: Path, shards: list[Content], dtype: str = "bfloat16", na
 
 def joined(parts: list[Content]) -> Content:
     """The naive way: everything in memory."""
-    offsets = [np.zeros(1, np.int64)]
-    for part in parts:
-        offsets.append(part.offsets[1:] + offsets[-1][-1])
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
     return Content(
         np.concatenate([part.tokens for part in parts]),
-        np.concatenate(offsets),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate([part.spans for part in parts]),
         np.concatenate([part.keys for part in parts]),
     )

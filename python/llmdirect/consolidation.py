@@ -62,6 +62,10 @@ def consolidate(
             raise ValueError(f"{folder} is in the published format: say where to write with out (--out OUT)")
         if store is not None or keep_shards:
             raise ValueError("store and keep_shards are for datasets, not for the published format")
+        if layout not in (None, "store", "padded"):
+            raise ValueError(f"layout is {layout!r}, expected 'store' or 'padded'")
+        if dtype not in (None, "float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
         if layout == "padded" and dtype not in (None, "float32"):
             raise ValueError("layout padded is always float32")
         return _published(folder, Path(out), layout or "store", dtype or "float32", progress)

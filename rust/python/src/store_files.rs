@@ -14,23 +14,24 @@ use crate::door::leave_python;
 /// A file's entry as a manifest has it.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Entry {
+struct Entry<'py> {
     name: String,
     bytes: u64,
-    chunks: Vec<(u64, String)>,
+    chunks: Vec<Bound<'py, PyAny>>,
 }
 
-impl TryFrom<Entry> for FileEntry {
+impl TryFrom<Entry<'_>> for FileEntry {
     type Error = PyErr;
 
-    fn try_from(entry: Entry) -> PyResult<Self> {
-        let chunks = entry.chunks.into_iter().map(Chunk::try_from);
+    fn try_from(entry: Entry<'_>) -> PyResult<Self> {
+        let chunk = |pair: &Bound<'_, PyAny>| {
+            let pair = (pair.get_item(0)?.extract()?, pair.get_item(1)?.extract()?);
+            Chunk::try_from(pair).map_err(PyValueError::new_err)
+        };
         Ok(FileEntry {
             name: entry.name,
             bytes: entry.bytes,
-            chunks: chunks
-                .collect::<Result<_, _>>()
-                .map_err(PyValueError::new_err)?,
+            chunks: entry.chunks.iter().map(chunk).collect::<PyResult<_>>()?,
         })
     }
 }
@@ -99,7 +100,7 @@ fn write_store_file<'py>(
 
 /// Checks a file against its manifest entry: header, length, checksums, name.
 #[pyfunction]
-fn verify_store_file(py: Python<'_>, folder: PathBuf, entry: Entry) -> PyResult<()> {
+fn verify_store_file(py: Python<'_>, folder: PathBuf, entry: Entry<'_>) -> PyResult<()> {
     let entry = FileEntry::try_from(entry)?;
     leave_python(py, |cancel| store::verify_file(&folder, &entry, cancel))
 }
