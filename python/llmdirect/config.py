@@ -74,7 +74,9 @@ class ModelConfig:
         if self.channels < 0:
             raise ValueError(f"channels: {self.channels}, expected 0 (from the store) or more")
         if self.channels != 1 and (self.form == "ratio" or self.sentiment == "mlp"):
-            raise ValueError("the ratio form and the mlp sentiment have one channel an aspect: set channels=1")
+            raise ValueError(
+                "the ratio form and the mlp sentiment have one channel an aspect: set channels=1"
+            )
 
     def width(self, dim: int) -> tuple[int, int]:
         """(aspects A, channels C) on embeddings of `dim` numbers."""

@@ -42,9 +42,7 @@ def orthogonality_loss(aspects: Tensor) -> Tensor:
     return gram.square().sum() / (count * count - count)
 
 
-def rate_reduction_loss(
-    words: Tensor, linked: Tensor, beta: float = 0.1, epsilon: float = 0.05
-) -> Tensor:
+def rate_reduction_loss(words: Tensor, linked: Tensor, beta: float = 0.1, epsilon: float = 0.05) -> Tensor:
     """Ω_d = -(R(X) - mean_g R_g): all words [N, M] spread out, words of one group [G, N] stay together.
 
     R(X) = 1/(2β) logdet(I + β d XᵀX / (N ε²)), R_g = tr_g/(2N) logdet(I + d/(tr_g ε²) Xᵀ diag(A_g) X), with
@@ -71,4 +69,3 @@ def rating_anchor_loss(said: Tensor, rating: Tensor) -> Tensor:
         return said.sum() * 0
     target = (rating - rating.mean()) / rating.std()
     return ((said - said.mean()) / said.std().clamp(min=1e-6) - target).square().mean()
-

@@ -30,7 +30,9 @@ class Pairs:
     @classmethod
     def of(cls, view: View, rows: Tensor) -> "Pairs":
         """The pairs at these positions of the view."""
-        return cls(view.pair_user[rows], view.pair_item[rows], view.pair_passage[rows], view.pair_rating[rows])
+        return cls(
+            view.pair_user[rows], view.pair_item[rows], view.pair_passage[rows], view.pair_rating[rows]
+        )
 
 
 class Documents:
@@ -136,7 +138,9 @@ class Scores:
         self.view, self.collaboration = documents.view, collaboration
         self.said, self.mass = table.items()
         self.item = unit(self.said) if model.config.form == "cosine" else self.said
-        self.profiles = self.item if model.config.form == "cosine" else self._profile(documents.pooled, documents.mass)
+        self.profiles = (
+            self.item if model.config.form == "cosine" else self._profile(documents.pooled, documents.mass)
+        )
 
     def _profile(self, sums: Tensor, mass: Tensor) -> Tensor:
         """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
@@ -263,7 +267,11 @@ def scorer(scores: Scores) -> Scorer:
             num_items = view.num_items
             borders = np.arange(num_items + 1, dtype=np.int64) * num_items
             history = view.positives
-            item_item = (borders, np.tile(np.arange(num_items, dtype=np.int32), num_items), table.flatten().numpy())
+            item_item = (
+                borders,
+                np.tile(np.arange(num_items, dtype=np.int32), num_items),
+                table.flatten().numpy(),
+            )
         return Scorer(
             form="dot" if cosine else "ratio",
             query=(query * model.temperature() if cosine else query).cpu(),

@@ -43,4 +43,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from llmdirect.cli import data  # noqa: E402, F401
+from llmdirect.cli import (
+    data,  # noqa: F401
+    embed_store,  # noqa: F401
+)

@@ -7,9 +7,11 @@ pub mod csr;
 pub mod error;
 pub mod hash;
 pub mod metrics;
+pub mod npy;
 pub mod random;
 pub mod ranking;
 pub mod sampling;
+pub mod store;
 
 pub use cancel::Cancel;
 pub use csr::Csr;

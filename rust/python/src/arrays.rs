@@ -1,6 +1,8 @@
 //! Checks of NumPy arguments, with errors that say what was expected and what came.
 
-use numpy::{Element, PyArray, PyArrayMethods, PyReadonlyArray, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArray, PyArrayMethods, PyReadonlyArray, PyUntypedArray, PyUntypedArrayMethods,
+};
 use numpy::{dtype, ndarray::Dimension};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -22,8 +24,16 @@ pub fn array<'py, T: Element, D: Dimension>(
     let expected = format!("a C-contiguous {} array{axes}", dtype::<T>(value.py()));
     let found = match value.cast::<PyUntypedArray>() {
         Ok(array) => {
-            let layout = if array.is_c_contiguous() { "" } else { "non-contiguous " };
-            format!("a {layout}{} array of shape {:?}", array.dtype(), array.shape())
+            let layout = if array.is_c_contiguous() {
+                ""
+            } else {
+                "non-contiguous "
+            };
+            format!(
+                "a {layout}{} array of shape {:?}",
+                array.dtype(),
+                array.shape()
+            )
         }
         Err(_) => format!("{}", value.get_type().name()?),
     };

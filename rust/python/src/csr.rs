@@ -15,7 +15,11 @@ pub struct CheckedCsr(pub core::Csr);
 #[pymethods]
 impl CheckedCsr {
     #[new]
-    fn new(py: Python<'_>, indptr: &Bound<'_, PyAny>, indices: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        indptr: &Bound<'_, PyAny>,
+        indices: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
         let indptr = array::<i64, Ix1>("indptr", indptr)?.as_slice()?.to_vec();
         let indices = array::<i32, Ix1>("indices", indices)?.as_slice()?.to_vec();
         leave_python(py, |_| core::Csr::new(indptr, indices)).map(Self)
@@ -38,7 +42,8 @@ impl CheckedCsr {
 fn view<'py, T: Element>(owner: &Bound<'py, CheckedCsr>, values: &[T]) -> Bound<'py, PyArray1<T>> {
     // SAFETY: a frozen class never moves or changes its vectors, the array holds a reference to the owner,
     // and it is made read-only before anyone else sees it.
-    let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(values), owner.clone().into_any()) };
+    let array =
+        unsafe { PyArray1::borrow_from_array(&ArrayView1::from(values), owner.clone().into_any()) };
     array.readwrite().make_nonwriteable();
     array
 }

@@ -53,7 +53,11 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Io { path, source } => match source.raw_os_error() {
             // OSError picks FileNotFoundError and its kin from the number.
-            Some(errno) => PyOSError::new_err((errno, source.to_string(), path)),
+            Some(errno) => {
+                let text = source.to_string();
+                let reason = text.split(" (os error").next().unwrap_or(&text).to_owned();
+                PyOSError::new_err((errno, reason, path.into_os_string()))
+            }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
         Error::Data { .. } => data_error(py, error.to_string()),

@@ -1,12 +1,15 @@
 //! `llmdirect._core`: checks arrays, leaves Python, calls `llmdirect-core`, maps errors. No algorithms.
 
 mod arrays;
+mod consolidate;
 mod csr;
 mod door;
 mod hash;
 mod metrics;
 mod ranking;
 mod sampling;
+mod store;
+mod store_files;
 
 use pyo3::prelude::*;
 
@@ -19,5 +22,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     metrics::register(module)?;
     ranking::register(module)?;
     sampling::register(module)?;
+    consolidate::register(module)?;
+    store::register(module)?;
+    store_files::register(module)?;
     Ok(())
 }

@@ -1,0 +1,250 @@
+"""Joining shards, or folders in the published format, into one store."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from llmdirect import _core
+from llmdirect.artefacts import (
+    MANIFEST,
+    Json,
+    canonical_json,
+    digest,
+    read_manifest,
+    single_writer,
+    write_manifest,
+)
+from llmdirect.errors import DataError, MismatchError, MissingError
+from llmdirect.progress import SILENT, Progress
+
+FORMAT, VERSION = "llmdirect-store", 1
+Layout = Literal["store", "padded"]
+_PUBLISHED = ("user_embeddings", "user_masks", "item_embeddings", "item_masks")
+_DATA_FILE = re.compile(r"(tokens|offsets|spans|keys)-[0-9a-f]{16}\.npy")
+
+
+def consolidate(
+    source: str | PathLike[str],
+    *,
+    out: str | PathLike[str] | None = None,
+    layout: Layout | None = None,
+    dtype: str | None = None,
+    store: str | None = None,
+    keep_shards: bool = False,
+    progress: Progress = SILENT,
+) -> Json:
+    """Joins the shards of a dataset's store, or a folder in the published format, into one store.
+
+    Bytes are streamed, in a few MiB of memory, and compared with their checksums on the way. The new
+    state appears at once or not at all; a killed run is simply run again.
+
+    `source` is a dataset whose shards `precompute` made: they are joined, together with the store
+    that is already there, and removed afterwards unless `keep_shards`; `store` names the store where
+    the dataset has several. Or `source` is a folder with any of `user_embeddings/`, `user_masks/`,
+    `item_embeddings/`, `item_masks/`, each `0.npy, 1.npy, …`: written to `out`, as a ragged store
+    without the masked rows (layout "store", the default; `dtype` "float32", "bfloat16" or "float16"),
+    or as `all_user_embeddings.npy` and its kin for plain `np.load` (layout "padded").
+
+    Returns what was written: counts, and `changed`, false where the store was up to date already.
+    Raises DataError naming the file at fault, MismatchError where shards are of different encoders,
+    MissingError for an unknown store name, BusyError beside another writer, OSError (a full disk).
+    """
+    folder = Path(source)
+    if any((folder / name).is_dir() for name in _PUBLISHED):
+        if out is None:
+            raise ValueError(f"{folder} is in the published format: say where to write with out (--out OUT)")
+        if store is not None or keep_shards:
+            raise ValueError("store and keep_shards are for datasets, not for the published format")
+        if layout not in (None, "store", "padded"):
+            raise ValueError(f"layout is {layout!r}, expected 'store' or 'padded'")
+        if dtype not in (None, "float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
+        if layout == "padded" and dtype not in (None, "float32"):
+            raise ValueError("layout padded is always float32")
+        return _published(folder, Path(out), layout or "store", dtype or "float32", progress)
+    if out is not None or layout is not None or dtype is not None:
+        raise ValueError(
+            f"out, layout and dtype are for the published format, and {folder} holds none of "
+            + ", ".join(f"{name}/" for name in _PUBLISHED)
+        )
+    return _shards(_store_folder(folder, store), keep_shards, progress)
+
+
+def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Progress) -> Json:
+    published = _core.Published.open(source)
+    with single_writer(out), _on_bytes(progress, "consolidate", published.bytes) as on_bytes:
+        if layout == "padded":
+            files = published.write_padded(out, on_bytes)
+            described = {name: {"shape": shape, "dtype": descr} for name, shape, descr in files}
+            return {"path": str(out), "layout": layout, "files": described, "changed": True}
+        with _only_committed_files(out):
+            data = published.write_store(out, dtype, on_bytes)
+            source_counts = {"users": published.documents("user"), "items": published.documents("item")}
+            manifest = {**data, "encoder": {"id": "published"}, "source": source_counts}
+            write_manifest(out, {"format": FORMAT, "version": VERSION, **manifest})
+    return _summary(out, manifest)
+
+
+def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
+    with single_writer(folder):
+        old = _existing(folder)
+        shards = {path: _manifest(path) for path in _shard_folders(folder)}
+        done = list(old.get("parts", ())) if old else []
+        hashes = {path: _content(manifest) for path, manifest in shards.items()}
+        new = [path for path in shards if hashes[path] not in done]
+        if not new and old is None:
+            raise DataError(f"{folder}: no shards to join; run `llmdirect precompute` first")
+        if new:
+            _check_complete(folder, [int(path.name) for path in shards])
+            _check_alike(folder, old, {path: shards[path] for path in new})
+            parts = [folder] * (old is not None) + new
+            total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
+            with _only_committed_files(folder):
+                with _on_bytes(progress, "consolidate", total) as on_bytes:
+                    data = _core.consolidate_shards(parts, folder, on_bytes)
+                last = shards[new[-1]]
+                old = {
+                    **data,
+                    "encoder": last["encoder"],
+                    "source": last["source"],
+                    "parts": done + [hashes[path] for path in new],
+                }
+                write_manifest(folder, {"format": FORMAT, "version": VERSION, **old})
+        if not keep_shards and (folder / "shards").exists():
+            shutil.rmtree(folder / "shards")
+        assert old is not None
+        return _summary(folder, old, shards=len(new), changed=bool(new))
+
+
+def _store_folder(dataset: Path, name: str | None) -> Path:
+    """The dataset's one store, or the one of this name."""
+    stores = dataset / "stores"
+    if not stores.is_dir():
+        raise FileNotFoundError(f"{stores}: not found; `llmdirect precompute {dataset}` makes it")
+    names = sorted(path.name for path in stores.iterdir() if path.is_dir())
+    if not names:
+        raise FileNotFoundError(f"{stores}: holds no store; `llmdirect precompute {dataset}` makes one")
+    listed = ", ".join(names)
+    if name is not None and name not in names:
+        raise MissingError(f"{stores}: no store named {name!r}; there is {listed}")
+    if name is None and len(names) > 1:
+        raise MissingError(f"{stores}: holds several stores; choose with --store one of {listed}")
+    return stores / (name or names[0])
+
+
+def _existing(folder: Path) -> Json | None:
+    return _manifest(folder) if (folder / MANIFEST).exists() else None
+
+
+def _manifest(folder: Path) -> Json:
+    manifest = read_manifest(folder, FORMAT, VERSION, "llmdirect precompute")
+    missing = {"encoder", "source", "files"} - manifest.keys()
+    if missing:
+        raise DataError(
+            f"{folder / MANIFEST}: lacks {', '.join(sorted(missing))}; remove {folder} and run "
+            "`llmdirect precompute` again"
+        )
+    return manifest
+
+
+def _shard_folders(folder: Path) -> list[Path]:
+    """Complete shards in the order of their numbers; one without a manifest is still being written."""
+    shards = folder / "shards"
+    if not shards.is_dir():
+        return []
+    numbered = (path for path in shards.iterdir() if path.name.isdecimal() and (path / MANIFEST).exists())
+    return sorted(numbered, key=lambda path: int(path.name))
+
+
+def _check_complete(folder: Path, present: list[int]) -> None:
+    """All shards that the batch plan announces are there, and no others."""
+    plan = folder / "plan.json"
+    try:
+        expected = int(json.loads(plan.read_bytes())["num_shards"])
+    except FileNotFoundError:
+        expected = max(present) + 1
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{plan}: does not say num_shards; run `llmdirect precompute` again") from None
+    missing = sorted(set(range(expected)) - set(present))
+    if missing:
+        raise DataError(
+            f"{folder / 'shards' / f'{missing[0]:05d}'}: missing, {len(missing)} of {expected} shards are; "
+            "run precompute again (`llmdirect precompute`), which makes only those"
+        )
+    beyond = [number for number in present if number >= expected]
+    if beyond:
+        raise DataError(
+            f"{folder / 'shards' / f'{beyond[0]:05d}'}: {plan} has only {expected} shards; "
+            "remove it and run `llmdirect precompute` again"
+        )
+
+
+def _check_alike(folder: Path, old: Json | None, new: dict[Path, Json]) -> None:
+    """All parts are of one encoder, the new ones of one source, and none repeats what the store has."""
+    first, reference = next(iter(new.items()))
+    if old is not None:
+        reference, first = {**reference, "encoder": old["encoder"]}, folder
+    for path, manifest in new.items():
+        for key in ("encoder", "source"):
+            if manifest[key] != reference[key]:
+                raise MismatchError(
+                    f"{path / MANIFEST}: {key} is {canonical_json(manifest[key])}, but "
+                    f"{first / MANIFEST} has {canonical_json(reference[key])}; remove the shards of one "
+                    "of the two and run `llmdirect precompute` again"
+                )
+    if old is None:
+        return
+    store = _core.Store.open(folder, False, False)
+    for path in new:
+        keys = _core.Store.open(path, False, False).data("keys", False).reshape(-1, 16)
+        repeated = np.flatnonzero(store.find(keys) >= 0)
+        if repeated.size:
+            raise DataError(
+                f"{path}: passage {repeated[0]} (and {repeated.size - 1} more) is in {folder} already; "
+                f"remove {path} and run `llmdirect precompute` again"
+            )
+
+
+@contextmanager
+def _only_committed_files(folder: Path) -> Iterator[None]:
+    """Before and after the block, removes data files that no manifest names."""
+
+    def clean() -> None:
+        manifest = _existing(folder)
+        named = {entry["name"] for entry in manifest["files"].values()} if manifest else set()
+        for path in folder.iterdir():
+            if _DATA_FILE.fullmatch(path.name) and path.name not in named:
+                path.unlink()
+
+    clean()
+    try:
+        yield
+    finally:
+        clean()
+
+
+@contextmanager
+def _on_bytes(progress: Progress, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    with progress.task(label, total / 1e6, "MB") as task:
+        yield lambda count: task.advance(count / 1e6)
+
+
+def _data_bytes(manifest: Json) -> int:
+    return sum(int(entry["bytes"]) for entry in manifest["files"].values())
+
+
+def _content(manifest: Json) -> str:
+    return digest(canonical_json(manifest["files"]))
+
+
+def _summary(folder: Path, manifest: Json, **more: int) -> Json:
+    counts = {key: manifest[key] for key in ("dtype", "dim", "rows", "passages")}
+    described = {"path": str(folder), "layout": "store", **counts, "bytes": _data_bytes(manifest)}
+    return {**described, "changed": True, **more}

@@ -1,0 +1,165 @@
+"""The embedding store: token embeddings of passages, ragged, read in place."""
+
+import json
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmdirect import _core
+from llmdirect.artefacts import Json, canonical_json, digest, read_manifest
+from llmdirect.consolidation import FORMAT, VERSION, consolidate
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EmbeddingStore", "consolidate"]
+
+_ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4"}
+
+
+class EmbeddingStore:
+    """Token embeddings of passages: row r of `tokens` is a token, passage p owns the rows
+    `offsets[p]` to `offsets[p + 1]`.
+
+    Nothing is copied: every array is a view of the files, mapped privately, and keeps the map alive
+    after the store itself has gone. NumPy views are read-only; the torch view can be written to, and
+    what is written stays in this process. Made by `EmbeddingStore.open`.
+    """
+
+    def __init__(self, path: Path, core: _core.Store) -> None:
+        self.path = path
+        self.manifest: Json = json.loads(core.manifest)
+        self._core = core
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, ram: bool = False, verify: bool = False) -> "EmbeddingStore":
+        """Opens a store or a shard, and checks manifest, headers, file lengths and offsets.
+
+        `ram` reads it all into memory instead of mapping it; `verify` compares every byte with the
+        checksums. Raises FileNotFoundError where there is no store, DataError naming the file where
+        one is missing, truncated, of the wrong shape, or (with `verify`) changed.
+        """
+        folder = Path(path)
+        read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate")
+        return cls(folder, _core.Store.open(folder, ram, verify))
+
+    def __repr__(self) -> str:
+        shape = f"{self.num_passages} passages, {self.num_rows} x {self.dim} {self.dtype}"
+        return f"EmbeddingStore({str(self.path)!r}, {shape})"
+
+    @property
+    def dim(self) -> int:
+        """Length of a token embedding."""
+        return int(self.manifest["dim"])
+
+    @property
+    def dtype(self) -> str:
+        """Type of the embeddings: "float16", "bfloat16" or "float32"."""
+        return str(self.manifest["dtype"])
+
+    @property
+    def num_passages(self) -> int:
+        """Number of passages, empty ones included."""
+        return int(self.manifest["passages"])
+
+    @property
+    def num_rows(self) -> int:
+        """Number of tokens."""
+        return int(self.manifest["rows"])
+
+    @property
+    def encoder(self) -> Json:
+        """What made the embeddings: model, revision, tokenizer, settings."""
+        encoder: Json = self.manifest["encoder"]
+        return encoder
+
+    @property
+    def hash(self) -> str:
+        """Digest of the content: equal for stores that hold the same bytes."""
+        return digest(canonical_json(self.manifest["files"]))
+
+    def _view(self, name: str, dtype: str, *shape: int, writable: bool = False) -> NDArray[Any]:
+        return self._core.data(name, writable).view(dtype).reshape(shape)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """First row of each passage, and the number of rows: int64 [P + 1]."""
+        return self._view("offsets", "<i8", self.num_passages + 1)
+
+    @cached_property
+    def spans(self) -> NDArray[np.uint32]:
+        """Characters of the passage's text that each token covers, half-open: uint32 [rows, 2]."""
+        return self._view("spans", "<u4", self.num_rows, 2)
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint8]:
+        """Content hash of each passage's text: uint8 [P, 16]."""
+        return self._view("keys", "|u1", self.num_passages, 16)
+
+    @cached_property
+    def tokens_numpy(self) -> NDArray[Any]:
+        """Token embeddings [rows, dim], read-only; bfloat16, which NumPy lacks, as its uint16 bits."""
+        return self._view("tokens", _ON_DISK[self.dtype], self.num_rows, self.dim)
+
+    @cached_property
+    def tokens(self) -> "torch.Tensor":
+        """Token embeddings [rows, dim] as a torch tensor of the store's dtype, without a copy."""
+        import torch
+
+        view = self._view("tokens", _ON_DISK[self.dtype], self.num_rows, self.dim, writable=True)
+        tensor = torch.from_numpy(view)
+        return tensor.view(torch.bfloat16) if self.dtype == "bfloat16" else tensor
+
+    def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Passage number of each key: uint8 [n, 16] to int64 [n].
+
+        Raises DataError saying how many are not in the store, and which is the first.
+        """
+        return self._core.lookup(np.ascontiguousarray(keys))
+
+    def contains(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Whether each key is in the store: uint8 [n, 16] to bool [n]."""
+        return self._core.find(np.ascontiguousarray(keys)) >= 0
+
+    def row_counts(self, passages: ArrayLike) -> NDArray[np.int64]:
+        """Number of tokens of each passage: int64 [n] to int64 [n]."""
+        numbers = np.asarray(passages, dtype=np.int64)
+        wrong = numbers[(numbers < 0) | (numbers >= self.num_passages)]
+        if wrong.size:
+            raise ValueError(f"passage {wrong[0]} is out of range: {self.path} holds {self.num_passages}")
+        return self.offsets[numbers + 1] - self.offsets[numbers]
+
+    def gather(self, passages: ArrayLike, out: "NDArray[Any] | torch.Tensor") -> NDArray[np.int64]:
+        """Copies the rows of `passages`, one after another, to the start of `out`, in parallel.
+
+        `out` is a C-contiguous buffer [>= total rows, dim] on the CPU, of the store's dtype (bfloat16
+        in NumPy: uint16) or float32, to which values are converted exactly. Returns the offsets of
+        the gathered passages, int64 [n + 1]. Raises ValueError for a passage out of range and for a
+        buffer that does not fit; the buffer is then unchanged.
+        """
+        buffer = _as_numpy(out)
+        if buffer.ndim != 2 or buffer.shape[1] != self.dim or not buffer.flags.c_contiguous:
+            raise ValueError(f"out has shape {buffer.shape}, expected C-contiguous [rows, {self.dim}]")
+        numbers = np.ascontiguousarray(passages, dtype=np.int64)
+        if buffer.dtype.str == _ON_DISK[self.dtype]:
+            return self._core.gather(numbers, buffer.reshape(-1).view(np.uint8))
+        if buffer.dtype == np.float32:
+            return self._core.gather(numbers, buffer.reshape(-1))
+        raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
+
+
+def _as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:
+    """The same memory as an array; bfloat16 as uint16."""
+    if isinstance(buffer, np.ndarray):
+        return buffer
+    import torch
+
+    if buffer.device.type != "cpu":
+        raise ValueError(f"out is on {buffer.device}, expected a buffer on the CPU")
+    bits = buffer.view(torch.uint16) if buffer.dtype == torch.bfloat16 else buffer
+    array: NDArray[Any] = bits.detach().numpy()
+    return array

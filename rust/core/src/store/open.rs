@@ -1,0 +1,279 @@
+//! Opening a store: a private map of its files, or all of it in memory, checked before use.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use memmap2::{MmapMut, MmapOptions};
+use rayon::prelude::*;
+
+use super::files::{checksum_error, open_checked};
+use super::keys::KeyIndex;
+use super::manifest::Manifest;
+use super::writer::CHUNK_BYTES;
+use super::{FileEntry, REMAKE};
+use crate::npy::Header;
+use crate::{Cancel, Error, Result};
+
+/// Where the data of an opened store lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// In the page cache, shared by all processes; pages are read when they are touched.
+    Map,
+    /// In this process's memory, in huge pages where the system grants them.
+    Ram,
+}
+
+/// The data bytes of one file.
+#[derive(Debug)]
+struct Data {
+    bytes: MmapMut,
+    data_at: usize,
+}
+
+impl Data {
+    fn open(
+        folder: &Path,
+        entry: &FileEntry,
+        header: &Header,
+        loading: Loading,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let path = folder.join(&entry.name);
+        let (file, data_at) = open_checked(&path, header)?;
+        if data_at % 64 != 0 {
+            return Err(Error::data(
+                &path,
+                format!("data is not aligned to 64 bytes; {REMAKE}"),
+            ));
+        }
+        let bytes = match loading {
+            // SAFETY: data files never change under their name, which is the hash of their content;
+            // the map is private, so nothing written through it reaches the file.
+            // Without swap reserved, a store may be larger than memory.
+            Loading::Map => unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }
+                .map_err(Error::io(&path))?,
+            Loading::Ram => read_all(&file, &path, cancel)?,
+        };
+        Ok(Data {
+            bytes,
+            data_at: data_at as usize,
+        })
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.data_at..]
+    }
+
+    fn verify(&self, folder: &Path, entry: &FileEntry, cancel: &Cancel) -> Result<()> {
+        let mut at = 0;
+        let placed: Vec<_> = entry
+            .chunks
+            .iter()
+            .map(|chunk| {
+                let start = at;
+                at += chunk.bytes;
+                (start, chunk)
+            })
+            .collect();
+        placed.into_par_iter().try_for_each(|(start, chunk)| {
+            cancel.check()?;
+            let bytes = &self.as_slice()[start as usize..][..chunk.bytes as usize];
+            if super::Chunk::of(bytes) != *chunk {
+                return Err(checksum_error(&folder.join(&entry.name), start, chunk));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The whole file in anonymous memory, read at many positions at once.
+fn read_all(file: &File, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
+    let length = file.metadata().map_err(Error::io(path))?.len() as usize;
+    let mut memory = MmapMut::map_anon(length).map_err(Error::io(path))?;
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(memmap2::Advice::HugePage); // a wish: systems without huge pages refuse it
+    memory
+        .par_chunks_mut(CHUNK_BYTES)
+        .enumerate()
+        .try_for_each(|(number, block)| {
+            cancel.check()?;
+            let at = (number * CHUNK_BYTES) as u64;
+            file.read_exact_at(block, at).map_err(Error::io(path))
+        })?;
+    Ok(memory)
+}
+
+/// An opened store: plain slices, ragged by [`rows_of`](Store::rows_of).
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    manifest: Manifest,
+    tokens: Data,
+    offsets: Data,
+    spans: Data,
+    keys: Data,
+    index: OnceLock<KeyIndex>,
+}
+
+impl Store {
+    /// Opens `folder` and checks that manifest, headers, file lengths and offsets agree.
+    ///
+    /// With `verify`, every byte is read and compared with the checksums.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is no manifest, [`Error::Data`] where anything does not fit.
+    pub fn open(folder: &Path, loading: Loading, verify: bool, cancel: &Cancel) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
+        let [tokens, offsets, spans, keys] = manifest
+            .expected()
+            .map(|(entry, header)| Data::open(folder, entry, &header, loading, cancel));
+        let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
+        if verify {
+            let data = [&tokens, &offsets, &spans, &keys];
+            for (data, (entry, _)) in data.into_iter().zip(manifest.expected()) {
+                data.verify(folder, entry, cancel)?;
+            }
+        }
+        let path = folder.join(&manifest.files.offsets.name);
+        check_offsets(offsets.as_slice(), manifest.rows, &path)?;
+        Ok(Store {
+            folder: folder.to_path_buf(),
+            manifest,
+            tokens,
+            offsets,
+            spans,
+            keys,
+            index: OnceLock::new(),
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the store holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Token embeddings, `[rows, dim]` of the store's type.
+    pub fn tokens(&self) -> &[u8] {
+        self.tokens.as_slice()
+    }
+
+    /// Offsets, int64 `[passages + 1]`.
+    pub fn offsets(&self) -> &[u8] {
+        self.offsets.as_slice()
+    }
+
+    /// Spans, uint32 `[rows, 2]`.
+    pub fn spans(&self) -> &[u8] {
+        self.spans.as_slice()
+    }
+
+    /// Keys, uint8 `[passages, 16]`.
+    pub fn keys(&self) -> &[u8] {
+        self.keys.as_slice()
+    }
+
+    /// First row of `passage` and the row after its last; `None` where there is no such passage.
+    pub fn rows_of(&self, passage: i64) -> Option<std::ops::Range<usize>> {
+        let passage = usize::try_from(passage).ok()?;
+        let pair = self
+            .offsets()
+            .get(passage.checked_mul(8)?..)?
+            .first_chunk::<16>()?;
+        let (first, last) = pair.split_at(8);
+        Some(offset(first)..offset(last))
+    }
+
+    /// Passage of each 16-byte key; -1 where the store has no such key.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where `keys` are not 16 bytes each, [`Error::Interrupted`].
+    pub fn find(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
+        let index = self.index.get_or_init(|| KeyIndex::new(self.keys()));
+        index.find(self.keys(), keys, cancel)
+    }
+
+    /// As [`find`](Self::find), where every key must be present.
+    ///
+    /// # Errors
+    /// Also [`Error::Data`] that names how many keys are missing, and the first.
+    pub fn lookup(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
+        let found = self.find(keys, cancel)?;
+        let Some(first) = found.iter().position(|&passage| passage < 0) else {
+            return Ok(found);
+        };
+        let missing = found.iter().filter(|&&passage| passage < 0).count();
+        let key: String = keys[first * 16..][..16]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        Err(Error::data(
+            &self.folder,
+            format!(
+                "{missing} of {} passages are not in the store, the first is number {first} (key {key}); \
+                 {REMAKE}",
+                found.len()
+            ),
+        ))
+    }
+}
+
+/// One int64 of an offsets file; [`check_offsets`] has made sure that none is negative.
+pub(super) fn offset(bytes: &[u8]) -> usize {
+    i64::from_le_bytes(bytes.try_into().expect("eight bytes")) as usize
+}
+
+/// Offsets start at 0, never fall, and end at `rows`.
+fn check_offsets(bytes: &[u8], rows: usize, path: &Path) -> Result<()> {
+    let mut check = OffsetCheck::default();
+    check.feed(bytes, path)?;
+    check.finish(rows, path)
+}
+
+/// Checks offsets that come in pieces of whole numbers.
+#[derive(Debug, Default)]
+pub(super) struct OffsetCheck {
+    last: Option<i64>,
+    count: usize,
+}
+
+impl OffsetCheck {
+    pub(super) fn feed(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
+        for bytes in bytes.chunks_exact(8) {
+            let value = i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+            let good = self.last.map_or(value == 0, |last| value >= last);
+            if !good {
+                let expected = self
+                    .last
+                    .map_or("0".into(), |last| format!("at least {last}"));
+                return Err(Error::data(
+                    path,
+                    format!(
+                        "offset {} is {value}, expected {expected}; {REMAKE}",
+                        self.count
+                    ),
+                ));
+            }
+            self.last = Some(value);
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&self, rows: usize, path: &Path) -> Result<()> {
+        let last = self.last.unwrap_or(-1);
+        if usize::try_from(last) != Ok(rows) {
+            return Err(Error::data(
+                path,
+                format!("last offset is {last}, expected {rows} rows; {REMAKE}"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! The published format: folders of padded arrays, one file a document, with masks beside them.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use half::f16;
+
+use super::join::{Joined, OnBytes, StoreWriter};
+use super::manifest::TokenDtype;
+use super::series::Series;
+use super::writer::{CHUNK_BYTES, NpyWriter};
+use crate::hash::passage_key;
+use crate::npy::{Dtype, Kind};
+use crate::{Cancel, Error, Result};
+
+/// Users or items: embeddings `[T, D]` and masks `[T]`, one file each a document.
+#[derive(Debug)]
+struct Side {
+    name: &'static str,
+    embeddings: Option<Series>,
+    masks: Option<Series>,
+}
+
+/// A folder in the published format: any of `{user,item}_{embeddings,masks}/`.
+#[derive(Debug)]
+pub struct Published {
+    sides: Vec<Side>,
+}
+
+/// One array written by [`Published::write_padded`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Padded {
+    /// File name.
+    pub name: String,
+    /// Lengths of the axes.
+    pub shape: Vec<usize>,
+    /// Type of the elements.
+    pub dtype: Dtype,
+}
+
+impl Published {
+    /// Lists `folder` and checks numbering, counts, and the first file of each series.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file at fault; [`Error::Io`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut sides = Vec::new();
+        for name in ["user", "item"] {
+            let side = Side {
+                name,
+                embeddings: Series::open(&folder.join(format!("{name}_embeddings")))?,
+                masks: Series::open(&folder.join(format!("{name}_masks")))?,
+            };
+            side.check()?;
+            if side.embeddings.is_some() || side.masks.is_some() {
+                sides.push(side);
+            }
+        }
+        if sides.is_empty() {
+            return Err(Error::data(
+                folder,
+                "holds none of user_embeddings/, user_masks/, item_embeddings/, item_masks/",
+            ));
+        }
+        Ok(Published { sides })
+    }
+
+    /// Number of documents of a side, `user` or `item`; 0 where it is absent.
+    pub fn documents(&self, side: &str) -> usize {
+        let side = self.sides.iter().find(|s| s.name == side);
+        let series = side.and_then(|s| s.embeddings.as_ref().or(s.masks.as_ref()));
+        series.map_or(0, |series| series.count)
+    }
+
+    /// Bytes of data in all files: what a progress bar counts to.
+    pub fn bytes(&self) -> u64 {
+        let series = self
+            .sides
+            .iter()
+            .flat_map(|side| [&side.embeddings, &side.masks]);
+        series
+            .flatten()
+            .map(|s| s.count as u64 * s.header.data_bytes().unwrap_or(0))
+            .sum()
+    }
+
+    /// Writes `all_user_embeddings.npy` `[N, T, D]`, `all_user_masks.npy` `[N, T]`, and for items.
+    ///
+    /// All arrays are complete before the first appears. Needs a few MiB of memory.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file at fault, [`Error::Io`], [`Error::Interrupted`].
+    pub fn write_padded(
+        &self,
+        out: &Path,
+        on_bytes: OnBytes<'_>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Padded>> {
+        let mut ready = Vec::new();
+        for side in &self.sides {
+            if let Some(series) = &side.embeddings {
+                let stem = format!("all_{}_embeddings", side.name);
+                let mut writer = NpyWriter::create(out, &stem, Dtype::F32, &series.header.shape)?;
+                let mut blocks = Blocks::new(series, f32::MAX);
+                for number in 0..series.count {
+                    blocks.read(number, cancel, |_, bytes| {
+                        on_bytes(bytes.len() as u64);
+                        writer.write(bytes)
+                    })?;
+                }
+                ready.push((stem, series, writer.finish()?));
+            }
+            if let Some(series) = &side.masks {
+                let stem = format!("all_{}_masks", side.name);
+                let header = &series.header;
+                let mut writer = NpyWriter::create(out, &stem, header.dtype, &header.shape)?;
+                for number in 0..series.count {
+                    cancel.check()?;
+                    let bytes = read_mask(series, number)?;
+                    parse_mask(series, number, &bytes)?;
+                    on_bytes(bytes.len() as u64);
+                    writer.write(&bytes)?;
+                }
+                ready.push((stem, series, writer.finish()?));
+            }
+        }
+        let commit = |(stem, series, ready): (String, &Series, super::Ready)| {
+            let shape = std::iter::once(series.count).chain(series.header.shape.iter().copied());
+            Ok(Padded {
+                name: ready.commit_as(&format!("{stem}.npy"))?.name,
+                shape: shape.collect(),
+                dtype: series.header.dtype,
+            })
+        };
+        ready.into_iter().map(commit).collect()
+    }
+
+    /// Writes the data files of a store: users first, then items, one passage a document, rows that
+    /// the mask hides dropped, embeddings rounded to `dtype`.
+    ///
+    /// The key of a passage is the content hash of `user:<n>` or `item:<n>`. Needs a few MiB of memory.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the file at fault, [`Error::Io`], [`Error::Interrupted`].
+    pub fn write_store(
+        &self,
+        out: &Path,
+        dtype: TokenDtype,
+        on_bytes: OnBytes<'_>,
+        cancel: &Cancel,
+    ) -> Result<Joined> {
+        let mut dim = None;
+        for side in &self.sides {
+            let Some(series) = &side.embeddings else {
+                let path = side
+                    .masks
+                    .as_ref()
+                    .map(|masks| masks.path(0))
+                    .unwrap_or_default();
+                return Err(Error::data(
+                    &path,
+                    format!(
+                        "a mask without {}_embeddings/; write them too, or remove the masks",
+                        side.name
+                    ),
+                ));
+            };
+            let found = series.header.shape[1];
+            let expected = *dim.get_or_insert(found);
+            if found != expected {
+                return Err(Error::data(
+                    &series.path(0),
+                    format!(
+                        "dimension {found}, but user_embeddings/ have {expected}; write them again"
+                    ),
+                ));
+            }
+        }
+        let dim = dim.expect("a published folder has a side");
+        let mut writer = StoreWriter::create(out, dtype, dim)?;
+        for side in &self.sides {
+            let series = side.embeddings.as_ref().expect("checked above");
+            let mut blocks = Blocks::new(series, dtype.largest());
+            let mut kept = Vec::new();
+            for number in 0..series.count {
+                let mask = match &side.masks {
+                    Some(masks) => {
+                        let bytes = read_mask(masks, number)?;
+                        on_bytes(bytes.len() as u64);
+                        parse_mask(masks, number, &bytes)?
+                    }
+                    None => vec![true; series.header.shape[0]],
+                };
+                blocks.read(number, cancel, |first_row, bytes| {
+                    on_bytes(bytes.len() as u64);
+                    let rows = bytes.chunks_exact(dim * 4).zip(&mask[first_row..]);
+                    kept.clear();
+                    for (row, _) in rows.filter(|(_, real)| **real) {
+                        dtype.append(row, &mut kept);
+                    }
+                    writer.tokens.write(&kept)
+                })?;
+                let rows = mask.iter().filter(|real| **real).count();
+                writer.spans.write(&vec![0; rows * 8])?;
+                writer
+                    .keys
+                    .write(&passage_key(&format!("{}:{number}", side.name)))?;
+                writer.end_passage(rows)?;
+            }
+        }
+        writer.commit()
+    }
+}
+
+impl Side {
+    fn check(&self) -> Result<()> {
+        if let Some(embeddings) = &self.embeddings {
+            embeddings.expect(Some(Dtype::F32), 2, "[T, D] of <f4")?;
+        }
+        if let Some(masks) = &self.masks {
+            masks.expect(None, 1, "[T] of bool, integers or floats")?;
+        }
+        let (Some(embeddings), Some(masks)) = (&self.embeddings, &self.masks) else {
+            return Ok(());
+        };
+        let (fewer, more) = match embeddings.count < masks.count {
+            true => (embeddings, masks),
+            false => (masks, embeddings),
+        };
+        if fewer.count < more.count {
+            let missing = fewer.path(fewer.count);
+            let beside = more.path(fewer.count);
+            return Err(Error::data(
+                &missing,
+                format!(
+                    "missing, while there is {}; write it again",
+                    beside.display()
+                ),
+            ));
+        }
+        let (tokens, masked) = (embeddings.header.shape[0], masks.header.shape[0]);
+        if tokens != masked {
+            return Err(Error::data(
+                &masks.path(0),
+                format!("mask of {masked} tokens, the embeddings have {tokens}; write it again"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Reads embeddings in blocks of whole rows and refuses what is not finite.
+struct Blocks<'a> {
+    series: &'a Series,
+    largest: f32,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Blocks<'a> {
+    /// `largest`: magnitudes above it become infinite in the type that is written.
+    fn new(series: &'a Series, largest: f32) -> Self {
+        Blocks {
+            series,
+            largest,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Hands each block of file `number` to `take`, with the number of its first row.
+    fn read(
+        &mut self,
+        number: usize,
+        cancel: &Cancel,
+        mut take: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (file, data_at) = self.series.file(number)?;
+        let path = self.series.path(number);
+        let (rows, dim) = (self.series.header.shape[0], self.series.header.shape[1]);
+        let step = (CHUNK_BYTES / (dim * 4)).max(1);
+        for first in (0..rows).step_by(step) {
+            cancel.check()?;
+            self.buffer.resize(step.min(rows - first) * dim * 4, 0);
+            file.read_exact_at(&mut self.buffer, data_at + (first * dim * 4) as u64)
+                .map_err(Error::io(&path))?;
+            let mut values = floats(&self.buffer);
+            if let Some(at) = values.position(|value| value.is_nan() || value.abs() > self.largest)
+            {
+                let value = floats(&self.buffer).nth(at).unwrap_or(f32::NAN);
+                let (token, dimension) = (first + at / dim, at % dim);
+                let what = match value.is_finite() {
+                    true => "too large for the chosen dtype; choose bfloat16 or float32",
+                    false => "not finite; write it again",
+                };
+                return Err(Error::data(
+                    &path,
+                    format!("{value} at token {token}, dimension {dimension}: {what}"),
+                ));
+            }
+            take(first, &self.buffer)?;
+        }
+        Ok(())
+    }
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+fn read_mask(series: &Series, number: usize) -> Result<Vec<u8>> {
+    let (file, data_at) = series.file(number)?;
+    let path = series.path(number);
+    let mut bytes = vec![0; series.header.shape[0] * series.header.dtype.size];
+    file.read_exact_at(&mut bytes, data_at)
+        .map_err(Error::io(&path))?;
+    Ok(bytes)
+}
+
+/// Which tokens are real: everything but zero.
+fn parse_mask(series: &Series, number: usize, bytes: &[u8]) -> Result<Vec<bool>> {
+    let Dtype { kind, size } = series.header.dtype;
+    let real = |(token, bytes): (usize, &[u8])| {
+        if kind != Kind::Float {
+            return Ok(bytes.iter().any(|byte| *byte != 0));
+        }
+        let value = match *bytes {
+            [a, b] => f16::from_le_bytes([a, b]).to_f64(),
+            [a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
+            _ => f64::from_le_bytes(bytes.try_into().expect("floats have 2, 4 or 8 bytes")),
+        };
+        if !value.is_finite() {
+            return Err(Error::data(
+                &series.path(number),
+                format!("{value} at token {token}: not finite; write it again"),
+            ));
+        }
+        Ok(value != 0.0)
+    };
+    bytes.chunks_exact(size).enumerate().map(real).collect()
+}

@@ -1,0 +1,131 @@
+//! Bindings of an opened store: NumPy views without a copy, lookup, gather.
+
+use std::path::PathBuf;
+
+use llmdirect_core::store::{self, Destination, Loading};
+use numpy::ndarray::ArrayView1;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::door::leave_python;
+
+/// An opened store. Every view that it gives keeps it, and so the map, alive.
+#[pyclass(frozen, module = "llmdirect._core")]
+struct Store(store::Store);
+
+/// A gather buffer: bytes of the store's own type, or float32.
+#[derive(FromPyObject)]
+enum Buffer<'py> {
+    Same(PyReadwriteArray1<'py, u8>),
+    Float32(PyReadwriteArray1<'py, f32>),
+}
+
+#[pymethods]
+impl Store {
+    /// Opens and checks a store; `ram` loads it, `verify` reads every byte against the checksums.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, ram: bool, verify: bool) -> PyResult<Self> {
+        let loading = if ram { Loading::Ram } else { Loading::Map };
+        leave_python(py, |cancel| {
+            store::Store::open(&path, loading, verify, cancel)
+        })
+        .map(Store)
+    }
+
+    /// The manifest's text, as it was when the files were opened.
+    #[getter]
+    fn manifest(&self) -> &str {
+        &self.0.manifest().text
+    }
+
+    /// The data bytes of `tokens`, `offsets`, `spans` or `keys`, as a flat uint8 view without a copy.
+    ///
+    /// The memory is private: what is written to a writable view never reaches the file.
+    fn data<'py>(
+        slf: Bound<'py, Self>,
+        name: &str,
+        writable: bool,
+    ) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        let store = &slf.get().0;
+        let bytes = match name {
+            "tokens" => store.tokens(),
+            "offsets" => store.offsets(),
+            "spans" => store.spans(),
+            "keys" => store.keys(),
+            _ => return Err(PyValueError::new_err(format!("a store has no {name:?}"))),
+        };
+        let view = ArrayView1::from(bytes);
+        // SAFETY: the bytes lie in a private, writable map that never moves and lives as long as
+        // `slf`, which becomes the array's base.
+        let array = unsafe { PyArray1::borrow_from_array(&view, slf.clone().into_any()) };
+        if !writable {
+            let flags = PyDict::new(slf.py());
+            flags.set_item("write", false)?;
+            array.call_method("setflags", (), Some(&flags))?;
+        }
+        Ok(array)
+    }
+
+    /// Passage of each key, uint8 [n, 16] -> int64 [n]; -1 where missing.
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        keys: PyReadonlyArray2<'py, u8>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let keys = keys.as_slice()?;
+        let found = leave_python(py, |cancel| self.0.find(keys, cancel))?;
+        Ok(found.into_pyarray(py))
+    }
+
+    /// As `find`; DataError where any key is missing.
+    fn lookup<'py>(
+        &self,
+        py: Python<'py>,
+        keys: PyReadonlyArray2<'py, u8>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let keys = keys.as_slice()?;
+        let found = leave_python(py, |cancel| self.0.lookup(keys, cancel))?;
+        Ok(found.into_pyarray(py))
+    }
+
+    /// Copies the rows of passages into a flat buffer; their offsets, int64 [n + 1].
+    fn gather<'py>(
+        &self,
+        py: Python<'py>,
+        passages: PyReadonlyArray1<'py, i64>,
+        out: Buffer<'py>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let passages = passages.as_slice()?;
+        let (mut same, mut float32);
+        let destination = match out {
+            Buffer::Same(array) => {
+                same = array;
+                Destination::Same(same.as_slice_mut()?)
+            }
+            Buffer::Float32(array) => {
+                float32 = array;
+                Destination::Float32(float32.as_slice_mut()?)
+            }
+        };
+        let buffer = match &destination {
+            Destination::Same(out) => out.as_ptr_range(),
+            Destination::Float32(out) => {
+                let range = out.as_ptr_range();
+                range.start.cast()..range.end.cast()
+            }
+        };
+        let tokens = self.0.tokens().as_ptr_range();
+        if buffer.start < tokens.end && tokens.start < buffer.end {
+            return Err(PyValueError::new_err("out is a view of the store itself"));
+        }
+        let offsets = leave_python(py, |cancel| self.0.gather(passages, destination, cancel))?;
+        Ok(offsets.into_pyarray(py))
+    }
+}
+
+/// Adds this file's class to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Store>()
+}

@@ -1,0 +1,108 @@
+"""Shards and published folders of random content, and what they must become."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect import _core
+from llmdirect.artefacts import write_manifest
+
+ENCODER = {"id": "tiny", "revision": "1", "max_length": 16}
+SOURCE = {"dataset": "abc"}
+BITS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
+
+
+@dataclass
+class Content:
+    """The four arrays of a shard or store."""
+
+    tokens: NDArray[Any]
+    offsets: NDArray[np.int64]
+    spans: NDArray[np.uint32]
+    keys: NDArray[np.uint8]
+
+
+def random_content(
+    rng: np.random.Generator, counts: list[int], dim: int = 8, dtype: str = "bfloat16"
+) -> Content:
+    """Passages of `counts` tokens; bits are finite in every dtype."""
+    rows = sum(counts)
+    tokens = rng.standard_normal((rows, dim)).astype(np.float32)
+    bits = (tokens.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else tokens
+    return Content(
+        np.ascontiguousarray(bits.astype(BITS[dtype])),
+        np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
+        rng.integers(0, 1000, (rows, 2), dtype=np.uint32),
+        rng.integers(0, 256, (len(counts), 16), dtype=np.uint8),
+    )
+
+
+def write_store(folder: Path, content: Content, dtype: str = "bfloat16", **changes: Any) -> None:
+    """Writes a shard the way `precompute` does."""
+    folder.mkdir(parents=True)
+    names = ("tokens", "offsets", "spans", "keys")
+    files = {name: _core.write_store_file(folder, name, getattr(content, name)) for name in names}
+    manifest = {
+        "format": "llmdirect-store",
+        "version": 1,
+        "dtype": dtype,
+        "dim": content.tokens.shape[1],
+        "rows": len(content.tokens),
+        "passages": len(content.keys),
+        "encoder": ENCODER,
+        "source": SOURCE,
+        "files": files,
+    }
+    write_manifest(folder, {**manifest, **changes})
+
+
+def write_dataset(root: Path, shards: list[Content], dtype: str = "bfloat16", name: str = "tiny") -> Path:
+    """A dataset whose store is still in shards; returns the folder of the store."""
+    folder = root / "stores" / name
+    for number, content in enumerate(shards):
+        write_store(folder / "shards" / f"{number:05d}", content, dtype)
+    (folder / "plan.json").write_text(json.dumps({"num_shards": len(shards)}))
+    return folder
+
+
+def joined(parts: list[Content]) -> Content:
+    """The naive way: everything in memory."""
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Content(
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate([part.spans for part in parts]),
+        np.concatenate([part.keys for part in parts]),
+    )
+
+
+def assert_same(store: Any, content: Content) -> None:
+    """The store holds exactly this."""
+    np.testing.assert_array_equal(store.tokens_numpy, content.tokens)
+    for name in ("offsets", "spans", "keys"):
+        np.testing.assert_array_equal(getattr(store, name), getattr(content, name))
+
+
+def data_file(folder: Path, name: str) -> Path:
+    """Path of a data file, by the manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return folder / str(manifest["files"][name]["name"])
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Every file below the folder with its bytes, the lock aside."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def write_published(root: Path, arrays: dict[str, list[NDArray[Any]]]) -> Path:
+    """Folders of numbered files: {"user_embeddings": [array, ...], ...}."""
+    for name, each in arrays.items():
+        (root / name).mkdir(parents=True)
+        for number, array in enumerate(each):
+            np.save(root / name / f"{number}.npy", array)
+    return root

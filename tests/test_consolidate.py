@@ -1,0 +1,491 @@
+"""Consolidation against naive NumPy, and against everything that can go wrong."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_helpers import (
+    ENCODER,
+    SOURCE,
+    assert_same,
+    data_file,
+    joined,
+    random_content,
+    visible,
+    write_dataset,
+    write_published,
+    write_store,
+)
+
+from llmdirect import _core
+from llmdirect.artefacts import single_writer
+from llmdirect.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
+from llmdirect.store import EmbeddingStore, consolidate
+
+COUNTS = st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts=COUNTS, dtype=st.sampled_from(["float16", "bfloat16", "float32"]), seed=st.integers(0, 99))
+def test_joined_shards_equal_the_naive_way(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[list[int]], dtype: str, seed: int
+) -> None:
+    root = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(seed)
+    shards = [random_content(rng, each, dtype=dtype) for each in counts]
+    folder = write_dataset(root, shards, dtype)
+    result = consolidate(root)
+    store = EmbeddingStore.open(folder, verify=True)
+    assert_same(store, joined(shards))
+    assert (store.encoder, store.manifest["source"]) == (ENCODER, SOURCE)
+    assert result["changed"]
+    assert result["shards"] == len(shards)
+    assert (result["rows"], result["passages"]) == (store.num_rows, store.num_passages)
+    assert not (folder / "shards").exists()
+
+
+def test_chunks_are_carried_over(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shards = [random_content(rng, [900, 800], dim=2304), random_content(rng, [1]), random_content(rng, [1])]
+    shards[1:] = [random_content(rng, [5], dim=2304), random_content(rng, [], dim=2304)]
+    folder = write_dataset(tmp_path, shards)
+    parts = [json.loads(path.read_text()) for path in sorted(folder.glob("shards/*/manifest.json"))]
+    consolidate(tmp_path)
+    files = EmbeddingStore.open(folder, verify=True).manifest["files"]
+    for name in ("tokens", "spans", "keys"):
+        assert files[name]["chunks"] == [chunk for part in parts for chunk in part["files"][name]["chunks"]]
+    assert len(files["tokens"]["chunks"]) == 3
+
+
+def test_running_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = write_dataset(tmp_path, [random_content(rng, [3]), random_content(rng, [0, 2])])
+    first = consolidate(tmp_path, keep_shards=True)
+    before = visible(folder)
+    again = consolidate(tmp_path, keep_shards=True)
+    assert (first["changed"], again["changed"], again["shards"]) == (True, False, 0)
+    assert visible(folder) == before
+    consolidate(tmp_path)  # as after a kill between the commit and the removal of the shards
+    assert not (folder / "shards").exists()
+    assert not consolidate(tmp_path)["changed"]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> None:
+    rng = np.random.default_rng(0)
+    old = [random_content(rng, [3]), random_content(rng, [0, 2])]
+    new = [random_content(rng, [1, 0]), random_content(rng, [4])]
+    folder = write_dataset(tmp_path, old)
+    consolidate(tmp_path, keep_shards=keep)
+    opened = EmbeddingStore.open(folder)
+    for number, content in enumerate(new, start=2 * keep):
+        write_store(folder / "shards" / f"{number:05d}", content, source={"dataset": "next"})
+    (folder / "plan.json").write_text(json.dumps({"num_shards": 2 + 2 * keep}))
+    result = consolidate(tmp_path, keep_shards=keep)
+    assert result["shards"] == 2
+    store = EmbeddingStore.open(folder, verify=True)
+    assert_same(store, joined(old + new))
+    assert store.manifest["source"] == {"dataset": "next"}
+    assert len(list(folder.glob("*.npy"))) == 4
+    assert_same(opened, joined(old))  # an open store outlives its replacement
+
+
+def fails(root: Path, error: type[Exception], match: str, **options: Any) -> None:
+    """The error names the place, and the folder is as it was."""
+    before = visible(root)
+    with pytest.raises(error, match=match):
+        consolidate(root, **options)
+    assert visible(root) == before
+
+
+def three_shards(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    return write_dataset(root, [random_content(rng, counts) for counts in ([3], [0, 2], [4])])
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_missing_shard_is_named(tmp_path: Path, number: int) -> None:
+    folder = three_shards(tmp_path)
+    (folder / "shards" / f"{number:05d}" / "manifest.json").unlink()  # still being written
+    fails(tmp_path, DataError, rf"shards/{number:05d}: missing.*run precompute again")
+    shutil.rmtree(folder / "shards" / f"{number:05d}")
+    fails(tmp_path, DataError, rf"shards/{number:05d}: missing.*run precompute again")
+
+
+def test_gap_without_a_plan_and_shard_beyond_it(tmp_path: Path) -> None:
+    folder = three_shards(tmp_path)
+    (folder / "plan.json").write_text('{"num_shards": 2}')
+    fails(tmp_path, DataError, r"shards/00002: .*plan\.json has only 2")
+    (folder / "plan.json").write_text("{}")
+    fails(tmp_path, DataError, r"plan\.json: does not say num_shards")
+    (folder / "plan.json").unlink()
+    shutil.rmtree(folder / "shards" / "00001")
+    fails(tmp_path, DataError, "shards/00001: missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"encoder": {"id": "other"}}, MismatchError),
+        ({"source": {"dataset": "other"}}, MismatchError),
+        ({"version": 2}, DataError),
+        ({"rows": 5}, DataError),
+    ],
+)
+def test_shards_that_do_not_belong_together(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    folder = three_shards(tmp_path)
+    shutil.rmtree(folder / "shards" / "00001")
+    content = random_content(np.random.default_rng(1), [2])
+    write_store(folder / "shards" / "00001", content, **changes)
+    fails(tmp_path, error, r"shards/00001/manifest\.json")
+
+
+@pytest.mark.parametrize(("dim", "dtype"), [(9, "bfloat16"), (8, "float16")])
+def test_shards_of_another_dim_or_dtype(tmp_path: Path, dim: int, dtype: str) -> None:
+    folder = three_shards(tmp_path)
+    shutil.rmtree(folder / "shards" / "00002")
+    write_store(folder / "shards" / "00002", random_content(np.random.default_rng(1), [2], dim, dtype), dtype)
+    fails(tmp_path, DataError, rf"shards/00002/manifest\.json: {dtype} of dimension {dim}")
+
+
+@pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys"])
+def test_damaged_shard_is_named(tmp_path: Path, name: str) -> None:
+    folder = three_shards(tmp_path)
+    path = data_file(folder / "shards" / "00001", name)
+    good = path.read_bytes()
+    for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), good[:50]):
+        path.write_bytes(bad)
+        fails(tmp_path, DataError, path.name)
+    path.unlink()
+    fails(tmp_path, DataError, f"{path.name}: missing")
+
+
+def test_failed_merge_leaves_the_old_store(tmp_path: Path) -> None:
+    folder = three_shards(tmp_path)
+    consolidate(tmp_path)
+    content = random_content(np.random.default_rng(9), [2, 2])
+    write_store(folder / "shards" / "00000", content)
+    (folder / "plan.json").write_text('{"num_shards": 1}')
+    path = data_file(folder / "shards" / "00000", "tokens")
+    path.write_bytes(path.read_bytes()[:-1])
+    fails(tmp_path, DataError, path.name)
+    EmbeddingStore.open(folder, verify=True)
+
+
+def test_passage_that_the_store_has_already(tmp_path: Path) -> None:
+    folder = three_shards(tmp_path)
+    consolidate(tmp_path)
+    content = random_content(np.random.default_rng(9), [2, 2])
+    content.keys[1] = EmbeddingStore.open(folder).keys[1]
+    write_store(folder / "shards" / "00000", content)
+    (folder / "plan.json").write_text('{"num_shards": 1}')
+    fails(tmp_path, DataError, "shards/00000: passage 1 .* already")
+
+
+def test_choosing_a_store(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="llmdirect precompute"):
+        consolidate(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_dataset(tmp_path, [random_content(rng, [2])], name=name)
+    fails(tmp_path, MissingError, "--store one of a, b")
+    fails(tmp_path, MissingError, "no store named 'c'; there is a, b", store="c")
+    assert consolidate(tmp_path, store="b")["path"].endswith("stores/b")
+    assert not (tmp_path / "stores" / "a" / "manifest.json").exists()
+
+
+def test_second_writer_is_refused(tmp_path: Path) -> None:
+    folder = three_shards(tmp_path)
+    with single_writer(folder):
+        fails(tmp_path, BusyError, re.escape(str(folder)))
+    assert consolidate(tmp_path)["changed"]
+
+
+def test_empty_store_folder(tmp_path: Path) -> None:
+    (tmp_path / "stores" / "a" / "shards").mkdir(parents=True)
+    fails(tmp_path, DataError, "no shards to join; run `llmdirect precompute`")
+
+
+# The published format.
+
+
+def published_arrays(
+    rng: np.random.Generator,
+    users: int = 3,
+    items: int = 2,
+    tokens: int = 6,
+    dim: int = 5,
+    mask: Any = np.bool_,
+) -> dict[str, list[np.ndarray]]:
+    def embeddings(count: int) -> list[np.ndarray]:
+        return list(rng.standard_normal((count, tokens, dim)).astype(np.float32))
+
+    def masks(count: int) -> list[np.ndarray]:
+        return list(rng.integers(0, 2, (count, tokens)).astype(mask))
+
+    return {
+        "user_embeddings": embeddings(users),
+        "user_masks": masks(users),
+        "item_embeddings": embeddings(items),
+        "item_masks": masks(items),
+    }
+
+
+SUBSETS = [
+    ("user_embeddings", "user_masks", "item_embeddings", "item_masks"),
+    ("user_embeddings", "user_masks"),
+    ("item_embeddings", "item_masks"),
+    ("user_embeddings",),
+    ("user_embeddings", "item_embeddings", "item_masks"),
+]
+
+
+@pytest.mark.parametrize("names", [*SUBSETS, ("user_masks",)])
+@pytest.mark.parametrize("mask", [np.bool_, np.int64, np.uint8, np.float32])
+def test_padded_arrays_are_what_np_stack_gives(tmp_path: Path, names: tuple[str, ...], mask: Any) -> None:
+    arrays = published_arrays(np.random.default_rng(0), mask=mask)
+    source = write_published(tmp_path / "in", {name: arrays[name] for name in names})
+    result = consolidate(source, out=tmp_path / "out", layout="padded")
+    assert set(result["files"]) == {f"all_{name}.npy" for name in names}
+    assert set(visible(tmp_path / "out")) == set(result["files"])
+    for name in names:
+        expected = np.stack(arrays[name])
+        written = np.load(tmp_path / "out" / f"all_{name}.npy")
+        np.testing.assert_array_equal(written, expected, strict=True)
+        assert result["files"][f"all_{name}.npy"] == {
+            "shape": list(expected.shape),
+            "dtype": expected.dtype.str,
+        }
+
+
+def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
+    tensor = torch.from_numpy(values).to(getattr(torch, dtype))
+    return tensor.view(torch.uint16).numpy() if dtype == "bfloat16" else tensor.numpy()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    names=st.sampled_from(SUBSETS),
+    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
+    mask=st.sampled_from([np.bool_, np.int8, np.int64, np.float16, np.float32, np.float64]),
+    tokens=st.integers(1, 7),
+    dim=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_store_layout_equals_the_naive_way(
+    tmp_path_factory: pytest.TempPathFactory,
+    names: tuple[str, ...],
+    dtype: str,
+    mask: Any,
+    tokens: int,
+    dim: int,
+    seed: int,
+) -> None:
+    root = tmp_path_factory.mktemp("published")
+    arrays = published_arrays(np.random.default_rng(seed), tokens=tokens, dim=dim, mask=mask)
+    write_published(root / "in", {name: arrays[name] for name in names})
+    consolidate(root / "in", out=root / "out", dtype=None if dtype == "float32" else dtype)
+    store = EmbeddingStore.open(root / "out", verify=True)
+    passages, keys = [], []
+    for side in ("user", "item"):
+        for number, rows in enumerate(arrays[f"{side}_embeddings"]):
+            if f"{side}_embeddings" in names:
+                keep = arrays[f"{side}_masks"][number] != 0 if f"{side}_masks" in names else slice(None)
+                passages.append(rows[keep])
+                keys.append(f"{side}:{number}")
+    np.testing.assert_array_equal(store.tokens_numpy, rounded(np.concatenate(passages), dtype), strict=True)
+    np.testing.assert_array_equal(store.row_counts(np.arange(len(keys))), [len(p) for p in passages])
+    np.testing.assert_array_equal(store.keys, _core.passage_keys(keys))
+    assert not store.spans.any()
+    assert store.dtype == dtype
+
+
+def test_rounding_is_to_nearest_even_and_overflow_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 1 << 32, 40_000, dtype=np.uint64).astype(np.uint32)
+    bits[:20_000] &= 0xFFFF8000  # many ties
+    values = bits.view(np.float32)
+    for dtype, limit in {"float16": 65519.0, "bfloat16": 3e38}.items():
+        good = values[np.abs(np.nan_to_num(values, nan=np.inf)) < limit]
+        array = np.ascontiguousarray(good[: len(good) // 8 * 8]).reshape(-1, 8)
+        source = write_published(tmp_path / dtype, {"user_embeddings": [array]})
+        consolidate(source, out=tmp_path / "out", dtype=dtype)
+        np.testing.assert_array_equal(
+            EmbeddingStore.open(tmp_path / "out").tokens_numpy, rounded(array, dtype)
+        )
+    for dtype, value in {"float16": 65520.0, "bfloat16": 3.3961776e38}.items():
+        source = write_published(
+            tmp_path / f"over-{dtype}", {"user_embeddings": [np.full((2, 3), value, "<f4")]}
+        )
+        with pytest.raises(DataError, match=r"0\.npy: .* at token 0, dimension 0: too large"):
+            consolidate(source, out=tmp_path / "over", dtype=dtype)
+        assert visible(tmp_path / "over") == {}
+
+
+def spoil(root: Path, how: str) -> str:
+    """Damages a published folder; returns the file that the error must name."""
+    embedding, mask = root / "user_embeddings" / "1.npy", root / "user_masks" / "1.npy"
+    array = np.load(embedding)
+    if how == "gap":
+        embedding.unlink()
+    elif how == "shape":
+        np.save(embedding, array[:-1])
+    elif how == "dim":
+        np.save(embedding, array[:, :-1])
+    elif how == "axes":
+        np.save(embedding, array[None])
+    elif how == "dtype":
+        np.save(embedding, array.astype(np.float64))
+    elif how == "big-endian":
+        np.save(embedding, array.astype(">f4"))
+    elif how == "fortran":
+        np.save(embedding, np.asfortranarray(array))
+    elif how == "truncated":
+        embedding.write_bytes(embedding.read_bytes()[:-1])
+    elif how == "longer":
+        embedding.write_bytes(embedding.read_bytes() + b"\0")
+    elif how == "header":
+        embedding.write_bytes(embedding.read_bytes()[:20])
+    elif how == "not npy":
+        embedding.write_bytes(b"hello")
+    elif how in ("nan", "inf"):
+        array[3, 2] = float(how)
+        np.save(embedding, array)
+        return "user_embeddings/1.npy: (NaN|inf) at token 3, dimension 2: not finite"
+    elif how == "mask gap":
+        mask.unlink()
+        return "user_masks/1.npy"
+    elif how == "mask missing":
+        (root / "user_masks" / "2.npy").unlink()
+        return "user_masks/2.npy"
+    elif how == "mask shape":
+        np.save(mask, np.ones(5, np.bool_))
+        return "user_masks/1.npy"
+    elif how == "masks of other length":
+        for number in range(3):
+            np.save(root / "user_masks" / f"{number}.npy", np.ones(5, np.bool_))
+        return "user_masks/0.npy: mask of 5 tokens, the embeddings have 6"
+    elif how == "mask nan":
+        for number in range(3):
+            np.save(root / "user_masks" / f"{number}.npy", np.array([1, 0, 1, np.nan, 1, 1], np.float32))
+        return "user_masks/0.npy: NaN at token 3"
+    elif how == "extra":
+        np.save(root / "user_embeddings" / "01.npy", array)
+        return "user_embeddings/01.npy"
+    elif how == "empty":
+        shutil.rmtree(root / "item_masks")
+        (root / "item_masks").mkdir()
+        return "item_masks"
+    return "user_embeddings/1.npy"
+
+
+SPOILT = [
+    *("gap", "shape", "dim", "axes", "dtype", "big-endian", "fortran", "truncated", "longer", "header"),
+    *("not npy", "nan", "inf", "mask gap", "mask missing", "mask shape", "masks of other length"),
+    *("mask nan", "extra", "empty"),
+]
+
+
+@pytest.mark.parametrize("layout", ["store", "padded"])
+@pytest.mark.parametrize("how", SPOILT)
+def test_spoilt_published_folder_is_named_and_nothing_written(tmp_path: Path, how: str, layout: Any) -> None:
+    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
+    place = spoil(source, how)
+    with pytest.raises(DataError, match=place):
+        consolidate(source, out=tmp_path / "out", layout=layout)
+    assert visible(tmp_path / "out") == {}
+
+
+def test_store_layout_needs_embeddings_of_one_dim(tmp_path: Path) -> None:
+    arrays = published_arrays(np.random.default_rng(0))
+    masks = write_published(tmp_path / "masks", {"item_masks": arrays["item_masks"]})
+    with pytest.raises(DataError, match=r"item_masks/0\.npy: a mask without item_embeddings"):
+        consolidate(masks, out=tmp_path / "out")
+    arrays["item_embeddings"] = [np.ones((6, 4), np.float32)] * 2
+    source = write_published(tmp_path / "in", arrays)
+    with pytest.raises(DataError, match=r"item_embeddings/0\.npy: dimension 4, but .* have 5"):
+        consolidate(source, out=tmp_path / "out")
+    assert visible(tmp_path / "out") == {}
+
+
+def test_published_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for seed in range(2):
+        source = write_published(tmp_path / f"in{seed}", published_arrays(np.random.default_rng(seed)))
+        consolidate(source, out=tmp_path / "out")
+        assert len(visible(tmp_path / "out")) == 5
+    before = visible(tmp_path / "out")
+    spoil(source, "nan")
+    with pytest.raises(DataError, match="not finite"):
+        consolidate(source, out=tmp_path / "out")
+    assert visible(tmp_path / "out") == before
+
+
+def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
+    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
+    three_shards(tmp_path / "dataset")
+    for folder, options in [
+        (source, {}),
+        (source, {"out": tmp_path / "out", "keep_shards": True}),
+        (source, {"out": tmp_path / "out", "store": "a"}),
+        (source, {"out": tmp_path / "out", "layout": "padded", "dtype": "float16"}),
+        (source, {"out": tmp_path / "out", "dtype": "float64"}),
+        (source, {"out": tmp_path / "out", "layout": "other"}),
+        (tmp_path / "dataset", {"out": tmp_path / "out"}),
+        (tmp_path / "dataset", {"layout": "padded"}),
+    ]:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 each says something else
+            consolidate(folder, **options)
+        assert not isinstance(caught.value, LlmdirectError)
+    assert not (tmp_path / "out").exists()
+
+
+class Recorder:
+    """A progress bar that only counts."""
+
+    def __init__(self) -> None:
+        self.total, self.done = 0.0, 0.0
+
+    def task(self, label: str, total: float | None, unit: str) -> "Recorder":
+        self.total = total or 0.0
+        return self
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def advance(self, amount: float = 1) -> None:
+        self.done += amount
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_progress_reaches_its_total(tmp_path: Path) -> None:
+    three_shards(tmp_path / "dataset")
+    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
+    for folder, options in [
+        (tmp_path / "dataset", {}),
+        (source, {"out": tmp_path / "a"}),
+        (source, {"out": tmp_path / "b", "layout": "padded"}),
+    ]:
+        recorder = Recorder()
+        consolidate(folder, progress=recorder, **options)
+        assert recorder.done == pytest.approx(recorder.total) != 0
+
+
+def test_error_in_the_progress_bar_stops_the_work(tmp_path: Path) -> None:
+    three_shards(tmp_path)
+    recorder = Recorder()
+    recorder.advance = lambda amount=1: 1 / 0  # type: ignore[assignment]
+    fails(tmp_path, ZeroDivisionError, "division", progress=recorder)
