@@ -28,7 +28,7 @@ class Csr:
             raise ValueError(
                 f"rows and cols must be vectors of one length, got {rows.shape} and {cols.shape}"
             )
-        if rows.size and not (0 <= rows.min() and rows.max() < num_rows and 0 <= cols.min()):
+        if rows.size and not (rows.min() >= 0 and rows.max() < num_rows and cols.min() >= 0):
             raise ValueError(f"rows must lie in 0..{num_rows - 1} and columns must not be negative")
         width = int(cols.max()) + 1 if cols.size else 1
         cells = np.unique(rows * width + cols)
