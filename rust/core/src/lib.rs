@@ -5,6 +5,8 @@
 pub mod cancel;
 pub mod error;
 pub mod hash;
+pub mod npy;
+pub mod store;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};

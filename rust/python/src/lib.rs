@@ -2,6 +2,7 @@
 
 mod door;
 mod hash;
+mod store_files;
 
 use pyo3::prelude::*;
 
@@ -10,5 +11,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     hash::register(module)?;
+    store_files::register(module)?;
     Ok(())
 }

@@ -1,0 +1,174 @@
+//! One data file of a store: its entry in the manifest, and reading it against its checksums.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::manifest::{Chunk, content_hash};
+use super::writer::CHUNK_BYTES;
+use crate::npy::{Header, shape_text};
+use crate::{Cancel, Error, Result};
+
+/// What a manifest says about one file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct FileEntry {
+    /// File name inside the folder, with the hash of the content.
+    pub name: String,
+    /// Bytes of data, without the header.
+    pub bytes: u64,
+    /// Checksums that cover the data bytes in order.
+    pub chunks: Vec<Chunk>,
+}
+
+impl FileEntry {
+    /// Checks the entry itself against the header that its file must have.
+    pub(super) fn check(&self, header: &Header) -> std::result::Result<(), String> {
+        let name = &self.name;
+        if name.contains('/') || name.starts_with('.') || !name.ends_with(".npy") {
+            return Err(format!("{name:?} is not the name of a data file"));
+        }
+        if header.data_bytes() != Some(self.bytes) {
+            let shape = shape_text(&header.shape);
+            return Err(format!(
+                "{name}: {} bytes do not hold {shape} of {}",
+                self.bytes, header.dtype
+            ));
+        }
+        self.check_chunks()
+            .map_err(|what| format!("{name}: {what}"))?;
+        let hash = format!("-{:016x}.npy", content_hash(header, &self.chunks));
+        if !name.ends_with(&hash) {
+            return Err(format!(
+                "{name}: shape and checksums belong to a file named …{hash}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Chunks are neither empty nor too long, and cover all bytes.
+    fn check_chunks(&self) -> std::result::Result<(), String> {
+        if self
+            .chunks
+            .iter()
+            .any(|c| c.bytes == 0 || c.bytes > CHUNK_BYTES as u64)
+        {
+            return Err(format!(
+                "a checksum covers no bytes, or more than {CHUNK_BYTES}"
+            ));
+        }
+        let covered: u64 = self.chunks.iter().map(|c| c.bytes).sum();
+        if covered != self.bytes {
+            return Err(format!("checksums cover {covered} of {} bytes", self.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file of a store and checks header and length: the file and the position of its data.
+pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let (header, data_at) = Header::read(&file, path)?;
+    if header != *expected {
+        return Err(Error::data(
+            path,
+            format!(
+                "{} of {}, where the manifest says {} of {}; make the store again",
+                shape_text(&header.shape),
+                header.dtype,
+                shape_text(&expected.shape),
+                expected.dtype
+            ),
+        ));
+    }
+    Ok((file, data_at))
+}
+
+/// The error of a chunk whose bytes are not those that were written.
+pub(super) fn checksum_error(path: &Path, at: u64, chunk: &Chunk) -> Error {
+    Error::data(
+        path,
+        format!(
+            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; \
+             make the store again",
+            at + chunk.bytes
+        ),
+    )
+}
+
+/// Reads a file chunk by chunk, and hands out only bytes whose checksum is right.
+#[derive(Debug)]
+pub struct ChunkReader<'a> {
+    path: PathBuf,
+    file: File,
+    data_at: u64,
+    done: u64,
+    chunks: std::slice::Iter<'a, Chunk>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> ChunkReader<'a> {
+    /// Opens `folder/entry.name`, whose header must be `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a missing file, [`Error::Data`] for a truncated one or another header.
+    pub fn open(folder: &Path, entry: &'a FileEntry, expected: &Header) -> Result<Self> {
+        let path = folder.join(&entry.name);
+        let (file, data_at) = open_checked(&path, expected)?;
+        Ok(Self::over(path, file, data_at, entry))
+    }
+
+    fn over(path: PathBuf, file: File, data_at: u64, entry: &'a FileEntry) -> Self {
+        ChunkReader {
+            path,
+            file,
+            data_at,
+            done: 0,
+            chunks: entry.chunks.iter(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The file being read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next chunk with its checksum, verified; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where a checksum is wrong.
+    pub fn next_chunk(&mut self) -> Result<Option<(&[u8], Chunk)>> {
+        let Some(chunk) = self.chunks.next() else {
+            return Ok(None);
+        };
+        self.buffer.resize(chunk.bytes as usize, 0);
+        self.file
+            .read_exact_at(&mut self.buffer, self.data_at + self.done)
+            .map_err(Error::io(&self.path))?;
+        if Chunk::of(&self.buffer) != *chunk {
+            return Err(checksum_error(&self.path, self.done, chunk));
+        }
+        self.done += chunk.bytes;
+        Ok(Some((&self.buffer, *chunk)))
+    }
+}
+
+/// Checks one data file against its entry: header, length, every checksum, the hash in its name.
+///
+/// # Errors
+/// [`Error::Io`] for a missing file, [`Error::Data`] where anything differs.
+pub fn verify_file(folder: &Path, entry: &FileEntry, cancel: &Cancel) -> Result<()> {
+    let path = folder.join(&entry.name);
+    let file = File::open(&path).map_err(Error::io(&path))?;
+    let (header, data_at) = Header::read(&file, &path)?;
+    entry
+        .check(&header)
+        .map_err(|what| Error::data(&path, format!("{what}; write the file again")))?;
+    let mut reader = ChunkReader::over(path, file, data_at, entry);
+    while reader.next_chunk()?.is_some() {
+        cancel.check()?;
+    }
+    Ok(())
+}
