@@ -1,7 +1,7 @@
 """How long work reports itself: the library calls, the command line draws."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -18,15 +18,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """Receives what a stage is doing."""
 
-    def task(self, label: str, total: float | None, unit: str) -> "AbstractTask":
+    def task(self, label: str, total: float | None, unit: str) -> AbstractContextManager[Task]:
         """Starts a piece of work of `total` units (None: unknown); used in a `with` statement."""
-
-
-class AbstractTask(Protocol):
-    """A context manager that yields a Task."""
-
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class _SilentTask:

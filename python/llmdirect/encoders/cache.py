@@ -56,7 +56,7 @@ def cache_model(
                 task.advance()
                 task.note("save")
                 with quiet_transformers():
-                    # Weights under the names that the encoder has, not those of the whole model they came from.
+                    # Weights under the encoder's own names, not those of the model they came from.
                     network.save_pretrained(temporary, save_original_format=False)
                     tokenizer.save_pretrained(temporary)
                 files = {file.name: _sync(file) for file in sorted(temporary.iterdir())}

@@ -81,7 +81,8 @@ class Encoder:
         self.room = max_length - len(self.before) - len(self.after)
         if self.room < 1:
             raise ValueError(
-                f"max_length={max_length} leaves no room: {source.id} adds {max_length - self.room} special tokens"
+                f"max_length={max_length} leaves no room beside the {max_length - self.room} special tokens of "
+                f"{source.id}"
             )
         self._weights = weights_digest(model)
         self._model = model.to(device)  # type: ignore[arg-type]
@@ -143,7 +144,7 @@ class Encoder:
         tokens = self.tokenize(texts)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         rows = self.embed([tokens[index] for index in order], token_budget=token_budget).cpu()
-        parts = rows.split([len(tokens[index]) for index in order])
+        parts = torch.split(rows, [len(tokens[index]) for index in order])
         by_index = dict(zip(order, parts, strict=True))
         return [Embedding(by_index[index], each.spans) for index, each in enumerate(tokens)]
 
@@ -174,7 +175,7 @@ class Encoder:
         sequences = []
         for window in windows(len(content), self.room):
             ids = np.concatenate([before, content[window.start : window.stop], after])
-            # The special tokens are kept once as well: those before with the first window, after with the last.
+            # Special tokens are kept once as well: those before with the first window, after with the last.
             low = len(before) + window.keep_start - window.start if window.start > 0 else 0
             last = window.stop == len(content)
             high = len(ids) if last else len(before) + window.keep_stop - window.start

@@ -27,14 +27,14 @@ def quiet_transformers() -> Iterator[None]:
     """No bars and load reports of transformers on stderr: what matters in them is raised as an error."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_model(source: Source, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -84,7 +84,7 @@ def _class_and_arguments(source: Source, config: Any) -> tuple[type[Any], dict[s
             f"{source.id} ({config.model_type}): transformers has no class for its encoder alone; take a "
             "T5Gemma, a T5, or a model of the BERT family"
         )
-    model_class = found[0] if isinstance(found, tuple) else found
+    model_class: type[Any] = found[0] if isinstance(found, tuple) else found
     # The pooler makes one vector of a text: unused here, and absent from checkpoints of language modelling.
     pools = "add_pooling_layer" in inspect.signature(model_class).parameters
     return model_class, {"add_pooling_layer": False} if pools else {}
@@ -96,7 +96,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(source.folder)
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"{source.id}: its tokenizer gives no character positions (not a fast tokenizer)")
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def bare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -114,7 +114,7 @@ def weights_digest(model: PreTrainedModel) -> str:
     def one(item: tuple[str, torch.Tensor]) -> str:
         name, tensor = item
         state = hashlib.blake2b(digest_size=16)
-        state.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+        state.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest(name, f"{tensor.dtype} {tuple(tensor.shape)}", state.digest())
 
     with ThreadPoolExecutor() as pool:

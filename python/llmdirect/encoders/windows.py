@@ -1,5 +1,6 @@
 """Passages beyond a model's limit: overlapping windows, of which each token is kept once."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -25,7 +26,7 @@ def windows(length: int, room: int) -> list[Window]:
     overlap = room // 4
     count = -(-(length - overlap) // (room - overlap))
     starts = [index * (length - room) // (count - 1) for index in range(count)]
-    borders = [(after + before + room) // 2 for before, after in zip(starts, starts[1:], strict=False)]
+    borders = [(after + before + room) // 2 for before, after in pairwise(starts)]
     return [
         Window(start, start + room, keep_start, keep_stop)
         for start, keep_start, keep_stop in zip(starts, [0, *borders], [*borders, length], strict=True)
