@@ -81,8 +81,8 @@ class Encoder:
         self.room = max_length - len(self.before) - len(self.after)
         if self.room < 1:
             raise ValueError(
-                f"max_length={max_length} leaves no room beside the {max_length - self.room} special tokens of "
-                f"{source.id}"
+                f"max_length={max_length} leaves no room: {source.id} adds "
+                f"{max_length - self.room} special tokens"
             )
         self._weights = weights_digest(model)
         self._model = model.to(device)  # type: ignore[arg-type]
@@ -132,9 +132,20 @@ class Encoder:
         spans[first : first + len(encoding.ids)] = [_trim(text, *span) for span in encoding.offsets]
         return Tokens(ids, spans)
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many rows each text will have: the lengths of `tokenize`, without its positions."""
+        clean = [_SURROGATES.sub("�", text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+        special = len(self.before) + len(self.after)
+        return [
+            len(encoding.ids) + special if encoding.ids and text.strip() else 0
+            for text, encoding in zip(clean, encodings, strict=True)
+        ]
+
     def count_windows(self, num_tokens: int) -> int:
         """How many sequences a passage of so many tokens (special ones included) is read in."""
-        return len(windows(num_tokens - self.max_length + self.room, self.room)) if num_tokens else 0
+        special = self.max_length - self.room
+        return len(windows(num_tokens - special, self.room)) if num_tokens else 0
 
     def encode(self, texts: Sequence[str], *, token_budget: int = 8192) -> list[Embedding]:
         """Embeddings of the texts, in their order; at most `token_budget` padded tokens at once.

@@ -84,7 +84,7 @@ def _class_and_arguments(source: Source, config: Any) -> tuple[type[Any], dict[s
             f"{source.id} ({config.model_type}): transformers has no class for its encoder alone; take a "
             "T5Gemma, a T5, or a model of the BERT family"
         )
-    model_class: type[Any] = found[0] if isinstance(found, tuple) else found
+    model_class: Any = found[0] if isinstance(found, tuple) else found
     # The pooler makes one vector of a text: unused here, and absent from checkpoints of language modelling.
     pools = "add_pooling_layer" in inspect.signature(model_class).parameters
     return model_class, {"add_pooling_layer": False} if pools else {}

@@ -119,7 +119,7 @@ def _from_hub(model: str, revision: str | None) -> Source:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         raise MissingError(
             f"{model} is not on this machine and the Hub is out of reach. On a machine with a network, "
-            f"accept the licence at {page} if it asks for one, log in with `hf auth login` (or set HF_TOKEN), "
-            f"run {get}, then copy {cache_folder() / slug(model)} here"
+            f"accept the licence at {page} if it asks for one, log in with `hf auth login` (or set "
+            f"HF_TOKEN), run {get}, then copy {cache_folder() / slug(model)} here"
         ) from None
     return Source(model, folder, folder.name)
