@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.artefacts import MANIFEST, digest, read_manifest, single_writer
+from llmdirect.artefacts import MANIFEST, Json, digest, read_manifest, single_writer
 from llmdirect.batch_plan import BatchPlan, make_plan, read_plan, write_plan
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve

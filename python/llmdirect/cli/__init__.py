@@ -41,3 +41,6 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("interrupted")
         sys.exit(130)
+
+
+from llmdirect.cli import embed  # noqa: E402, F401
