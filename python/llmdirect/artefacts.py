@@ -45,6 +45,33 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     sync_folder(path.parent)
 
 
+def file_digest(path: Path) -> str:
+    """32 hex digits over a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def write_hashed(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes]], object]) -> Json:
+    """Writes `<stem>-<hash of the bytes><suffix>` and returns its manifest entry: name, bytes, hash.
+
+    The file means nothing until a manifest names it.
+    """
+    temporary = folder / f".{stem}{suffix}.tmp{os.getpid()}"
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        entry: Json = {"bytes": temporary.stat().st_size, "hash": file_digest(temporary)}
+        entry["name"] = f"{stem}-{entry['hash']}{suffix}"
+        os.replace(temporary, folder / entry["name"])
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return entry
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames inside `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -21,25 +21,23 @@ SPLIT_NAMES: Final = ("train", "valid", "test")
 KINDS: Final = ("review", "description", "document")
 NO_TIME: Final = np.iinfo(np.int64).min
 
-SCHEMAS: Final[dict[str, dict[str, pl.DataType]]] = {
-    "interactions": {
-        "user_idx": pl.Int32(),
-        "item_idx": pl.Int32(),
-        "passage_idx": pl.Int64(),
-        "rating": pl.Float32(),
-        "timestamp": pl.Int64(),
-        "split": pl.UInt8(),
-        "positive": pl.Boolean(),
-    },
-    "users": {"user_id": pl.String()},
-    "items": {"item_id": pl.String(), "title": pl.String()},
-    "passages": {
-        "text": pl.String(),
-        "kind": pl.String(),
-        "user_idx": pl.Int32(),
-        "item_idx": pl.Int32(),
-        "split": pl.UInt8(),
-    },
+SCHEMAS: Final = {
+    "interactions": pl.Schema(
+        {
+            "user_idx": pl.Int32,
+            "item_idx": pl.Int32,
+            "passage_idx": pl.Int64,
+            "rating": pl.Float32,
+            "timestamp": pl.Int64,
+            "split": pl.UInt8,
+            "positive": pl.Boolean,
+        }
+    ),
+    "users": pl.Schema({"user_id": pl.String}),
+    "items": pl.Schema({"item_id": pl.String, "title": pl.String}),
+    "passages": pl.Schema(
+        {"text": pl.String, "kind": pl.String, "user_idx": pl.Int32, "item_idx": pl.Int32, "split": pl.UInt8}
+    ),
 }
 
 
@@ -173,8 +171,8 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         table = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not readable as Parquet ({error}); {cure}") from None
-    if dict(table.schema) != SCHEMAS[name]:
-        raise DataError(f"{path}: columns are {dict(table.schema)}, expected {SCHEMAS[name]}; {cure}")
+    if table.schema != SCHEMAS[name]:
+        raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {cure}")
     return table
 
 

@@ -1,5 +1,197 @@
-"""From raw reviews to the Dataset artefact."""
+"""From raw reviews to the Dataset artefact: one call that reads, splits, and commits."""
 
-from llmdirect.dataset import Dataset
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-__all__ = ["Dataset"]
+from llmdirect.artefacts import (
+    MANIFEST,
+    Json,
+    canonical_json,
+    digest,
+    file_digest,
+    read_manifest,
+    single_writer,
+    write_hashed,
+    write_manifest,
+)
+from llmdirect.dataset import FORMAT, SCHEMAS, VERSION, Dataset
+from llmdirect.dataset_tables import UNITS, Positive, Tables, build_tables
+from llmdirect.errors import DataError
+from llmdirect.progress import SILENT, Progress
+from llmdirect.raw_files import stem
+from llmdirect.reviews import read_reviews
+from llmdirect.splits import SPLITS, Fractions, check_fractions
+
+__all__ = ["Dataset", "open_or_prepare", "prepare"]
+
+_log = logging.getLogger(__name__)
+_TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
+DOCUMENT_NOTE: Final = (
+    "unit document: the text of a user or an item is one passage, so the review that is being scored "
+    "cannot be taken out of it; training pairs see their own review"
+)
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    k_core: int = 0,
+    split: str = "random",
+    seed: int = 242,
+    fractions: Fractions = (0.7, 0.1, 0.2),
+    positive: str | None = None,
+    unit: str = "review",
+    items: Path | str | None = None,
+    with_summary: bool = False,
+    skip_bad_lines: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Json:
+    """Writes the dataset of a raw review file into the folder `out`.
+
+    Reads, drops repeated (user, item) pairs (the last stays), reduces to the k-core, splits, and commits
+    in one step: killed at any point, the folder holds the old dataset or none, and a second run gives the
+    same bytes. A complete dataset of the same input and options is left as it is.
+
+    fractions: train, valid, test; positive: such as "rating>=4", None for every interaction; unit:
+    "review" (a passage per review) or "document" (a passage per user and per item, of train reviews);
+    items: a file of titles and descriptions.
+
+    Returns status ("written" or "unchanged"), dataset, hash, options, counts and notes.
+    Raises ValueError for options that make no sense, DataError for what the files hold (see
+    `read_reviews`) or where `out` holds a dataset of other options, BusyError where another process
+    writes there. Nothing is written then.
+    """
+    source, out = Path(source), Path(out)
+    _check_options(k_core, split, seed, fractions, unit)
+    rule = Positive.parse(positive)
+    options: Json = {
+        "columns": dict(columns) if columns else None,
+        "fractions": None if split == "leave-last-out" else list(fractions),
+        "items": file_digest(Path(items)) if items else None,
+        "k_core": k_core,
+        "positive": str(rule) if rule else None,
+        "seed": seed,
+        "skip_bad_lines": skip_bad_lines,
+        "source": file_digest(source),
+        "split": split,
+        "unit": unit,
+        "with_summary": with_summary,
+    }
+    if complete := _complete(out, options, overwrite):
+        return _result(out, complete, "unchanged")
+    reviews = read_reviews(
+        source, columns=columns, with_summary=with_summary, skip_bad_lines=skip_bad_lines, progress=progress
+    )
+    tables = build_tables(
+        reviews,
+        source,
+        k_core=k_core,
+        split=split,
+        seed=seed,
+        fractions=fractions,
+        positive=rule,
+        unit=unit,
+        items=Path(items) if items else None,
+        skip_bad_lines=skip_bad_lines,
+        progress=progress,
+    )
+    with single_writer(out):
+        if complete := _complete(out, options, overwrite):  # another process may have been faster
+            return _result(out, complete, "unchanged")
+        manifest = _commit(out, options, tables)
+    if unit == "document":
+        _log.warning(DOCUMENT_NOTE)
+    return _result(out, manifest, "written")
+
+
+def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
+    """Opens a dataset folder; a raw file is first prepared, with default options, into `./<stem>/`."""
+    path = Path(path)
+    if path.is_dir():
+        return Dataset.open(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not found; give a dataset folder or a file of reviews")
+    out = Path(stem(path))
+    _log.info("%s: a raw file; preparing it into %s", path, out)
+    prepare(path, out, progress=progress)
+    return Dataset.open(out)
+
+
+def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, unit: str) -> None:
+    if k_core < 0:
+        raise ValueError(f"--k-core: {k_core}, expected 0 (off) or more")
+    if split not in SPLITS:
+        raise ValueError(f"--split: {split!r} is unknown; one of {', '.join(SPLITS)}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"--seed: {seed}, expected 0 to 2^64 - 1")
+    if unit not in UNITS:
+        raise ValueError(f"--unit: {unit!r} is unknown; one of {', '.join(UNITS)}")
+    check_fractions(fractions)
+
+
+def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
+    """The manifest where `out` already is this very dataset; None where it is still to be written."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out}: is a file; --out names a folder")
+    if not (out / MANIFEST).exists():
+        return None
+    manifest = read_manifest(out, FORMAT, VERSION, "llmdirect prepare")
+    if manifest["options"] != options:
+        if overwrite:
+            return None
+        changed = [name for name in options if manifest["options"].get(name) != options[name]]
+        raise DataError(
+            f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
+            "choose another --out, or replace it with --overwrite"
+        )
+    for entry in manifest["files"].values():
+        path = out / entry["name"]
+        if not path.exists() or path.stat().st_size != entry["bytes"]:
+            return None
+    return manifest
+
+
+def _commit(out: Path, options: Json, tables: Tables) -> Json:
+    """Writes the tables, then the manifest that makes them the dataset, then removes what it replaced."""
+    _remove_orphans(out, read_manifest(out, FORMAT, VERSION, "") if (out / MANIFEST).exists() else None)
+    files = {
+        name: write_hashed(out, name, ".parquet", table.write_parquet)
+        for name, table in tables.frames.items()
+    }
+    manifest: Json = {
+        "format": FORMAT,
+        "version": VERSION,
+        "hash": digest(canonical_json({"options": options, "files": files})),
+        "options": options,
+        "counts": tables.counts,
+        "files": files,
+    }
+    write_manifest(out, manifest)
+    _remove_orphans(out, manifest)
+    return manifest
+
+
+def _remove_orphans(out: Path, manifest: Json | None) -> None:
+    """Removes tables that the manifest does not name: a killed run's, or those just replaced."""
+    named = {entry["name"] for entry in manifest["files"].values()} if manifest else set()
+    for path in out.iterdir():
+        if _TABLE_FILE.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+
+
+def _result(out: Path, manifest: Json, status: str) -> Json:
+    options = manifest["options"]
+    return {
+        "status": status,
+        "dataset": str(out),
+        "hash": manifest["hash"],
+        "options": options,
+        "counts": manifest["counts"],
+        "notes": [DOCUMENT_NOTE] if options["unit"] == "document" else [],
+    }

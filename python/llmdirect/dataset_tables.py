@@ -1,0 +1,263 @@
+"""The tables of a dataset, made in memory from raw reviews; nothing here touches the disk but `items`."""
+
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llmdirect.artefacts import Json
+from llmdirect.cleaning import codes, distinct_pairs, k_core_mask
+from llmdirect.copies import copy_groups, pair_ids, text_ids
+from llmdirect.dataset import SCHEMAS, SPLIT_NAMES, TRAIN
+from llmdirect.errors import DataError
+from llmdirect.item_metadata import ItemMetadata, read_item_metadata
+from llmdirect.progress import Progress
+from llmdirect.reviews import Reviews
+from llmdirect.splits import (
+    Fractions,
+    last_rooms,
+    random_order,
+    random_rooms,
+    recency,
+    split_by_time,
+    split_by_user,
+)
+
+UNITS: Final = ("review", "document")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The four frames in the dataset's schemas, and the counts of the report."""
+
+    frames: dict[str, pl.DataFrame]
+    counts: Json
+
+
+@dataclass(frozen=True)
+class Positive:
+    """Which interactions count as positive, by rating."""
+
+    operator: str
+    bound: float
+
+    _PATTERN = re.compile(r"\s*rating\s*(>=|>|<=|<|==)\s*(-?\d+(?:\.\d+)?)\s*")
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Positive | None":
+        """Reads "rating>=4"; None stays None. Raises ValueError for anything else."""
+        if text is None:
+            return None
+        if not (match := cls._PATTERN.fullmatch(text)):
+            raise ValueError(
+                f"--positive: {text!r} is not of the form rating>=4 (>=, >, <=, <, == and a number)"
+            )
+        return cls(match[1], float(match[2]))
+
+    def __str__(self) -> str:
+        return f"rating{self.operator}{self.bound:g}"
+
+    def of(self, rating: pl.Series) -> pl.Series:
+        """Boolean per interaction; a missing rating is not positive."""
+        bound = float(np.float32(self.bound))
+        compared = {
+            ">=": rating >= bound,
+            ">": rating > bound,
+            "<=": rating <= bound,
+            "<": rating < bound,
+            "==": rating == bound,
+        }[self.operator]
+        return compared.fill_null(False)
+
+
+def build_tables(
+    reviews: Reviews,
+    source: Path,
+    *,
+    k_core: int,
+    split: str,
+    seed: int,
+    fractions: Fractions,
+    positive: Positive | None,
+    unit: str,
+    items: Path | None,
+    skip_bad_lines: bool,
+    progress: Progress,
+) -> Tables:
+    """Duplicates, k-core, indices, splits, passages, in this order. Raises DataError naming `source`."""
+    if positive and not reviews.has_ratings:
+        raise DataError(
+            f"{source}: --positive {positive}, but no rating field is known; --columns rating=FIELD"
+        )
+    rows = distinct_pairs(reviews.frame)
+    counts: Json = {
+        "rows_read": reviews.frame.height,
+        "bad_lines": reviews.bad_lines,
+        "duplicates_dropped": reviews.frame.height - rows.height,
+    }
+    rows, counts["k_core_removed"] = _reduced(rows, k_core, source)
+    if split != "random":
+        _check_times(rows, split, source)
+    user_ids, item_ids = (rows[role].unique().sort() for role in ("user", "item"))
+    rows = rows.with_columns(
+        codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
+        codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
+    ).sort("user_idx", "time_ms", "position", nulls_last=False)
+    metadata = None
+    if items:
+        metadata = read_item_metadata(
+            items, item_ids.to_list(), skip_bad_lines=skip_bad_lines, progress=progress
+        )
+    descriptions = _description_passages(metadata)
+    groups, pinned = _ties(rows, descriptions)
+    rows = rows.with_columns(
+        pl.Series("split", _split(rows, groups, pinned, split, seed, fractions, len(user_ids))),
+        (positive.of(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)).alias(
+            "positive"
+        ),
+    )
+    if not (rows["positive"] & (rows["split"] == TRAIN)).any():
+        raise DataError(f"{source}: --positive {positive} leaves no positive in train, so nothing to learn")
+    if unit == "review":
+        texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
+    else:
+        texts = _documents(rows, len(user_ids), len(item_ids))
+    passages = pl.concat([_as_table(texts, "passages"), descriptions])
+    passage_idx = pl.int_range(rows.height) if unit == "review" else pl.lit(-1)
+    interactions = rows.with_columns(
+        passage_idx.alias("passage_idx"), pl.col("time_ms").floordiv(1000).alias("timestamp")
+    )
+    titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
+    frames = {
+        "interactions": _as_table(interactions, "interactions"),
+        "users": user_ids.alias("user_id").to_frame(),
+        "items": pl.DataFrame([item_ids.alias("item_id"), titles]),
+        "passages": passages,
+    }
+    counts |= _summary(frames, rows, groups)
+    if metadata:
+        counts["item_metadata"] = {
+            "items_found": metadata.found,
+            "descriptions": descriptions.height,
+            "bad_lines": metadata.bad_lines,
+        }
+    return Tables(frames, counts)
+
+
+def _as_table(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    return frame.select(*SCHEMAS[name]).cast(SCHEMAS[name])
+
+
+def _reduced(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame, Json]:
+    user, item = (codes(rows[role], rows[role].unique()).to_numpy() for role in ("user", "item"))
+    keep, rounds = k_core_mask(user, item, k_core)
+    core = rows.filter(keep)
+    if core.is_empty():
+        raise DataError(
+            f"{source}: the {k_core}-core of its {rows.height:,} interactions is empty; lower --k-core"
+        )
+    return core, {
+        "rounds": rounds,
+        "interactions": rows.height - core.height,
+        "users": rows["user"].n_unique() - core["user"].n_unique(),
+        "items": rows["item"].n_unique() - core["item"].n_unique(),
+    }
+
+
+def _check_times(rows: pl.DataFrame, split: str, source: Path) -> None:
+    missing = rows["time_ms"].null_count()
+    if missing == rows.height:
+        raise DataError(f"{source}: --split {split} needs times; name their field: --columns time=FIELD")
+    if missing:
+        raise DataError(
+            f"{source}: --split {split} needs a time for every review, {missing:,} of {rows.height:,} have "
+            "none; use --split random"
+        )
+
+
+def _description_passages(metadata: ItemMetadata | None) -> pl.DataFrame:
+    texts = [metadata.passage(index) for index in range(len(metadata.titles))] if metadata else []
+    frame = pl.DataFrame({"text": texts, "item_idx": range(len(texts))}, schema_overrides={"text": pl.String})
+    frame = frame.filter(pl.col("text") != "").with_columns(
+        pl.lit("description").alias("kind"), pl.lit(-1).alias("user_idx"), pl.lit(TRAIN).alias("split")
+    )
+    return _as_table(frame, "passages")
+
+
+def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The group of copies of each row, and the rows that copy the description of their item: both [n]."""
+    num_rows = rows.height
+    text_id = text_ids(chain(rows["text"], descriptions["text"]))
+    by_item = pair_ids(
+        np.concatenate([rows["item_idx"].to_numpy(), descriptions["item_idx"].to_numpy()]), text_id
+    )
+    by_user = pair_ids(rows["user_idx"].to_numpy(), text_id[:num_rows])
+    described = by_item[num_rows:]
+    pinned = np.isin(by_item[:num_rows], described[described >= 0])
+    return copy_groups(by_user, by_item[:num_rows]), pinned
+
+
+def _split(
+    rows: pl.DataFrame,
+    groups: NDArray[np.int64],
+    pinned: NDArray[np.bool_],
+    split: str,
+    seed: int,
+    fractions: Fractions,
+    num_users: int,
+) -> NDArray[np.uint8]:
+    user = rows["user_idx"].to_numpy()
+    if split == "random":
+        order = random_order(rows["user"].to_list(), rows["item"].to_list(), seed)
+        return split_by_user(user, order, groups, pinned, random_rooms(user, num_users, fractions))
+    if split == "leave-last-out":
+        return split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
+    return split_by_time(rows["time_ms"].to_numpy(), groups, pinned, fractions)
+
+
+def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:
+    """Passage u is the document of user u, num_users + i that of item i: train reviews, newest last."""
+    train = rows.filter((pl.col("split") == TRAIN) & (pl.col("text") != ""))
+    train = train.sort("time_ms", "position", nulls_last=False)
+    parts = []
+    for owner, other, count in (("user_idx", "item_idx", num_users), ("item_idx", "user_idx", num_items)):
+        joined = train.group_by(owner).agg(pl.col("text").str.join("\n"))
+        everyone = pl.DataFrame({owner: pl.int_range(count, dtype=pl.Int32, eager=True)})
+        document = everyone.join(joined, on=owner, how="left", maintain_order="left")
+        parts.append(
+            document.with_columns(
+                pl.col("text").fill_null(""),
+                pl.lit("document").alias("kind"),
+                pl.lit(-1).alias(other),
+                pl.lit(TRAIN).alias("split"),
+            ).pipe(_as_table, "passages")
+        )
+    return pl.concat(parts)
+
+
+def _summary(frames: dict[str, pl.DataFrame], rows: pl.DataFrame, groups: NDArray[np.int64]) -> Json:
+    num_users, num_items = frames["users"].height, frames["items"].height
+    sizes = np.bincount(groups)
+    words = rows.filter(pl.col("text") != "")["text"].str.count_matches(r"\S+").median()
+    return {
+        "users": num_users,
+        "items": num_items,
+        "interactions": rows.height,
+        "passages": frames["passages"].height,
+        "per_split": {name: int((rows["split"] == code).sum()) for code, name in enumerate(SPLIT_NAMES)},
+        "positives": int(rows["positive"].sum()),
+        "density": rows.height / (num_users * num_items),
+        "median_words": words,
+        "empty_texts": int((rows["text"].str.strip_chars() == "").sum()),
+        "without_rating": rows["rating"].null_count(),
+        "without_time": rows["time_ms"].null_count(),
+        "copies_kept_together": {
+            "groups": int((sizes > 1).sum()),
+            "interactions": int(sizes[sizes > 1].sum()),
+        },
+    }

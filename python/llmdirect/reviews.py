@@ -1,0 +1,236 @@
+"""Readers of raw reviews: every row of the file ends in the frame or among the bad lines, none is lost."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Final
+
+import polars as pl
+
+from llmdirect.csv_files import csv_header, read_csv
+from llmdirect.errors import DataError
+from llmdirect.json_lines import LINE, BadLines, parse_line, read_json_lines
+from llmdirect.progress import SILENT, Progress
+from llmdirect.raw_files import format_suffix, open_raw
+from llmdirect.review_formats import Layout, choose_layout
+
+_SNIFFED_LINES: Final = 1000  # fields may differ from line to line
+_BAD_LINES_SHOWN: Final = 10
+_MILLISECONDS_FROM: Final = 1e11  # as seconds this would be the year 5138
+_TIMES_END: Final = 1e14  # in milliseconds the same
+_TIME_FORMATS: Final = (
+    "%Y-%m-%dT%H:%M:%S%.f%#z",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M",
+    "%a %b %d %H:%M:%S %z %Y",
+)
+_TIME_REASON: Final = "time '{}' is neither epoch, ISO 8601 nor like 'Mon Jan 02 15:04:05 -0700 2006'"
+
+
+@dataclass(frozen=True, eq=False)
+class Reviews:
+    """What a raw file says, in the file's order.
+
+    frame: user, item, text (string, never null); rating (float32) and time_ms (int64, milliseconds since
+    1970), null where missing; line (int64: line of the file, row for Parquet).
+    """
+
+    frame: pl.DataFrame
+    format: str
+    bad_lines: int
+    has_ratings: bool
+    has_times: bool
+
+
+def read_reviews(
+    path: Path | str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    with_summary: bool = False,
+    skip_bad_lines: bool = False,
+    progress: Progress = SILENT,
+) -> Reviews:
+    """Reads Amazon 2014, 2018, 2023 or Yelp reviews, or any JSON lines, CSV or Parquet file with `columns`.
+
+    columns maps the roles user, item, text, rating, time and summary to field names; with_summary puts
+    the summary on a line before the text. Times may be epoch seconds or milliseconds, ISO 8601 (without a
+    zone: UTC), or `Mon Jan 02 15:04:05 -0700 2006`.
+
+    Raises OSError kinds where the file cannot be read; DataError where its fields are not recognised, its
+    compressed stream is cut, it holds no review, or (unless skip_bad_lines) any line is bad: the message
+    counts the bad lines and gives number and reason of the first ones.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, expected a file of reviews")
+    kind = _kind(path)
+    if kind == "parquet":
+        found = list(pl.read_parquet_schema(path))
+        layout = choose_layout(path, found, columns, with_summary)
+        frame, bad = _checked(_read_parquet(path, layout), layout)
+    else:
+        with open_raw(path) as file:
+            found = csv_header(path, file) if kind == "csv" else _json_fields(path, file)
+        layout = choose_layout(path, found, columns, with_summary)
+        with open_raw(path, progress) as file:
+            frame, bad = _checked_all(_raw_frames(path, file, kind, layout), layout)
+    unit = "row" if kind == "parquet" else "line"
+    if bad and not skip_bad_lines:
+        shown = "".join(f"\n  {unit} {number}: {reason}" for number, reason in bad[:_BAD_LINES_SHOWN])
+        more = f"\n  and {len(bad) - _BAD_LINES_SHOWN:,} more" if len(bad) > _BAD_LINES_SHOWN else ""
+        raise DataError(
+            f"{path}: {len(bad):,} of {frame.height + len(bad):,} {unit}s are bad; mend them, or leave them "
+            f"out with --skip-bad-lines:{shown}{more}"
+        )
+    if frame.is_empty():
+        raise DataError(f"{path}: holds no review" + (f" besides {len(bad):,} bad {unit}s" if bad else ""))
+    return Reviews(frame, layout.name, len(bad), "rating" in layout.fields, "time" in layout.fields)
+
+
+def _kind(path: Path) -> str:
+    """`json`, `csv` or `parquet`: by the first byte, and by the suffix where that leaves it open."""
+    with open_raw(path) as file:
+        head = file.read(4096)
+    if not head:
+        raise DataError(f"{path}: the file is empty")
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    suffix = format_suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return "csv"
+    if first == b"[":
+        raise DataError(f"{path}: a JSON array, expected one object a line: jq -c '.[]' FILE > FILE.jsonl")
+    if first == b"{" or suffix in (".json", ".jsonl", ".ndjson"):
+        return "json"
+    return "csv"
+
+
+def _json_fields(path: Path, file: IO[bytes]) -> list[str]:
+    """The fields of the first lines that are objects, in order of appearance."""
+    found: dict[str, None] = {}
+    first_reason = ""
+    for number, line in enumerate(islice(file, _SNIFFED_LINES), start=1):
+        try:
+            found |= dict.fromkeys(parse_line(line.removeprefix(b"\xef\xbb\xbf")))
+        except ValueError as error:
+            first_reason = first_reason or (f"line {number}: {error}" if line.strip() else "")
+    if not found:
+        reason = first_reason or "every line is blank"
+        raise DataError(f"{path}: no JSON object among the first {_SNIFFED_LINES:,} lines; {reason}")
+    return list(found)
+
+
+def _raw_frames(
+    path: Path, file: IO[bytes], kind: str, layout: Layout
+) -> Iterator[tuple[pl.DataFrame, BadLines]]:
+    if kind == "csv":
+        return read_csv(path, file, layout.fields)
+    return read_json_lines(file, layout.fields)
+
+
+def _checked_all(
+    parts: Iterator[tuple[pl.DataFrame, BadLines]], layout: Layout
+) -> tuple[pl.DataFrame, BadLines]:
+    frames: list[pl.DataFrame] = []
+    bad: BadLines = []
+    for raw, unreadable in parts:
+        frame, wrong = _checked(raw, layout)
+        frames.append(frame)
+        bad += unreadable + wrong
+    return pl.concat(frames), sorted(bad)
+
+
+def _read_parquet(path: Path, layout: Layout) -> pl.DataFrame:
+    rows = pl.read_parquet(path, columns=list(dict.fromkeys(layout.fields.values())))
+    columns = []
+    for role, name in layout.fields.items():
+        dtype = rows.schema[name]
+        if dtype.is_temporal() and role == "time":
+            column = pl.col(name).cast(pl.Datetime("ms")).dt.epoch("ms").cast(pl.String)
+        elif dtype.is_nested() or dtype in (pl.Boolean(), pl.Binary()):
+            raise DataError(f"{path}: column {name!r} is {dtype}, expected text or numbers for the {role}")
+        else:
+            column = pl.col(name).cast(pl.String)
+        columns.append(column.alias(role))
+    return rows.select(columns).with_row_index(LINE, offset=1).cast({LINE: pl.Int64})
+
+
+def _checked(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, BadLines]:
+    """The one set of rules for all formats: strings to values; rows that break a rule are bad lines."""
+    fields = layout.fields
+    raw = raw.with_columns(
+        pl.lit(None, pl.String).alias(role) for role in ("rating", "time") if role not in fields
+    )
+    if layout.text_may_be_absent:
+        raw = raw.with_columns(pl.col("text").fill_null(""))
+    raw = raw.with_columns(_blank_to_null("rating"), _blank_to_null("time"))
+    rows = raw.with_columns(
+        pl.col("rating").cast(pl.Float64, strict=False).cast(pl.Float32).alias("rating_value"),
+        _milliseconds(raw["time"]).alias("time_ms"),
+    )
+    rows = rows.with_columns(_reason(fields).alias("reason"))
+    bad = rows.filter(pl.col("reason").is_not_null())
+    good = rows.filter(pl.col("reason").is_null())
+    text = pl.col("text")
+    if "summary" in fields:
+        summary = pl.col("summary").fill_null("").str.strip_chars()
+        joined = pl.when(text == "").then(summary).otherwise(summary + "\n" + text)
+        text = pl.when(summary == "").then(text).otherwise(joined)
+    frame = good.select(
+        "user", "item", text.alias("text"), pl.col("rating_value").alias("rating"), "time_ms", LINE
+    )
+    return frame, list(zip(bad[LINE].to_list(), bad["reason"].to_list(), strict=True))
+
+
+def _blank_to_null(role: str) -> pl.Expr:
+    stripped = pl.col(role).str.strip_chars()
+    return pl.when(stripped != "").then(stripped).alias(role)
+
+
+def _reason(fields: Mapping[str, str]) -> pl.Expr:
+    """Why a row is bad: the first rule it breaks; null for a good one."""
+    rating, value, time = pl.col("rating"), pl.col("rating_value"), pl.col("time")
+    rules: list[tuple[pl.Expr, str | pl.Expr]] = []
+    for role in ("user", "item"):
+        rules += [
+            (pl.col(role).is_null(), f"no {role} ({fields[role]} is missing)"),
+            (pl.col(role).str.strip_chars() == "", f"empty {role} ({fields[role]})"),
+        ]
+    rules += [
+        (pl.col("text").is_null(), f"no text ({fields['text']} is missing)"),
+        (rating.is_not_null() & value.is_null(), _quoting("rating '{}' is not a number", rating)),
+        (value.is_not_null() & ~value.is_finite(), _quoting("rating '{}' is not finite", rating)),
+        (time.is_not_null() & pl.col("time_ms").is_null(), _quoting(_TIME_REASON, time)),
+    ]
+    return pl.coalesce(
+        pl.when(broken).then(pl.lit(why) if isinstance(why, str) else why) for broken, why in rules
+    )
+
+
+def _quoting(message: str, value: pl.Expr) -> pl.Expr:
+    return pl.format(message, value.str.slice(0, 40))
+
+
+def _milliseconds(times: pl.Series) -> pl.Series:
+    """Times as written to int64 milliseconds since 1970; null where not understood."""
+    number = times.cast(pl.Float64, strict=False)
+    number = pl.select(
+        pl.when(number.abs() < _MILLISECONDS_FROM)
+        .then(number * 1000)
+        .when(number.abs() < _TIMES_END)
+        .then(number)
+    ).to_series()
+    result = number.round().cast(pl.Int64)
+    rest = times.filter(result.is_null() & times.is_not_null())
+    if rest.is_empty():
+        return result
+    iso = rest.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00").str.replace(
+        r"^(\S{10}) (\d)", "${1}T${2}"
+    )
+    parsed = pl.Series([None] * len(rest), dtype=pl.Int64)
+    for format in _TIME_FORMATS:
+        times_read = iso.str.to_datetime(format, strict=False, time_unit="ms")
+        parsed = pl.select(pl.coalesce(parsed, times_read.dt.epoch("ms"))).to_series()
+    return result.scatter((result.is_null() & times.is_not_null()).arg_true(), parsed)
