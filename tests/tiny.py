@@ -1,7 +1,10 @@
 """Tiny language models with random weights, saved as the Hub would hold them."""
 
 import json
+import os
 from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub when it is imported
 
 import torch
 import transformers

@@ -36,16 +36,16 @@ def precompute(
     dtype: Annotated[str, typer.Option(help="Type on disk: bfloat16, float16 or float32.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     token_budget: Annotated[
-        int | None, typer.Option(help="Padded tokens a batch.  [default: 4096 on the CPU, else 32768]")
+        int | None, typer.Option(help="Padded tokens a batch. (default: 4096 on the CPU, else 32768)")
     ] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens read at once; longer texts take windows.  [default: the model's]"),
+        typer.Option(help="Tokens read at once; longer texts take windows. (default: the model's)"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Name of the store in DATASET/stores.  [default: model and type]")
+        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only count tokens and bytes.")] = False,
     as_json: JsonFlag = False,
@@ -85,7 +85,7 @@ def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
 def cache_model(
     model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write.  [default: the user's cache, found by the id]")
+        Path | None, typer.Option(help="Folder to write. (default: the user's cache, found by the id)")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
     dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",
