@@ -43,7 +43,5 @@ def main() -> None:
         sys.exit(130)
 
 
-from llmdirect.cli import (
-    data,  # noqa: F401
-    embed_store,  # noqa: F401
-)
+# At the end: each of these modules registers its commands on `app`.
+from llmdirect.cli import data, embed, embed_store  # noqa: E402, F401

@@ -1,0 +1,144 @@
+"""What is encoded together, fixed before the first shard: a resumed run computes the very same bits."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect.artefacts import Json, digest, write_atomic
+from llmdirect.errors import DataError, MismatchError
+
+PLAN = "plan.json"
+FORMAT, VERSION = "llmdirect-plan", 1
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPlan:
+    """Distinct texts in the order they are encoded, longest first, cut into batches and shards.
+
+    `text` int32 [n] numbers the distinct texts in the order of their keys; `rows` int32 [n] are their tokens;
+    `batch` and `shard` int32 [n] ascend. `budgets` holds the padded tokens at once of batches that did not
+    fit the device's memory whole.
+    """
+
+    text: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    batch: NDArray[np.int32]
+    shard: NDArray[np.int32]
+    budgets: dict[int, int]
+    header: Json
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards, at least one."""
+        return int(self.shard[-1]) + 1
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """The places [start, stop) in the plan's order that the shard holds."""
+        start, stop = np.searchsorted(self.shard, [shard, shard + 1])
+        return int(start), int(stop)
+
+    def batches(self, shard: int) -> list[tuple[int, int, int]]:
+        """(batch number, start, stop) of each batch of the shard, in places of the plan's order."""
+        start, stop = self.shard_range(shard)
+        cuts = [start, *(np.flatnonzero(np.diff(self.batch[start:stop])) + start + 1).tolist(), stop]
+        return [(int(self.batch[low]), low, high) for low, high in pairwise(cuts)]
+
+
+def make_plan(
+    rows: NDArray[np.int32],
+    header: Json,
+    *,
+    max_length: int,
+    count_windows: Callable[[int], int],
+    token_budget: int,
+    shard_tokens: int,
+) -> BatchPlan:
+    """Sorts the texts by length and cuts them: `token_budget` padded tokens a batch, `shard_tokens` a shard.
+
+    A batch holds at least one text, a shard at least one batch; a batch lies in one shard. Texts without
+    rows come last and belong to the last batch.
+    """
+    order = np.argsort(-rows, kind="stable").astype(np.int32)
+    batch, shard = np.zeros_like(order), np.zeros_like(order)
+    batch_now = shard_now = longest = sequences = shard_rows = 0
+    for place, count in enumerate(rows[order].tolist()):
+        windows = count_windows(count)
+        longest = longest or min(count, max_length)
+        if sequences and windows and longest * (sequences + windows) > token_budget:
+            batch_now += 1
+            longest, sequences = min(count, max_length), 0
+            if shard_rows >= shard_tokens:
+                shard_now += 1
+                shard_rows = 0
+        sequences += windows
+        shard_rows += count
+        batch[place], shard[place] = batch_now, shard_now
+    return BatchPlan(order, rows[order], batch, shard, {}, header)
+
+
+def write_plan(folder: Path, plan: BatchPlan) -> None:
+    """Writes the assignment under a name that carries its hash, then commits it with plan.json."""
+    table = np.stack([plan.text, plan.rows, plan.batch, plan.shard], axis=1).astype("<i4")
+    name = f"plan-{digest(table.tobytes())[:16]}.npy"
+    if not (folder / name).exists():
+        buffer = io.BytesIO()
+        np.save(buffer, table)
+        write_atomic(folder / name, lambda file: file.write(buffer.getbuffer()))
+    value = {
+        "format": FORMAT,
+        "version": VERSION,
+        **plan.header,
+        "num_shards": plan.num_shards,
+        "assignment": name,
+        "budgets": {str(batch): budget for batch, budget in sorted(plan.budgets.items())},
+    }
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_atomic(folder / PLAN, lambda file: file.write(text.encode() + b"\n"))
+
+
+def read_plan(folder: Path, header: Json) -> BatchPlan | None:
+    """The plan that lies in `folder`, or None. MismatchError where it was made for another `header`.
+
+    DataError where the files are damaged.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    cure = f"delete {folder} or choose another --store"
+    try:
+        value = json.loads(path.read_bytes())
+        if (value["format"], value["version"]) != (FORMAT, VERSION):
+            raise DataError(f"{path}: not a plan of version {VERSION}; {cure}")
+        differences = list(_differences(value, header))
+        if differences:
+            raise MismatchError(f"{path}: a store of another run ({'; '.join(differences)}); {cure}")
+        budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
+        name = str(value["assignment"])
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a plan ({error!r}); {cure}") from None
+    try:
+        table = np.load(folder / name)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{folder / name}: damaged ({error}); {cure}") from None
+    if name != f"plan-{digest(table.tobytes())[:16]}.npy":
+        raise DataError(f"{folder / name}: content does not match the hash in its name; {cure}")
+    text, rows, batch, shard = np.ascontiguousarray(table.T)
+    return BatchPlan(text, rows, batch, shard, budgets, header)
+
+
+def _differences(found: Json, wanted: Json, place: str = "") -> list[str]:
+    """Each leaf in which two JSON objects differ, with both values."""
+    lines: list[str] = []
+    for key, value in wanted.items():
+        other = found.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            lines += _differences(other, value, f"{place}{key}.")
+        elif value != other:
+            lines.append(f"{place}{key} is {other!r} there, {value!r} here")
+    return lines

@@ -1,0 +1,104 @@
+"""`precompute` and `cache-model`: everything for which the language model is needed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmdirect.cli import app
+from llmdirect.cli.console import Bars, JsonFlag, emit, stderr
+
+_CACHE_EXAMPLES = """Keep a model's encoder on this machine, to be found by its id without a network.
+
+\b
+Examples:
+  hf auth login                                     # once, for models behind a licence
+  llmdirect cache-model google/t5gemma-2b-2b-ul2
+  llmdirect cache-model google/t5gemma-2b-2b-ul2 --out ./encoder
+"""
+
+_PRECOMPUTE_EXAMPLES = """Encode each passage of a dataset once, in shards that survive a kill.
+
+\b
+Examples:
+  llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
+  llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --estimate           # tokens and disk, without encoding
+"""
+
+
+@app.command(help=_PRECOMPUTE_EXAMPLES)
+def precompute(
+    dataset: Annotated[Path, typer.Argument(help="Folder made by `prepare`.")],
+    model: Annotated[
+        str, typer.Option(help="Id of the Hub, a folder, or minilm.")
+    ] = "google/t5gemma-2b-2b-ul2",
+    dtype: Annotated[str, typer.Option(help="Type on disk: bfloat16, float16 or float32.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    token_budget: Annotated[
+        int | None, typer.Option(help="Padded tokens a batch. (default: 4096 on the CPU, else 32768)")
+    ] = None,
+    shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens read at once; longer texts take windows. (default: the model's)"),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
+    ] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only count tokens and bytes.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    from llmdirect.precompute import precompute as run
+
+    result = run(
+        dataset,
+        model=model,
+        dtype=dtype,
+        device=device,
+        token_budget=token_budget,
+        shard_tokens=shard_tokens,
+        max_length=max_length,
+        revision=revision,
+        name=store,
+        estimate_only=estimate,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+    else:
+        stderr.print(_told(result, dataset, estimate), highlight=False, markup=False)
+
+
+def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
+    if result["consolidated"]:
+        return f"{result['store']}: complete and consolidated, nothing to do"
+    size = f"{result['texts']:,} texts, {result['tokens']:,} tokens, {result['bytes'] / 1e9:.2f} GB"
+    if estimate:
+        return f"{result['store']} would hold {size} in {result['shards']} shards"
+    made = f"{result['encoded_shards']} of {result['shards']} shards made now"
+    return f"{result['store']}: {size}; {made}; next: llmdirect consolidate {dataset}"
+
+
+@app.command("cache-model", help=_CACHE_EXAMPLES)
+def cache_model(
+    model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. (default: the user's cache, found by the id)")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",
+    as_json: JsonFlag = False,
+) -> None:
+    from llmdirect.encoders import cache_model as run
+
+    result = run(model, out, revision=revision, dtype=dtype, progress=Bars())
+    if as_json:
+        emit(result)
+    else:
+        state = "is already there" if result["already"] else "is kept"
+        size = sum(result["files"].values()) / 1e9
+        stderr.print(
+            f"{result['id']} {state}: {result['path']} ({size:.2f} GB)", highlight=False, markup=False
+        )

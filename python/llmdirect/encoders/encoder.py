@@ -1,0 +1,303 @@
+"""One encoder: text in, one vector a token out, with the characters that each token covers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from llmdirect.artefacts import digest
+from llmdirect.encoders.loading import (
+    bare_tokenizer,
+    load_model,
+    load_tokenizer,
+    position_limit,
+    weights_digest,
+)
+from llmdirect.encoders.sources import Source, resolve
+from llmdirect.encoders.windows import windows
+from llmdirect.errors import DataError, MissingError
+
+# A lone surrogate is no character and has no UTF-8; one replacement character keeps all positions.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A tokenised passage: `ids` int32 [n] with the model's special tokens, `spans` uint32 [n, 2]."""
+
+    ids: NDArray[np.int32]
+    spans: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """An encoded passage: `tokens` [n, dim] in the encoder's type on the CPU, `spans` uint32 [n, 2]."""
+
+    tokens: torch.Tensor
+    spans: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """What the model reads at once, and the rows [low, high) of its output that are kept."""
+
+    ids: NDArray[np.int32]
+    low: int
+    high: int
+
+
+class Encoder:
+    """A language model's encoder with its tokenizer; made by `load_encoder`.
+
+    Attributes: `id`, `dim`, `max_length` (tokens, special ones included), `device`, `dtype`, and the ids of
+    the special tokens that every text gets: `before`, `after`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        pad_id: int,
+        device: torch.device,
+    ) -> None:
+        self.id, self.revision = source.id, source.revision
+        self.device, self.dtype, self.max_length = device, model.dtype, max_length
+        self._tokenizer, self._pad_id = tokenizer, pad_id
+        self.before, self.after = _special_tokens(tokenizer, source)
+        self.room = max_length - len(self.before) - len(self.after)
+        if self.room < 1:
+            raise ValueError(
+                f"max_length={max_length} leaves no room: {source.id} adds "
+                f"{max_length - self.room} special tokens"
+            )
+        self._weights = weights_digest(model)
+        self._model = model.to(device)  # type: ignore[arg-type]
+        self.dim = self._forward([np.zeros(1, np.int32)]).shape[-1]
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides what the vectors are, fit for JSON: equal descriptions, equal vectors.
+
+        `weights` is a digest over the encoder's values, so it does not matter which way they came here.
+        """
+        return {
+            "id": self.id,
+            "revision": self.revision,
+            "weights": self._weights,
+            "tokenizer": digest(self._tokenizer.to_str()),
+            "special_before": [self._tokenizer.id_to_token(token) for token in self.before],
+            "special_after": [self._tokenizer.id_to_token(token) for token in self.after],
+            "architecture": type(self._model).__name__,
+            "dim": self.dim,
+            "max_length": self.max_length,
+            "compute_dtype": str(self.dtype).removeprefix("torch."),
+            "attention": self._model.config._attn_implementation,
+            "versions": {
+                "tokenizers": tokenizers.__version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids and character spans of each text, whole, whatever its length.
+
+        Spans are half-open, in characters of the text as given, without the white space at their ends;
+        special tokens have (0, 0). The parts of one character split into bytes all cover that character.
+        A text without any token but the special ones (empty, white space) has no tokens at all.
+        """
+        clean = [_SURROGATES.sub("�", text) for text in texts]
+        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=False)
+        return [self._tokens(text, encoding) for text, encoding in zip(clean, encodings, strict=True)]
+
+    def _tokens(self, text: str, encoding: tokenizers.Encoding) -> Tokens:
+        if not encoding.ids or not text.strip():
+            return Tokens(np.zeros(0, np.int32), np.zeros((0, 2), np.uint32))
+        ids = np.array([*self.before, *encoding.ids, *self.after], np.int32)
+        spans = np.zeros((len(ids), 2), np.uint32)
+        first = len(self.before)
+        spans[first : first + len(encoding.ids)] = [_trim(text, *span) for span in encoding.offsets]
+        return Tokens(ids, spans)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many rows each text will have: the lengths of `tokenize`, without its positions."""
+        clean = [_SURROGATES.sub("�", text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+        special = len(self.before) + len(self.after)
+        return [
+            len(encoding.ids) + special if encoding.ids and text.strip() else 0
+            for text, encoding in zip(clean, encodings, strict=True)
+        ]
+
+    def count_windows(self, num_tokens: int) -> int:
+        """How many sequences a passage of so many tokens (special ones included) is read in."""
+        special = self.max_length - self.room
+        return len(windows(num_tokens - special, self.room)) if num_tokens else 0
+
+    def encode(self, texts: Sequence[str], *, token_budget: int = 8192) -> list[Embedding]:
+        """Embeddings of the texts, in their order; at most `token_budget` padded tokens at once.
+
+        Texts are batched by length, so a text's last bits may depend on the others.
+        """
+        tokens = self.tokenize(texts)
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        rows = self.embed([tokens[index] for index in order], token_budget=token_budget).cpu()
+        parts = torch.split(rows, [len(tokens[index]) for index in order])
+        by_index = dict(zip(order, parts, strict=True))
+        return [Embedding(by_index[index], each.spans) for index, each in enumerate(tokens)]
+
+    def embed(self, passages: Sequence[Tokens], *, token_budget: int) -> torch.Tensor:
+        """The vectors of all tokens, passage after passage: [sum of lengths, dim] on the encoder's device.
+
+        Sequences are batched in the given order; a batch holds at most `token_budget` padded tokens, or one
+        sequence. A passage beyond `max_length` is read in overlapping windows and keeps each token once.
+        """
+        sequences = [sequence for passage in passages for sequence in self._sequences(passage)]
+        rows = [torch.zeros(0, self.dim, dtype=self.dtype, device=self.device)]
+        start = longest = 0
+        for index, sequence in enumerate(sequences):
+            padded = max(longest, len(sequence.ids)) * (index - start + 1)
+            if index > start and padded > token_budget:
+                rows.append(self._kept_rows(sequences[start:index]))
+                start, longest = index, 0
+            longest = max(longest, len(sequence.ids))
+        if sequences:
+            rows.append(self._kept_rows(sequences[start:]))
+        return torch.cat(rows)
+
+    def _sequences(self, passage: Tokens) -> list[_Sequence]:
+        if len(passage) <= self.max_length:
+            return [_Sequence(passage.ids, 0, len(passage))] if len(passage) else []
+        before, after = np.array(self.before, np.int32), np.array(self.after, np.int32)
+        content = passage.ids[len(before) : len(passage) - len(after)]
+        sequences = []
+        for window in windows(len(content), self.room):
+            ids = np.concatenate([before, content[window.start : window.stop], after])
+            # Special tokens are kept once as well: those before with the first window, after with the last.
+            low = len(before) + window.keep_start - window.start if window.start > 0 else 0
+            last = window.stop == len(content)
+            high = len(ids) if last else len(before) + window.keep_stop - window.start
+            sequences.append(_Sequence(ids, low, high))
+        return sequences
+
+    def _kept_rows(self, batch: Sequence[_Sequence]) -> torch.Tensor:
+        hidden = self._forward([sequence.ids for sequence in batch])
+        width = hidden.shape[1]
+        # Numbers made on the CPU: a boolean mask would make the device wait for its own count.
+        kept = [
+            np.arange(row * width + each.low, row * width + each.high, dtype=np.int64)
+            for row, each in enumerate(batch)
+        ]
+        index = torch.from_numpy(np.concatenate(kept)).to(self.device)
+        return hidden.reshape(-1, self.dim).index_select(0, index)
+
+    def _forward(self, batch: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+        """Output of the model, [B, longest, dim]; padding stands right, masked, and its rows are noise."""
+        ids = np.full((len(batch), max(map(len, batch))), self._pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, sequence in enumerate(batch):
+            ids[row, : len(sequence)] = sequence
+            mask[row, : len(sequence)] = 1
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.from_numpy(ids).to(self.device),
+                attention_mask=torch.from_numpy(mask).to(self.device),
+            )
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden
+
+
+def load_encoder(
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    max_length: int | None = None,
+    revision: str | None = None,
+) -> Encoder:
+    """Loads the encoder of `model`: an id of the Hub, a folder, or "minilm".
+
+    `device`: "auto" is CUDA where there is one, else the CPU. `dtype` ("float32", "bfloat16", "float16") is
+    what the model computes in; by default float32 on the CPU and the checkpoint's own elsewhere.
+    `max_length` in tokens, special ones included, can only lower the model's own limit.
+
+    Raises MissingError (no such model, no access, no such device), DataError (a checkpoint without some
+    weight, a tokenizer without positions), ValueError (arguments).
+    """
+    place = find_device(device)
+    source = resolve(model, revision)
+    if dtype is None:
+        compute = torch.float32 if place.type == "cpu" else None
+    elif dtype in ("float32", "bfloat16", "float16"):
+        compute = getattr(torch, dtype)
+    else:
+        raise ValueError(f"dtype={dtype!r}; one of float32, bfloat16, float16")
+    tokenizer = load_tokenizer(source)
+    network = load_model(source, compute)
+    limits = [limit for limit in (position_limit(network, tokenizer), max_length) if limit is not None]
+    if not limits:
+        raise ValueError(f"{source.id} states no limit of its own; give max_length")
+    return Encoder(
+        source,
+        network,
+        bare_tokenizer(tokenizer),
+        max_length=min(limits),
+        pad_id=tokenizer.pad_token_id or 0,
+        device=place,
+    )
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name. MissingError where this machine has none, ValueError for an unknown name."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r}; auto, cpu, cuda, cuda:1, mps, …") from None
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise MissingError(
+            f"device {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+            "install a CUDA build of PyTorch and its driver, or take --device cpu"
+        )
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise MissingError("device mps was asked for, but PyTorch has no Metal here; take --device cpu")
+    return place
+
+
+def _special_tokens(tokenizer: Tokenizer, source: Source) -> tuple[list[int], list[int]]:
+    """The ids that the checkpoint's own convention puts before and after a text: <bos>, [CLS] … [SEP].
+
+    They are read off the tokenizer, not assumed: Gemma's adds <bos> only where its configuration says so.
+    """
+    encoding = tokenizer.encode("a")
+    content = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
+    if (
+        not content
+        or encoding.ids[content[0] : content[-1] + 1] != tokenizer.encode("a", add_special_tokens=False).ids
+    ):
+        raise DataError(f"{source.id}: its tokenizer changes a text when it adds special tokens")
+    return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]
+
+
+def _trim(text: str, start: int, stop: int) -> tuple[int, int]:
+    """The span without the white space at its ends, unless it is nothing else."""
+    low, high = start, stop
+    while low < high and text[low].isspace():
+        low += 1
+    while high > low and text[high - 1].isspace():
+        high -= 1
+    return (low, high) if low < high else (start, stop)

@@ -1,0 +1,353 @@
+"""Encodes each distinct passage of a dataset once, in shards that survive a kill."""
+
+import errno
+import logging
+import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llmdirect.artefacts import MANIFEST, Json, digest, read_manifest, single_writer
+from llmdirect.batch_plan import BatchPlan, make_plan, read_plan, write_plan
+from llmdirect.documents import Dataset
+from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
+from llmdirect.encoders.sources import Source, slug
+from llmdirect.errors import DataError, MismatchError
+from llmdirect.progress import SILENT, Progress, Task
+from llmdirect.shards import (
+    ITEM_BYTES,
+    STORE_FORMAT,
+    STORE_VERSION,
+    keep_or_clear,
+    shard_folder,
+    store_bytes,
+    write_shard,
+)
+
+DEFAULT_MODEL = "google/t5gemma-2b-2b-ul2"
+SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
+_TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768}
+_WAITING_SHARDS = 2  # encoded and not yet written: bounds the memory
+_COUNTED_AT_ONCE = 8192
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Texts:
+    """The distinct texts of a dataset in the order of their keys; `row` is where each comes first."""
+
+    keys: NDArray[np.uint8]
+    row: NDArray[np.int64]
+    texts: list[str]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "_Texts":
+        keys = np.ascontiguousarray(dataset.passage_keys())
+        # As strings of 16 bytes: padding is zero bytes, so they compare as the bytes do.
+        _, row = np.unique(keys.view("S16").ravel(), return_index=True)
+        return cls(keys[row], row.astype(np.int64), dataset.passages.text.gather(row).to_list())
+
+    @property
+    def hash(self) -> str:
+        return digest(self.keys.tobytes())
+
+
+def precompute(
+    dataset_path: Path | str,
+    *,
+    model: str = DEFAULT_MODEL,
+    dtype: str = "bfloat16",
+    device: str = "auto",
+    token_budget: int | None = None,
+    shard_tokens: int = SHARD_TOKENS,
+    max_length: int | None = None,
+    revision: str | None = None,
+    name: str | None = None,
+    estimate_only: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Writes the token embeddings of a dataset's passages to DATASET/stores/NAME/shards.
+
+    Each distinct text is encoded once; a text beyond the model's limit in overlapping windows, each token
+    once; a text without tokens gets no rows. Batches are fixed beforehand in plan.json: a run that was
+    killed goes on where it stopped and ends with the same bytes.
+
+    `dtype` is the type on disk: bfloat16, float16 or float32. `token_budget` is the padded tokens of a batch
+    (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the tokens of a shard, `max_length` a lower
+    limit than the model's own. `name` defaults to the model's name with the type. `estimate_only` counts the
+    tokens and writes nothing.
+
+    Returns counts, bytes and the folder. Raises MissingError (model, device), MismatchError (the folder holds
+    a store of another model or other settings), DataError (no passages, a vector that is not finite),
+    OSError (too little disk or device memory), BusyError (another process writes there).
+    """
+    if dtype not in ITEM_BYTES:
+        raise ValueError(f"dtype={dtype!r}; one of {', '.join(ITEM_BYTES)}")
+    for option, value in {"token_budget": token_budget, "shard_tokens": shard_tokens}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option}={value}; at least 1")
+    dataset = Dataset.open(dataset_path)
+    texts = _Texts.of(dataset)
+    if not texts.texts:
+        raise DataError(f"{dataset.path}: has no passages to encode")
+    source = resolve(model, revision)
+    store = dataset.path / "stores" / (slug(name) if name else f"{slug(source.id)}-{dtype}")
+    if (store / MANIFEST).exists():
+        return _already_consolidated(store, source, dtype, max_length, texts)
+    with nullcontext() if estimate_only else single_writer(store):
+        encoder = load_encoder(model, device=device, max_length=max_length, revision=revision)
+        place = encoder.device.type
+        budget = token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"])
+        header = {
+            "texts": texts.hash,
+            "encoder": encoder.describe(),
+            "settings": {
+                "dtype": dtype,
+                "token_budget": budget,
+                "shard_tokens": shard_tokens,
+                "device": place,
+            },
+        }
+        plan = read_plan(store, header)
+        if plan is None:
+            plan = make_plan(
+                _count_tokens(encoder, texts, progress),
+                header,
+                max_length=encoder.max_length,
+                count_windows=encoder.count_windows,
+                token_budget=budget,
+                shard_tokens=shard_tokens,
+            )
+            if not estimate_only:
+                write_plan(store, plan)
+        run = _Run(store, texts, encoder, plan, dtype)
+        pending = list(range(plan.num_shards)) if estimate_only else run.pending()
+        result = run.summary(pending, dataset.num_passages)
+        _check_disk(store, result["bytes_to_write"])
+        if not estimate_only:
+            run.encode(pending, progress)
+            result["encoded_shards"] = len(pending)
+        return result
+
+
+def _already_consolidated(
+    store: Path, source: Source, dtype: str, max_length: int | None, texts: _Texts
+) -> dict[str, Any]:
+    """The answer where the store is complete: nothing to do, or a refusal to mix."""
+    manifest = read_manifest(store, STORE_FORMAT, STORE_VERSION, "llmdirect consolidate")
+    encoder = manifest["encoder"]
+    wanted: Json = {"id": source.id, "revision": source.revision}
+    if max_length is not None and max_length < encoder["max_length"]:
+        wanted["max_length"] = max_length
+    different = [
+        f"{key} is {encoder.get(key)!r} there, {value!r} here"
+        for key, value in wanted.items()
+        if encoder.get(key) != value
+    ]
+    if manifest["dtype"] != dtype:
+        different.append(f"dtype is {manifest['dtype']!r} there, {dtype!r} here")
+    keys = np.load(store / manifest["files"]["keys"]["name"])
+    if digest(np.sort(np.ascontiguousarray(keys).view("S16").ravel()).tobytes()) != texts.hash:
+        different.append("it was made from other texts")
+    if different:
+        raise MismatchError(
+            f"{store}: a finished store of another run ({'; '.join(different)}); "
+            "delete it or choose another --store"
+        )
+    logger.info("%s is complete and consolidated: nothing to do", store)
+    return {
+        "store": str(store),
+        "texts": manifest["passages"],
+        "tokens": manifest["rows"],
+        "pending_shards": 0,
+        "encoded_shards": 0,
+        "consolidated": True,
+    }
+
+
+def _count_tokens(encoder: Encoder, texts: _Texts, progress: Progress) -> NDArray[np.int32]:
+    counts: list[int] = []
+    with progress.task("count tokens", len(texts.texts), "texts") as task:
+        for start in range(0, len(texts.texts), _COUNTED_AT_ONCE):
+            part = texts.texts[start : start + _COUNTED_AT_ONCE]
+            counts += encoder.count_tokens(part)
+            task.advance(len(part))
+    return np.array(counts, np.int32)
+
+
+def _check_disk(store: Path, needed: int) -> None:
+    place = next(folder for folder in (store, *store.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the shards need {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; make room, "
+            "or keep the dataset on a larger disk",
+            str(store),
+        )
+
+
+class _Run:
+    """One run over the shards that are not there yet."""
+
+    def __init__(self, store: Path, texts: _Texts, encoder: Encoder, plan: BatchPlan, dtype: str) -> None:
+        self._store, self._texts, self._encoder, self._plan = store, texts, encoder, plan
+        self._dtype_name = dtype
+        self._on_cuda = encoder.device.type == "cuda"
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._identity = plan.header["encoder"]
+        self._source = {"texts": plan.header["texts"], "settings": plan.header["settings"]}
+
+    def pending(self) -> list[int]:
+        """The shards that are not complete; what a killed run left of them is removed."""
+        return [
+            shard
+            for shard in range(self._plan.num_shards)
+            if not keep_or_clear(
+                shard_folder(self._store, shard),
+                rows=self._rows(shard),
+                encoder=self._identity,
+                source=self._source,
+            )
+        ]
+
+    def summary(self, pending: list[int], num_passages: int) -> dict[str, Any]:
+        """What the run amounts to, before it starts."""
+        plan, dim = self._plan, self._encoder.dim
+        rows = int(plan.rows.sum())
+        rows_to_write = sum(map(self._rows, pending))
+        texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
+        result = {
+            "store": str(self._store),
+            "model": self._identity["id"],
+            "passages": num_passages,
+            "texts": len(plan.text),
+            "texts_without_tokens": int((plan.rows == 0).sum()),
+            "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
+            "tokens": rows,
+            "dim": dim,
+            "dtype": self._dtype_name,
+            "bytes": store_bytes(rows, len(plan.text), dim, self._dtype_name),
+            "shards": plan.num_shards,
+            "pending_shards": len(pending),
+            "encoded_shards": 0,
+            "tokens_to_encode": rows_to_write,
+            "bytes_to_write": store_bytes(rows_to_write, texts_to_write, dim, self._dtype_name),
+            "consolidated": False,
+        }
+        logger.info(
+            "%s texts, %s tokens: %.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs as "
+            "much again while both are there",
+            *(f"{result['texts']:,}", f"{rows:,}", result["bytes"] / 1e9),
+            *(len(pending), plan.num_shards, result["bytes_to_write"] / 1e9),
+        )
+        if result["texts_in_windows"]:
+            logger.info(
+                "%s texts exceed %s tokens: read in overlapping windows, whole",
+                f"{result['texts_in_windows']:,}",
+                self._encoder.max_length,
+            )
+        return result
+
+    def encode(self, pending: list[int], progress: Progress) -> None:
+        """Encodes the shards; a second thread writes them, and its errors are raised here."""
+        writing: deque[Future[None]] = deque()
+        total = sum(map(self._rows, pending))
+        with (
+            progress.task(f"encode with {self._identity['id']}", total, "tokens") as task,
+            ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer,
+        ):
+            try:
+                for shard in pending:
+                    vectors, spans = self._encode_shard(shard, task)
+                    # The writer waits for the device, so that this thread can go on to the next shard.
+                    ready = torch.cuda.current_stream().record_event() if self._on_cuda else None
+                    while len(writing) >= _WAITING_SHARDS:
+                        writing.popleft().result()
+                    writing.append(writer.submit(self._write_shard, shard, vectors, spans, ready))
+                while writing:
+                    writing.popleft().result()
+            except BaseException:
+                writer.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _encode_shard(self, shard: int, task: Task) -> tuple[torch.Tensor, NDArray[np.uint32]]:
+        start, stop = self._plan.shard_range(shard)
+        tokens = self._encoder.tokenize([self._texts.texts[text] for text in self._plan.text[start:stop]])
+        vectors = torch.empty(
+            self._rows(shard), self._encoder.dim, dtype=self._dtype, pin_memory=self._on_cuda
+        )
+        row = 0
+        for batch, low, high in self._plan.batches(shard):
+            part = self._embed(batch, tokens[low - start : high - start]).to(self._dtype)
+            vectors[row : row + len(part)].copy_(part, non_blocking=self._on_cuda)
+            row += len(part)
+            task.advance(len(part))
+        return vectors, np.concatenate([each.spans for each in tokens])
+
+    def _embed(self, batch: int, tokens: list[Tokens]) -> torch.Tensor:
+        """The batch's vectors; one that does not fit the device is split, and the plan remembers how."""
+        sequences = sum(self._encoder.count_windows(len(each)) for each in tokens)
+        longest = min(max(map(len, tokens)), self._encoder.max_length)
+        planned = self._plan.header["settings"]["token_budget"]
+        budget = self._plan.budgets.get(batch, min(sequences * longest, planned))
+        while True:
+            try:
+                return self._encoder.embed(tokens, token_budget=budget)
+            except torch.OutOfMemoryError as error:
+                refusal = str(error).splitlines()[0]
+            # Out of the handler, whose traceback would keep the failed attempt's memory.
+            if budget <= longest:
+                raise OSError(
+                    errno.ENOMEM,
+                    f"a sequence of {longest} tokens does not fit the memory of {self._encoder.device} "
+                    f"({refusal}); lower --max-length",
+                )
+            budget = max(budget // 2, longest)
+            if self._on_cuda:
+                torch.cuda.empty_cache()
+            logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, budget)
+            self._plan.budgets[batch] = budget
+            write_plan(self._store, self._plan)
+
+    def _write_shard(
+        self, shard: int, vectors: torch.Tensor, spans: NDArray[np.uint32], ready: torch.cuda.Event | None
+    ) -> None:
+        if ready is not None:
+            ready.synchronize()
+        start, stop = self._plan.shard_range(shard)
+        offsets = np.concatenate([[0], np.cumsum(self._plan.rows[start:stop], dtype=np.int64)])
+        finite = torch.isfinite(vectors).all(dim=1)
+        if not bool(finite.all()):
+            place = int(np.searchsorted(offsets, int(finite.logical_not().nonzero()[0]), side="right")) - 1
+            self._refuse(int(self._plan.text[start + place]))
+        bits = vectors.view(torch.uint16) if self._dtype is torch.bfloat16 else vectors
+        write_shard(
+            shard_folder(self._store, shard),
+            tokens=bits.numpy(),
+            offsets=offsets,
+            spans=spans,
+            keys=self._texts.keys[self._plan.text[start:stop]],
+            dtype=self._dtype_name,
+            encoder=self._identity,
+            source=self._source,
+        )
+
+    def _refuse(self, text: int) -> None:
+        cure = "store --dtype bfloat16 or float32" if self._dtype is torch.float16 else "try another --device"
+        raise DataError(
+            f"{self._store}: passage {self._texts.row[text]} ({self._texts.texts[text][:40]!r} …) has a "
+            f"vector that is not finite in {self._dtype_name}; {cure}"
+        )
+
+    def _rows(self, shard: int) -> int:
+        start, stop = self._plan.shard_range(shard)
+        return int(self._plan.rows[start:stop].sum())
