@@ -1,0 +1,64 @@
+# The contract: what people, hooks and CI call. `make help` lists the targets.
+#
+#   PYTHON=python3.12      the interpreter that .venv is made with (3.11 or newer)
+#   TORCH_BACKEND=cpu      the CPU build of torch (1 GB of disk) in place of the CUDA build (5 GB)
+#   DATA=reviews.json.gz   `make demo` on your own reviews
+
+PYTHON ?= python3
+TORCH_BACKEND ?=
+DATA ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Paths of their own, so that an activated environment elsewhere does not decide.
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+MATURIN := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin
+EXTRAS := minilm tensorboard dev
+RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
+
+setup: $(VENV)/.extension  ## .venv with everything, the extension built in release mode
+
+demo: setup  ## all stages on a generated corpus, or on DATA=FILE
+	$(BIN)/llmdirect demo $(if $(DATA),--data "$(DATA)")
+
+test: setup  ## Rust and Python tests
+	cargo test --quiet --workspace
+	$(BIN)/pytest
+
+lint: setup  ## formatting, types, stubs, clippy: warnings are errors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/stubtest llmdirect._core
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+bench: setup  ## speed of the core (criterion)
+	cargo bench --package llmdirect-core
+
+clean:  ## removes .venv and build outputs
+	rm -rf $(VENV) target python/llmdirect/_core*.so
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; give a newer one: make PYTHON=python3.12"; exit 1; }
+	@command -v cargo > /dev/null || { echo "cargo is missing: install Rust 1.88 or newer (rustup)"; exit 1; }
+	@test -d $(VENV)/lib || $(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < $(NEED_GB) << 30)' || \
+		{ echo "less than $(NEED_GB) GB free here: make room, or take the CPU build: make TORCH_BACKEND=cpu"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
+		$(addprefix --extra ,$(EXTRAS)) -r pyproject.toml
+	touch $@
+
+$(VENV)/.extension: $(VENV)/.installed $(RUST)
+	$(MATURIN) develop --release --uv --quiet
+	touch $@
