@@ -101,8 +101,7 @@ def build_tables(
         "duplicates_dropped": reviews.frame.height - rows.height,
     }
     rows, counts["k_core_removed"] = _reduced(rows, k_core, source)
-    if split != "random":
-        _check_times(rows, split, source)
+    rows = rows.with_columns(pl.col("time_ms").floordiv(1000).alias("timestamp"))
     user_ids, item_ids = (rows[role].unique().sort() for role in ("user", "item"))
     rows = rows.with_columns(
         codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
@@ -114,24 +113,17 @@ def build_tables(
             items, item_ids.to_list(), skip_bad_lines=skip_bad_lines, progress=progress
         )
     descriptions = _description_passages(metadata)
-    groups, pinned = _ties(rows, descriptions)
-    rows = rows.with_columns(
-        pl.Series("split", _split(rows, groups, pinned, split, seed, fractions, len(user_ids))),
-        (positive.of(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)).alias(
-            "positive"
-        ),
-    )
-    if not (rows["positive"] & (rows["split"] == TRAIN)).any():
-        raise DataError(f"{source}: --positive {positive} leaves no positive in train, so nothing to learn")
+    positives = positive.of(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
+    rows = rows.with_columns(positives.alias("positive"))
+    split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
+    rows = rows.with_columns(pl.Series("split", split_codes))
     if unit == "review":
         texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
     else:
         texts = _documents(rows, len(user_ids), len(item_ids))
     passages = pl.concat([_as_table(texts, "passages"), descriptions])
     passage_idx = pl.int_range(rows.height) if unit == "review" else pl.lit(-1)
-    interactions = rows.with_columns(
-        passage_idx.alias("passage_idx"), pl.col("time_ms").floordiv(1000).alias("timestamp")
-    )
+    interactions = rows.with_columns(passage_idx.alias("passage_idx"))
     titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
     frames = {
         "interactions": _as_table(interactions, "interactions"),
@@ -147,6 +139,37 @@ def build_tables(
             "bad_lines": metadata.bad_lines,
         }
     return Tables(frames, counts)
+
+
+def split_rows(
+    rows: pl.DataFrame,
+    descriptions: pl.DataFrame,
+    source: Path,
+    split: str,
+    seed: int,
+    fractions: Fractions,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The split code of each interaction, and the number of its group of copies: both [n].
+
+    rows: user, item (ids), user_idx, item_idx, text, timestamp (null: missing) and positive, ordered by
+    user_idx, then time; descriptions: text and item_idx. Raises DataError naming `source` where a time that
+    the split needs is missing, or where train would hold no positive.
+    """
+    if split != "random":
+        _check_times(rows["timestamp"], split, source)
+    groups, pinned = _ties(rows, descriptions)
+    user = rows["user_idx"].to_numpy()
+    num_users = int(user[-1]) + 1
+    if split == "random":
+        order = random_order(rows["user"].to_list(), rows["item"].to_list(), seed)
+        split_codes = split_by_user(user, order, groups, pinned, random_rooms(user, num_users, fractions))
+    elif split == "leave-last-out":
+        split_codes = split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
+    else:
+        split_codes = split_by_time(rows["timestamp"].to_numpy(), groups, pinned, fractions)
+    if not (rows["positive"].to_numpy() & (split_codes == TRAIN)).any():
+        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen --positive")
+    return split_codes, groups
 
 
 def _as_table(frame: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -169,13 +192,13 @@ def _reduced(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFram
     }
 
 
-def _check_times(rows: pl.DataFrame, split: str, source: Path) -> None:
-    missing = rows["time_ms"].null_count()
-    if missing == rows.height:
+def _check_times(times: pl.Series, split: str, source: Path) -> None:
+    missing = times.null_count()
+    if missing == len(times):
         raise DataError(f"{source}: --split {split} needs times; name their field: --columns time=FIELD")
     if missing:
         raise DataError(
-            f"{source}: --split {split} needs a time for every review, {missing:,} of {rows.height:,} have "
+            f"{source}: --split {split} needs a time for every review, {missing:,} of {len(times):,} have "
             "none; use --split random"
         )
 
@@ -200,24 +223,6 @@ def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.in
     described = by_item[num_rows:]
     pinned = np.isin(by_item[:num_rows], described[described >= 0])
     return copy_groups(by_user, by_item[:num_rows]), pinned
-
-
-def _split(
-    rows: pl.DataFrame,
-    groups: NDArray[np.int64],
-    pinned: NDArray[np.bool_],
-    split: str,
-    seed: int,
-    fractions: Fractions,
-    num_users: int,
-) -> NDArray[np.uint8]:
-    user = rows["user_idx"].to_numpy()
-    if split == "random":
-        order = random_order(rows["user"].to_list(), rows["item"].to_list(), seed)
-        return split_by_user(user, order, groups, pinned, random_rooms(user, num_users, fractions))
-    if split == "leave-last-out":
-        return split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
-    return split_by_time(rows["time_ms"].to_numpy(), groups, pinned, fractions)
 
 
 def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
 from llmdirect.raw_files import stem
 from llmdirect.reviews import read_reviews
-from llmdirect.splits import SPLITS, Fractions, check_fractions
+from llmdirect.splits import Fractions, check_split
 
 __all__ = ["Dataset", "open_or_prepare", "prepare"]
 
@@ -126,13 +126,9 @@ def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
 def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, unit: str) -> None:
     if k_core < 0:
         raise ValueError(f"--k-core: {k_core}, expected 0 (off) or more")
-    if split not in SPLITS:
-        raise ValueError(f"--split: {split!r} is unknown; one of {', '.join(SPLITS)}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"--seed: {seed}, expected 0 to 2^64 - 1")
     if unit not in UNITS:
         raise ValueError(f"--unit: {unit!r} is unknown; one of {', '.join(UNITS)}")
-    check_fractions(fractions)
+    check_split(split, seed, fractions)
 
 
 def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:

@@ -15,8 +15,15 @@ MIN_USER_INTERACTIONS: Final = 3  # a user with fewer stays in train
 Fractions = tuple[float, float, float]  # train, valid, test
 
 
-def check_fractions(fractions: Fractions) -> None:
-    """Raises ValueError unless the three add up to 1, none is negative, and train is not empty."""
+def check_split(split: str, seed: int, fractions: Fractions) -> None:
+    """Raises ValueError for an unknown split, a seed that is no uint64, or fractions that are no shares.
+
+    fractions: they add up to 1, none is negative, and train is not empty.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"--split: {split!r} is unknown; one of {', '.join(SPLITS)}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"--seed: {seed}, expected 0 to 2^64 - 1")
     train, valid, test = fractions
     if not (train > 0 and valid >= 0 and test >= 0 and abs(train + valid + test - 1) < 1e-9):
         raise ValueError(f"--fractions: {fractions}: train,valid,test must add up to 1, train above 0")

@@ -1,0 +1,91 @@
+"""A split in memory is the one that `prepare` writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from review_files import INSTRUMENTS, random_reviews, real, review, write_lines
+
+from llmdirect.artefacts import canonical_json, digest
+from llmdirect.dataset import TRAIN, Dataset
+from llmdirect.documents import prepare
+from llmdirect.errors import DataError
+from llmdirect.resplit import resplit
+
+
+def assert_same_split(found: Dataset, written: Dataset) -> None:
+    np.testing.assert_array_equal(found.interactions.split, written.interactions.split)
+    np.testing.assert_array_equal(found.passages.split, written.passages.split)
+    for name in ("user_idx", "item_idx", "passage_idx", "rating", "timestamp", "positive"):
+        np.testing.assert_array_equal(getattr(found.interactions, name), getattr(written.interactions, name))
+    assert found.passages.text.to_list() == written.passages.text.to_list()
+    assert (found.user_ids, found.item_ids) == (written.user_ids, written.item_ids)
+    for part in ("options", "counts"):
+        assert found.manifest[part] == written.manifest[part]
+
+
+OPTIONS = [
+    {"seed": 7},
+    {"seed": 242, "fractions": (0.4, 0.3, 0.3)},
+    {"seed": 3, "split": "leave-last-out"},
+    {"seed": 3, "split": "global-time", "fractions": (0.8, 0.1, 0.1)},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("data_seed", range(3))
+def test_random_data_with_descriptions(tmp_path: Path, options: dict, data_seed: int) -> None:
+    raw = write_lines(tmp_path / "raw.jsonl", random_reviews(data_seed))
+    metadata = [{"item_id": f"i{n}", "title": f"T{n}"} for n in range(5)]
+    metadata += [{"item_id": f"i{n}", "description": f"text number {n}"} for n in range(5, 12)]
+    items = write_lines(tmp_path / "items.jsonl", metadata)
+    prepare(raw, tmp_path / "a", items=items, positive="rating>=3")
+    prepare(raw, tmp_path / "b", items=items, positive="rating>=3", **options)
+    found = resplit(Dataset.open(tmp_path / "a"), **options)
+    assert (found.interactions.split != Dataset.open(tmp_path / "a").interactions.split).any()
+    assert_same_split(found, Dataset.open(tmp_path / "b"))
+    assert (found.passages.split[found.passages.kind == 1] == TRAIN).all()
+
+
+@pytest.fixture(scope="module")
+def instruments(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("instruments")
+    prepare(real(INSTRUMENTS), folder)
+    return Dataset.open(folder)
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[2]])
+def test_real_data(tmp_path: Path, instruments: Dataset, options: dict) -> None:
+    prepare(real(INSTRUMENTS), tmp_path / "other", **options)
+    assert_same_split(resplit(instruments, **options), Dataset.open(tmp_path / "other"))
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(1)), tmp_path / "a")
+    dataset = Dataset.open(tmp_path / "a")
+    before = dataset.interactions.split.copy()
+    other = resplit(dataset, seed=1, split="leave-last-out")
+    assert_same_split(resplit(other, seed=242), dataset)
+    assert resplit(dataset, seed=242) is dataset
+    np.testing.assert_array_equal(dataset.interactions.split, before)
+    changed = {"fractions": None, "seed": 1, "split": "leave-last-out"}
+    assert other.hash == other.manifest["hash"] == digest(dataset.hash, canonical_json(changed))
+    assert len({resplit(dataset, seed=seed).hash for seed in range(5)}) == 5
+    assert dataset.manifest["hash"] == dataset.hash != other.hash
+
+
+def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
+    raw = write_lines(tmp_path / "raw.jsonl", [review(f"u{n % 4}", f"i{n}") for n in range(12)])
+    prepare(raw, tmp_path / "a")
+    prepare(raw, tmp_path / "d", unit="document")
+    plain, documents = Dataset.open(tmp_path / "a"), Dataset.open(tmp_path / "d")
+    with pytest.raises(ValueError, match=rf"{tmp_path / 'd'}: unit document: .*prepare --unit document"):
+        resplit(documents, seed=1)
+    with pytest.raises(ValueError, match="--split: 'half' is unknown; one of random, leave-last-out, global"):
+        resplit(plain, seed=1, split="half")
+    with pytest.raises(ValueError, match=r"--seed: -1, expected 0 to 2\^64 - 1"):
+        resplit(plain, seed=-1)
+    with pytest.raises(ValueError, match=r"--fractions: \(0.5, 0.1, 0.1\): .* must add up to 1"):
+        resplit(plain, seed=1, fractions=(0.5, 0.1, 0.1))
+    with pytest.raises(DataError, match=rf"{tmp_path / 'a'}: --split global-time needs times"):
+        resplit(plain, seed=1, split="global-time")
