@@ -13,10 +13,11 @@ import torch
 from huggingface_hub import errors
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
 from llmdirect.encoders import Encoder, cache_model, load_encoder, resolve, sources
 from llmdirect.encoders.windows import windows
 from llmdirect.errors import DataError, MissingError
-from safetensors.torch import load_file, save_file
 
 TEXTS = [
     "the strings are bright",

@@ -7,6 +7,22 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "CheckedCsr",
+    "Published",
+    "Store",
+    "__version__",
+    "consolidate_shards",
+    "hash_strings",
+    "list_metric_names",
+    "list_metrics",
+    "passage_keys",
+    "rank",
+    "sample_negatives",
+    "verify_store_file",
+    "write_store_file",
+]
+
 __version__: str
 
 def passage_keys(texts: list[str]) -> NDArray[np.uint8]: ...

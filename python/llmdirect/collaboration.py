@@ -13,7 +13,10 @@ MAX_ITEMS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Collaboration:
-    """inverse P = (XᵀX + ridge·1)⁻¹, float64 [I, I]; the term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc."""
+    """inverse P = (XᵀX + ridge·1)⁻¹, float64 [I, I].
+
+    The term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc.
+    """
 
     inverse: Tensor
     indptr: Tensor

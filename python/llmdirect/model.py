@@ -19,7 +19,8 @@ EPS = 5e-7
 
 def unit(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1; a row of zeros stays one."""
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / lengths.clamp(min=1e-12)
 
 
 class Direct(nn.Module):
@@ -100,7 +101,7 @@ class Direct(nn.Module):
         return standard @ self.sentiment / (self.aspects + 1)
 
     def interests(self, user: Tensor) -> Tensor:
-        """What multiplies P: unit vectors [B, K] (cosine form), or interests in (0, 1) [B, A] (ratio form)."""
+        """What multiplies P: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form)."""
         if self.config.form == "cosine":
             return unit(user)
         interests: Tensor = torch.sigmoid(self.interest_norm(user @ self.aspect[1:].T))
@@ -189,7 +190,7 @@ def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def half_whitened(rows: Tensor, count: int) -> Tensor:
-    """Principal directions divided by the fourth root of their variance, the first one unchanged: [D, count]."""
+    """Principal directions over the fourth root of their variance, the first one unchanged: [D, count]."""
     directions, variances = principal(rows, count)
     relative = (variances / variances[0].clamp(min=1e-12)).clamp(min=1e-3)
     return directions * relative.pow(-0.25)

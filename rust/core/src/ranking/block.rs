@@ -320,7 +320,9 @@ fn twice_won(relevant: f32, scores: &[f32]) -> u64 {
 
 #[cold]
 fn bad_score(user: usize, first: usize, scores: &[f32]) -> Error {
-    let lane = scores.iter().position(|&score| !(score < f32::INFINITY));
+    let lane = scores
+        .iter()
+        .position(|&score| score.is_nan() || score == f32::INFINITY);
     let lane = lane.expect("called for a bad score");
     Error::Argument(format!(
         "the score of user {user} and item {} is {}; look for NaN, infinity or overflow in their vectors and \
