@@ -105,10 +105,8 @@ class TrainConfig:
     """Times the learning rate drops to a tenth before training stops."""
     refine_epochs: int = 0
     """Epochs on tokens after the pooled ones: they learn mentions. Needs the linear sentiment."""
-    token_share: float = 1.0
-    """Share of the passages drawn for a step on tokens."""
-    steps: int = 1
-    """Updates an epoch on tokens."""
+    token_budget: int = 1 << 15
+    """Tokens read with gradient for one update of an epoch on tokens."""
     contrastive: float = 0.0
     """gamma 1: personal score from the item's document against that from the true review."""
     rate: float = 0.0
@@ -137,8 +135,6 @@ class TrainConfig:
                 patience=2,
                 num_epochs=25,
                 batch_size=256,
-                token_share=0.125,
-                steps=8,
                 contrastive=5e-3,
                 rate=1e-6,
                 orthogonality=2.5,
@@ -150,7 +146,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_choice("setup", self.setup, Setup)
-        for name in ("num_epochs", "batch_size", "patience", "steps"):
+        for name in ("num_epochs", "batch_size", "patience", "token_budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected at least 1")
         for name in ("lr", "clip"):
@@ -158,8 +154,6 @@ class TrainConfig:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected above 0")
         if not 0 <= self.history_dropout < 1:
             raise ValueError(f"history_dropout: {self.history_dropout}, expected from 0 to below 1")
-        if not 0 < self.token_share <= 1:
-            raise ValueError(f"token_share: {self.token_share}, expected above 0 and at most 1")
         if self.setup == "bpr" and self.negatives < 1:
             raise ValueError("the bpr setup needs at least one negative a positive")
 

@@ -74,7 +74,7 @@ def consolidate(
             f"out, layout and dtype are for the published format, and {folder} holds none of "
             + ", ".join(f"{name}/" for name in _PUBLISHED)
         )
-    return _shards(_store_folder(folder, store), keep_shards, progress)
+    return _shards(store_folder(folder, store), keep_shards, progress)
 
 
 def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Progress) -> Json:
@@ -123,7 +123,7 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
         return _summary(folder, old, shards=len(new), changed=bool(new))
 
 
-def _store_folder(dataset: Path, name: str | None) -> Path:
+def store_folder(dataset: Path, name: str | None) -> Path:
     """The dataset's one store, or the one of this name."""
     stores = dataset / "stores"
     if not stores.is_dir():

@@ -35,6 +35,10 @@ class Pairs:
         )
 
 
+_PART = 1 << 14
+"""Passages summed at a time."""
+
+
 class Documents:
     """Sums over the passages of each item, in float64.
 
@@ -46,8 +50,16 @@ class Documents:
     def __init__(self, view: View, vote: bool) -> None:
         self.view = view
         self.weight = ((view.lengths > 0) if vote else view.lengths).double()
-        self.pooled = self.sum_over_items(view.pooled * self.weight[:, None])
         self.mass = self.sum_over_items(self.weight)
+        self.pooled = torch.zeros(view.num_items, view.dim, dtype=torch.float64, device=view.pooled.device)
+        # In parts: all weighted passages at once would take twice the memory of the passages themselves.
+        for part in (view.passage_item >= 0).nonzero()[:, 0].split(_PART):
+            self.pooled.index_add_(
+                0, view.passage_item[part], view.pooled[part].double() * self.weight[part, None]
+            )
+        grouped = (view.group >= 0).nonzero()[:, 0]
+        self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
+        self._sizes = torch.bincount(view.group[grouped])
 
     def sum_over_items(self, rows: Tensor) -> Tensor:
         """float64 [I, …] sums of per-passage rows [R, …]."""
@@ -57,10 +69,36 @@ class Documents:
 
     def without(self, sums: Tensor, rows: Tensor, items: Tensor, passages: Tensor) -> Tensor:
         """sums[items] less the passages' own rows; passage -1: nothing to take out."""
-        own = torch.where(
-            (passages >= 0).view(-1, *[1] * (rows.ndim - 1)), rows[passages.clamp(min=0)].double(), 0.0
-        )
-        return sums[items] - own
+        return sums[items] - _own(rows, passages)
+
+    def pooled_without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """float64 [N, D] weighted sums and [N] masses of items without one passage each."""
+        weight = _own(self.weight, passages)
+        own = _own(self.view.pooled, passages) * weight[:, None]
+        return self.pooled[items] - own, self.mass[items] - weight
+
+    def copies(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """Other passages about an item with the text and the user of passages [B], -1 for none.
+
+        Returns int64 [n] positions in `passages` and int64 [n] the copies.
+        """
+        group = _own(self.view.group + 1, passages).long() - 1
+        position = (group >= 0).nonzero()[:, 0]
+        group = group[position]
+        counts = self._sizes[group]
+        first = torch.repeat_interleave(self._sizes.cumsum(0)[group] - counts.cumsum(0), counts)
+        copies = self._members[first + torch.arange(len(first), device=first.device)]
+        position = torch.repeat_interleave(position, counts)
+        others = (copies != passages[position]) & (self.view.passage_item[copies] >= 0)
+        return position[others], copies[others]
+
+
+def _own(rows: Tensor, passages: Tensor) -> Tensor:
+    """float64 [N, …] rows of these passages; zeros for passage -1, and where there are no rows."""
+    if not len(rows):
+        return torch.zeros(len(passages), *rows.shape[1:], dtype=torch.float64, device=passages.device)
+    own = rows[passages.clamp(min=0)].double()
+    return torch.where((passages >= 0).view(-1, *[1] * (rows.ndim - 1)), own, 0.0)
 
 
 class PooledTable:
@@ -75,12 +113,7 @@ class PooledTable:
 
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
-        documents, pooled = self.documents, self.documents.view.pooled
-        weight = documents.weight
-        own = torch.where(passages >= 0, weight[passages.clamp(min=0)], 0.0)
-        mass = documents.mass[items] - own
-        sums = documents.pooled[items] - pooled[passages.clamp(min=0)].double() * own[:, None]
-        return self._map(sums, mass)
+        return self._map(*self.documents.pooled_without(items, passages))
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
@@ -145,14 +178,13 @@ class Scores:
     def _profile(self, sums: Tensor, mass: Tensor) -> Tensor:
         """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
         mean = (sums / mass.clamp(min=1)[..., None]).float()
-        return self.model.mention(self.model.standard(mean)) * (mass > 0)[..., None]
+        profile: Tensor = self.model.mention(self.model.standard(mean))
+        return profile * (mass > 0)[..., None]
 
     def _item_profiles_without(self, items: Tensor, passages: Tensor) -> Tensor:
         if self.model.config.form == "cosine":
             return unit(self.table.without(items, passages)[0])
-        documents, rows = self.documents, self.view.pooled * self.documents.weight[:, None]
-        sums = documents.without(documents.pooled, rows, items, passages)
-        return self._profile(sums, documents.without(documents.mass, documents.weight, items, passages))
+        return self._profile(*self.documents.pooled_without(items, passages))
 
     def _passage_profiles(self, passages: Tensor) -> Tensor:
         if self.model.config.form == "cosine":
@@ -185,9 +217,8 @@ class Scores:
             mask = mask & (entries != out.item[:, None])
             copied = mask & self._copies(own, out)
             if copied.any():  # that item's document loses the copy too
-                vectors = vectors.index_put(
-                    copied.nonzero(as_tuple=True), self._item_profiles_without(entries[copied], own[copied])
-                )
+                without = self._item_profiles_without(entries[copied], own[copied])
+                vectors = vectors.index_put(copied.nonzero(as_tuple=True), without.to(vectors.dtype))
         mask = first(mask)
         return vectors, keep(mask) if keep else mask
 
@@ -211,28 +242,39 @@ class Scores:
     def left_out(self, out: Pairs, keep: "Keep | None" = None) -> tuple[Tensor, Tensor]:
         """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
 
-        The pair's own item is scored without the pair's passage, its popularity without the pair. The
-        user's bias and the global one, equal for all items, are left to the caller.
+        The pair's own item is scored without the pair's passage, its popularity without the pair; an item
+        with a copy of that passage by the same user (a candidate where its rating made it no positive) is
+        scored without the copy. The user's bias and the global one, equal for all items, are left to the
+        caller.
         """
         query = self.interests(out.user, out, keep)
         scores = self.catalogue(query)
-        said, mass = self.table.without(out.item, out.passage)
-        if self.model.config.form == "cosine":
-            said = unit(said)
-        own = self.paired_term(query, said, mass)
-        own = own + self.model.item_bias_of(self.view.popularity[out.item] - 1, out.item)
-        scores = scores.scatter(1, out.item[:, None], own[:, None])
+        popularity, model = self.view.popularity, self.model
+        own = self.document_term(query, out) + model.item_bias_of(popularity[out.item] - 1, out.item)
+        scores = scores.scatter(1, out.item[:, None], own[:, None].to(scores.dtype))
+        rows, copies = self.documents.copies(out.passage)
+        if len(rows):
+            items = self.view.passage_item[copies]
+            other = self._paired_term(query[rows], *self.table.without(items, copies))
+            other = other + model.item_bias_of(popularity[items], items)
+            scores = scores.index_put((rows, items), other.to(scores.dtype))
         if self.collaboration is not None:
             term = self.collaboration.left_out(out.user.cpu(), out.item.cpu()).float().to(scores.device)
             scores = scores + self.model.log_collaboration.exp() * term
         return scores, query
 
-    def paired_term(self, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
-        """Text term of query b with row b: [B]."""
-        products = (query * said).sum(-1)
+    def document_term(self, query: Tensor, out: Pairs) -> Tensor:
+        """Text term [B] of query b with the document of its item, less the pair's own passage."""
+        return self._paired_term(query, *self.table.without(out.item, out.passage))
+
+    def passage_term(self, query: Tensor, passages: Tensor) -> Tensor:
+        """Text term [B] of query b with a single passage, as if it were an item's whole document."""
+        return self._paired_term(query, *self.table.rows(passages))
+
+    def _paired_term(self, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
         if self.model.config.form == "cosine":
-            return self.model.temperature() * products
-        return products / ((query * mass).sum(-1) + EPS)
+            return self.model.temperature() * (query * unit(said)).sum(-1)
+        return (query * said).sum(-1) / ((query * mass).sum(-1) + EPS)
 
 
 class Keep:
@@ -257,9 +299,8 @@ def scorer(scores: Scores) -> Scorer:
     model, view = scores.model, scores.view
     with torch.no_grad():
         device = scores.item.device
-        query = torch.cat(
-            [scores.interests(users) for users in torch.arange(view.num_users, device=device).split(1024)]
-        )
+        everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
+        query = torch.cat([scores.interests(users) for users in everyone])
         cosine = model.config.form == "cosine"
         history, item_item = None, None
         if scores.collaboration is not None:

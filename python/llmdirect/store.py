@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmdirect import _core
-from llmdirect.artefacts import Json, canonical_json, digest, read_manifest
-from llmdirect.consolidation import FORMAT, VERSION, consolidate
+from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, read_manifest
+from llmdirect.consolidation import FORMAT, VERSION, consolidate, store_folder
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EmbeddingStore", "consolidate"]
+__all__ = ["EmbeddingStore", "consolidate", "open_store"]
 
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4"}
 
@@ -150,6 +150,17 @@ class EmbeddingStore:
         if buffer.dtype == np.float32:
             return self._core.gather(numbers, buffer.reshape(-1))
         raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
+
+
+def open_store(dataset: Path, store: str | PathLike[str] | None = None) -> EmbeddingStore:
+    """The dataset's one store; or the one named `store`; or the store in the folder `store`.
+
+    Raises FileNotFoundError where there is none or it is not consolidated yet, MissingError for an unknown
+    name and where the dataset has several stores and none was named; each says which command helps.
+    """
+    if store is not None and (Path(store) / MANIFEST).exists():
+        return EmbeddingStore.open(store)
+    return EmbeddingStore.open(store_folder(dataset, None if store is None else str(store)))
 
 
 def _as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:

@@ -4,7 +4,9 @@ A view is made from some splits alone (train, for everything that is reported). 
 lists (a user's history, a user's passages) from which a training pair takes its own interaction out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,12 +40,18 @@ class Slots:
     def gather(self, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """entries, passages and mask, each [B, width]; False where a user has fewer."""
         start = self.indptr[users]
-        position = start[:, None] + torch.arange(self.width)
+        position = start[:, None] + torch.arange(self.width, device=start.device)
         mask = position < self.indptr[users + 1][:, None]
         position = torch.where(mask, position, 0)
         if not len(self.entries):
             return position, position - 1, mask
         return self.entries[position], self.passages[position], mask
+
+    def to(self, device: torch.device) -> "Slots":
+        """The same lists on a device."""
+        return Slots(
+            self.indptr.to(device), self.entries.to(device), self.passages.to(device), self.width
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +122,8 @@ class View:
         group = dataset.copy_group()[passage_idx]
         recent = _recency(rows.timestamp)
         widest = int(np.bincount(group[group >= 0]).max()) if (group >= 0).any() else 1
-        written = np.flatnonzero(passages.user_idx[passage_idx] >= 0)
+        # A passage without text is none: it takes no slot and no share of the user's attention.
+        written = np.flatnonzero((passages.user_idx[passage_idx] >= 0) & (lengths.numpy() > 0))
         text_recent = np.zeros(len(passage_idx))
         text_recent[own[kept][own[kept] >= 0]] = recent[kept][own[kept] >= 0]
         seen = Csr.from_pairs(rows.user_idx[kept], rows.item_idx[kept], dataset.num_users)
@@ -155,12 +164,44 @@ class View:
             store=store,
         )
 
+    def hide_positives(self, table: Tensor, users: Tensor) -> Tensor:
+        """`table` [B, I] with -inf at every positive of the row's user."""
+        start, counts = self.positive_borders[users], self.positive_counts[users]
+        row = torch.repeat_interleave(torch.arange(len(users), device=table.device), counts)
+        first = torch.repeat_interleave(counts.cumsum(0) - counts - start, counts)
+        items = self.positive_items[torch.arange(len(row), device=table.device) - first]
+        return table.index_put((row, items), table.new_tensor(-torch.inf))
+
+    @cached_property
+    def positive_borders(self) -> Tensor:
+        """int64 [U + 1] where the positives of each user start in `positive_items`."""
+        return torch.tensor(self.positives.indptr, device=self.pooled.device)
+
+    @cached_property
+    def positive_items(self) -> Tensor:
+        """int64 [N] the positives of all users."""
+        return torch.tensor(self.positives.indices, device=self.pooled.device).long()
+
+    @cached_property
+    def positive_counts(self) -> Tensor:
+        """int64 [U] number of positives."""
+        return self.positive_borders.diff()
+
+    def to(self, device: torch.device) -> "View":
+        """The same view with its tensors on a device; token embeddings stay in the store."""
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor | Slots) and name in self.__dataclass_fields__
+        }
+        return replace(self, **moved)
+
     def tokens(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """float32 [B, T, D] tokens of these passages, padded with zeros, and bool mask [B, T].
 
         Tokens without characters (specials) are left out: nobody can point at them.
         """
-        return read_tokens(self.store, self.stored[passages.numpy()])
+        return read_tokens(self.store, self.stored[passages.cpu().numpy()])
 
 
 def read_tokens(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

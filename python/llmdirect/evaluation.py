@@ -1,0 +1,89 @@
+"""Held-out figures: which users, which candidates, which metrics. One protocol for every model."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.csr import Csr
+from llmdirect.dataset import SPLIT_NAMES, Dataset
+from llmdirect.errors import DataError
+from llmdirect.ranking import Scorer, evaluate, parse_metric
+from llmdirect.ratings import rating_metrics
+from llmdirect.scores import Pairs, Scores
+
+_LEFT_OUT_PAIRS = 2048
+"""Train pairs on which the left-out figure is taken."""
+
+
+def seen_before(dataset: Dataset, split: int) -> Csr:
+    """What is hidden at ranking: validation hides train, test hides train and validation."""
+    return dataset.csr(tuple(range(split)), positive_only=False)
+
+
+def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:
+    """Users with a positive in the split. DataError where there are none."""
+    users = np.flatnonzero(np.diff(dataset.csr(split).indptr)).astype(np.int32)
+    if not len(users):
+        raise DataError(f"{dataset.path}: no positive in {SPLIT_NAMES[split]}, so there is nothing to measure")
+    return users
+
+
+def by_user(
+    scorer: Scorer, dataset: Dataset, split: int, names: list[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Each metric for every user with a positive in the split, over the full catalogue."""
+    return evaluate(
+        scorer,
+        held_out_users(dataset, split),
+        names=names,
+        seen=seen_before(dataset, split),
+        relevant=dataset.csr(split),
+    )
+
+
+def rating_means(scorer: Scorer, dataset: Dataset, split: int) -> dict[str, float]:
+    """mse, rmse, mae, auc, accuracy and f1 of the split's ratings; DataError where there are none.
+
+    A figure that is not defined there (no rating below 4, say) is left out.
+    """
+    rows = dataset.interactions
+    rated = (rows.split == split) & ~np.isnan(rows.rating)
+    if not rated.any():
+        raise DataError(f"{dataset.path}: no rating in {SPLIT_NAMES[split]}, so there is nothing to measure")
+    predicted = scorer.of_pairs(rows.user_idx[rated], rows.item_idx[rated])
+    means = rating_metrics(predicted, rows.rating[rated])
+    return {name: value for name, value in means.items() if not np.isnan(value)}
+
+
+def train_left_out(scores: Scores, metric: str) -> float:
+    """The metric on train pairs, each scored as if it did not exist: its item against all non-positives.
+
+    What an in-sample figure would be without leaking. Taken on up to 2048 pairs, evenly spread; one
+    relevant item a list, so it compares with validation where users have about one there.
+    """
+    view = scores.view
+    count = len(view.pair_user)
+    chosen = torch.linspace(0, count - 1, min(count, _LEFT_OUT_PAIRS), device=view.pair_user.device).long()
+    ranks = []
+    for rows in chosen.split(256):
+        pairs = Pairs.of(view, rows)
+        table = scores.left_out(pairs)[0]
+        own = table.gather(1, pairs.item[:, None])
+        others = view.hide_positives(table, pairs.user)
+        before = torch.arange(view.num_items, device=table.device) < pairs.item[:, None]
+        ranks.append(1 + ((others > own) | ((others == own) & before)).sum(1))
+    return float(_of_rank(metric, torch.cat(ranks).double(), view.num_items).mean())
+
+
+def _of_rank(metric: str, rank: Tensor, num_items: int) -> Tensor:
+    """The metric of a list whose one relevant item stands at `rank`."""
+    name, cutoff = parse_metric(metric)
+    if cutoff is None:
+        return 1 - (rank - 1) / max(1, num_items - 1)
+    inside = (rank <= cutoff).double()
+    if name == "ndcg":
+        return inside / torch.log2(rank + 1)
+    if name in ("mrr", "map"):
+        return inside / rank
+    return inside / cutoff if name == "precision" else inside

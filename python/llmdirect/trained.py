@@ -1,0 +1,132 @@
+"""A finished run as ranking and recommending need it: tables, ids and parameters, without store or dataset."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmdirect.artefacts import Json
+from llmdirect.checkpoint import RunFolder
+from llmdirect.csr import Csr
+from llmdirect.dataset import Dataset
+from llmdirect.errors import MismatchError, MissingError
+from llmdirect.model import EPS, Direct
+from llmdirect.ranking import Scorer
+from llmdirect.scores import Scores, scorer
+
+_OPTIONAL = ("item_mass", "user_bias")
+
+
+def ranking_files(scores: Scores, dataset: Dataset) -> tuple[dict[str, Tensor], Json]:
+    """What a run keeps beside the parameters: the tensors of `Trained`, and the external ids.
+
+    Nothing in them says anything of the held-out splits.
+    """
+    ranking, view = scorer(scores), scores.view
+    tables: dict[str, Any] = {
+        "query": ranking.query,
+        "item": ranking.item,
+        "item_mass": ranking.item_mass,
+        "item_bias": ranking.item_bias,
+        "user_bias": ranking.user_bias,
+        "profile": scores.profiles.cpu().numpy(),
+        "seen_indptr": view.seen.indptr,
+        "seen_indices": view.seen.indices,
+    }
+    if ranking.item_item is not None and ranking.history is not None:
+        indptr, indices, values = ranking.item_item
+        tables |= {"item_item_indptr": indptr, "item_item_indices": indices, "item_item_values": values}
+        tables |= {"history_indptr": ranking.history.indptr, "history_indices": ranking.history.indices}
+    kept = {name: torch.tensor(value) for name, value in tables.items() if value is not None}
+    ids = {"users": dataset.user_ids, "items": dataset.item_ids, "titles": dataset.item_titles}
+    return kept, ids
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The best state of a finished run. U users, I items."""
+
+    run: RunFolder
+    model: Direct
+    scorer: Scorer
+    profile: Tensor
+    """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
+    seen: Csr
+    """Train interactions of each user."""
+    user_ids: list[str]
+    item_ids: list[str]
+    titles: list[str | None]
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Trained":
+        """Reads a run. FileNotFoundError where there is none, DataError where it is damaged or unfinished."""
+        run = RunFolder.open(path)
+        tables, catalogue = run.tensors("best/tables"), run.values("best/catalogue")
+        num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
+        parameters = run.tensors("best/model")
+        model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
+        model.load_state_dict(parameters)
+        model.eval().requires_grad_(False)
+        form = run.model_config.form
+        collaborative: dict[str, Any] = {}
+        if "item_item_values" in tables:
+            table = (tables[f"item_item_{part}"].numpy() for part in ("indptr", "indices", "values"))
+            collaborative = {
+                "history": Csr(tables["history_indptr"].numpy(), tables["history_indices"].numpy()),
+                "item_item": tuple(table),
+            }
+        ranking = Scorer(
+            form="dot" if form == "cosine" else "ratio",
+            query=tables["query"],
+            item=tables["item"],
+            item_bias=tables["item_bias"],
+            eps=EPS,
+            **{name: tables[name] for name in _OPTIONAL if name in tables},
+            **collaborative,
+        )
+        return cls(
+            run=run,
+            model=model,
+            scorer=ranking,
+            profile=tables["profile"],
+            seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),
+            user_ids=catalogue["users"],
+            item_ids=catalogue["items"],
+            titles=catalogue["titles"],
+        )
+
+    def user_idx(self, user_id: str) -> int:
+        """Index of an external user id; MissingError naming what to do for a new user."""
+        return _place(
+            self.user_ids,
+            user_id,
+            f"{self.run.path}: no user {user_id!r}; for somebody new give --history ITEM,… or --text",
+        )
+
+    def item_idx(self, item_id: str) -> int:
+        """Index of an external item id; MissingError with ids that look like it."""
+        return _place(self.item_ids, item_id, f"{self.run.path}: no item {item_id!r} in the catalogue")
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """MismatchError unless the run was trained on this very dataset."""
+        made_from = self.run.manifest["dataset"]["hash"]
+        if dataset.hash != made_from:
+            raise MismatchError(
+                f"{self.run.path} was trained on dataset {made_from[:12]} "
+                f"({self.run.manifest['dataset']['path']}), {dataset.path} is {dataset.hash[:12]}: test a run "
+                f"on its own dataset, or train on this one"
+            )
+
+
+def _place(ids: list[str], wanted: str, message: str) -> int:
+    try:
+        return ids.index(wanted)
+    except ValueError:
+        from difflib import get_close_matches
+
+        close = get_close_matches(wanted, ids[:50_000], n=3)
+        hint = f" (did you mean {', '.join(close)}?)" if close else ""
+        raise MissingError(f"{message}{hint}") from None

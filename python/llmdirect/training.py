@@ -1,0 +1,432 @@
+"""Fits DIRECT: epochs on pooled text, then (where asked for) on tokens; best and last state are kept."""
+
+import importlib.util
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmdirect.artefacts import Json, single_writer
+from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
+from llmdirect.collaboration import Collaboration
+from llmdirect.config import ModelConfig, TrainConfig, to_json
+from llmdirect.dataset import TRAIN, VALID, Dataset
+from llmdirect.devices import find_device
+from llmdirect.documents import open_or_prepare
+from llmdirect.errors import DataError, MissingError
+from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.model import Direct, initialise, parameter_groups
+from llmdirect.objective import Objective
+from llmdirect.progress import SILENT, Progress
+from llmdirect.ranking import mean_metrics, parse_metric
+from llmdirect.sampling import sample_negatives
+from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
+from llmdirect.store import EmbeddingStore, open_store
+from llmdirect.token_pass import read_all, read_passages, refreshed
+from llmdirect.trained import ranking_files
+from llmdirect.views import View
+from llmdirect.words import WordTypes
+
+logger = logging.getLogger(__name__)
+
+_TOPIC_TOKENS = 20_000
+"""Tokens from which the aspects start."""
+
+
+def train(
+    dataset: Path | str,
+    out: Path | str,
+    *,
+    model: ModelConfig | None = None,
+    training: TrainConfig | None = None,
+    store: Path | str | None = None,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    progress: Progress = SILENT,
+) -> Json:
+    """Trains on the dataset's train split into the run folder `out`; a killed run goes on where it was.
+
+    Validation ranks the full catalogue after every epoch. Without a better value for `patience` epochs the
+    learning rate drops to a tenth, from the best state; after `decays` drops training ends.
+    store: name of one of the dataset's stores, or the folder of another one that holds its passages.
+
+    Returns metric, best value, best epoch, the train-left-out value beside it, and the history.
+    Raises MismatchError where `out` holds another run, MissingError for a device that is not there, DataError
+    for a dataset without what the setup needs (ratings, a validation split), BusyError beside another writer.
+    """
+    found = open_or_prepare(dataset, progress)
+    return train_on(
+        found,
+        open_store(found.path, store),
+        Path(out),
+        model=model or ModelConfig(),
+        training=training or TrainConfig(),
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+
+
+def train_on(
+    dataset: Dataset,
+    store: EmbeddingStore,
+    out: Path,
+    *,
+    model: ModelConfig,
+    training: TrainConfig,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    progress: Progress = SILENT,
+) -> Json:
+    """As `train`, for an open dataset and store."""
+    device = find_device(training.device)
+    _check_setup(dataset, model, training)
+    identity: Json = {
+        "config": {"model": to_json(model), "training": to_json(training)},
+        "dataset": {"path": str(dataset.path.resolve()), "hash": dataset.hash},
+        "store": {"path": str(store.path.resolve()), "hash": store.hash, "encoder": store.encoder},
+    }
+    with single_writer(out):
+        run = RunFolder.open_or_create(out, identity, overwrite)
+        run.clean()
+        started = time.monotonic()
+        with _scalars(out / "tensorboard" if tensorboard else None) as scalars:
+            trainer = _Trainer(dataset, store, run, model, training, device, progress)
+            trainer.fit(scalars)
+        return {**trainer.result(), "run": str(out), "seconds": round(time.monotonic() - started, 1)}
+
+
+def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
+    rows = dataset.interactions
+    parse_metric(training.metric)
+    if model.sentiment == "mlp" and training.refine_epochs:
+        raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
+    if not (rows.split == VALID).any():
+        raise DataError(f"{dataset.path}: the validation split is empty; prepare it with --fractions 0.7,0.1,0.2")
+    if training.setup == "default" or training.anchor:
+        if np.isnan(rows.rating).all():
+            raise DataError(f"{dataset.path}: has no ratings, which --setup default and the anchor need")
+        for split, name in ((TRAIN, "train"), (VALID, "valid")):
+            if not (~np.isnan(rows.rating) & (rows.split == split)).any():
+                raise DataError(f"{dataset.path}: no rating in {name}, so ratings cannot be learned")
+
+
+@dataclass
+class _State:
+    """What decides how training goes on."""
+
+    epoch: int = 0
+    phase: str = "pooled"
+    lr_drops: int = 0
+    stale: int = 0
+    best_value: float | None = None
+    best_epoch: int = 0
+    ended: bool = False
+    history: list[Json] = field(default_factory=list)
+
+
+class _Trainer:
+    def __init__(
+        self,
+        dataset: Dataset,
+        store: EmbeddingStore,
+        run: RunFolder,
+        config: ModelConfig,
+        training: TrainConfig,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self.dataset, self.run, self.training, self.progress = dataset, run, training, progress
+        self.view = View.build(dataset, store, progress=progress).to(device)
+        self.documents = Documents(self.view, config.vote)
+        self.generator = torch.Generator().manual_seed(training.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
+        self._initialise(store)
+        self.model.to(device)
+        self.collaboration = None
+        if config.collaborative:
+            self.collaboration = Collaboration.fit(self.view.positives, dataset.num_items, config.ridge)
+            with torch.no_grad():
+                self.model.log_collaboration.fill_(-np.log(self.collaboration.spread()))
+        words = None
+        if training.rate:
+            texts = dataset.passages.text.gather(self.view.passage_idx).to_list()
+            words = WordTypes.of(self.view, texts).to(device)
+        self.objective = Objective(training, self.generator, words)
+        self.lower_is_better = training.setup == "default"
+        self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
+        self.optimiser = self._new_optimiser()
+        if self.run.manifest["files"]:
+            self._resume()
+
+    def _initialise(self, store: EmbeddingStore) -> None:
+        view, documents = self.view, self.documents
+        written = (view.lengths > 0).cpu()
+        owned = documents.mass > 0
+        means = (documents.pooled[owned] / documents.mass[owned, None]).float().cpu()
+        sample = torch.randperm(int(written.sum()), generator=self.generator)
+        rows = written.nonzero()[:, 0][sample]
+        enough = int(torch.searchsorted(view.lengths.cpu()[rows].cumsum(0), _TOPIC_TOKENS)) + 1
+        tokens, mask = view.tokens(rows[:enough])
+        initialise(self.model, view.pooled.cpu()[written], means, tokens[mask], self.training.seed)
+        if self.training.setup == "default":
+            ratings = view.pair_rating[~torch.isnan(view.pair_rating)]
+            with torch.no_grad():
+                self.model.bias.fill_(float(ratings.mean()))
+
+    def _new_optimiser(self) -> torch.optim.AdamW:
+        lr = self.training.lr * 0.1**self.state.lr_drops
+        return torch.optim.AdamW(parameter_groups(self.model, lr, self.training.weight_decay))
+
+    def _resume(self) -> None:
+        state = self.run.values("last/state")
+        self.state = _State(**{key: value for key, value in state.items() if key != "generator"})
+        self.model.load_state_dict(self.run.tensors("last/model"))
+        self.optimiser = self._new_optimiser()
+        load_optimiser(self.optimiser, self.run.tensors("last/optimiser"))
+        self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
+        logger.info("%s: goes on after epoch %s", self.run.path, self.state.epoch)
+
+    def fit(self, scalars: Any) -> None:
+        """Runs epochs until the state has ended, committing each one."""
+        state, last = self.state, self.training.num_epochs + self.training.refine_epochs
+        if self.run.finished and self._ended():
+            return
+        table = self._read_table()
+        with self.progress.task("Training", last, "epochs") as task:
+            task.advance(state.epoch)
+            while not self._ended():
+                started = time.monotonic()
+                state.epoch += 1
+                losses = self._epoch(table)
+                table = self._read_table()
+                entry = {
+                    "epoch": state.epoch,
+                    "phase": state.phase,
+                    "lr": self.optimiser.param_groups[0]["lr"],
+                    "losses": losses,
+                    **self._validate(table),
+                    "seconds": round(time.monotonic() - started, 3),
+                }
+                improved = self._judge(entry)
+                self._commit(improved)
+                if state.stale == 0 and not improved and state.best_epoch:
+                    table = self._read_table()  # the best state was taken up again
+                task.note(_told(entry, self.training.metric))
+                task.advance()
+                for name, value in _flat(entry):
+                    scalars.add_scalar(name, value, state.epoch)
+        self._finish()
+
+    def _ended(self) -> bool:
+        """Whether no epoch is left; moves on from pooled text to tokens, from the best state, when due."""
+        state, training = self.state, self.training
+        if not state.ended and state.phase == "pooled" and self._phase_epochs() >= training.num_epochs:
+            state.ended = True
+        if not state.ended and state.phase == "tokens" and self._phase_epochs() >= self._token_epochs():
+            state.ended = True
+        if state.ended and state.phase == "pooled" and training.refine_epochs:
+            self._take_best()
+            state.phase, state.ended, state.stale, state.lr_drops = "tokens", False, 0, 0
+            self.optimiser = self._new_optimiser()
+        return state.ended
+
+    def _token_epochs(self) -> int:
+        linear = self.model.config.sentiment == "linear"
+        return self.training.refine_epochs if linear else self.training.num_epochs
+
+    def _phase_epochs(self) -> int:
+        return sum(entry["phase"] == self.state.phase for entry in self.state.history)
+
+    def _read_table(self) -> Table:
+        if self.state.phase == "pooled":
+            return PooledTable(self.model, self.documents)
+        return read_all(self.model, self.documents)
+
+    def _epoch(self, table: Table) -> dict[str, float]:
+        """One pass over the train pairs in random order; the mean of each part of the loss."""
+        self.model.train()
+        view, training = self.view, self.training
+        num_pairs = len(view.pair_user)
+        negatives = None
+        if training.negatives and training.setup != "default":
+            drawn = sample_negatives(
+                view.pair_user,
+                view.positives,
+                view.num_items,
+                training.negatives,
+                seed=training.seed,
+                draw=self.state.epoch,
+            )
+            negatives = torch.from_numpy(drawn).long()
+        sums: dict[str, float] = {}
+        for rows, passages in self._steps(torch.randperm(num_pairs, generator=self.generator)):
+            pairs = Pairs.of(view, rows.to(view.pair_user.device))
+            with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):
+                if passages is not None:
+                    fresh = read_passages(self.model, view, passages)
+                    assert not isinstance(table, PooledTable)
+                    table = refreshed(table, passages, *fresh)
+                scores = Scores(self.model, self.documents, table, self.collaboration)
+                chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
+                parts = self.objective(scores, pairs, chosen)
+            self.optimiser.zero_grad(set_to_none=True)
+            parts["loss"].backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
+            self.optimiser.step()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
+        losses = {name: value / num_pairs for name, value in sums.items()}
+        if not np.isfinite(losses["loss"]):
+            raise DataError(
+                f"{self.run.path}: the loss is {losses['loss']} in epoch {self.state.epoch}; lower --lr "
+                f"(now {self.training.lr})"
+            )
+        return losses
+
+    def _steps(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The pairs of each update and, on tokens, the passages that it reads."""
+        if self.state.phase == "pooled":
+            for rows in order.split(self.training.batch_size):
+                yield rows, None
+            return
+        lengths = self.view.lengths.cpu()
+        passages = torch.randperm(len(lengths), generator=self.generator)
+        passages = passages[(self.view.passage_item.cpu()[passages] >= 0) | (self.model.config.user != "history")]
+        step = lengths[passages].cumsum(0) // self.training.token_budget
+        updates = int(step[-1]) + 1 if len(step) else 1
+        groups = [passages[step == number] for number in range(updates)]
+        for rows, group in zip(order.tensor_split(updates), groups, strict=True):
+            if len(rows):
+                yield rows, group.to(self.view.lengths.device)
+
+    def _mixed_precision(self) -> bool:
+        return self.training.amp and self.view.pooled.device.type == "cuda"
+
+    def _scores(self, table: Table) -> Scores:
+        return Scores(self.model, self.documents, table, self.collaboration)
+
+    def _validate(self, table: Table) -> Json:
+        """Train, each pair left out, and validation, side by side."""
+        self.model.eval()
+        with torch.no_grad():
+            scores = self._scores(table)
+            ranking = scorer(scores)
+            if self.lower_is_better:
+                return {"valid": rating_means(ranking, self.dataset, VALID)}
+            metric = self.training.metric
+            return {
+                "train_left_out": {metric: train_left_out(scores, metric)},
+                "valid": mean_metrics(by_user(ranking, self.dataset, VALID, [metric])),
+            }
+
+    def _value(self, entry: Json) -> float:
+        return float(entry["valid"]["mse" if self.lower_is_better else self.training.metric])
+
+    def _judge(self, entry: Json) -> bool:
+        """Whether this epoch is the best so far; otherwise patience runs, and the learning rate drops."""
+        state, value = self.state, self._value(entry)
+        state.history.append(entry)
+        best = state.best_value
+        if best is None or (value < best if self.lower_is_better else value > best):
+            state.best_value, state.best_epoch, state.stale = value, state.epoch, 0
+            return True
+        state.stale += 1
+        if state.stale >= self.training.patience:
+            state.stale = 0
+            if state.lr_drops == self.training.decays:
+                state.ended = True
+            else:
+                state.lr_drops += 1
+                self._take_best()
+                self.optimiser = self._new_optimiser()
+        return False
+
+    def _take_best(self) -> None:
+        self.model.load_state_dict(self.run.tensors("best/model"))
+
+    def _commit(self, improved: bool) -> None:
+        parameters = self.model.state_dict()
+        files = {
+            "last/model": self.run.write("last/model", parameters),
+            "last/optimiser": self.run.write("last/optimiser", optimiser_tensors(self.optimiser)),
+            "last/state": self.run.write(
+                "last/state", {**vars(self.state), "generator": self.generator.get_state().tolist()}
+            ),
+        }
+        if improved:
+            files["best/model"] = self.run.write("best/model", parameters)
+        self.run.commit(files, history=self.state.history)
+
+    def _finish(self) -> None:
+        """Ranks with the best state once more and keeps all that ranking needs."""
+        self._take_best()
+        self.model.eval()
+        if self.state.history[self.state.best_epoch - 1]["phase"] == "pooled":
+            table: Table = PooledTable(self.model, self.documents)
+        else:
+            table = read_all(self.model, self.documents)
+        with torch.no_grad():
+            tables, catalogue = ranking_files(self._scores(table), self.dataset)
+        files = {
+            "best/tables": self.run.write("best/tables", tables),
+            "best/catalogue": self.run.write("best/catalogue", catalogue),
+        }
+        self.run.commit(files, history=self.state.history, finished=True)
+
+    def result(self) -> Json:
+        """What `train` returns."""
+        state = self.state
+        best = state.history[state.best_epoch - 1]
+        return {
+            "metric": "mse" if self.lower_is_better else self.training.metric,
+            "best_value": state.best_value,
+            "best_epoch": state.best_epoch,
+            "epochs": state.epoch,
+            "best": best,
+            "history": state.history,
+        }
+
+
+def _told(entry: Json, metric: str) -> str:
+    valid = entry["valid"]
+    if "train_left_out" not in entry:
+        return f"loss {entry['losses']['loss']:.4f}, valid mse {valid['mse']:.4f}"
+    left_out = entry["train_left_out"][metric]
+    return f"loss {entry['losses']['loss']:.4f}, {metric} train {left_out:.4f} valid {valid[metric]:.4f}"
+
+
+def _flat(entry: Json, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", float(value)
+
+
+class _NoScalars:
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        pass
+
+
+@contextmanager
+def _scalars(folder: Path | None) -> Iterator[Any]:
+    """A TensorBoard writer, or nothing."""
+    if folder is None:
+        yield _NoScalars()
+        return
+    if importlib.util.find_spec("tensorboard") is None:
+        raise MissingError("tensorboard is not installed: `pip install llmdirect[tensorboard]`")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+        yield writer
