@@ -92,9 +92,10 @@ def test_cache_keeps_bfloat16_and_finds_it_by_id(
     assert not any("decoder" in key for key in weights)
     assert resolve("tiny-t5gemma").folder == tmp_path / "tiny-t5gemma"
     assert cache_model(str(path))["already"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", "tiny-t5gemma"]
-    with pytest.raises(DataError, match="bfloat16"):
-        cache_model(str(path), dtype="float32")
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny-t5gemma"]
+    for model in (str(path), "tiny-t5gemma"):
+        with pytest.raises(DataError, match="dtype is 'bfloat16' there, 'float32' here"):
+            cache_model(model, dtype="float32")
     weights_file = tmp_path / "tiny-t5gemma" / "model.safetensors"
     weights_file.write_bytes(weights_file.read_bytes()[:-7])
     with pytest.raises(DataError, match="cache-model tiny-t5gemma"):
@@ -110,7 +111,42 @@ def test_failed_caching_leaves_nothing(
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full_disk)
     with pytest.raises(OSError, match="disk full"):
         cache_model(str(checkpoints["bert"][0]), tmp_path / "out")
-    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_caching_touches_nothing_beside_its_folder(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / ".notes.tmp1").write_text("of another program")
+    cache_model(str(checkpoints["bert"][0]), tmp_path / "encoder")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".notes.tmp1", "encoder"]
+    assert ".lock" not in {file.name for file in (tmp_path / "encoder").iterdir()}
+
+
+def test_another_checkpoint_of_the_same_name_is_not_taken_for_the_kept_one(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    path, _ = checkpoints["bert"]
+    cache_model(str(path), tmp_path / "encoder")
+    other = tmp_path / "other" / path.name
+    shutil.copytree(path, other)
+    weights = load_file(other / "model.safetensors")
+    save_file(
+        {key: tensor + 1 for key, tensor in weights.items()},
+        other / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(DataError, match=r"encoder: another encoder is there \(weights is .* delete it"):
+        cache_model(str(other), tmp_path / "encoder")
+
+
+def test_truncated_weights_are_refused(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoints["bert"][0], folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-9])
+    with pytest.raises(DataError, match=r"broken: its weights are truncated or damaged .* fetch"):
+        load_encoder(str(folder))
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert"])

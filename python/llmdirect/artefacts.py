@@ -1,17 +1,23 @@
 """How every stage writes: immutable files, one manifest that commits them, one writer at a time."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from llmdirect.errors import BusyError, DataError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+_ORPHAN = re.compile(r"\..+\.tmp\d+(-\d+)?")  # what the writers of this package call a file in the making
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Json = dict[str, Any]
 
 
@@ -99,7 +105,7 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str) -> Json
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not found; `{made_by}` makes it") from None
     except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); run `{made_by}` again") from None
+        raise DataError(f"{path}: not valid JSON ({error}); remove it and run `{made_by}` again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DataError(f"{path}: format is {found!r}, expected {format!r}")
@@ -112,14 +118,71 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str) -> Json
 def single_writer(folder: Path) -> Iterator[None]:
     """Holds the folder's lock; a second writer gets BusyError at once. Cleans what a killed one left.
 
-    The lock belongs to the open file, so a killed process gives it back.
+    The lock belongs to the open file, so a killed process gives it back. The folder is made where it is
+    missing, and goes again where nothing was written into it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as handle:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _lock(folder):
+        for path in folder.iterdir():
+            if _ORPHAN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if missing and folder.exists() and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with suppress(OSError):  # another process has begun to write there
+                    for path in missing:
+                        path.rmdir()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """The folder's lock file, locked. BusyError where another process has it."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = path.open("wb")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            handle.close()
             raise BusyError(f"{folder}: another llmdirect process is writing here; wait for it") from None
-        for orphan in folder.glob(".*.tmp*"):
-            orphan.unlink(missing_ok=True)
+        if _lies_at(handle, path):
+            return handle
+        handle.close()  # the writer before removed it, after we had opened it
+
+
+def _lies_at(handle: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def check_disk(folder: Path, needed: int, what: str) -> None:
+    """OSError (ENOSPC) where the disk of `folder`, which need not exist yet, has fewer free bytes."""
+    free = free_bytes(folder)
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{what} {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; make room, or keep the "
+            "data on a larger disk",
+            str(folder),
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk on which `folder` lies or would lie."""
+    folder = folder.absolute()
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+@contextmanager
+def told_when_full(folder: Path, cure: str) -> Iterator[None]:
+    """Adds the cure to the error of a full disk, a quota or a limit on file sizes."""
+    try:
         yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; {cure}", error.filename or str(folder)) from None

@@ -113,19 +113,22 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     cure = f"delete {folder} or choose another --store"
     try:
         value = json.loads(path.read_bytes())
-        if (value["format"], value["version"]) != (FORMAT, VERSION):
-            raise DataError(f"{path}: not a plan of version {VERSION}; {cure}")
-        differences = list(_differences(value, header))
-        if differences:
-            raise MismatchError(f"{path}: a store of another run ({'; '.join(differences)}); {cure}")
+        version = value["format"], value["version"]
         budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
         name = str(value["assignment"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        differences = _differences(value, header)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a plan ({error!r}); {cure}") from None
+    if version != (FORMAT, VERSION):
+        raise DataError(f"{path}: format and version {version}, expected {(FORMAT, VERSION)}; {cure}")
+    if differences:
+        raise MismatchError(
+            f"{path}: a store of another run ({'; '.join(differences)}); give the same options, {cure}"
+        )
     try:
         table = np.load(folder / name)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{folder / name}: damaged ({error}); {cure}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{folder / name}: damaged or missing ({error}); {cure}") from None
     if name != f"plan-{digest(table.tobytes())[:16]}.npy":
         raise DataError(f"{folder / name}: content does not match the hash in its name; {cure}")
     text, rows, batch, shard = np.ascontiguousarray(table.T)

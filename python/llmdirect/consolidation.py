@@ -16,16 +16,20 @@ from llmdirect.artefacts import (
     MANIFEST,
     Json,
     canonical_json,
+    check_disk,
     digest,
     read_manifest,
     single_writer,
+    told_when_full,
     write_manifest,
 )
 from llmdirect.errors import DataError, MismatchError, MissingError
 from llmdirect.progress import SILENT, Progress
+from llmdirect.shards import STORE_FORMAT, STORE_VERSION
 
-FORMAT, VERSION = "llmdirect-store", 1
+FORMAT, VERSION = STORE_FORMAT, STORE_VERSION
 Layout = Literal["store", "padded"]
+_PUBLISHED_ENCODER = {"id": "published"}
 _PUBLISHED = ("user_embeddings", "user_masks", "item_embeddings", "item_masks")
 _DATA_FILE = re.compile(r"(tokens|offsets|spans|keys)-[0-9a-f]{16}\.npy")
 
@@ -79,15 +83,26 @@ def consolidate(
 
 def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Progress) -> Json:
     published = _core.Published.open(source)
-    with single_writer(out), _on_bytes(progress, "consolidate", published.bytes) as on_bytes:
+    if layout == "padded":
+        check_disk(out, published.bytes, "the arrays need")
+    with (
+        single_writer(out),
+        told_when_full(out, "make room and run again"),
+        _on_bytes(progress, "consolidate", published.bytes) as on_bytes,
+    ):
         if layout == "padded":
             files = published.write_padded(out, on_bytes)
             described = {name: {"shape": shape, "dtype": descr} for name, shape, descr in files}
             return {"path": str(out), "layout": layout, "files": described, "changed": True}
+        if (old := _existing(out)) and old["encoder"] != _PUBLISHED_ENCODER:
+            raise MismatchError(
+                f"{out}: holds a store of encoder {old['encoder'].get('id')!r}, which this would replace; "
+                "choose another --out"
+            )
         with _only_committed_files(out):
             data = published.write_store(out, dtype, on_bytes)
             source_counts = {"users": published.documents("user"), "items": published.documents("item")}
-            manifest = {**data, "encoder": {"id": "published"}, "source": source_counts}
+            manifest = {**data, "encoder": _PUBLISHED_ENCODER, "source": source_counts}
             write_manifest(out, {"format": FORMAT, "version": VERSION, **manifest})
     return _summary(out, manifest)
 
@@ -106,7 +121,11 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
             _check_alike(folder, old, {path: shards[path] for path in new})
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
-            with _only_committed_files(folder):
+            check_disk(folder, total, "the store, beside its shards, needs")
+            with (
+                told_when_full(folder, "make room and run again; nothing has changed"),
+                _only_committed_files(folder),
+            ):
                 with _on_bytes(progress, "consolidate", total) as on_bytes:
                     data = _core.consolidate_shards(parts, folder, on_bytes)
                 last = shards[new[-1]]

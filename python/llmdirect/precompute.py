@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,7 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.artefacts import MANIFEST, Json, digest, read_manifest, single_writer
+from llmdirect.artefacts import (
+    MANIFEST,
+    Json,
+    check_disk,
+    digest,
+    free_bytes,
+    read_manifest,
+    single_writer,
+    told_when_full,
+)
 from llmdirect.batch_plan import BatchPlan, make_plan, read_plan, write_plan
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
@@ -25,6 +33,7 @@ from llmdirect.shards import (
     ITEM_BYTES,
     STORE_FORMAT,
     STORE_VERSION,
+    damaged_file,
     keep_or_clear,
     shard_folder,
     store_bytes,
@@ -100,9 +109,9 @@ def precompute(
         raise DataError(f"{dataset.path}: has no passages to encode")
     source = resolve(model, revision)
     store = dataset.path / "stores" / (slug(name) if name else f"{slug(source.id)}-{dtype}")
-    if (store / MANIFEST).exists():
-        return _already_consolidated(store, source, dtype, max_length, texts)
     with nullcontext() if estimate_only else single_writer(store):
+        if (store / MANIFEST).exists():
+            return _already_consolidated(store, source, dtype, max_length, texts)
         encoder = load_encoder(model, device=device, max_length=max_length, revision=revision)
         place = encoder.device.type
         budget = token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"])
@@ -116,26 +125,26 @@ def precompute(
                 "device": place,
             },
         }
-        plan = read_plan(store, header)
-        if plan is None:
-            plan = make_plan(
-                _count_tokens(encoder, texts, progress),
-                header,
-                max_length=encoder.max_length,
-                count_windows=encoder.count_windows,
-                token_budget=budget,
-                shard_tokens=shard_tokens,
-            )
-            if not estimate_only:
-                write_plan(store, plan)
+        frozen = read_plan(store, header)
+        plan = frozen or make_plan(
+            _count_tokens(encoder, texts, progress),
+            header,
+            max_length=encoder.max_length,
+            count_windows=encoder.count_windows,
+            token_budget=budget,
+            shard_tokens=shard_tokens,
+        )
         run = _Run(store, texts, encoder, plan, dtype)
         pending = list(range(plan.num_shards)) if estimate_only else run.pending()
         result = run.summary(pending, dataset.num_passages)
-        _check_disk(store, result["bytes_to_write"])
-        if not estimate_only:
+        if estimate_only:
+            return result
+        check_disk(store, result["bytes_to_write"], "the shards need")
+        with told_when_full(store, "make room and run again: shards that are complete stay"):
+            if frozen is None:
+                write_plan(store, plan)
             run.encode(pending, progress)
-            result["encoded_shards"] = len(pending)
-        return result
+        return {**result, "encoded_shards": len(pending)}
 
 
 def _already_consolidated(
@@ -143,10 +152,19 @@ def _already_consolidated(
 ) -> dict[str, Any]:
     """The answer where the store is complete: nothing to do, or a refusal to mix."""
     manifest = read_manifest(store, STORE_FORMAT, STORE_VERSION, "llmdirect consolidate")
+    if damaged := damaged_file(store, manifest):
+        raise DataError(
+            f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "
+            "`llmdirect consolidate` again"
+        )
     encoder = manifest["encoder"]
-    wanted: Json = {"id": source.id, "revision": source.revision}
-    if max_length is not None and max_length < encoder["max_length"]:
-        wanted["max_length"] = max_length
+    limits = [limit for limit in (encoder.get("model_limit"), max_length) if limit is not None]
+    wanted: Json = {"id": source.id, "revision": source.revision, "max_length": min(limits, default=None)}
+    if source.revision is None and encoder.get("id") == source.id:
+        # A folder's content may have changed under its name; a revision of the Hub or a package does not.
+        wanted["weights"] = load_encoder(
+            str(source.folder), device="cpu", dtype=encoder["compute_dtype"], max_length=encoder["max_length"]
+        ).describe()["weights"]
     different = [
         f"{key} is {encoder.get(key)!r} there, {value!r} here"
         for key, value in wanted.items()
@@ -181,18 +199,6 @@ def _count_tokens(encoder: Encoder, texts: _Texts, progress: Progress) -> NDArra
             counts += encoder.count_tokens(part)
             task.advance(len(part))
     return np.array(counts, np.int32)
-
-
-def _check_disk(store: Path, needed: int) -> None:
-    place = next(folder for folder in (store, *store.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the shards need {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; make room, "
-            "or keep the dataset on a larger disk",
-            str(store),
-        )
 
 
 class _Run:
@@ -241,6 +247,7 @@ class _Run:
             "encoded_shards": 0,
             "tokens_to_encode": rows_to_write,
             "bytes_to_write": store_bytes(rows_to_write, texts_to_write, dim, self._dtype_name),
+            "bytes_free": free_bytes(self._store),
             "consolidated": False,
         }
         logger.info(
@@ -269,7 +276,11 @@ class _Run:
                 for shard in pending:
                     vectors, spans = self._encode_shard(shard, task)
                     # The writer waits for the device, so that this thread can go on to the next shard.
-                    ready = torch.cuda.current_stream().record_event() if self._on_cuda else None
+                    ready = (
+                        torch.cuda.current_stream(self._encoder.device).record_event()
+                        if self._on_cuda
+                        else None
+                    )
                     while len(writing) >= _WAITING_SHARDS:
                         writing.popleft().result()
                     writing.append(writer.submit(self._write_shard, shard, vectors, spans, ready))

@@ -69,12 +69,19 @@ def keep_or_clear(folder: Path, *, rows: int, encoder: Json, source: Json) -> bo
         shutil.rmtree(folder)
         return False
     manifest = read_manifest(folder, STORE_FORMAT, STORE_VERSION, "llmdirect precompute")
-    if manifest["encoder"] != encoder or manifest["source"] != source or manifest["rows"] != rows:
+    found = [manifest.get(key) for key in ("encoder", "source", "rows")]
+    if found != [encoder, source, rows]:
         raise DataError(f"{folder}: not a shard of this run; delete it, and it is made again")
-    if all(_is_whole(folder / entry["name"], entry["bytes"]) for entry in manifest["files"].values()):
+    if damaged_file(folder, manifest) is None:
         return True
     shutil.rmtree(folder)
     return False
+
+
+def damaged_file(folder: Path, manifest: Json) -> Path | None:
+    """The first data file that is missing or not as long as the manifest says."""
+    paths = {folder / entry["name"]: entry["bytes"] for entry in manifest["files"].values()}
+    return next((path for path, data_bytes in paths.items() if not _is_whole(path, data_bytes)), None)
 
 
 def _is_whole(path: Path, data_bytes: int) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmdirect import _core
 from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, read_manifest
 from llmdirect.consolidation import FORMAT, VERSION, consolidate, store_folder
+from llmdirect.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -44,8 +45,14 @@ class EmbeddingStore:
         one is missing, truncated, of the wrong shape, or (with `verify`) changed.
         """
         folder = Path(path)
-        read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate")
-        return cls(folder, _core.Store.open(folder, ram, verify))
+        while True:
+            manifest = read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate")
+            try:
+                return cls(folder, _core.Store.open(folder, ram, verify))
+            except DataError:
+                # The files of a store that is replaced right now go after its manifest was read.
+                if read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate") == manifest:
+                    raise
 
     def __repr__(self) -> str:
         shape = f"{self.num_passages} passages, {self.num_rows} x {self.dim} {self.dtype}"

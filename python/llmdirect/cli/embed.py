@@ -76,7 +76,10 @@ def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
         return f"{result['store']}: complete and consolidated, nothing to do"
     size = f"{result['texts']:,} texts, {result['tokens']:,} tokens, {result['bytes'] / 1e9:.2f} GB"
     if estimate:
-        return f"{result['store']} would hold {size} in {result['shards']} shards"
+        free = f"{result['bytes_free'] / 1e9:.2f} GB are free"
+        if result["bytes_free"] < result["bytes_to_write"]:
+            free += ", too little"
+        return f"{result['store']} would hold {size} in {result['shards']} shards; {free}"
     made = f"{result['encoded_shards']} of {result['shards']} shards made now"
     return f"{result['store']}: {size}; {made}; next: llmdirect consolidate {dataset}"
 

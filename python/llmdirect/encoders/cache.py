@@ -1,14 +1,22 @@
 """Keeps a model's encoder on this machine: half the download, found again by its id without a network."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llmdirect.artefacts import MANIFEST, Json, read_manifest, single_writer, sync_folder, write_manifest
-from llmdirect.encoders.loading import load_model, load_tokenizer, quiet_transformers
+from llmdirect.artefacts import (
+    LOCK,
+    MANIFEST,
+    Json,
+    read_manifest,
+    single_writer,
+    sync_folder,
+    told_when_full,
+    write_manifest,
+)
+from llmdirect.encoders.loading import load_model, load_tokenizer, quiet_transformers, weights_digest
 from llmdirect.encoders.sources import FORMAT, VERSION, cache_folder, cached, resolve, slug
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
@@ -34,54 +42,68 @@ def cache_model(
     if dtype not in ("bfloat16", "float16", "float32"):
         raise ValueError(f"dtype={dtype!r}; one of bfloat16, float16, float32")
     if out is None and (kept := cached(model, revision)) is not None:
-        manifest = _manifest_of(kept.folder)
-        if manifest["dtype"] == dtype:
-            return {**manifest, "path": str(kept.folder), "already": True}
+        wanted = {"id": kept.id, "revision": kept.revision, "dtype": dtype}
+        return {**_same_or_refuse(kept.folder, wanted), "path": str(kept.folder), "already": True}
     with progress.task(f"cache {model}", 3, "steps") as task:
         task.note("download")
         source = resolve(model, revision, use_cache=False)
         task.advance()
         target = Path(out) if out is not None else cache_folder() / slug(source.id)
         wanted = {"id": source.id, "revision": source.revision, "dtype": dtype}
-        with single_writer(target.parent):
+        if target.exists():
+            _same_or_refuse(target, wanted)
+        task.note("load")
+        tokenizer = load_tokenizer(source)
+        network = load_model(source, getattr(torch, dtype))
+        # Another checkpoint may have the same name: a folder has no revision.
+        wanted["weights"] = weights_digest(network)
+        task.advance()
+        task.note("save")
+        temporary = target.with_name(f".{target.name}.partial")
+        with single_writer(temporary):
             if target.exists():
                 return {**_same_or_refuse(target, wanted), "path": str(target), "already": True}
-            temporary = target.with_name(f".{target.name}.partial")
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            _clear(temporary)
             try:
-                task.note("load")
-                tokenizer = load_tokenizer(source)
-                network = load_model(source, getattr(torch, dtype))
-                task.advance()
-                task.note("save")
-                with quiet_transformers():
+                with told_when_full(target, "make room and run again"), quiet_transformers():
                     # Weights under the encoder's own names, not those of the model they came from.
                     network.save_pretrained(temporary, save_original_format=False)
                     tokenizer.save_pretrained(temporary)
-                files = {file.name: _sync(file) for file in sorted(temporary.iterdir())}
-                manifest = {"format": FORMAT, "version": VERSION, **wanted, "files": files}
-                write_manifest(temporary, manifest)
-                os.replace(temporary, target)
+                    files = {file.name: _sync(file) for file in _content(temporary)}
+                    manifest = {"format": FORMAT, "version": VERSION, **wanted, "files": files}
+                    write_manifest(temporary, manifest)
             except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                _clear(temporary)
                 raise
+            os.replace(temporary, target)
+            (target / LOCK).unlink()
             sync_folder(target.parent)
             task.advance()
     return {**manifest, "path": str(target), "already": False}
 
 
-def _manifest_of(folder: Path) -> Json:
-    return read_manifest(folder, FORMAT, VERSION, "llmdirect cache-model")
+def _content(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != LOCK)
+
+
+def _clear(folder: Path) -> None:
+    for path in _content(folder):
+        path.unlink()
 
 
 def _same_or_refuse(target: Path, wanted: Json) -> Json:
     if not (target / MANIFEST).exists():
         raise DataError(f"{target}: exists and is not a cached encoder; choose another --out")
-    manifest = _manifest_of(target)
-    different = [f"{key} {manifest[key]!r}" for key in wanted if manifest[key] != wanted[key]]
+    manifest = read_manifest(target, FORMAT, VERSION, "llmdirect cache-model")
+    different = [
+        f"{key} is {manifest.get(key)!r} there, {value!r} here"
+        for key, value in wanted.items()
+        if manifest.get(key) != value
+    ]
     if different:
-        raise DataError(f"{target}: holds {', '.join(different)}; delete it or choose another --out")
+        raise DataError(
+            f"{target}: another encoder is there ({', '.join(different)}); delete it or choose another --out"
+        )
     return manifest
 
 

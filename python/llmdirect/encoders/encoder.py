@@ -1,5 +1,6 @@
 """One encoder: text in, one vector a token out, with the characters that each token covers."""
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,11 +72,13 @@ class Encoder:
         tokenizer: Tokenizer,
         *,
         max_length: int,
+        model_limit: int | None,
         pad_id: int,
         device: torch.device,
     ) -> None:
         self.id, self.revision = source.id, source.revision
-        self.device, self.dtype, self.max_length = device, model.dtype, max_length
+        self.device, self.dtype = device, model.dtype
+        self.max_length, self._model_limit = max_length, model_limit
         self._tokenizer, self._pad_id = tokenizer, pad_id
         self.before, self.after = _special_tokens(tokenizer, source)
         self.room = max_length - len(self.before) - len(self.after)
@@ -103,6 +106,7 @@ class Encoder:
             "architecture": type(self._model).__name__,
             "dim": self.dim,
             "max_length": self.max_length,
+            "model_limit": self._model_limit,
             "compute_dtype": str(self.dtype).removeprefix("torch."),
             "attention": self._model.config._attn_implementation,
             "versions": {
@@ -235,7 +239,8 @@ def load_encoder(
     `max_length` in tokens, special ones included, can only lower the model's own limit.
 
     Raises MissingError (no such model, no access, no such device), DataError (a checkpoint without some
-    weight, a tokenizer without positions), ValueError (arguments).
+    weight, a tokenizer without positions), ValueError (arguments), OSError (a file that cannot be read, too
+    little memory on the device).
     """
     place = find_device(device)
     source = resolve(model, revision)
@@ -247,16 +252,24 @@ def load_encoder(
         raise ValueError(f"dtype={dtype!r}; one of float32, bfloat16, float16")
     tokenizer = load_tokenizer(source)
     network = load_model(source, compute)
-    limits = [limit for limit in (position_limit(network, tokenizer), max_length) if limit is not None]
+    model_limit = position_limit(network, tokenizer)
+    limits = [limit for limit in (model_limit, max_length) if limit is not None]
     if not limits:
-        raise ValueError(f"{source.id} states no limit of its own; give max_length")
-    return Encoder(
-        source,
-        network,
-        bare_tokenizer(tokenizer),
-        max_length=min(limits),
-        pad_id=tokenizer.pad_token_id or 0,
-        device=place,
+        raise ValueError(f"{source.id} states no limit of its own; give max_length (--max-length)")
+    try:
+        return Encoder(
+            source,
+            network,
+            bare_tokenizer(tokenizer),
+            max_length=min(limits),
+            model_limit=model_limit,
+            pad_id=tokenizer.pad_token_id or 0,
+            device=place,
+        )
+    except torch.OutOfMemoryError as error:
+        refusal = str(error).splitlines()[0]
+    raise OSError(
+        errno.ENOMEM, f"{source.id} does not fit the memory of {place} ({refusal}); take another --device"
     )
 
 

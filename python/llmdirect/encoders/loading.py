@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
@@ -40,18 +41,24 @@ def quiet_transformers() -> Iterator[None]:
 def load_model(source: Source, dtype: torch.dtype | None) -> PreTrainedModel:
     """The encoder in evaluation mode, on the CPU, in `dtype` (None: the checkpoint's own).
 
-    Raises DataError where the folder holds no text encoder, or where a weight is missing or of another shape.
+    Raises DataError where the folder holds no text encoder, where a weight is missing or of another shape, or
+    where the file is damaged; OSError where there is none.
     """
     with quiet_transformers():
         config = AutoConfig.from_pretrained(source.folder)
         model_class, arguments = _class_and_arguments(source, config)
-        model, info = model_class.from_pretrained(
-            source.folder,
-            **arguments,
-            dtype=dtype if dtype is not None else "auto",
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        try:
+            model, info = model_class.from_pretrained(
+                source.folder,
+                **arguments,
+                dtype=dtype if dtype is not None else "auto",
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except SafetensorError as error:
+            raise DataError(
+                f"{source.folder}: its weights are truncated or damaged ({error}); fetch the model again"
+            ) from None
     wrong = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
     if wrong:
         shown = ", ".join(wrong[:5]) + (", …" if len(wrong) > 5 else "")
