@@ -7,21 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect._core import passage_keys
-from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, file_digest, read_manifest
+from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, file_digest
 from llmdirect.copies import pair_ids, text_ids
-from llmdirect.dataset import SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
+from llmdirect.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
 from llmdirect.errors import DataError
+from llmdirect.store import EmbeddingStore
 
 _SHOWN: Final = 20  # leaks listed one by one; all are counted
 _EXCERPT: Final = 80  # characters
 
 
-def audit(path: Path | str) -> Json:
+def audit(path: Path | str, *, verify_stores: bool = True) -> Json:
     """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
 
     Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
     a copy (case and white space levelled) by the same user or about the same item is in train. A problem
-    is a store that lacks passages of the dataset. Coincidences that are no leak are notes.
+    is a store that is damaged or lacks passages of the dataset. Coincidences that are no leak are notes.
+
+    verify_stores: read every byte of the stores too; without it their sizes and keys are checked.
 
     Raises FileNotFoundError where a file is missing, DataError where one is damaged or where the tables
     contradict each other: then nothing else can be said.
@@ -35,7 +38,7 @@ def audit(path: Path | str) -> Json:
     for folder in sorted((dataset.path / "stores").glob("*")):
         if (folder / MANIFEST).exists():
             stores.append(folder.name)
-            wrong, remarks = check_store(dataset, folder)
+            wrong, remarks = check_store(dataset, folder, verify_stores)
             problems += wrong
             notes += remarks
         elif folder.is_dir():
@@ -78,7 +81,8 @@ def check_tables(dataset: Dataset) -> None:
     def refuse(wrong: NDArray[np.bool_], what: str) -> None:
         if wrong.any():
             raise DataError(
-                f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); run `llmdirect prepare` again"
+                f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); "
+                "run `llmdirect prepare --overwrite` again"
             )
 
     lowest = -1 if dataset.manifest["options"]["unit"] == "document" else 0
@@ -89,40 +93,44 @@ def check_tables(dataset: Dataset) -> None:
         ("interactions.split", rows.split, 0, len(SPLIT_NAMES)),
         ("passages.user_idx", passages.user_idx, -1, dataset.num_users),
         ("passages.item_idx", passages.item_idx, -1, dataset.num_items),
+        ("passages.split", passages.split, 0, len(SPLIT_NAMES)),
     ):
         refuse((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
+    for name, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
+        refuse(_repeated(np.array(ids, dtype=np.object_)), f"a {name} id is there twice")
     cells = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
-    first = np.zeros(len(cells), dtype=np.bool_)
-    first[np.unique(cells, return_index=True)[1]] = True
-    refuse(~first, "a (user, item) pair is there twice")
+    refuse(_repeated(cells), "a (user, item) pair is there twice")
     own = rows.passage_idx >= 0
     passage = rows.passage_idx[own]
     agree = (passages.user_idx[passage] == rows.user_idx[own]) & (
         passages.item_idx[passage] == rows.item_idx[own]
     )
     refuse(~(agree & (passages.split[passage] == rows.split[own])), "an interaction and its passage disagree")
+    used = np.zeros(len(passages), dtype=np.bool_)
+    used[passage] = True
+    review = passages.kind == KINDS.index("review")
+    refuse(review & ~used, "a passage is the review of no interaction")
+    refuse(~review & (passages.split != TRAIN), "a description or document outside train")
 
 
-def check_store(dataset: Dataset, folder: Path) -> tuple[list[str], list[str]]:
-    """Whether every passage is in the store's keys: (problems, notes), each a line naming the folder.
+def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each value was there before: bool [n]."""
+    repeated = np.ones(len(values), dtype=np.bool_)
+    repeated[np.unique(values, return_index=True)[1]] = False
+    return repeated
 
-    Raises DataError where the store's manifest or keys file is not readable.
+
+def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[list[str], list[str]]:
+    """Whether a store is sound and has every passage: (problems, notes), each a line naming the folder.
+
+    verify: compare every byte of the store with its checksums.
     """
-    manifest = read_manifest(folder, "llmdirect-store", 1, f"llmdirect consolidate {dataset.path}")
     try:
-        path = folder / manifest["files"]["keys"]["name"]
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{folder / MANIFEST}: names no keys file; run `llmdirect consolidate` again"
-        ) from None
-    try:
-        keys = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise DataError(f"{path}: not a .npy file ({error}); run `llmdirect consolidate` again") from None
-    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != 16:
-        raise DataError(f"{path}: {keys.dtype} {keys.shape}, expected uint8 [passages, 16]")
+        store = EmbeddingStore.open(folder, verify=verify)
+    except (DataError, FileNotFoundError) as error:
+        return [str(error)], []
     texts = dataset.passages.text.unique(maintain_order=True)
-    missing = ~np.isin(_comparable(passage_keys(texts.to_list())), _comparable(np.array(keys)))
+    missing = ~store.contains(passage_keys(texts.to_list()))
     problems = []
     if missing.any():
         example = texts[int(np.argmax(missing))][:_EXCERPT]
@@ -130,17 +138,13 @@ def check_store(dataset: Dataset, folder: Path) -> tuple[list[str], list[str]]:
             f"{folder}: lacks {int(missing.sum()):,} of {len(texts):,} texts of the dataset "
             f"(first: {example!r}); run `llmdirect precompute {dataset.path}`"
         )
-    made_from = (manifest.get("source") or {}).get("dataset")
+    made_from = (store.manifest.get("source") or {}).get("dataset")
     notes = []
     if made_from not in (None, dataset.hash):
         notes.append(
             f"{folder}: was made from dataset {made_from}, this is {dataset.hash}; told by its keys alone"
         )
     return problems, notes
-
-
-def _comparable(keys: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    return np.ascontiguousarray(keys).view("S16").ravel()
 
 
 def _copies(dataset: Dataset) -> tuple[list[Json], list[str]]:
@@ -176,7 +180,7 @@ def _copies(dataset: Dataset) -> tuple[list[Json], list[str]]:
     count("{} test texts have a copy about the same item in valid", by_item, test, valid)
     copies = len(by_user) - len(np.unique(by_user)) - int((by_user < 0).sum()) + int((by_user < 0).any())
     if copies:
-        notes.append(f"{copies:,} texts repeat one that the same user wrote before; each stays in one split")
+        notes.append(f"{copies:,} texts repeat one that the same user wrote before")
     return [leaks[row] for row in sorted(leaks)], notes
 
 

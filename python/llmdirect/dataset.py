@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llmdirect._core import passage_keys
-from llmdirect.artefacts import Json, read_manifest
+from llmdirect.artefacts import MANIFEST, Json, read_manifest
 from llmdirect.copies import pair_ids, text_ids
 from llmdirect.csr import Csr
 from llmdirect.errors import DataError
@@ -19,6 +19,8 @@ VERSION: Final = 1
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES: Final = ("train", "valid", "test")
 KINDS: Final = ("review", "description", "document")
+_MADE_BY: Final = "llmdirect prepare REVIEWS --out DATASET --overwrite"
+_NULLABLE: Final = ("rating", "timestamp", "title")
 NO_TIME: Final = np.iinfo(np.int64).min
 
 SCHEMAS: Final = {
@@ -95,7 +97,7 @@ class Dataset:
         is not what the manifest says. Checks sizes and types; `audit` checks every byte.
         """
         path = Path(path)
-        manifest = read_manifest(path, FORMAT, VERSION, "llmdirect prepare REVIEWS --out DATASET")
+        manifest = read_dataset_manifest(path)
         tables = {name: _read_table(path, manifest, name) for name in SCHEMAS}
         rows, passages, items = tables["interactions"], tables["passages"], tables["items"]
         return cls(
@@ -159,12 +161,31 @@ class Dataset:
         return Csr.from_pairs(rows.user_idx[keep], rows.item_idx[keep], self.num_users)
 
 
+def read_dataset_manifest(folder: Path) -> Json:
+    """Reads the manifest that `prepare` wrote. Raises as `read_manifest` does, and where a part lacks."""
+    manifest = read_manifest(folder, FORMAT, VERSION, _MADE_BY)
+    try:
+        whole = isinstance(manifest["hash"], str) and isinstance(manifest["counts"], dict)
+        whole &= manifest["options"]["unit"] in ("review", "document")
+        for name in SCHEMAS:
+            entry = manifest["files"][name]
+            whole &= all(isinstance(entry[key], str) for key in ("name", "hash"))
+            whole &= isinstance(entry["bytes"], int)
+    except (KeyError, TypeError, IndexError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{folder / MANIFEST}: a part is missing or of the wrong type; run `{_MADE_BY}` again"
+        )
+    return manifest
+
+
 def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
     entry = manifest["files"][name]
     path = folder / entry["name"]
-    cure = "run `llmdirect prepare` again"
+    cure = f"run `{_MADE_BY}` again"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not found, though {folder / 'manifest.json'} names it; {cure}")
+        raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {cure}")
     if path.stat().st_size != entry["bytes"]:
         raise DataError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {cure}")
     try:
@@ -173,6 +194,11 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         raise DataError(f"{path}: not readable as Parquet ({error}); {cure}") from None
     if table.schema != SCHEMAS[name]:
         raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {cure}")
+    for column in table.iter_columns():
+        if column.null_count() and column.name not in _NULLABLE:
+            raise DataError(f"{path}: column {column.name!r} lacks {column.null_count():,} values; {cure}")
+    if name == "passages" and not (unknown := table["kind"].filter(~table["kind"].is_in(KINDS))).is_empty():
+        raise DataError(f"{path}: passage of kind {unknown[0]!r}, there are {', '.join(KINDS)}; {cure}")
     return table
 
 

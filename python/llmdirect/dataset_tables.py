@@ -60,7 +60,7 @@ class Positive:
         return cls(match[1], float(match[2]))
 
     def __str__(self) -> str:
-        return f"rating{self.operator}{self.bound:g}"
+        return f"rating{self.operator}{str(self.bound).removesuffix('.0')}"
 
     def of(self, rating: pl.Series) -> pl.Series:
         """Boolean per interaction; a missing rating is not positive."""

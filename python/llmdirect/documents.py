@@ -1,5 +1,6 @@
 """From raw reviews to the Dataset artefact: one call that reads, splits, and commits."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -12,16 +13,15 @@ from llmdirect.artefacts import (
     canonical_json,
     digest,
     file_digest,
-    read_manifest,
     single_writer,
     write_hashed,
     write_manifest,
 )
-from llmdirect.dataset import FORMAT, SCHEMAS, VERSION, Dataset
+from llmdirect.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.dataset_tables import UNITS, Positive, Tables, build_tables
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
-from llmdirect.raw_files import stem
+from llmdirect.raw_files import check_file, stem
 from llmdirect.reviews import read_reviews
 from llmdirect.splits import Fractions, check_split
 
@@ -56,7 +56,8 @@ def prepare(
 
     Reads, drops repeated (user, item) pairs (the last stays), reduces to the k-core, splits, and commits
     in one step: killed at any point, the folder holds the old dataset or none, and a second run gives the
-    same bytes. A complete dataset of the same input and options is left as it is.
+    same bytes. A complete dataset of the same input and options is left as it is; with overwrite, any
+    dataset is written anew, a damaged one too.
 
     fractions: train, valid, test; positive: such as "rating>=4", None for every interaction; unit:
     "review" (a passage per review) or "document" (a passage per user and per item, of train reviews);
@@ -70,6 +71,8 @@ def prepare(
     source, out = Path(source), Path(out)
     _check_options(k_core, split, seed, fractions, unit)
     rule = Positive.parse(positive)
+    for path in (source, *([Path(items)] if items else [])):
+        check_file(path)
     options: Json = {
         "columns": dict(columns) if columns else None,
         "fractions": None if split == "leave-last-out" else list(fractions),
@@ -84,6 +87,9 @@ def prepare(
         "with_summary": with_summary,
     }
     if complete := _complete(out, options, overwrite):
+        if _orphans(out, complete):  # a run was killed after its commit
+            with single_writer(out):
+                _remove_orphans(out, complete)
         return _result(out, complete, "unchanged")
     reviews = read_reviews(
         source, columns=columns, with_summary=with_summary, skip_bad_lines=skip_bad_lines, progress=progress
@@ -118,6 +124,10 @@ def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; give a dataset folder or a file of reviews")
     out = Path(stem(path))
+    if out.resolve() == path.resolve():
+        raise ValueError(
+            f"{path}: the folder for its dataset would have the same name; add a suffix to the file"
+        )
     _log.info("%s: a raw file; preparing it into %s", path, out)
     prepare(path, out, progress=progress)
     return Dataset.open(out)
@@ -137,10 +147,11 @@ def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
         raise NotADirectoryError(f"{out}: is a file; --out names a folder")
     if not (out / MANIFEST).exists():
         return None
-    manifest = read_manifest(out, FORMAT, VERSION, "llmdirect prepare")
+    if overwrite:
+        _check_replaceable(out / MANIFEST)
+        return None
+    manifest = read_dataset_manifest(out)
     if manifest["options"] != options:
-        if overwrite:
-            return None
         changed = [name for name in options if manifest["options"].get(name) != options[name]]
         raise DataError(
             f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
@@ -153,9 +164,18 @@ def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
     return manifest
 
 
+def _check_replaceable(path: Path) -> None:
+    """Raises DataError for the manifest of anything but a dataset; one that is not even JSON may go."""
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError:
+        return
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"{path}: not of a dataset, so --overwrite leaves it alone; choose another --out")
+
+
 def _commit(out: Path, options: Json, tables: Tables) -> Json:
     """Writes the tables, then the manifest that makes them the dataset, then removes what it replaced."""
-    _remove_orphans(out, read_manifest(out, FORMAT, VERSION, "") if (out / MANIFEST).exists() else None)
     files = {
         name: write_hashed(out, name, ".parquet", table.write_parquet)
         for name, table in tables.frames.items()
@@ -173,12 +193,15 @@ def _commit(out: Path, options: Json, tables: Tables) -> Json:
     return manifest
 
 
-def _remove_orphans(out: Path, manifest: Json | None) -> None:
-    """Removes tables that the manifest does not name: a killed run's, or those just replaced."""
-    named = {entry["name"] for entry in manifest["files"].values()} if manifest else set()
-    for path in out.iterdir():
-        if _TABLE_FILE.fullmatch(path.name) and path.name not in named:
-            path.unlink()
+def _orphans(out: Path, manifest: Json) -> list[Path]:
+    """Tables that the manifest does not name: a killed run's, or those just replaced."""
+    named = {entry["name"] for entry in manifest["files"].values()}
+    return [path for path in out.iterdir() if _TABLE_FILE.fullmatch(path.name) and path.name not in named]
+
+
+def _remove_orphans(out: Path, manifest: Json) -> None:
+    for path in _orphans(out, manifest):
+        path.unlink(missing_ok=True)
 
 
 def _result(out: Path, manifest: Json, status: str) -> Json:

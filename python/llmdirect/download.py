@@ -120,6 +120,9 @@ def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progr
             failures = 0 if file.tell() > before else failures + 1
             if failures and failures < _ATTEMPTS:
                 time.sleep(pause * 2 ** (failures - 1))
+    if not file.tell():
+        Path(file.name).unlink()
+        state.unlink(missing_ok=True)
     raise ConnectionError(
         f"{url}: cannot be fetched ({reason}); {file.tell():,} bytes are kept, run the same command once you "
         f"are online to go on, or {_ELSEWHERE}"
@@ -143,7 +146,7 @@ def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
         if error.code == 416:  # nothing after `start`: complete, or not the file we began
             total = _range_total(error.headers)
             if total != start:
-                file.truncate(0)
+                file.truncate(file.seek(0))
             return start if total == start else -1
         raise
     with response:
@@ -151,7 +154,7 @@ def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
             total = _range_total(response.headers)
         else:
             total = int(response.headers.get("Content-Length", -1))
-            file.truncate(0)
+            file.truncate(file.seek(0))
             start = 0
         if total < 0:
             raise OSError("the server does not say how long the file is")

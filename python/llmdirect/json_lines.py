@@ -32,10 +32,19 @@ def read_json_lines(file: IO[bytes], fields: Mapping[str, str]) -> Iterator[tupl
         yield pl.concat([frame.filter(~_doubtful(fields)), again]).sort(LINE), bad
 
 
+def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yields (line number from 1, line), a byte order mark removed."""
+    for number, line in enumerate(file, start=1):
+        yield number, line.removeprefix(_BOM) if number == 1 else line
+
+
 def parse_line(line: bytes) -> dict[str, Any]:
-    """One line as an object. Raises ValueError with the reason where it is not one."""
+    """One line as an object. Raises ValueError with the reason where it is not one.
+
+    Of a repeated key the first one counts, as it does for Polars.
+    """
     try:
-        value = json.loads(line.decode())
+        value = json.loads(line.decode(), object_pairs_hook=_first_of_each)
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start + 1} of the line") from None
     except json.JSONDecodeError as error:
@@ -45,6 +54,11 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"not a JSON object but {type(value).__name__}")
     return value
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    return record if len(record) == len(pairs) else dict(reversed(pairs))
 
 
 def _read_block(first: int, block: bytes, fields: Mapping[str, str]) -> pl.DataFrame | None:
@@ -67,13 +81,13 @@ def _read_block(first: int, block: bytes, fields: Mapping[str, str]) -> pl.DataF
 
 def _doubtful(fields: Mapping[str, str]) -> pl.Expr:
     """Rows whose strings may not be what the line says: Polars writes lists and booleans as text, and
-    breaks an unpaired surrogate or a repeated key without an error."""
+    breaks an unpaired surrogate without an error."""
     texts = [role for role in fields if role not in ("rating", "time")]
     return pl.any_horizontal(
         *(pl.col(role).is_null() for role in ("user", "item", "text") if role in fields),
         *(pl.col(role).str.starts_with("{") | pl.col(role).str.starts_with("[") for role in texts),
         *(pl.col(role).str.contains("\x00", literal=True) for role in texts),
-        *(pl.col(role).is_in(["true", "false"]) for role in ("user", "item") if role in fields),
+        *(pl.col(role).is_in(["true", "false"]) for role in texts),
     ).fill_null(True)
 
 
@@ -90,14 +104,15 @@ def _read_strictly(
             continue
         try:
             record = parse_line(line)
-            rows.append((number, *(_as_text(record.get(name), name) for name in fields.values())))
+            rows.append((number, *(as_text(record.get(name), name) for name in fields.values())))
         except ValueError as error:
             bad.append((number, str(error)))
     schema = {LINE: pl.Int64(), **dict.fromkeys(fields, pl.String())}
     return pl.DataFrame(rows, schema=schema, orient="row"), bad
 
 
-def _as_text(value: Any, name: str) -> str | None:
+def as_text(value: Any, name: str) -> str | None:
+    """A JSON value as text, None for null. Raises ValueError naming the field for anything nested or true."""
     if value is None:
         return None
     if isinstance(value, str):

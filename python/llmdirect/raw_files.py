@@ -21,6 +21,7 @@ else:
 
 BLOCK_BYTES = 1 << 25  # decompressed bytes handled at once
 _COMPRESSED_SUFFIXES = {".gz", ".zst", ".bz2", ".xz"}
+_TAR_MARK = slice(257, 262)
 
 
 def stem(path: Path) -> str:
@@ -33,6 +34,38 @@ def format_suffix(path: Path) -> str:
     """The suffix that tells the format, in lower case: `.json` of `reviews.json.gz`."""
     name = Path(path.stem) if path.suffix.lower() in _COMPRESSED_SUFFIXES else path
     return name.suffix.lower()
+
+
+def check_file(path: Path) -> None:
+    """Raises FileNotFoundError or IsADirectoryError that says what was expected there."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: not found; expected a file (JSON lines, CSV or Parquet)")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, expected a file (JSON lines, CSV or Parquet)")
+
+
+def raw_kind(path: Path) -> str:
+    """`json`, `csv` or `parquet`: by the first bytes, and by the suffix where those leave it open.
+
+    Raises DataError for an empty file, a JSON array and an archive.
+    """
+    with open_raw(path) as file:
+        head = file.read(4096)
+    if not head:
+        raise DataError(f"{path}: the file is empty")
+    if head.startswith(b"PK\x03\x04") or head[_TAR_MARK] == b"ustar":
+        raise DataError(f"{path}: an archive; unpack it and give the file inside")
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    suffix = format_suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return "csv"
+    if first == b"[":
+        raise DataError(f"{path}: a JSON array, expected one object a line: jq -c '.[]' FILE > FILE.jsonl")
+    if first == b"{" or suffix in (".json", ".jsonl", ".ndjson"):
+        return "json"
+    return "csv"
 
 
 @contextmanager

@@ -134,5 +134,6 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [name if len(name) <= 60 else name[:57] + "..." for name in names[:40]]
+    readable = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) for name in names[:40]]
+    shown = [name if len(name) <= 60 else name[:57] + "..." for name in readable]
     return ", ".join(shown) + (f" and {len(names) - 40} more" if len(names) > 40 else "") or "nothing"

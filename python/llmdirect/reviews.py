@@ -10,9 +10,10 @@ import polars as pl
 
 from llmdirect.csv_files import csv_header, read_csv
 from llmdirect.errors import DataError
-from llmdirect.json_lines import LINE, BadLines, parse_line, read_json_lines
+from llmdirect.json_lines import LINE, BadLines, numbered_lines, parse_line, read_json_lines
+from llmdirect.parquet_files import parquet_columns, read_parquet
 from llmdirect.progress import SILENT, Progress
-from llmdirect.raw_files import format_suffix, open_raw
+from llmdirect.raw_files import check_file, open_raw, raw_kind
 from llmdirect.review_formats import Layout, choose_layout
 
 _SNIFFED_LINES: Final = 1000  # fields may differ from line to line
@@ -22,6 +23,7 @@ _TIMES_END: Final = 1e14  # in milliseconds the same
 _TIME_FORMATS: Final = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M%#z",
     "%Y-%m-%dT%H:%M",
     "%a %b %d %H:%M:%S %z %Y",
 )
@@ -62,11 +64,10 @@ def read_reviews(
     counts the bad lines and gives number and reason of the first ones.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: a folder, expected a file of reviews")
-    kind = _kind(path)
+    check_file(path)
+    kind = raw_kind(path)
     if kind == "parquet":
-        found = list(pl.read_parquet_schema(path))
+        found = parquet_columns(path)
         layout = choose_layout(path, found, columns, with_summary)
         frame, bad = _checked(_read_parquet(path, layout), layout)
     else:
@@ -88,32 +89,13 @@ def read_reviews(
     return Reviews(frame, layout.name, len(bad), "rating" in layout.fields, "time" in layout.fields)
 
 
-def _kind(path: Path) -> str:
-    """`json`, `csv` or `parquet`: by the first byte, and by the suffix where that leaves it open."""
-    with open_raw(path) as file:
-        head = file.read(4096)
-    if not head:
-        raise DataError(f"{path}: the file is empty")
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    suffix = format_suffix(path)
-    if suffix in (".csv", ".tsv"):
-        return "csv"
-    if first == b"[":
-        raise DataError(f"{path}: a JSON array, expected one object a line: jq -c '.[]' FILE > FILE.jsonl")
-    if first == b"{" or suffix in (".json", ".jsonl", ".ndjson"):
-        return "json"
-    return "csv"
-
-
 def _json_fields(path: Path, file: IO[bytes]) -> list[str]:
     """The fields of the first lines that are objects, in order of appearance."""
     found: dict[str, None] = {}
     first_reason = ""
-    for number, line in enumerate(islice(file, _SNIFFED_LINES), start=1):
+    for number, line in islice(numbered_lines(file), _SNIFFED_LINES):
         try:
-            found |= dict.fromkeys(parse_line(line.removeprefix(b"\xef\xbb\xbf")))
+            found |= dict.fromkeys(parse_line(line))
         except ValueError as error:
             first_reason = first_reason or (f"line {number}: {error}" if line.strip() else "")
     if not found:
@@ -143,7 +125,7 @@ def _checked_all(
 
 
 def _read_parquet(path: Path, layout: Layout) -> pl.DataFrame:
-    rows = pl.read_parquet(path, columns=list(dict.fromkeys(layout.fields.values())))
+    rows = read_parquet(path, list(dict.fromkeys(layout.fields.values())))
     columns = []
     for role, name in layout.fields.items():
         dtype = rows.schema[name]

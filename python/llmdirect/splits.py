@@ -86,12 +86,17 @@ def split_by_user(
 
 
 def random_rooms(user_idx: NDArray[np.int32], num_users: int, fractions: Fractions) -> NDArray[np.int64]:
-    """max(1, floor(fraction · n)) held out for test and valid of a user with n >= 3: int64 [users, 2]."""
+    """max(1, floor(fraction · n)) held out for test and valid of a user with n >= 3: int64 [users, 2].
+
+    One interaction at least stays in train, whatever the fractions.
+    """
     count = np.bincount(user_idx, minlength=num_users)
     rooms = np.zeros((num_users, 2), dtype=np.int64)
     for slot, fraction in enumerate((fractions[2], fractions[1])):
         if fraction > 0:
             rooms[:, slot] = np.maximum(1, _floor(fraction, count))
+    rooms[:, 0] = np.minimum(rooms[:, 0], count - 1)
+    rooms[:, 1] = np.minimum(rooms[:, 1], count - 1 - rooms[:, 0])
     rooms[count < MIN_USER_INTERACTIONS] = 0
     return rooms
 

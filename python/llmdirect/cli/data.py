@@ -79,7 +79,11 @@ def prepare(
 
 
 @app.command()
-def audit(dataset: DatasetArgument, as_json: JsonFlag = False) -> None:
+def audit(
+    dataset: DatasetArgument,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read every byte of the stores.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check a dataset: file hashes, indices, copies of held-out texts in train, its stores.
 
     Exit code 1 where a held-out text has a copy in train by the same user or about the same item, or
@@ -91,7 +95,7 @@ def audit(dataset: DatasetArgument, as_json: JsonFlag = False) -> None:
     """
     from llmdirect.audit import audit as work
 
-    result = work(dataset)
+    result = work(dataset, verify_stores=not quick)
     if as_json:
         emit(result)
     else:
