@@ -307,3 +307,9 @@ def test_of_a_repeated_key_the_first_counts(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(line + b"\nbad")
     for name in ("a.jsonl", "b.jsonl"):
         assert rows(read_reviews(tmp_path / name, skip_bad_lines=True))[0][2] == "first"
+
+
+def test_columns_complete_a_known_layout(tmp_path: Path) -> None:
+    record = {"user_id": "U", "business_id": "I", "words": "Fine.", "stars": 4, "date": "2014-02-28"}
+    found = read_reviews(write_lines(tmp_path / "raw.json", [record]), columns={"text": "words"})
+    assert (found.format, rows(found)) == ("yelp", [ROW])

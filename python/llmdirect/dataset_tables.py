@@ -153,7 +153,7 @@ def split_rows(
 
     rows: user, item (ids), user_idx, item_idx, text, timestamp (null: missing) and positive, ordered by
     user_idx, then time; descriptions: text and item_idx. Raises DataError naming `source` where a time that
-    the split needs is missing, or where train would hold no positive.
+    the split needs is missing, where train would be empty, or hold no positive.
     """
     if split != "random":
         _check_times(rows["timestamp"], split, source)
@@ -167,6 +167,11 @@ def split_rows(
         split_codes = split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
     else:
         split_codes = split_by_time(rows["timestamp"].to_numpy(), groups, pinned, fractions)
+    if not (split_codes == TRAIN).any():
+        raise DataError(
+            f"{source}: --split {split}: {rows['timestamp'].n_unique()} distinct times are too few to cut "
+            "train, valid and test apart; use --split random"
+        )
     if not (rows["positive"].to_numpy() & (split_codes == TRAIN)).any():
         raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen --positive")
     return split_codes, groups

@@ -20,6 +20,17 @@ class ReviewFormat:
     marks: frozenset[str] = field(default=frozenset())  # at least one of these must be there too
     text_may_be_absent: bool = False  # this layout leaves the field out where nothing was written
 
+    def marked(self, found: Sequence[str]) -> bool:
+        """Whether a mark of the layout is among the fields found, or it needs none."""
+        return not self.marks or bool(self.marks & set(found))
+
+    def present(self, found: Sequence[str]) -> dict[str, str]:
+        """The field of each role that is among those found."""
+        named = {
+            role: next((name for name in names if name in found), None) for role, names in self.fields.items()
+        }
+        return {role: name for role, name in named.items() if name is not None}
+
 
 _AMAZON: Final = {
     "user": ("reviewerID",),
@@ -91,17 +102,13 @@ def choose_layout(
         if name not in found:
             raise DataError(f"{path}: no field {name!r} (--columns {role}={name}); found: {_listed(found)}")
     chosen, may_be_absent = "columns", False
-    fields: dict[str, str] = {}
+    fields = columns
     if not set(REQUIRED) <= set(columns):
-        for known in FORMATS:
-            present = {role: [n for n in names if n in found] for role, names in known.fields.items()}
-            fields = {role: names[0] for role, names in present.items() if names}
-            if set(REQUIRED) <= set(fields) and (not known.marks or known.marks & set(found)):
-                chosen, may_be_absent = known.name, known.text_may_be_absent
-                break
-        else:
-            fields = {}
-    fields |= columns
+        known, fields = max(
+            ((known, known.present(found) | columns) for known in FORMATS if known.marked(found)),
+            key=lambda candidate: sum(role in candidate[1] for role in REQUIRED),  # the first of the best
+        )
+        chosen, may_be_absent = known.name, known.text_may_be_absent
     if missing := [role for role in REQUIRED if role not in fields]:
         raise DataError(
             f"{path}: not a known review format, cannot tell the {', '.join(missing)} field; "

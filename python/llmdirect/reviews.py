@@ -91,15 +91,16 @@ def read_reviews(
 
 def _json_fields(path: Path, file: IO[bytes]) -> list[str]:
     """The fields of the first lines that are objects, in order of appearance."""
-    found: dict[str, None] = {}
-    first_reason = ""
+    found: dict[str, None] | None = None
+    reasons: list[str] = []
     for number, line in islice(numbered_lines(file), _SNIFFED_LINES):
         try:
-            found |= dict.fromkeys(parse_line(line))
+            found = (found or {}) | dict.fromkeys(parse_line(line))
         except ValueError as error:
-            first_reason = first_reason or (f"line {number}: {error}" if line.strip() else "")
-    if not found:
-        reason = first_reason or "every line is blank"
+            if line.strip():
+                reasons.append(f"line {number}: {error}")
+    if found is None:
+        reason = reasons[0] if reasons else "every line is blank"
         raise DataError(f"{path}: no JSON object among the first {_SNIFFED_LINES:,} lines; {reason}")
     return list(found)
 
