@@ -25,13 +25,13 @@ def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:
     """Users with a positive in the split. DataError where there are none."""
     users = np.flatnonzero(np.diff(dataset.csr(split).indptr)).astype(np.int32)
     if not len(users):
-        raise DataError(f"{dataset.path}: no positive in {SPLIT_NAMES[split]}, so there is nothing to measure")
+        raise DataError(
+            f"{dataset.path}: no positive in {SPLIT_NAMES[split]}, so there is nothing to measure"
+        )
     return users
 
 
-def by_user(
-    scorer: Scorer, dataset: Dataset, split: int, names: list[str]
-) -> dict[str, NDArray[np.float64]]:
+def by_user(scorer: Scorer, dataset: Dataset, split: int, names: list[str]) -> dict[str, NDArray[np.float64]]:
     """Each metric for every user with a positive in the split, over the full catalogue."""
     return evaluate(
         scorer,
@@ -66,7 +66,7 @@ def train_left_out(scores: Scores, metric: str) -> float:
     count = len(view.pair_user)
     chosen = torch.linspace(0, count - 1, min(count, _LEFT_OUT_PAIRS), device=view.pair_user.device).long()
     ranks = []
-    for rows in chosen.split(256):
+    for rows in torch.split(chosen, 256):
         pairs = Pairs.of(view, rows)
         table = scores.left_out(pairs)[0]
         own = table.gather(1, pairs.item[:, None])

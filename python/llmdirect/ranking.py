@@ -98,12 +98,11 @@ class Scorer:
         """I"""
         return len(self.item)
 
-
     def of_pairs(self, users: ArrayOrTensor, items: ArrayOrTensor) -> NDArray[np.float64]:
         """float64 [n]: the score of item n for user n, seen or not."""
         users, items = index_array("users", users), index_array("items", items)
         query = np.asarray(self.query, np.float64)[users]
-        score = (query * np.asarray(self.item, np.float64)[items]).sum(1)
+        score: NDArray[np.float64] = (query * np.asarray(self.item, np.float64)[items]).sum(1)
         if self.form == "ratio":
             score /= (query * np.asarray(self.item_mass, np.float64)[items]).sum(1) + self.eps
         score += np.asarray(self.item_bias, np.float64)[items]
@@ -111,7 +110,9 @@ class Scorer:
             score += np.asarray(self.user_bias, np.float64)[users]
         return score + self.collaborative_of_pairs(users, items)
 
-    def collaborative_of_pairs(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float64]:
+    def collaborative_of_pairs(
+        self, users: NDArray[np.int32], items: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
         """float64 [n]: the collaborative term of item n for user n; 0 without one."""
         added = np.zeros(len(users))
         if self.item_item is None or self.item_item_rows is None or self.history is None:

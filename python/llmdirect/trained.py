@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from llmdirect.artefacts import Json
+from llmdirect.aspects import aspect_names
 from llmdirect.checkpoint import RunFolder
 from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
@@ -16,11 +16,10 @@ from llmdirect.errors import MismatchError, MissingError
 from llmdirect.model import EPS, Direct
 from llmdirect.ranking import Scorer
 from llmdirect.scores import Scores, scorer
+from llmdirect.words import WordTypes
 
-_OPTIONAL = ("item_mass", "user_bias")
 
-
-def ranking_files(scores: Scores, dataset: Dataset) -> tuple[dict[str, Tensor], Json]:
+def ranking_files(scores: Scores, dataset: Dataset, words: WordTypes) -> tuple[dict[str, Tensor], Json]:
     """What a run keeps beside the parameters: the tensors of `Trained`, and the external ids.
 
     Nothing in them says anything of the held-out splits.
@@ -33,6 +32,8 @@ def ranking_files(scores: Scores, dataset: Dataset) -> tuple[dict[str, Tensor], 
         "item_bias": ranking.item_bias,
         "user_bias": ranking.user_bias,
         "profile": scores.profiles.cpu().numpy(),
+        "recent_indptr": view.recent.indptr,
+        "recent_indices": view.recent.indices,
         "seen_indptr": view.seen.indptr,
         "seen_indices": view.seen.indices,
     }
@@ -41,8 +42,13 @@ def ranking_files(scores: Scores, dataset: Dataset) -> tuple[dict[str, Tensor], 
         tables |= {"item_item_indptr": indptr, "item_item_indices": indices, "item_item_values": values}
         tables |= {"history_indptr": ranking.history.indptr, "history_indices": ranking.history.indices}
     kept = {name: torch.tensor(value) for name, value in tables.items() if value is not None}
-    ids = {"users": dataset.user_ids, "items": dataset.item_ids, "titles": dataset.item_titles}
-    return kept, ids
+    catalogue = {
+        "users": dataset.user_ids,
+        "items": dataset.item_ids,
+        "titles": dataset.item_titles,
+        "aspects": aspect_names(scores.model, words),
+    }
+    return kept, catalogue
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,10 @@ class Trained:
     """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
     seen: Csr
     """Train interactions of each user."""
+    recent: Csr
+    """The newest of each user's train positives, at most 30: the history that is read."""
+    aspect_names: list[str]
+    """The most specific words of each aspect."""
     user_ids: list[str]
     item_ids: list[str]
     titles: list[str | None]
@@ -84,7 +94,8 @@ class Trained:
             item=tables["item"],
             item_bias=tables["item_bias"],
             eps=EPS,
-            **{name: tables[name] for name in _OPTIONAL if name in tables},
+            item_mass=tables.get("item_mass"),
+            user_bias=tables.get("user_bias"),
             **collaborative,
         )
         return cls(
@@ -93,6 +104,8 @@ class Trained:
             scorer=ranking,
             profile=tables["profile"],
             seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),
+            recent=Csr(tables["recent_indptr"].numpy(), tables["recent_indices"].numpy()),
+            aspect_names=catalogue["aspects"],
             user_ids=catalogue["users"],
             item_ids=catalogue["items"],
             titles=catalogue["titles"],

@@ -109,7 +109,9 @@ def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) ->
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not (rows.split == VALID).any():
-        raise DataError(f"{dataset.path}: the validation split is empty; prepare it with --fractions 0.7,0.1,0.2")
+        raise DataError(
+            f"{dataset.path}: the validation split is empty; prepare it with --fractions 0.7,0.1,0.2"
+        )
     if training.setup == "default" or training.anchor:
         if np.isnan(rows.rating).all():
             raise DataError(f"{dataset.path}: has no ratings, which --setup default and the anchor need")
@@ -157,14 +159,11 @@ class _Trainer:
             self.collaboration = Collaboration.fit(self.view.positives, dataset.num_items, config.ridge)
             with torch.no_grad():
                 self.model.log_collaboration.fill_(-np.log(self.collaboration.spread()))
-        words = None
-        if training.rate:
-            texts = dataset.passages.text.gather(self.view.passage_idx).to_list()
-            words = WordTypes.of(self.view, texts).to(device)
-        self.objective = Objective(training, self.generator, words)
+        self.objective = Objective(training, self.generator, self._words() if training.rate else None)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
         self.optimiser = self._new_optimiser()
+        self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
 
@@ -182,6 +181,10 @@ class _Trainer:
             ratings = view.pair_rating[~torch.isnan(view.pair_rating)]
             with torch.no_grad():
                 self.model.bias.fill_(float(ratings.mean()))
+
+    def _words(self) -> WordTypes:
+        texts = self.dataset.passages.text.gather(self.view.passage_idx)
+        return WordTypes.of(self.view, texts, self.progress)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
         lr = self.training.lr * 0.1**self.state.lr_drops
@@ -201,26 +204,23 @@ class _Trainer:
         state, last = self.state, self.training.num_epochs + self.training.refine_epochs
         if self.run.finished and self._ended():
             return
-        table = self._read_table()
         with self.progress.task("Training", last, "epochs") as task:
             task.advance(state.epoch)
             while not self._ended():
                 started = time.monotonic()
                 state.epoch += 1
-                losses = self._epoch(table)
-                table = self._read_table()
+                losses = self._epoch(self.table or self._read_table())
+                self.table = self._read_table()
                 entry = {
                     "epoch": state.epoch,
                     "phase": state.phase,
                     "lr": self.optimiser.param_groups[0]["lr"],
                     "losses": losses,
-                    **self._validate(table),
+                    **self._validate(self.table),
                     "seconds": round(time.monotonic() - started, 3),
                 }
                 improved = self._judge(entry)
                 self._commit(improved)
-                if state.stale == 0 and not improved and state.best_epoch:
-                    table = self._read_table()  # the best state was taken up again
                 task.note(_told(entry, self.training.metric))
                 task.advance()
                 for name, value in _flat(entry):
@@ -296,12 +296,14 @@ class _Trainer:
     def _steps(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The pairs of each update and, on tokens, the passages that it reads."""
         if self.state.phase == "pooled":
-            for rows in order.split(self.training.batch_size):
+            for rows in torch.split(order, self.training.batch_size):
                 yield rows, None
             return
         lengths = self.view.lengths.cpu()
         passages = torch.randperm(len(lengths), generator=self.generator)
-        passages = passages[(self.view.passage_item.cpu()[passages] >= 0) | (self.model.config.user != "history")]
+        passages = passages[
+            (self.view.passage_item.cpu()[passages] >= 0) | (self.model.config.user != "history")
+        ]
         step = lengths[passages].cumsum(0) // self.training.token_budget
         updates = int(step[-1]) + 1 if len(step) else 1
         groups = [passages[step == number] for number in range(updates)]
@@ -353,6 +355,7 @@ class _Trainer:
 
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
+        self.table = None
 
     def _commit(self, improved: bool) -> None:
         parameters = self.model.state_dict()
@@ -376,7 +379,7 @@ class _Trainer:
         else:
             table = read_all(self.model, self.documents)
         with torch.no_grad():
-            tables, catalogue = ranking_files(self._scores(table), self.dataset)
+            tables, catalogue = ranking_files(self._scores(table), self.dataset, self._words())
         files = {
             "best/tables": self.run.write("best/tables", tables),
             "best/catalogue": self.run.write("best/catalogue", catalogue),
@@ -428,5 +431,5 @@ def _scalars(folder: Path | None) -> Iterator[Any]:
         raise MissingError("tensorboard is not installed: `pip install llmdirect[tensorboard]`")
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield writer

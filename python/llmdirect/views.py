@@ -49,9 +49,7 @@ class Slots:
 
     def to(self, device: torch.device) -> "Slots":
         """The same lists on a device."""
-        return Slots(
-            self.indptr.to(device), self.entries.to(device), self.passages.to(device), self.width
-        )
+        return Slots(self.indptr.to(device), self.entries.to(device), self.passages.to(device), self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +184,15 @@ class View:
     def positive_counts(self) -> Tensor:
         """int64 [U] number of positives."""
         return self.positive_borders.diff()
+
+    @cached_property
+    def recent(self) -> Csr:
+        """The newest positives of each user, at most HISTORY, as a table of items."""
+        counts = self.history.indptr.diff()
+        users = torch.repeat_interleave(torch.arange(self.num_users, device=counts.device), counts)
+        place = torch.arange(len(users), device=counts.device) - self.history.indptr[users]
+        kept = place < HISTORY
+        return Csr.from_pairs(users[kept].cpu(), self.history.entries[kept].cpu(), self.num_users)
 
     def to(self, device: torch.device) -> "View":
         """The same view with its tensors on a device; token embeddings stay in the store."""

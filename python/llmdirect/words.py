@@ -4,33 +4,32 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmdirect.model import unit
+from llmdirect.progress import SILENT, Progress
 from llmdirect.views import View
 
+_PASSAGES = 20_000
+_TYPES = 4096
+_OCCURRENCES = 5
 LINK = 0.2
 """Cosine of two static word vectors from which they are linked, as published."""
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+", re.UNICODE)
+_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 
 def word_spans(text: str) -> NDArray[np.int64]:
-    """Characters [n, 2], half-open, of the words of a text; a run of punctuation is a word of its own."""
+    """Characters [n, 2], half-open: words, runs of punctuation, runs of white space; together the whole text."""
     return np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
 
 
 def words_of_tokens(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The word in which each token [T, 2] starts, int64 [T]; -1 for a token in no word (a lone blank).
-
-    A token that covers more than one word counts for the first.
-    """
-    if not len(words):
-        return np.full(len(spans), -1, np.int64)
-    middle_word = np.searchsorted(words[:, 1], spans[:, 0], side="right")
-    inside = (middle_word < len(words)) & (spans[:, 1] > spans[:, 0])
-    word = np.where(inside, middle_word, 0)
-    return np.where(inside & (words[word, 0] < spans[:, 1]), word, -1)
+    """The word in which each token [T, 2] of a text starts: int64 [T]; -1 for a token without characters."""
+    owner = np.searchsorted(words[:, 1], spans[:, 0], side="right")
+    return np.where(spans[:, 1] > spans[:, 0], owner, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,33 +47,39 @@ class WordTypes:
     """The same less their mean, scaled to length 1: what cosines are taken of."""
 
     @classmethod
-    def of(cls, view: View, texts: list[str], limit: int = 4096, at_least: int = 5) -> "WordTypes":
-        """Counts the words of `texts` (one a passage of the view) and averages the most frequent ones."""
-        sums: dict[str, tuple[int, NDArray[np.float64]]] = {}
+    def of(cls, view: View, texts: pl.Series, progress: Progress = SILENT) -> "WordTypes":
+        """Counts the words of `texts` (one a passage of the view) and averages the most frequent ones.
+
+        At most 20,000 passages are read, evenly spread.
+        """
         store = view.store
-        for text, stored in zip(texts, view.stored.tolist(), strict=True):
-            rows = slice(store.offsets[stored], store.offsets[stored + 1])
-            words = word_spans(text)
-            owner = words_of_tokens(store.spans[rows], words)
-            flat = np.empty((len(owner), store.dim), np.float32)
-            store.gather([stored], flat)
-            for word in np.unique(owner[owner >= 0]).tolist():
-                name = text[words[word, 0] : words[word, 1]].casefold()
-                count, total = sums.get(name, (0, np.zeros(store.dim)))
-                sums[name] = (count + 1, total + flat[owner == word].mean(0))
+        sums: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        chosen = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _PASSAGES)).astype(np.int64))
+        with progress.task("Reading words", len(chosen), "passages") as task:
+            for row in chosen.tolist():
+                task.advance()
+                text, stored = str(texts[row]), int(view.stored[row])
+                words = word_spans(text)
+                owner = words_of_tokens(store.spans[store.offsets[stored] : store.offsets[stored + 1]], words)
+                flat = np.empty((len(owner), store.dim), np.float32)
+                store.gather([stored], flat)
+                starts = np.flatnonzero(np.diff(owner, prepend=-1) & (owner >= 0))
+                if not len(starts):
+                    continue
+                means = np.add.reduceat(flat, starts) / np.diff(np.append(starts, len(owner)))[:, None]
+                for word, mean in zip(owner[starts].tolist(), means, strict=True):
+                    name = text[words[word, 0] : words[word, 1]].casefold()
+                    if name[0].isalpha():
+                        count, total = sums.get(name, (0, np.float32(0)))
+                        sums[name] = (count + 1, total + mean)
         counted = sorted(
-            ((name, count, total) for name, (count, total) in sums.items() if count >= at_least),
+            ((name, count, total) for name, (count, total) in sums.items() if count >= _OCCURRENCES),
             key=lambda entry: (-entry[1], entry[0]),
-        )[:limit]
+        )[:_TYPES]
         vectors = torch.from_numpy(
             np.array([total / count for _, count, total in counted], np.float32).reshape(-1, store.dim)
-        )
-        centred = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
-        return cls([name for name, _, _ in counted], vectors, centred)
-
-    def to(self, device: torch.device) -> "WordTypes":
-        """The same types with their vectors on a device."""
-        return WordTypes(self.names, self.vectors.to(device), self.centred.to(device))
+        ).to(view.pooled.device)
+        return cls([name for name, _, _ in counted], vectors, unit(vectors - vectors.mean(0)))
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Vectors [N, D] of N random types, and float32 [G, N]: the types linked to each of the first G."""

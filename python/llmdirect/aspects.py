@@ -1,0 +1,24 @@
+"""What an aspect is about, in words."""
+
+import torch
+
+from llmdirect.model import Direct
+from llmdirect.words import WordTypes
+
+NAME_WORDS = 5
+
+
+def aspect_names(model: Direct, words: WordTypes) -> list[str]:
+    """For each of the A aspects its most specific words, comma separated.
+
+    Specific: the largest share of what the word's static vector says (the norm of s_tk m_tk over the
+    channels) belongs to this aspect. An aspect for which there are no words is called by its number.
+    """
+    if not words.names:
+        return [f"aspect {aspect}" for aspect in range(model.aspects)]
+    with torch.no_grad():
+        said, _ = model.token_terms(model.standard(words.vectors))
+        size = said.view(len(said), model.aspects, -1).norm(dim=2)
+        share = size / size.sum(1, keepdim=True).clamp(min=1e-12)
+    best = share.topk(min(NAME_WORDS, len(share)), dim=0).indices.T.tolist()
+    return [", ".join(words.names[index] for index in row) for row in best]

@@ -1,0 +1,105 @@
+"""`recommend` and `explain`: what a finished run is for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli import app
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")]
+
+
+@app.command()
+def recommend(
+    run: RunArgument,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="ID", help="May be given often.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Items a user.", min=1)] = 10,
+    history: Annotated[
+        str | None, typer.Option(metavar="ITEM,…", help="Somebody new: items that they have, newest first.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Somebody new: what they wrote; may be given often.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where the language model lies (for --text).")] = None,
+    device: Annotated[str, typer.Option(help="For --text: auto, cpu, cuda.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """The best items for users of the dataset, or for somebody new, without retraining.
+
+    Examples:
+
+      llmdirect recommend run --user A2IBPI20UZIR0U -k 5
+
+      llmdirect recommend run --history B0002E1G5C,B0002D0CEO --text "I want a warm sound and little noise"
+    """
+    from llmdirect.recommendation import recommend as known
+    from llmdirect.recommendation import recommend_new as unknown
+
+    new = history is not None or bool(text)
+    if new == bool(user):
+        raise typer.BadParameter("give --user, or --history and --text for somebody new")
+    if user:
+        result = known(run, user, k=k)
+    else:
+        items = [item.strip() for item in history.split(",") if item.strip()] if history else []
+        result = unknown(run, history=items, texts=text or [], k=k, model=model, device=device)
+    if as_json:
+        emit(result)
+        return
+    for entry in result["recommendations"]:
+        titled = any(item["title"] for item in entry["items"])
+        table = Table(
+            box=None, pad_edge=False, title=entry["user_id"] or "somebody new", title_justify="left"
+        )
+        table.add_column("", justify="right", style="dim")
+        table.add_column("item", style="bold")
+        if titled:
+            table.add_column("title")
+        table.add_column("score", justify="right")
+        for item in entry["items"]:
+            name = [item["title"] or ""] if titled else []
+            table.add_row(str(item["rank"]), item["item_id"], *name, f"{item['score']:.3f}")
+        stdout.print(table)
+
+
+@app.command()
+def explain(
+    run: RunArgument,
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the dataset.")],
+    item: Annotated[
+        list[str] | None,
+        typer.Option("--item", metavar="ID", help="May be given often. (default: the user's best -k)"),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many, without --item.", min=1)] = 3,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to look at.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say word by word why an item is recommended.
+
+    Examples:
+
+      llmdirect explain run --user A2IBPI20UZIR0U
+
+      llmdirect explain run --user A2IBPI20UZIR0U --item B0002E1G5C --html why.html
+    """
+    from llmdirect.explanation import explain as work
+
+    result = work(run, user, item, k=k, dataset=dataset, progress=Bars())
+    if html is not None:
+        from llmdirect.explanation_page import write_page
+
+        write_page(html, result, f"Recommendations for {user}")
+    if as_json:
+        emit({**result, "html": str(html) if html else None})
+        return
+    from llmdirect.cli.explanation_view import show
+
+    show(result, stdout)
+    if html is not None:
+        stdout.print(f"page: {html.resolve()}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,211 @@
+"""Search over settings: Optuna proposes, every trial is a run folder, the table grows as trials end.
+
+RUNS/journal.log      Optuna's journal: what was tried, whatever happened to the process
+RUNS/<settings>/      a run, as `train` makes it
+RUNS/best.json        the best run so far, by name
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from llmdirect.artefacts import Json, canonical_json, digest, single_writer, write_atomic
+from llmdirect.config import ModelConfig, Preset, TrainConfig, setting_names
+from llmdirect.documents import open_or_prepare
+from llmdirect.errors import MismatchError
+from llmdirect.progress import SILENT, Progress
+from llmdirect.store import open_store
+from llmdirect.training import train_on
+
+PUBLISHED: Mapping[str, Sequence[Any]] = {
+    "lr": (1e-2, 1e-3, 1e-4),
+    "rate": (1e-7, 1e-6, 1e-5),
+    "aspects": (3, 5, 8),
+}
+"""What the published scripts search, around the published values: learning rate, gamma 2, aspects."""
+ALIASES = {"g1": "contrastive", "g2": "rate", "g3": "orthogonality", "aspc_num": "aspects"}
+"""Names of the published scripts."""
+Value = bool | int | float | str
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
+    """{"lr": [0.001, 0.0001]} of "lr=0.001,0.0001"; ValueError for an unknown name or a value that is none."""
+    found: dict[str, list[Value]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        name = ALIASES.get(name, name)
+        if not equals or not values:
+            raise ValueError(f"--param {text!r}: expected name=value,value")
+        if name not in setting_names() - {"preset", "device"}:
+            raise ValueError(
+                f"--param {text!r}: no setting {name!r}; there are {', '.join(sorted(setting_names()))}"
+            )
+        found[name] = [_value(name, part.strip(), text) for part in values.split(",")]
+    return found
+
+
+def _value(name: str, text: str, source: str) -> Value:
+    hints = get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
+    kind = hints[name]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text) if kind in (int, float) else _choice(text, get_args(kind))
+    except (KeyError, ValueError):
+        wanted = getattr(kind, "__name__", None) or " or ".join(get_args(kind))
+        raise ValueError(f"--param {source!r}: {text!r} is no value of {name} ({wanted})") from None
+
+
+def _choice(text: str, choices: tuple[Any, ...]) -> str:
+    if choices and text not in choices:
+        raise ValueError
+    return text
+
+
+def grid(
+    dataset: Path | str,
+    out: Path | str,
+    *,
+    params: Mapping[str, Sequence[Value]] | None = None,
+    preset: Preset = "default",
+    settings: Mapping[str, Any] | None = None,
+    sampler: str = "grid",
+    trials: int | None = None,
+    seed: int = 0,
+    store: Path | str | None = None,
+    progress: Progress = SILENT,
+) -> Json:
+    """Trains a run for each combination of `params` (sampler "grid"), or for `trials` of them (sampler "tpe").
+
+    settings: what all runs have in common. Without params: the published grid on the preset. A trial that
+    was cut off is run again; finished ones are not. Only the validation split is looked at.
+
+    Returns {"trials": [{"params", "value", "epoch", "run", "seconds"}], "best": …}, best first.
+    Raises ValueError for unknown settings, MismatchError where `out` holds the search of another data set
+    or of other common settings.
+    """
+    params = dict(params or PUBLISHED)
+    if sampler not in ("grid", "tpe"):
+        raise ValueError(f"sampler {sampler!r}; one of grid, tpe")
+    found, out = open_or_prepare(dataset, progress), Path(out)
+    embeddings = open_store(found.path, store)
+    common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
+    wanted = {"dataset": found.hash, "store": embeddings.hash, "common": common}
+    combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
+    for combination in combinations:
+        configs(common, combination)  # before the first trial: a setting that cannot be is an error at once
+    with single_writer(out):
+        _claim(out / "search.json", wanted)
+        lower_is_better = configs(common, combinations[0])[1].setup == "default"
+        study = _study(
+            out / "journal.log", params, sampler, seed, "minimize" if lower_is_better else "maximize"
+        )
+        total = len(combinations) if sampler == "grid" else trials or 20
+        with progress.task("Trials", total, "trials") as task:
+            ended = {canonical_json(trial.params) for trial in _complete(study)}
+            task.advance(len(ended))
+
+            def objective(trial: optuna.Trial) -> float:
+                chosen: dict[str, Any] = {
+                    name: trial.suggest_categorical(name, values) for name, values in params.items()
+                }
+                model, training = configs(common, chosen)
+                folder = out / run_name(chosen)
+                result = train_on(
+                    found, embeddings, folder, model=model, training=training, progress=progress
+                )
+                trial.set_user_attr("run", folder.name)
+                trial.set_user_attr("epoch", result["best_epoch"])
+                trial.set_user_attr("seconds", result["seconds"])
+                task.advance()
+                return float(result["best_value"])
+
+            if sampler == "grid":
+                for combination in combinations:
+                    if canonical_json(combination) not in ended:
+                        study.enqueue_trial(combination)
+                        study.optimize(objective, n_trials=1)
+            else:
+                study.optimize(objective, n_trials=max(0, total - len(_complete(study))))
+        table = _table(study, out)
+        write_atomic(out / "best.json", lambda file: file.write(canonical_json(table[0]).encode() + b"\n"))
+        return {"trials": table, "best": table[0]}
+
+
+def configs(common: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
+    """The two configurations of these settings; ValueError for one that cannot be."""
+    settings = {**common, **chosen}
+    preset = settings.pop("preset", "default")
+    in_model = ModelConfig.__dataclass_fields__.keys()
+    model = {name: value for name, value in settings.items() if name in in_model}
+    training = {name: value for name, value in settings.items() if name not in in_model}
+    return ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
+
+
+def run_name(chosen: Mapping[str, Value]) -> str:
+    """A folder name that says the settings; a long one is cut and ends in a hash."""
+    name = ",".join(f"{key}={value}" for key, value in sorted(chosen.items())) or "run"
+    return name if len(name) <= 120 else f"{name[:100]}-{digest(name)[:12]}"
+
+
+def _claim(path: Path, wanted: Json) -> None:
+    """Writes what the search is of; MismatchError where the folder holds another one."""
+    if path.exists():
+        there = json.loads(path.read_bytes())
+        different = [name for name in wanted if there.get(name) != wanted[name]]
+        if different:
+            raise MismatchError(
+                f"{path.parent}: holds a search of another {', '.join(different)}; choose another --out"
+            )
+        return
+    write_atomic(path, lambda file: file.write(canonical_json(wanted).encode() + b"\n"))
+
+
+def _study(
+    journal: Path,
+    params: Mapping[str, Sequence[Value]],
+    sampler: str,
+    seed: int,
+    direction: Literal["minimize", "maximize"],
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    chooser: optuna.samplers.BaseSampler
+    if sampler == "grid":
+        chooser = optuna.samplers.GridSampler(
+            {name: list(values) for name, values in params.items()}, seed=seed
+        )
+    else:
+        chooser = optuna.samplers.TPESampler(seed=seed)
+    return optuna.create_study(
+        study_name="llmdirect",
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        sampler=chooser,
+        direction=direction,
+        load_if_exists=True,
+    )
+
+
+def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def _table(study: optuna.Study, out: Path) -> list[Json]:
+    rows = [
+        {
+            "params": trial.params,
+            "value": trial.value,
+            "epoch": trial.user_attrs["epoch"],
+            "run": str(out / trial.user_attrs["run"]),
+            "seconds": trial.user_attrs["seconds"],
+        }
+        for trial in _complete(study)
+    ]
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return sorted(rows, key=lambda row: sign * row["value"])

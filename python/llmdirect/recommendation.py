@@ -1,0 +1,123 @@
+"""The best items for users of the run, or for somebody new, without retraining."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.artefacts import Json
+from llmdirect.config import HISTORY
+from llmdirect.csr import Csr
+from llmdirect.encoders import load_encoder
+from llmdirect.errors import MismatchError
+from llmdirect.model import unit
+from llmdirect.ranking import RankedLists, Scorer, rank
+from llmdirect.trained import Trained
+
+
+def recommend(run: Path | str, user_ids: list[str], *, k: int = 10) -> Json:
+    """The `k` best items for each of these users, without what they have in train.
+
+    Returns {"recommendations": [{"user_id", "items": [{"rank", "item_id", "title", "score"}]}]}.
+    Raises MissingError for a user that the run does not know.
+    """
+    trained = Trained.load(run)
+    users = [trained.user_idx(user_id) for user_id in user_ids]
+    lists = rank(trained.scorer, users, k=k, seen=trained.seen)
+    return {
+        "recommendations": [
+            {"user_id": user_id, "items": _items(trained, lists, row)} for row, user_id in enumerate(user_ids)
+        ]
+    }
+
+
+def recommend_new(
+    run: Path | str,
+    *,
+    history: list[str] | None = None,
+    texts: list[str] | None = None,
+    k: int = 10,
+    model: str | None = None,
+    device: str = "auto",
+) -> Json:
+    """The `k` best items for somebody new: who has the items `history` (newest first), wrote `texts`, or both.
+
+    model: where the run's language model lies, if its name is not enough; read for `texts` alone.
+    A text is read as what an item of the history says (user side "history"), else as the user's own.
+
+    Raises MissingError for an unknown item or a model that cannot be had, MismatchError for another model,
+    ValueError without any history and text.
+    """
+    trained = Trained.load(run)
+    items = np.array([trained.item_idx(item_id) for item_id in history or []], np.int64)
+    if not len(items) and not texts:
+        raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
+    written = _text_profiles(trained, texts, model, device) if texts else None
+    scorer = _scorer_of(trained, items[:HISTORY], written)
+    hidden = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
+    lists = rank(scorer, [0], k=k, seen=hidden)
+    return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
+
+
+def _items(trained: Trained, lists: RankedLists, row: int) -> list[Json]:
+    return [
+        {
+            "rank": place + 1,
+            "item_id": trained.item_ids[item],
+            "title": trained.titles[item],
+            "score": float(lists.scores[row, place]),
+        }
+        for place, item in enumerate(lists.items[row].tolist())
+        if item >= 0
+    ]
+
+
+def _scorer_of(trained: Trained, items: NDArray[np.int64], written: Tensor | None) -> Scorer:
+    """The run's scorer with one user, made of history and text."""
+    model, base = trained.model, trained.scorer
+    history = trained.profile[torch.from_numpy(items)]
+    nothing = trained.profile[:0]
+    texts = nothing if written is None else written
+    if model.config.user == "history":
+        history, texts = torch.cat([history, texts]), nothing
+    sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, texts)]
+    with torch.no_grad():
+        query = model.interests(model.user(*sides))
+        if model.config.form == "cosine":
+            query = query * model.temperature()
+    return Scorer(
+        form=base.form,
+        query=query,
+        item=base.item,
+        item_mass=base.item_mass,
+        eps=base.eps,
+        item_bias=base.item_bias,
+        history=None if base.item_item is None else Csr.from_pairs(np.zeros(len(items), np.int64), items, 1),
+        item_item=base.item_item,
+    )
+
+
+def _text_profiles(trained: Trained, texts: list[str], model: str | None, device: str) -> Tensor:
+    """What each text says, as a row of the history or of the user's own passages: [N, K or M]."""
+    made_by = trained.run.manifest["store"]["encoder"]
+    encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])
+    found = encoder.describe()
+    if (found["weights"], found["tokenizer"]) != (made_by["weights"], made_by["tokenizer"]):
+        raise MismatchError(
+            f"{model or made_by['id']} is not the model whose embeddings {trained.run.path} was trained on "
+            f"({made_by['id']}, weights {made_by['weights'][:12]}); name it with --model"
+        )
+    direct, rows = trained.model, []
+    for text, embedding in zip(texts, encoder.encode(texts), strict=True):
+        worded = torch.from_numpy(embedding.spans[:, 1] > embedding.spans[:, 0])
+        tokens = embedding.tokens[worded].float()
+        if not len(tokens):
+            raise ValueError(f"--text {text!r}: holds no words")
+        if direct.config.form == "cosine":
+            said, _ = direct.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
+            rows.append(unit(said))
+        else:
+            rows.append(direct.mention(direct.standard(tokens.mean(0, keepdim=True))))
+    return torch.cat(rows)

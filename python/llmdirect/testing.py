@@ -1,0 +1,71 @@
+"""The test stage: one full ranking of a held-out split by a finished run."""
+
+from pathlib import Path
+
+from llmdirect.artefacts import Json
+from llmdirect.dataset import TEST, Dataset
+from llmdirect.documents import open_or_prepare
+from llmdirect.evaluation import by_user, held_out_users, rating_means, seen_before
+from llmdirect.progress import SILENT, Progress
+from llmdirect.ranking import mean_metrics, rank, write_run
+from llmdirect.trained import Trained
+
+METRICS = (
+    "recall@10",
+    "recall@20",
+    "precision@10",
+    "hit_rate@10",
+    "ndcg@10",
+    "ndcg@20",
+    "mrr@10",
+    "map@10",
+    "auc",
+)
+"""What `test` reports where nothing else is asked for."""
+
+
+def measure(
+    dataset: Path | str,
+    run: Path | str,
+    *,
+    metrics: list[str] | None = None,
+    split: int = TEST,
+    run_out: Path | None = None,
+    depth: int = 100,
+    progress: Progress = SILENT,
+) -> Json:
+    """Ranks the full catalogue for every user with a positive in `split`, and measures.
+
+    metrics: names such as "ndcg@10" (`docs/metrics.md`); a run of the default setup gets the figures of
+    rating prediction beside them. run_out: a Parquet file for the best `depth` items of each user; its TREC
+    twin lies beside it. Validation hides what users have in train, test also what they have in validation.
+
+    Returns {"metrics", "num_users", "num_items", …}. Raises MismatchError where the run was trained on
+    another dataset, ValueError for an unknown metric.
+    """
+    found, trained = open_or_prepare(dataset, progress), Trained.load(run)
+    trained.check_dataset(found)
+    names = list(metrics or METRICS)
+    with progress.task("Ranking", None, "users"):
+        figures = mean_metrics(by_user(trained.scorer, found, split, names))
+    if trained.run.train_config.setup == "default":
+        figures |= rating_means(trained.scorer, found, split)
+    users = held_out_users(found, split)
+    if run_out is not None:
+        _write_lists(trained, found, split, run_out, depth)
+    return {
+        "metrics": figures,
+        "num_users": len(users),
+        "num_items": found.num_items,
+        "split": found.manifest["options"]["split"],
+        "seed": found.manifest["options"]["seed"],
+        "positive": found.manifest["options"]["positive"] or "every interaction",
+        "run": str(run),
+        "run_out": str(run_out) if run_out else None,
+    }
+
+
+def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:
+    users = held_out_users(dataset, split)
+    lists = rank(trained.scorer, users, k=depth, seen=seen_before(dataset, split))
+    write_run(path, lists, dataset.user_ids, dataset.item_ids)
