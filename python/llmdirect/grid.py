@@ -35,7 +35,7 @@ Value = bool | int | float | str
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
-    """{"lr": [0.001, 0.0001]} of "lr=0.001,0.0001"; ValueError for an unknown name or a value that is none."""
+    """{"lr": [0.001, 0.0001]} of "lr=0.001,0.0001"; ValueError for an unknown name or a bad value."""
     found: dict[str, list[Value]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -82,7 +82,7 @@ def grid(
     store: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Json:
-    """Trains a run for each combination of `params` (sampler "grid"), or for `trials` of them (sampler "tpe").
+    """Trains a run for each combination of `params` (sampler "grid"), or for `trials` of them ("tpe").
 
     settings: what all runs have in common. Without params: the published grid on the preset. A trial that
     was cut off is run again; finished ones are not. Only the validation split is looked at.

@@ -42,7 +42,7 @@ def recommend_new(
     model: str | None = None,
     device: str = "auto",
 ) -> Json:
-    """The `k` best items for somebody new: who has the items `history` (newest first), wrote `texts`, or both.
+    """The `k` best items for somebody new, who has the items `history` (newest first) or wrote `texts`.
 
     model: where the run's language model lies, if its name is not enough; read for `texts` alone.
     A text is read as what an item of the history says (user side "history"), else as the user's own.

@@ -1,4 +1,4 @@
-"""A finished run as ranking and recommending need it: tables, ids and parameters, without store or dataset."""
+"""A finished run as ranking needs it: tables, ids and parameters, without store or dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +129,8 @@ class Trained:
         if dataset.hash != made_from:
             raise MismatchError(
                 f"{self.run.path} was trained on dataset {made_from[:12]} "
-                f"({self.run.manifest['dataset']['path']}), {dataset.path} is {dataset.hash[:12]}: test a run "
-                f"on its own dataset, or train on this one"
+                f"({self.run.manifest['dataset']['path']}), {dataset.path} is {dataset.hash[:12]}: "
+                "test a run on its own dataset, or train on this one"
             )
 
 

@@ -18,11 +18,11 @@ _TYPES = 4096
 _OCCURRENCES = 5
 LINK = 0.2
 """Cosine of two static word vectors from which they are linked, as published."""
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
+_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 
 def word_spans(text: str) -> NDArray[np.int64]:
-    """Characters [n, 2], half-open: words, runs of punctuation, runs of white space; together the whole text."""
+    """Characters [n, 2], half-open: words, runs of punctuation, of white space; together the whole text."""
     return np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
 
 

@@ -1,0 +1,67 @@
+"""`scoreboard`: is it worth it?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli import app
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+
+@app.command()
+def scoreboard(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prepare wrote.")],
+    splits: Annotated[int, typer.Option(help="Random splits, the first of seed 242.")] = 3,
+    rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Some rows alone.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where figures are kept. (default: DATASET/scoreboard)"),
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="Which embeddings.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rank the test split by popularity, EASE and DIRECT, over several splits; killed, it goes on.
+
+    Example:
+
+      llmdirect scoreboard instruments --splits 3
+    """
+    from llmdirect.scoreboard import scoreboard as work
+
+    result = work(
+        dataset,
+        out=out,
+        rows=[name.strip() for name in rows.split(",")] if rows else None,
+        splits=splits,
+        store=store,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+    else:
+        show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the table of a scoreboard, and where all of it stands."""
+    first, second = result["metrics"][:2]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", style="bold", no_wrap=True)
+    for name in (f"{first}", second, "direct / row", "valid", "train\nleft out", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["rows"]:
+        interval, ratio, left_out = row["metrics"][first], row["ratio_direct"], row["train_left_out"]
+        table.add_row(
+            row["model"],
+            f"{interval['mean']:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}",
+            f"{row['metrics'][second]['mean']:.4f}",
+            f"{ratio['mean']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else "",
+            f"{row['validation']:.4f}",
+            f"{left_out:.4f}" if left_out is not None else "",
+            f"{row['seconds']:.0f}",
+        )
+    stdout.print(table)
+    stdout.print(result["caption"], highlight=False, markup=False)
+    stdout.print(f"all figures: {result['markdown']}", highlight=False, markup=False, soft_wrap=True)
