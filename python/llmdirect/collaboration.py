@@ -10,6 +10,11 @@ from llmdirect.csr import Csr
 MAX_ITEMS = 20_000
 """Above this the inverse (two float64 matrices of I * I) no longer fits a workstation."""
 
+_PART = 1024
+"""Rows of the item-item matrix that are worked on at a time."""
+_PAIRS = 1 << 20
+"""Pairs of items counted at a time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Collaboration:
@@ -24,22 +29,20 @@ class Collaboration:
 
     @classmethod
     def fit(cls, positives: Csr, num_items: int, ridge: float) -> "Collaboration":
-        """Inverts the item-item matrix of the positives. ValueError for more than MAX_ITEMS items."""
+        """Inverts the item-item matrix of the positives; memory I * I, whatever the number of users.
+
+        Raises ValueError for more than MAX_ITEMS items, and for a ridge that is not above 0.
+        """
         if num_items > MAX_ITEMS:
             raise ValueError(
                 f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
                 f"{MAX_ITEMS} it is made for: train with --no-collaborative"
             )
+        if not ridge > 0:
+            raise ValueError(f"ridge: {ridge}, expected above 0")
         indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
-        counts = indptr.diff()
-        users = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        rows = torch.sparse_coo_tensor(
-            torch.stack([users, indices]),
-            torch.ones(len(users), dtype=torch.float64),
-            (len(counts), num_items),
-            check_invariants=True,
-        )
-        gram = torch.sparse.mm(rows.T, rows.to_dense()) + ridge * torch.eye(num_items, dtype=torch.float64)
+        gram = _cooccurrences(indptr, indices, num_items)
+        gram.diagonal().add_(ridge)
         return cls(torch.linalg.inv(gram), indptr, indices)
 
     def spread(self) -> float:
@@ -49,8 +52,11 @@ class Collaboration:
 
     def table(self) -> Tensor:
         """float32 [I, I]: entry (j, c) is what item j of the history adds to item c; zero diagonal."""
-        table = -self.inverse / self.inverse.diagonal()
-        return table.fill_diagonal_(0.0).float()
+        table = torch.empty(self.inverse.shape, dtype=torch.float32)
+        diagonal = self.inverse.diagonal()
+        for part, rows in zip(torch.split(table, _PART), torch.split(self.inverse, _PART), strict=True):
+            part.copy_(-rows / diagonal)
+        return table.fill_diagonal_(0.0)
 
     def of_users(self, users: Tensor) -> Tensor:
         """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
@@ -89,3 +95,19 @@ class Collaboration:
     def _history_sums(self, values: Tensor, users: Tensor) -> Tensor:
         row, items = self._entries(users)
         return torch.zeros(len(users), dtype=torch.float64).index_add_(0, row, values[row, items])
+
+
+def _cooccurrences(indptr: Tensor, indices: Tensor, num_items: int) -> Tensor:
+    """float64 [I, I] XᵀX: how many users have both items."""
+    gram = torch.zeros(num_items * num_items, dtype=torch.float64)
+    counts = indptr.diff()
+    partners = torch.repeat_interleave(counts, counts)  # of each entry: the entries of its user
+    start = torch.repeat_interleave(indptr[:-1], counts)
+    step = torch.div(partners.cumsum(0) - 1, _PAIRS, rounding_mode="floor")
+    for entries in torch.split(torch.arange(len(indices)), torch.bincount(step).tolist()):
+        others = partners[entries]
+        first = torch.repeat_interleave(start[entries] - (others.cumsum(0) - others), others)
+        second = indices[first + torch.arange(len(first))]
+        key = torch.repeat_interleave(indices[entries], others) * num_items + second
+        gram.index_add_(0, key, torch.ones(len(key), dtype=torch.float64))
+    return gram.view(num_items, num_items)

@@ -11,6 +11,8 @@ Setup = Literal["softmax", "bpr", "default"]
 
 PROJECTION = 64
 """Size of the space in which mentions are decided, as published."""
+AUXILIARY = ("contrastive", "rate", "orthogonality", "anchor")
+"""Weights of the auxiliary losses."""
 HISTORY = 30
 """Items, and passages, of a user that are read, newest first, as published."""
 
@@ -28,8 +30,8 @@ class ModelConfig:
     sentiment: Sentiment = "linear"
     """linear: a vector of channels for each aspect. mlp: one number for all, tanh(MLP(h)), as published."""
     user: UserSide = "history"
-    vote: bool = True
-    """Each review one vote (mean over its tokens); otherwise each token one."""
+    vote: bool = False
+    """Each review one vote (mean over its tokens); otherwise each token one, so that long reviews count more."""
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = False
@@ -63,6 +65,8 @@ class ModelConfig:
             changes.get("form", base.form) == "ratio" or changes.get("sentiment", base.sentiment) == "mlp"
         ):
             changes["channels"] = 1
+        if changes.get("form") == "cosine":
+            changes.setdefault("batch_norm", False)
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
@@ -71,6 +75,10 @@ class ModelConfig:
         _check_choice("user", self.user, UserSide)
         if self.aspects < 1:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
+        if not self.ridge > 0:
+            raise ValueError(f"ridge: {self.ridge}, expected above 0")
+        if self.batch_norm and self.form == "cosine":
+            raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:
             raise ValueError(f"channels: {self.channels}, expected 0 (from the store) or more")
         if self.channels != 1 and (self.form == "ratio" or self.sentiment == "mlp"):
@@ -125,6 +133,7 @@ class TrainConfig:
     @classmethod
     def for_preset(cls, preset: Preset, **changes: Any) -> "TrainConfig":
         """The preset's training with some settings changed; None leaves a setting as it is."""
+        _check_choice("preset", preset, Preset)
         base = cls()
         if preset == "paper":
             base = cls(
@@ -152,6 +161,9 @@ class TrainConfig:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected above 0")
+        for name in ("negatives", "decays", "refine_epochs", "weight_decay", *AUXILIARY):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or above")
         if not 0 <= self.history_dropout < 1:
             raise ValueError(f"history_dropout: {self.history_dropout}, expected from 0 to below 1")
         if self.setup == "bpr" and self.negatives < 1:

@@ -38,7 +38,7 @@ def orthogonality_loss(aspects: Tensor) -> Tensor:
     if count < 2:
         return aspects.sum() * 0
     directions = unit(aspects)
-    gram = directions @ directions.T - torch.eye(count, device=aspects.device)
+    gram = directions @ directions.T - torch.eye(count, device=aspects.device, dtype=aspects.dtype)
     return gram.square().sum() / (count * count - count)
 
 
@@ -46,16 +46,24 @@ def rate_reduction_loss(words: Tensor, linked: Tensor, beta: float = 0.1, epsilo
     """Ω_d = -(R(X) - mean_g R_g): all words [N, M] spread out, words of one group [G, N] stay together.
 
     R(X) = 1/(2β) logdet(I + β d XᵀX / (N ε²)), R_g = tr_g/(2N) logdet(I + d/(tr_g ε²) Xᵀ diag(A_g) X), with
-    the rows of X scaled to length 1 over the M axis and d = M (Wu et al. 2024; Yu et al. 2020).
+    the rows of X scaled to length 1 over the M axis and d = M (Wu et al. 2024; Yu et al. 2020). Computed in
+    float32 at least; 0 where there are no words, R_g = 0 for a group without any.
     """
-    rows = unit(words)
-    count, width = rows.shape
-    identity = torch.eye(width, device=rows.device)
-    whole = torch.logdet(identity + beta * width / (count * epsilon**2) * (rows.T @ rows)) / (2 * beta)
-    size = linked.sum(1).clamp(min=1)
-    grams = torch.einsum("gn,nd,ne->gde", linked, rows, rows)
-    parts = torch.logdet(identity + (width / (size * epsilon**2))[:, None, None] * grams)
-    return -(whole - (size / (2 * count) * parts).mean())
+    count, width = words.shape
+    if not count:
+        return words.sum()
+    # Determinants have no half precision, and the products that they are of would lose too much in it.
+    with torch.autocast(words.device.type, enabled=False):
+        rows = unit(words if words.dtype == torch.float64 else words.float())
+        linked = linked.to(rows.dtype)
+        identity = torch.eye(width, device=rows.device, dtype=rows.dtype)
+        whole = torch.logdet(identity + beta * width / (count * epsilon**2) * (rows.T @ rows)) / (2 * beta)
+        if not len(linked):
+            return -whole
+        size = linked.sum(1).clamp(min=1e-12)
+        grams = (linked[:, None] * rows.T) @ rows
+        parts = torch.logdet(identity + (width / (size * epsilon**2))[:, None, None] * grams)
+        return -(whole - (size / (2 * count) * parts).mean())
 
 
 def rating_anchor_loss(said: Tensor, rating: Tensor) -> Tensor:

@@ -12,15 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmdirect.config import PROJECTION, ModelConfig
+from llmdirect.errors import DataError
 
 EPS = 5e-7
 """Of the ratio form, as published."""
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Rows scaled to length 1; a row of zeros stays one."""
+    """Rows scaled to length 1; a row of zeros stays one, and passes its gradient on as it is.
+
+    Dividing by a bounded length instead would multiply that gradient by the inverse of the bound.
+    """
     lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
-    return vectors / lengths.clamp(min=1e-12)
+    return vectors / torch.where(lengths > 0, lengths, 1.0)
 
 
 class Direct(nn.Module):
@@ -104,8 +108,15 @@ class Direct(nn.Module):
         """What multiplies P: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form)."""
         if self.config.form == "cosine":
             return unit(user)
-        interests: Tensor = torch.sigmoid(self.interest_norm(user @ self.aspect[1:].T))
-        return interests
+        norm, interests = self.interest_norm, user @ self.aspect[1:].T
+        if isinstance(norm, nn.BatchNorm1d) and len(interests) == 1:
+            # One row has no statistics of its own: the running ones stand in, in training too.
+            interests = F.batch_norm(
+                interests, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        else:
+            interests = norm(interests)
+        return torch.sigmoid(interests)
 
     def item_bias_of(self, popularity: Tensor, items: Tensor | None = None) -> Tensor:
         """b_i of all items, or of `items`, whose numbers of positives are `popularity`."""
@@ -156,22 +167,36 @@ class UserSide(nn.Module):
 
 def attend(query: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
     """Σ_l softmax_l(vectors·query) vectors over the slots in `mask`; zeros where there are none."""
+    return (attention(query, vectors, mask)[:, None] @ vectors).squeeze(1)
+
+
+def attention(query: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
+    """softmax_l(vectors·query) over the slots in `mask`: [B, L]; zeros where there are none."""
     logits = (vectors @ query).masked_fill(~mask, -torch.inf)
     logits = torch.where(mask.any(1, keepdim=True), logits, 0.0)
-    weights = torch.softmax(logits, 1) * mask
-    return (weights[:, None] @ vectors).squeeze(1)
+    return torch.softmax(logits, 1) * mask
 
 
 def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, seed: int) -> None:
     """Starts the model from train text: centre and scale, the linear map, and topics for the aspects.
 
     pooled: float32 [R, D] pooled train passages with text; items: [I, D] means of items that have some;
-    tokens: [T, D] a sample of train tokens. The linear map starts as the principal directions of the items,
-    halfway to whitened (singular values to the power 1/2), which spreads cosines better than raw text.
+    tokens: [T, D] a sample of train tokens; all of them and the model on the CPU. The linear map starts as
+    the principal directions of the items, halfway to whitened (singular values to the power 1/2), which
+    spreads cosines better than raw text. Raises DataError where there is no text, or a value in it that is
+    not finite.
     """
+    if not len(pooled):
+        raise DataError("no passage in train has text, so there is nothing to learn words from")
     with torch.no_grad():
-        model.centre.copy_(pooled.double().mean(0))
-        model.scale.copy_((pooled - model.centre).double().pow(2).sum(1).mean().sqrt())
+        model.centre.copy_(pooled.mean(0, dtype=torch.float64))
+        parts = torch.split(pooled, 4096)
+        squares = torch.stack([(part - model.centre).square().sum(dtype=torch.float64) for part in parts])
+        scale = (squares.sum() / len(pooled)).sqrt()
+        if not torch.isfinite(scale):
+            raise DataError("embeddings that are not finite; run `llmdirect precompute` again")
+        # Texts that are all the same have no spread, and any scale will do.
+        model.scale.copy_(torch.where(scale > 0, scale, 1.0))
         if isinstance(model.sentiment, nn.Parameter):
             model.sentiment.copy_(half_whitened(model.standard(items), model.sentiment.shape[1]))
             # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.

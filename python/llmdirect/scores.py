@@ -53,7 +53,7 @@ class Documents:
         self.mass = self.sum_over_items(self.weight)
         self.pooled = torch.zeros(view.num_items, view.dim, dtype=torch.float64, device=view.pooled.device)
         # In parts: all weighted passages at once would take twice the memory of the passages themselves.
-        for part in (view.passage_item >= 0).nonzero()[:, 0].split(_PART):
+        for part in torch.split((view.passage_item >= 0).nonzero()[:, 0], _PART):
             self.pooled.index_add_(
                 0, view.passage_item[part], view.pooled[part].double() * self.weight[part, None]
             )
@@ -129,13 +129,11 @@ class PooledTable:
 
 
 class TokenTable:
-    """P and Q of each passage from its tokens; passages that were not drawn have zeros."""
+    """P and Q of each passage from its tokens."""
 
-    def __init__(self, documents: Documents, said: Tensor, mass: Tensor, drawn: Tensor | None = None) -> None:
-        """said: P [R, K]; mass: Q [R, A]; drawn: bool [R], None for all passages."""
+    def __init__(self, documents: Documents, said: Tensor, mass: Tensor) -> None:
+        """said: P [R, K]; mass: Q [R, A]."""
         self.documents, self.said, self.mass = documents, said, mass
-        self.weight = documents.weight if drawn is None else documents.weight * drawn
-        self.document_weight = documents.sum_over_items(self.weight)
         self.sums = documents.sum_over_items(said), documents.sum_over_items(mass)
 
     def items(self) -> tuple[Tensor, Tensor]:
@@ -145,7 +143,7 @@ class TokenTable:
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
         documents = self.documents
-        left = documents.without(self.document_weight, self.weight, items, passages) > 0
+        left = documents.without(documents.mass, documents.weight, items, passages) > 0
         said = documents.without(self.sums[0], self.said, items, passages)
         mass = documents.without(self.sums[1], self.mass, items, passages)
         return (
