@@ -115,7 +115,7 @@ def _parse(line: bytes) -> Record | ValueError:
         return parse_line(line)
     except ValueError as reason:
         try:
-            with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # escapes such as \d
+            with warnings.catch_warnings(action="ignore"):  # about escapes such as \d
                 value = ast.literal_eval(line.decode().strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return reason
