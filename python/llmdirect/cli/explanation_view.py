@@ -1,0 +1,173 @@
+"""Explanations in the terminal: coloured words where there are colours, +word+ and -word- where not."""
+
+import re
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from llmdirect.artefacts import Json
+from llmdirect.explanation_wording import (
+    CONTRIBUTION,
+    EFFECT,
+    NO_CLAIM,
+    PARTS,
+    aspect_names,
+    decimals,
+    excerpt,
+    lead_decimals,
+    level,
+    name_of,
+    placed,
+    readable,
+    reason,
+    segments,
+    signed,
+    strongest,
+    words_of,
+)
+
+_FOR: Final = "bold bright_blue"
+_AGAINST: Final = "underline dark_orange3"
+_EXCERPT: Final = 240
+_MARKED_LEVEL: Final = 2
+"""Weaker words stay plain: a line with half its words marked says nothing."""
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def show(result: Json, console: Console, max_passages: int = 3, max_words: int = 10) -> None:
+    """Prints each explanation: where the item stands and why, its strongest sentences and words.
+
+    result: as `explanation` makes it. max_passages, max_words: how many of each, at most; all the rest is
+    counted. Raises ValueError, before the first line, for a word span that does not fit its text.
+    """
+    plain = console.no_color or console.color_system is None
+    blocks = [_blocks(one, plain, max_passages, max_words) for one in result["explanations"]]
+    for number, block in enumerate(blocks):
+        if number:
+            console.print()
+        for part in block:
+            console.print(part)
+    if blocks:
+        console.print()
+        console.print(Text(f"contribution: {CONTRIBUTION}\neffect: {EFFECT}\n{NO_CLAIM}", style="dim"))
+
+
+def _blocks(
+    explanation: Json, plain: bool, max_passages: int, max_words: int
+) -> list[Text | Table | Padding]:
+    blocks: list[Text | Table | Padding] = [_title(explanation)]
+    blocks.append(Text(_safe(f"{placed(explanation)} {reason(explanation['lead'], minus='-')}")))
+    if explanation["lead"] is not None:
+        blocks.append(_lead(explanation["lead"]))
+    blocks.append(Text())
+    blocks.extend(_passages(explanation, plain, max_passages))
+    words = words_of(explanation)[:max_words]
+    if words:
+        blocks += [Text(), _word_table(explanation, words, plain)]
+    return blocks
+
+
+def _title(explanation: Json) -> Text:
+    title = Text(_safe(name_of(explanation)), style="bold")
+    if explanation["title"]:
+        title.append(_safe(f"  {explanation['item_id']}"), style="not bold dim")
+    return title
+
+
+def _lead(lead: Json) -> Text:
+    places = lead_decimals(lead)
+    parts = ", ".join(f"{part} {signed(lead[part], places, '-')}" for part in PARTS)
+    line = Text(f"score {signed(lead['total'], places, '-')} = {parts}")
+    return line.append(_safe(f"  (against {lead['item_id']}, the median candidate)"), style="dim")
+
+
+def _passages(explanation: Json, plain: bool, count: int) -> list[Text | Padding]:
+    passages = explanation["passages"]
+    if not passages:
+        return [Text("No text about this item was read.")]
+    scale = strongest(explanation)
+    places = decimals(passage["contribution"] for passage in passages)
+    lines: list[Text | Padding] = [_key(plain)]
+    for number, passage in enumerate(passages[:count], 1):
+        head = Text(f"{number}. {_source(passage)}  ")
+        head.append(f"contribution {signed(passage['contribution'], places, '-')}", style="bold")
+        head.append(f", effect {signed(passage['effect'], places, '-')}", style="dim")
+        lines += [head, Padding(_sentences(passage, scale, plain), (0, 0, 0, 3))]
+    if len(passages) > count:
+        lowest = signed(passages[-1]["contribution"], places, "-")
+        lines.append(Text(f"and {len(passages) - count} more, down to {lowest}", style="dim"))
+    return lines
+
+
+def _key(plain: bool) -> Text:
+    key = Text("Texts, ", style="bold")
+    key.append_text(_mark("for", 1.0, plain)).append(" and ")
+    return key.append_text(_mark("against", -1.0, plain)).append(" it:")
+
+
+def _source(passage: Json) -> str:
+    by = "" if passage["user_id"] is None else f" by {_safe(passage['user_id'])}"
+    rating = "" if passage["rating"] is None else f", rating {passage['rating']:g}"
+    return f"{passage['kind']}{by}{rating}"
+
+
+def _sentences(passage: Json, scale: float, plain: bool) -> Text:
+    """The sentences with the strongest words; an ellipsis stands for each gap."""
+    told, position = Text(), 0
+    for start, end in excerpt(passage, _EXCERPT):
+        told.append("… " if start > position else "")
+        for piece, word in segments(passage, start, end):
+            if word is None or piece.isspace() or level(word["contribution"], scale) < _MARKED_LEVEL:
+                told.append(_line(piece))
+            else:
+                told.append_text(_mark(_line(piece), word["contribution"], plain))
+        told.rstrip()
+        told.append(" ")
+        position = end
+    told.append("…" if position < len(passage["text"]) else "")
+    return told
+
+
+def _mark(word: str, contribution: float, plain: bool) -> Text:
+    positive = contribution > 0
+    if plain:
+        sign = "+" if positive else "-"
+        return Text(f"{sign}{word}{sign}")
+    return Text(word, style=_FOR if positive else _AGAINST)
+
+
+def _word_table(explanation: Json, words: list[tuple[int, Json]], plain: bool) -> Table:
+    names = aspect_names(explanation)
+    places = decimals(value for _, word in words for value in (word["contribution"], word["effect"]))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("word", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("contribution", justify="right", no_wrap=True)
+    table.add_column("effect", justify="right", no_wrap=True)
+    table.add_column("text", justify="right", no_wrap=True)
+    table.add_column("aspect", style="dim")  # alone in giving way where the terminal is narrow
+    for number, word in words:
+        table.add_row(
+            _mark(_line(readable(word["text"])), word["contribution"], plain),
+            signed(word["contribution"], places, "-"),
+            signed(word["effect"], places, "-"),
+            str(number),
+            Text(
+                _line(names.get(word["aspect"], f"number {word['aspect']}")),
+                overflow="ellipsis",
+                no_wrap=True,
+            ),
+        )
+    return table
+
+
+def _line(text: str) -> str:
+    return re.sub(r"\s+", " ", _safe(text))
+
+
+def _safe(text: str) -> str:
+    """Data that cannot steer the terminal: no escape sequences, no overriding of text direction."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,267 @@
+"""Explanations as one HTML file that needs nothing else: no script, no network, no other file.
+
+Every text that comes from data passes `safe`. A content security policy forbids scripts and requests as
+well, so a mistake here would still run nothing.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from llmdirect.artefacts import Json, write_atomic
+from llmdirect.explanation_passages import safe, texts, word_table
+from llmdirect.explanation_style import STYLE
+from llmdirect.explanation_wording import (
+    CONTRIBUTION,
+    EFFECT,
+    NO_CLAIM,
+    PARTS,
+    TERMS,
+    decimals,
+    lead_decimals,
+    name_of,
+    placed,
+    reason,
+    signed,
+)
+
+_OPEN_ASPECTS: Final = 8
+_INSIDE: Final = 13
+"""Per cent of the bar's width from which a number fits into its segment on a phone."""
+
+
+def write_page(path: Path, result: Json, title: str) -> None:
+    """Writes explanations as one page, at once or not at all.
+
+    result: "explanations" (one or more), "model" and "dataset", as `explanation` makes them. Raises
+    ValueError, and writes nothing, where there are no explanations or a word's span does not fit its text.
+    """
+    page = render(result, title).encode()
+    write_atomic(path, lambda file: file.write(page))
+
+
+def render(result: Json, title: str) -> str:
+    """The page as a string; see `write_page`."""
+    explanations = result["explanations"]
+    if not explanations:
+        raise ValueError("there are no explanations to show; explain at least one item")
+    articles = "".join(_article(number, one) for number, one in enumerate(explanations, 1))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{safe(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#main">Skip to the explanations</a>\n<div class="wrap">\n'
+        f"<header><h1>{safe(title)}</h1>"
+        '<p class="muted small">Why these items, word by word. '
+        '<a href="#how-to-read">How to read this</a></p>'
+        f"</header>\n{_index(explanations)}"
+        f'<main id="main">{articles}{_legend()}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
+    )
+
+
+def _name(explanation: Json) -> str:
+    return f"<bdi>{safe(name_of(explanation))}</bdi>"
+
+
+def _placed(explanation: Json) -> str:
+    """The sentence with the user's id isolated, so that an id in another direction turns nothing else."""
+    isolated = f"\N{FIRST STRONG ISOLATE}{explanation['user_id']}\N{POP DIRECTIONAL ISOLATE}"
+    return safe(placed({**explanation, "user_id": isolated}))
+
+
+def _index(explanations: list[Json]) -> str:
+    if len(explanations) == 1:
+        return ""
+    entries = "".join(
+        f'<li><a href="#e{number}">{_name(one)}</a>'
+        f'<div class="muted small">{_placed(one)} {safe(reason(one["lead"]))}</div></li>'
+        for number, one in enumerate(explanations, 1)
+    )
+    return f'<nav aria-label="Items on this page"><ol class="index">{entries}</ol></nav>\n'
+
+
+def _article(number: int, explanation: Json) -> str:
+    identity = f"Item <bdi>{safe(explanation['item_id'])}</bdi> · " if explanation["title"] else ""
+    scored = signed(explanation["score"], decimals([explanation["score"]]))
+    return (
+        f'<article id="e{number}" aria-labelledby="e{number}-name">\n<header>'
+        f'<h2 id="e{number}-name">{_name(explanation)}</h2>'
+        f'<p class="muted small">{identity}score {scored}</p>'
+        f'<p class="headline"><strong>{_placed(explanation)}</strong> '
+        f"{safe(reason(explanation['lead']))}</p></header>\n"
+        f'{_lead(explanation)}<div class="columns"><div>{texts(number, explanation)}'
+        f"{word_table(number, explanation)}</div><div>{_aspects(explanation)}{_history(explanation)}"
+        f"{_terms(explanation)}</div></div>\n</article>\n"
+    )
+
+
+def _lead(explanation: Json) -> str:
+    lead = explanation["lead"]
+    if lead is None:
+        return ""
+    places = lead_decimals(lead)
+    parts = "".join(
+        f'<li><span class="swatch part-{part}"></span><span>{part} '
+        f'<strong class="num">{signed(lead[part], places)}</strong> <span class="muted">score</span></span>'
+        f'<span class="what muted small">{what}</span></li>'
+        for part, what in PARTS.items()
+    )
+    count = f"{explanation['num_candidates']:,}"
+    return (
+        '<section class="card lead"><h3>Where its lead comes from</h3><figure>'
+        f'{_lead_bar(lead, places)}<figcaption><ul class="parts">{parts}</ul>'
+        f'<p class="muted small under">The typical candidate is the median of the {count} '
+        f"candidates: item <bdi>{safe(lead['item_id'])}</bdi>.</p></figcaption></figure></section>\n"
+    )
+
+
+def _lead_bar(lead: Json, places: int) -> str:
+    """Parts for the item to the right of zero, parts against it to the left, end to end."""
+    low = sum(min(lead[part], 0.0) for part in PARTS)
+    span = float(sum(abs(lead[part]) for part in PARTS)) or 1.0
+
+    def at(value: float) -> float:
+        return min(max(float(value - low) / span * 100, 0.0), 100.0)
+
+    drawn, ends = [], {True: 0.0, False: 0.0}
+    for part in PARTS:
+        start = ends[lead[part] > 0]
+        ends[lead[part] > 0] += lead[part]
+        left, right = sorted((at(start), at(start + lead[part])))
+        if right == left:
+            continue
+        number = signed(lead[part], places)
+        drawn.append(
+            f'<rect class="part-{part}" x="{left:.2f}%" y="24" width="{right - left:.2f}%" height="34">'
+            f"<title>{part} {number} score</title></rect>"
+        )
+        if right - left >= _INSIDE:
+            drawn.append(
+                f'<text class="inside on-{part}" x="{(left + right) / 2:.2f}%" y="46" text-anchor="middle">'
+                f"{number}</text>"
+            )
+    told = ", ".join(f"{part} {signed(lead[part], places)}" for part in PARTS)
+    total = signed(lead["total"], places)
+    return (
+        f'<svg width="100%" height="84" role="img" aria-label="{told}; together {total} score">'
+        f"{''.join(drawn)}{_tick(at(lead['total']), f'this item {total} score', 16, '')}"
+        f"{_tick(at(0), 'typical candidate', 76, 'caption')}</svg>"
+    )
+
+
+def _tick(at: float, label: str, baseline: int, style: str) -> str:
+    anchor = "start" if at < 30 else "end" if at > 70 else "middle"
+    return (
+        f'<line class="axis" x1="{at:.2f}%" x2="{at:.2f}%" y1="20" y2="62"/>'
+        f'<text class="{style}" x="{at:.2f}%" y="{baseline}" text-anchor="{anchor}">{label}</text>'
+    )
+
+
+def _aspects(explanation: Json) -> str:
+    aspects = explanation["aspects"]
+    if not aspects:
+        return ""
+    values = [aspect["contribution"] for aspect in aspects]
+    low, high = min(0.0, *values), max(0.0, *values)
+    places = decimals(values)
+    rows = [
+        f'<tr><th scope="row"><bdi>{safe(aspect["name"])}</bdi>'
+        f"{_bar(aspect['contribution'], low, high)}</th>"
+        f'<td class="num">{signed(aspect["contribution"], places)}</td></tr>'
+        for aspect in aspects
+    ]
+    head = '<thead><tr><th scope="col">Aspect</th><th scope="col" class="num">Contribution</th></tr></thead>'
+    table = f"<table>{head}<tbody>{''.join(rows[:_OPEN_ASPECTS])}</tbody></table>"
+    if len(rows) > _OPEN_ASPECTS:
+        table += (
+            f"<details><summary>{len(rows) - _OPEN_ASPECTS} more</summary>"
+            f"<table>{head}<tbody>{''.join(rows[_OPEN_ASPECTS:])}</tbody></table></details>"
+        )
+    return f'<section class="card"><h3>What the words are about</h3>{table}</section>\n'
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    """A bar from zero, on a scale from `low` to `high` that the whole table shares."""
+    span = high - low or 1.0
+    zero, end = -low / span * 100, (value - low) / span * 100
+    return (
+        f'<svg class="bar" aria-hidden="true"><rect class="{"for" if value > 0 else "against"}" '
+        f'x="{min(zero, end):.2f}%" width="{abs(end - zero):.2f}%" height="10" rx="2"/>'
+        f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="-2" y2="12"/></svg>'
+    )
+
+
+def _history(explanation: Json) -> str:
+    entries = explanation["history"]
+    if not entries:
+        return (
+            '<section class="card"><h3>What the interest was read from</h3>'
+            "<p>Nothing in this user's history was read.</p></section>\n"
+        )
+    told = [entry["contribution"] for entry in entries if entry["contribution"] is not None]
+    places = decimals(told)
+    highest = max(entry["weight"] for entry in entries)
+    rows = "".join(
+        f'<tr><th scope="row"><bdi>{safe(entry["title"] or entry["item_id"])}</bdi>'
+        f"{_bar(entry['weight'], 0.0, highest)}</th>"
+        f'<td class="num">{entry["weight"]:.0%}</td>'
+        + (f'<td class="num">{_optional(entry["contribution"], places)}</td>' if told else "")
+        + "</tr>"
+        for entry in entries
+    )
+    column = '<th scope="col" class="num">Contribution</th>' if told else ""
+    return (
+        '<section class="card"><h3>What the interest was read from</h3><table><thead><tr>'
+        '<th scope="col">Item of the history</th><th scope="col" class="num">Attention</th>'
+        f"{column}</tr></thead><tbody>{rows}</tbody></table></section>\n"
+    )
+
+
+def _optional(value: float | None, places: int) -> str:
+    return "" if value is None else signed(value, places)
+
+
+def _terms(explanation: Json) -> str:
+    terms = explanation["terms"]
+    places = decimals([explanation["score"], *terms.values()])
+    rows = "".join(
+        f'<tr><th scope="row">{name.replace("_", " ")}<div class="note">{what}</div></th>'
+        f'<td class="num">{signed(terms[name], places)}</td></tr>'
+        for name, what in TERMS.items()
+    )
+    return (
+        '<section class="card"><h3>How the score adds up</h3><table><tbody>'
+        f'{rows}<tr class="total"><th scope="row">score</th>'
+        f'<td class="num">{signed(explanation["score"], places)}</td></tr></tbody></table></section>\n'
+    )
+
+
+def _legend() -> str:
+    samples = "".join(
+        f'<span><mark class="{sign} {sign}1">word</mark> <mark class="{sign} {sign}4">word</mark> '
+        f"{meaning}</span>"
+        for sign, meaning in (
+            ("for", "speaks for the item (solid line)"),
+            ("against", "speaks against it (dashed line)"),
+        )
+    )
+    told = "".join(
+        f"<dt>{name}</dt><dd>{meaning}</dd>"
+        for name, meaning in (("Contribution", CONTRIBUTION), ("Effect", EFFECT))
+    )
+    return (
+        '<section class="card" id="how-to-read" aria-labelledby="how-to-read-name">'
+        '<h2 id="how-to-read-name">How to read this</h2>'
+        f'<p class="scale">{samples}</p><p>The darker the shade, the larger the contribution; words below '
+        "1/25 of the strongest one are left plain. Point at a word for its figures, or see the table.</p>"
+        f"<dl>{told}</dl><p>{NO_CLAIM}</p></section>\n"
+    )
+
+
+def _about(result: Json) -> str:
+    facts = {"dataset": result["dataset"], **result["model"]}
+    entries = "".join(
+        f"<dt>{safe(name)}</dt><dd><bdi>{safe(value)}</bdi></dd>" for name, value in facts.items()
+    )
+    return f'<footer><dl class="facts muted small">{entries}</dl></footer>\n'
