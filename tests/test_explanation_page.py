@@ -183,7 +183,7 @@ def test_an_item_that_the_user_has_gets_no_rank_and_no_candidates_no_lead() -> N
     assert placed(had) == "A2XYZ7Q4JW1M already has this item, so it has no rank among the 412 candidates."
     alone = Page(render(one({**had, "num_candidates": 0, "lead": None}), "t"))
     assert "There is no candidate left to compare it with." in alone.text()
-    assert "Where its lead comes from" not in alone.text()
+    assert "How it compares with a typical candidate" not in alone.text()
 
 
 def test_texts_without_words_and_empty_parts_are_said_to_be_empty() -> None:

@@ -109,7 +109,7 @@ def _lead(explanation: Json) -> str:
     )
     count = f"{explanation['num_candidates']:,}"
     return (
-        '<section class="card lead"><h3>Where its lead comes from</h3><figure>'
+        '<section class="card lead"><h3>How it compares with a typical candidate</h3><figure>'
         f'{_lead_bar(lead, places)}<figcaption><ul class="parts">{parts}</ul>'
         f'<p class="muted small under">The typical candidate is the median of the {count} '
         f"candidates: item <bdi>{safe(lead['item_id'])}</bdi>.</p></figcaption></figure></section>\n"
