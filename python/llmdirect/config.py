@@ -31,7 +31,7 @@ class ModelConfig:
     """linear: a vector of channels for each aspect. mlp: one number for all, tanh(MLP(h)), as published."""
     user: UserSide = "history"
     vote: bool = False
-    """Each review one vote (mean over its tokens); otherwise each token one, so that long reviews count more."""
+    """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = False

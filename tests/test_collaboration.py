@@ -1,0 +1,130 @@
+"""The collaborative term against EASE refitted from scratch."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmdirect import collaboration
+from llmdirect.collaboration import MAX_ITEMS, Collaboration
+from llmdirect.csr import Csr
+
+USERS, ITEMS, RIDGE = 25, 11, 2.5
+
+
+def random_positives(seed: int = 0) -> Csr:
+    """One user without anything, one with everything, one with a single item, one item of nobody."""
+    rng = np.random.default_rng(seed)
+    dense = rng.random((USERS, ITEMS)) < 0.3
+    dense[0], dense[1], dense[2] = False, True, False
+    dense[2, 4] = True
+    dense[:, ITEMS - 1] = False
+    return Csr.from_pairs(*np.nonzero(dense), USERS)
+
+
+def dense_of(positives: Csr) -> np.ndarray:
+    dense = np.zeros((positives.num_rows, ITEMS))
+    for user in range(positives.num_rows):
+        dense[user, positives.row(user)] = 1
+    return dense
+
+
+def ease(dense: np.ndarray, ridge: float) -> np.ndarray:
+    """B of Steck (2019): -P_jc / P_cc, zero diagonal."""
+    inverse = np.linalg.inv(dense.T @ dense + ridge * np.eye(dense.shape[1]))
+    table = -inverse / np.diag(inverse)
+    np.fill_diagonal(table, 0)
+    return table
+
+
+@pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
+def test_of_users_is_ease_on_unseen_items(ridge: float) -> None:
+    positives = random_positives()
+    dense = dense_of(positives)
+    model = Collaboration.fit(positives, ITEMS, ridge)
+    term = model.of_users(torch.arange(USERS)).numpy()
+    unseen = dense == 0
+    np.testing.assert_allclose(term[unseen], (dense @ ease(dense, ridge))[unseen], rtol=0, atol=1e-9)
+
+
+def test_table_gives_what_of_users_gives_on_unseen_items() -> None:
+    positives = random_positives()
+    dense = torch.from_numpy(dense_of(positives))
+    model = Collaboration.fit(positives, ITEMS, RIDGE)
+    table = model.table()
+    assert table.dtype == torch.float32
+    assert not table.diagonal().any()
+    unseen = dense == 0
+    torch.testing.assert_close(
+        (dense @ table.double())[unseen], model.of_users(torch.arange(USERS))[unseen], rtol=1e-6, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
+def test_left_out_is_refitting(ridge: float) -> None:
+    positives = random_positives()
+    dense = dense_of(positives)
+    model = Collaboration.fit(positives, ITEMS, ridge)
+    users, items = np.nonzero(dense)
+    term = model.left_out(torch.from_numpy(users), torch.from_numpy(items)).numpy()
+    for row, (user, item) in enumerate(zip(users, items, strict=True)):
+        without = dense.copy()
+        without[user, item] = 0
+        unseen = without[user] == 0
+        expected = without[user] @ ease(without, ridge)
+        np.testing.assert_allclose(term[row, unseen], expected[unseen], rtol=0, atol=1e-9)
+
+
+def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
+    """Why training needs the left-out value."""
+    positives = random_positives()
+    users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
+    model = Collaboration.fit(positives, ITEMS, RIDGE)
+    in_sample = (torch.from_numpy(dense_of(positives)) @ model.table().double())[users, items]
+    left_out = model.left_out(users, items).gather(1, items[:, None])[:, 0]
+    assert in_sample.mean() > 1.5 * left_out.mean()
+
+
+@pytest.mark.parametrize("pairs_at_a_time", [1, 7, 1 << 20])
+def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_time: int) -> None:
+    monkeypatch.setattr(collaboration, "_PAIRS", pairs_at_a_time)
+    positives = random_positives(1)
+    dense = dense_of(positives)
+    inverse = Collaboration.fit(positives, ITEMS, RIDGE).inverse
+    np.testing.assert_allclose(inverse, np.linalg.inv(dense.T @ dense + RIDGE * np.eye(ITEMS)), atol=1e-12)
+
+
+def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Collaboration.fit(random_positives(), ITEMS, RIDGE)
+    whole = model.table()
+    monkeypatch.setattr(collaboration, "_PART", 3)
+    assert torch.equal(model.table(), whole)
+
+
+def test_memory_does_not_grow_with_users() -> None:
+    """Users times items in float64 would be 16 GB here."""
+    users = np.arange(0, 1_000_000, 1000)
+    positives = Csr.from_pairs(np.repeat(users, 2), np.tile([3, 1_999], len(users)), 1_000_000)
+    gram = collaboration._cooccurrences(
+        torch.tensor(positives.indptr), torch.tensor(positives.indices).long(), 2_000
+    )
+    assert gram[3, 1_999] == gram[1_999, 3] == gram[3, 3] == 1000
+    assert gram.sum() == 4000
+
+
+def test_spread_of_constant_terms_is_not_zero() -> None:
+    nobody = Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3)
+    assert Collaboration.fit(nobody, 4, RIDGE).spread() > 0
+    assert Collaboration.fit(random_positives(), ITEMS, RIDGE).spread() == pytest.approx(
+        Collaboration.fit(random_positives(), ITEMS, RIDGE).of_users(torch.arange(USERS)).std().item()
+    )
+
+
+def test_too_many_items() -> None:
+    with pytest.raises(ValueError, match=f"{MAX_ITEMS + 1} items .* {MAX_ITEMS} .*--no-collaborative"):
+        Collaboration.fit(random_positives(), MAX_ITEMS + 1, RIDGE)
+
+
+@pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
+def test_ridge_must_be_above_zero(ridge: float) -> None:
+    with pytest.raises(ValueError, match=f"ridge: {ridge}, expected above 0"):
+        Collaboration.fit(random_positives(), ITEMS, ridge)
