@@ -3,22 +3,26 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from store_helpers import Content, write_store
+from torch import Tensor
 
 from llmdirect._core import passage_keys
 from llmdirect.config import ModelConfig
 from llmdirect.dataset import KINDS, NO_TIME, Dataset, Interactions, Passages
 from llmdirect.model import Direct, initialise
-from llmdirect.scores import Documents, PooledTable, Scores, Table
+from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table
 from llmdirect.store import EmbeddingStore
 from llmdirect.token_pass import read_all
 from llmdirect.views import View
 
 DIM = 6
+USERS, ITEMS, COLD = 5, 7, 6
+DESCRIPTION = "a description alone"
 
 
 @dataclass(frozen=True)
@@ -158,3 +162,35 @@ def scores_of(model: Direct, view: View, tokens: bool, collaboration: object = N
     documents = Documents(view, model.config.vote)
     table: Table = read_all(model, documents) if tokens else PooledTable(model, documents)
     return Scores(model, documents, table, collaboration)
+
+
+def small_rows() -> list[Row]:
+    """User 4 has nothing in train; item 6 has a description and no train interaction; one text is empty."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for user, count in enumerate((5, 4, 3, 1)):
+        for item in rng.choice(COLD, count, replace=False).tolist():
+            text = " ".join(f"w{number}" for number in rng.integers(0, 30, int(rng.integers(1, 9))))
+            rows.append(Row(user, item, text, time=int(rng.integers(9)), rating=float(rng.integers(1, 6))))
+    return [replace(rows[0], text=""), *rows[1:], Row(4, COLD, "held out", split=2)]
+
+
+def small_dataset() -> Dataset:
+    """The data set of `small_rows`."""
+    return dataset_of(small_rows(), USERS, ITEMS, {COLD: DESCRIPTION})
+
+
+def config(**settings: Any) -> ModelConfig:
+    """Few aspects; one channel where the form or the sentiment allows no more."""
+    one = settings.get("form") == "ratio" or settings.get("sentiment") == "mlp"
+    return ModelConfig(aspects=3, channels=1 if one else 2, **settings)
+
+
+def all_pairs(view: View) -> Pairs:
+    """Every train positive."""
+    return Pairs.of(view, torch.arange(len(view.pair_user)))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Normal random numbers, float32."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
