@@ -214,20 +214,20 @@ def test_both_measures_are_explained_without_claiming_too_much() -> None:
 
 def test_marks_say_sign_size_and_figures() -> None:
     text = "good bad fine the"
-    page = Page(render(one(short(text, (0, 4, 1.0), (5, 8, -0.5), (9, 13, 0.05), (14, 17, 0.01))), "t"))
+    page = Page(render(one(short(text, (0, 4, 1.0), (5, 8, -0.5), (9, 13, 0.21), (14, 17, 0.19))), "t"))
     assert marks(page) == [
         (
             "for for4",
             "contribution +1.00, effect +0.50; aspect: strap, shoulder, comfortable, padded, leather",
         ),
         (
-            "against against3",
+            "against against2",
             "contribution \N{MINUS SIGN}0.500, effect \N{MINUS SIGN}0.250; "
             "aspect: strap, shoulder, comfortable, padded, leather",
         ),
         (
             "for for1",
-            "contribution +0.0500, effect +0.0250; aspect: strap, shoulder, comfortable, padded, leather",
+            "contribution +0.210, effect +0.105; aspect: strap, shoulder, comfortable, padded, leather",
         ),
     ]
 
@@ -239,9 +239,10 @@ def test_a_larger_contribution_never_has_a_lighter_shade(a: float, b: float) -> 
     assert level(-low, 1.0) == level(low, 1.0)
 
 
-def test_main_words_add_up_over_texts_and_cases() -> None:
-    text = "Good good bad"
-    explanation = short(text, (0, 4, 0.3), (5, 9, 0.4), (10, 13, -0.2))
+def test_main_words_add_up_what_is_marked_over_texts_and_cases() -> None:
+    text = "Good good bad the the the the !!"
+    weak = [(at, at + 3, 0.07) for at in (14, 18, 22, 26)]
+    explanation = short(text, (0, 4, 0.3), (5, 9, 0.4), (10, 13, -0.2), *weak, (30, 32, 0.39))
     assert main_words(explanation, True, 5) == [("good", pytest.approx(0.7))]
     assert main_words(explanation, False, 5) == [("bad", -0.2)]
 

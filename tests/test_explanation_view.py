@@ -55,6 +55,15 @@ def test_without_colours_signs_stand_in_the_text() -> None:
     assert "it was -stiff- out of the box" in told
 
 
+def test_weak_words_and_punctuation_have_no_signs() -> None:
+    passage = example.passage(1, "review", None, None, "good, so-so")
+    passage["words"] = [
+        {**passage["words"][0], "start": start, "end": end, "text": "x", "contribution": value}
+        for start, end, value in ((0, 4, 1.0), (4, 5, 0.9), (6, 11, -0.19))
+    ]
+    assert "+good+, so-so" in printed({**example.explanation(), "passages": [passage]})
+
+
 def test_with_colours_there_are_no_signs() -> None:
     told = printed(example.explanation(), colour=True)
     assert "\x1b[1;94mcomfortable\x1b[0m" in told

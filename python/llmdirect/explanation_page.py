@@ -254,7 +254,7 @@ def _legend() -> str:
         '<section class="card" id="how-to-read" aria-labelledby="how-to-read-name">'
         '<h2 id="how-to-read-name">How to read this</h2>'
         f'<p class="scale">{samples}</p><p>The darker the shade, the larger the contribution; words below '
-        "1/25 of the strongest one are left plain. Point at a word for its figures, or see the table.</p>"
+        "a fifth of the strongest one are left plain. Point at a word for its figures, or see the table.</p>"
         f"<dl>{told}</dl><p>{NO_CLAIM}</p></section>\n"
     )
 

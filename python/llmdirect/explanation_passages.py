@@ -54,20 +54,18 @@ def texts(number: int, explanation: Json) -> str:
 
 
 def _chips(explanation: Json) -> str:
+    found = {sign: main_words(explanation, sign == "for", _CHIPS) for sign in ("for", "against")}
+    places = decimals(value for words in found.values() for _, value in words)
     lists = []
-    for sign, positive in (("for", True), ("against", False)):
-        words = main_words(explanation, positive, _CHIPS)
-        if not words:
-            continue
-        places = decimals(value for _, value in words)
-        items = "".join(
-            f'<li class="{sign}"><bdi>{safe(word)}</bdi> '
-            f'<span class="num muted">{signed(value, places)}</span></li>'
-            for word, value in words
-        )
-        lists.append(
-            f'<p class="small muted label">Words {sign} it, over all texts</p><ul class="chips">{items}</ul>'
-        )
+    for sign, words in found.items():
+        if words:
+            items = "".join(
+                f'<li class="{sign}"><bdi>{safe(word)}</bdi> '
+                f'<span class="num muted">{signed(value, places)}</span></li>'
+                for word, value in words
+            )
+            label = f"Marked words {sign} it, added up over all texts"
+            lists.append(f'<p class="small muted label">{label}</p><ul class="chips">{items}</ul>')
     return "".join(lists)
 
 

@@ -128,11 +128,8 @@ def strongest(explanation: Json) -> float:
 
 
 def level(contribution: float, scale: float) -> int:
-    """Shade 0 (unmarked, below 1/25 of the strongest word) to LEVELS.
-
-    Steps are even in the square root, since a few words carry most of a score.
-    """
-    return min(int((LEVELS + 1) * math.sqrt(abs(contribution) / scale)), LEVELS) if scale else 0
+    """Shade 0 (unmarked: below a fifth of the strongest word) to LEVELS, in even steps."""
+    return min(int((LEVELS + 1) * abs(contribution) / scale), LEVELS) if scale else 0
 
 
 def words_of(explanation: Json) -> list[tuple[int, Json]]:
@@ -148,16 +145,16 @@ def words_of(explanation: Json) -> list[tuple[int, Json]]:
 
 
 def main_words(explanation: Json, positive: bool, count: int) -> list[tuple[str, float]]:
-    """The words of one sign that add most over all passages, case aside, each with its sum."""
+    """The words of one sign that add most, case aside, each with the sum of its marked occurrences.
+
+    A frequent word whose every occurrence is weak would otherwise win by number alone.
+    """
     sums: dict[str, float] = {}
-    for passage in explanation["passages"]:
-        for word in passage["words"]:
-            name = readable(word["text"].casefold())
+    for _, word in words_of(explanation):
+        name = word["text"].casefold()
+        if any(letter.isalnum() for letter in name):
             sums[name] = sums.get(name, 0.0) + word["contribution"]
-    scale = max((abs(value) for value in sums.values()), default=0.0)
-    chosen = [
-        (name, value) for name, value in sums.items() if (value > 0) == positive and level(value, scale)
-    ]
+    chosen = [(name, value) for name, value in sums.items() if value and (value > 0) == positive]
     return sorted(chosen, key=lambda entry: -abs(entry[1]))[:count]
 
 

@@ -33,8 +33,6 @@ from llmdirect.explanation_wording import (
 _FOR: Final = "bold bright_blue"
 _AGAINST: Final = "underline dark_orange3"
 _EXCERPT: Final = 240
-_MARKED_LEVEL: Final = 2
-"""Weaker words stay plain: a line with half its words marked says nothing."""
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -121,10 +119,11 @@ def _sentences(passage: Json, scale: float, plain: bool) -> Text:
     for start, end in excerpt(passage, _EXCERPT):
         told.append("… " if start > position else "")
         for piece, word in segments(passage, start, end):
-            if word is None or piece.isspace() or level(word["contribution"], scale) < _MARKED_LEVEL:
-                told.append(_line(piece))
-            else:
+            # Signs around punctuation could not be told from the text.
+            if word is not None and level(word["contribution"], scale) and any(map(str.isalnum, piece)):
                 told.append_text(_mark(_line(piece), word["contribution"], plain))
+            else:
+                told.append(_line(piece))
         told.rstrip()
         told.append(" ")
         position = end
