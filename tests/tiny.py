@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub when it is imported
@@ -142,6 +143,14 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def whole_model_rows(name: str, model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+    """The oracle: the encoder inside the model that the checkpoint was saved from, one text, no padding."""
+    inner = model.bert if name == "bert" else model.get_encoder()
+    row = torch.tensor([list(ids)])
+    with torch.inference_mode():
+        return inner(input_ids=row, attention_mask=torch.ones_like(row)).last_hidden_state[0]
 
 
 def build(name: str, folder: Path) -> tuple[Path, PreTrainedModel]:
