@@ -290,3 +290,20 @@ def test_the_slower_of_two_writers_finds_the_work_done(
     assert prepare(path, out)["status"] == "unchanged"
     with (out / ".lock").open("wb") as handle:  # given back
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_parquet_damaged_anywhere(tmp_path: Path) -> None:
+    """Whatever byte is wrong: an error that names the file, or a file that still reads."""
+    buffer = io.BytesIO()
+    pl.DataFrame({"user": ["a", "b"] * 50, "item": range(100), "text": [f"t {n}" for n in range(100)]}
+                 ).write_parquet(buffer)  # fmt: skip
+    good, path = buffer.getvalue(), tmp_path / "r.parquet"
+    refused = 0
+    for place in range(4, len(good), 61):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        try:
+            prepare(path, tmp_path / "out", overwrite=True)
+        except DataError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")  # noqa: PT017  # not every damage is an error
+    assert refused > 3

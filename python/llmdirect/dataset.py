@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llmdirect._core import passage_keys
-from llmdirect.artefacts import MANIFEST, Json, read_manifest
+from llmdirect.artefacts import MANIFEST, Json, file_digest, read_manifest
 from llmdirect.copies import pair_ids, text_ids
 from llmdirect.csr import Csr
 from llmdirect.errors import DataError
@@ -94,7 +94,7 @@ class Dataset:
         """Reads the folder that `prepare` wrote.
 
         Raises FileNotFoundError where the manifest or one of its files is missing, DataError where a file
-        is not what the manifest says. Checks sizes and types; `audit` checks every byte.
+        is not what the manifest says, to the byte; `audit` also checks what the tables say.
         """
         path = Path(path)
         manifest = read_dataset_manifest(path)
@@ -188,6 +188,10 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {cure}")
     if path.stat().st_size != entry["bytes"]:
         raise DataError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {cure}")
+    if (found := file_digest(path)) != entry["hash"]:
+        raise DataError(
+            f"{path}: damaged, its bytes hash to {found}, the manifest says {entry['hash']}; {cure}"
+        )
     try:
         table = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:

@@ -30,5 +30,5 @@ def _damage_named(path: Path) -> Iterator[None]:
             )
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # bad pages can panic
         raise DataError(f"{path}: damaged, not readable as Parquet ({error}); fetch it again") from None
