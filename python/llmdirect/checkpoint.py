@@ -1,10 +1,10 @@
 """A run folder: the best model with its ranking tables, and the last state, from which training goes on.
 
-    manifest.json                      the only commit: names the files, holds config, progress and hashes
-    best/model-<hash>.safetensors      parameters of the best epoch
-    best/tables-<hash>.safetensors     all that ranking needs (once training has ended)
-    last/model-, optimiser-<hash>.safetensors, last/state-<hash>.json
-    history.jsonl                      one line an epoch, a copy of what the state holds
+manifest.json                      the only commit: names the files, holds config, progress and hashes
+best/model-<hash>.safetensors      parameters of the best epoch
+best/tables-<hash>.safetensors     all that ranking needs (once training has ended)
+last/model-, optimiser-<hash>.safetensors, last/state-<hash>.json
+history.jsonl                      one line an epoch, a copy of what the state holds
 """
 
 import json
@@ -147,7 +147,9 @@ class RunFolder:
 def _comparable(manifest: Json) -> Json:
     """What makes a run the same run: not where its inputs lie, nor how many epochs it may take."""
     config = manifest["config"]
-    training = {key: value for key, value in config["training"].items() if key not in ("num_epochs", "device")}
+    training = {
+        key: value for key, value in config["training"].items() if key not in ("num_epochs", "device")
+    }
     return {
         **config["model"],
         **training,

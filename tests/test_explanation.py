@@ -1,0 +1,182 @@
+"""Explanations: the parts add up to the score, and an effect is what removing the word does."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import CommandLine
+from run_helpers import SHAPES, fit, make_dataset
+
+from llmdirect.dataset import TRAIN, Dataset
+from llmdirect.errors import MismatchError, MissingError
+from llmdirect.explanation import Explainer, explain
+from llmdirect.model import unit
+from llmdirect.ranking import rank
+from llmdirect.recommendation import recommend, recommend_new
+from llmdirect.trained import Trained
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="module")
+def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for shape in SHAPES:
+        fit(dataset, folder / shape, shape)
+    fit(dataset, folder / "refined", refine_epochs=2, lr=1e-2)
+    return {name: folder / name for name in (*SHAPES, "refined")}
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+ALL = [*SHAPES, "refined"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: str) -> None:
+    trained = Trained.load(runs[name])
+    for user_id in trained.user_ids[:4]:
+        user = trained.user_idx(user_id)
+        lists = rank(trained.scorer, [user], k=3, seen=trained.seen)
+        result = explain(runs[name], user_id, k=3)
+        for place, entry in enumerate(result["explanations"]):
+            item = trained.item_idx(entry["item_id"])
+            assert (entry["rank"], item) == (place + 1, lists.items[0, place])
+            parts = entry["terms"]
+            words = [word["contribution"] for passage in entry["passages"] for word in passage["words"]]
+            total = sum(words) + sum(value for key, value in parts.items() if key != "words")
+            assert total == pytest.approx(float(trained.scorer.of_pairs([user], [item])[0]), rel=1e-5)
+            assert entry["score"] == pytest.approx(float(lists.scores[0, place]), rel=1e-5)
+            assert sum(p["contribution"] for p in entry["passages"]) == pytest.approx(sum(words))
+            assert sum(a["contribution"] for a in entry["aspects"]) == pytest.approx(sum(words))
+            lead = entry["lead"]
+            median = trained.item_idx(lead["item_id"])
+            scores = trained.scorer.of_pairs([user, user], [item, median])
+            assert lead["total"] == pytest.approx(float(scores[0] - scores[1]), rel=1e-4, abs=1e-5)
+            assert lead["words"] + lead["popularity"] + lead["collaboration"] == pytest.approx(lead["total"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_effect_is_what_removing_the_words_tokens_does(runs: dict[str, Path], name: str) -> None:
+    explainer = Explainer.open(runs[name])
+    trained, store = explainer.trained, explainer.store
+    model, user = trained.model, 1
+    item = int(explainer.candidates(user)[0])
+    entry = explainer.explain(user, item)
+    query = torch.from_numpy(np.asarray(trained.scorer.query[user])).double()
+    rows = [passage["passage_idx"] for passage in entry["passages"]]
+    stored = store.lookup(explainer.dataset.passage_keys()[rows]).tolist()
+
+    def text_term(removed: tuple[int, int, int] | None) -> float:
+        """Everything read from the store again, in a plain loop."""
+        said, mass = torch.zeros(trained.scorer.query.shape[1]).double(), torch.zeros(model.aspects).double()
+        for row, number in zip(rows, stored, strict=True):
+            tokens = store.tokens[store.offsets[number] : store.offsets[number + 1]].float()
+            spans = store.spans[store.offsets[number] : store.offsets[number + 1]].astype(int).tolist()
+            kept = [
+                n
+                for n, (start, end) in enumerate(spans)
+                if end > start and not (removed and removed[0] == row and removed[1] <= start < removed[2])
+            ]
+            if not kept:
+                continue
+            p, q = model.token_terms(model.standard(tokens[kept]))
+            weight = len(kept) if model.config.vote else 1
+            said, mass = said + p.double().sum(0) / weight, mass + q.double().sum(0) / weight
+        if model.config.form == "cosine":
+            return float(query @ unit(said))
+        return float((query @ said) / (query @ mass + 5e-7))
+
+    whole, checked = text_term(None), 0
+    for passage in entry["passages"]:
+        for word in passage["words"]:
+            expected = whole - text_term((passage["passage_idx"], word["start"], word["end"]))
+            assert word["effect"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+            checked += 1
+        gone = whole - text_term((passage["passage_idx"], 0, len(passage["text"])))
+        assert passage["effect"] == pytest.approx(gone, rel=1e-3, abs=1e-5)
+    assert checked > 10
+
+
+def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path) -> None:
+    data = Dataset.open(dataset)
+    for entry in explain(runs["default"], data.user_ids[0], k=5)["explanations"]:
+        item = data.item_ids.index(entry["item_id"])
+        rows = np.flatnonzero((data.passages.item_idx == item) & (data.passages.split == TRAIN))
+        assert sorted(passage["passage_idx"] for passage in entry["passages"]) == rows.tolist()
+        for passage in entry["passages"]:
+            assert passage["text"] == data.passages.text[passage["passage_idx"]]
+            spans = [(word["start"], word["end"]) for word in passage["words"]]
+            assert spans == sorted(spans)
+            assert all(passage["text"][w["start"] : w["end"]] == w["text"] for w in passage["words"])
+
+
+def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
+    trained = Trained.load(runs["default"])
+    (entry,) = explain(runs["default"], trained.user_ids[3], k=1)["explanations"]
+    seen = {trained.item_ids[item] for item in trained.seen.row(3).tolist()}
+    assert {part["item_id"] for part in entry["history"]} == seen
+    assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
+    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+    assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
+
+
+def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no user 'nobody'.*--history ITEM"):
+        explain(runs["default"], "nobody")
+    with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
+        explain(runs["default"], "u1", ["i99"])
+    other = make_dataset(tmp_path / "other", seed=3)
+    with pytest.raises(MismatchError, match=r"was trained on dataset"):
+        explain(runs["default"], "u1", dataset=other)
+
+
+def test_explain_command(runs: dict[str, Path], tmp_path: Path, cli: CommandLine) -> None:
+    page = tmp_path / "why.html"
+    answer = cli("explain", runs["default"], "--user", "u2", "-k", "2", "--html", page)
+    assert answer.code == 0, answer.err
+    assert "u2" in answer.out
+    assert page.read_text().startswith("<!doctype html>") or page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, Path], name: str) -> None:
+    trained = Trained.load(runs[name])
+    user = trained.user_ids[5]
+    history = [trained.item_ids[item] for item in trained.seen.row(5).tolist()]
+    (known,) = recommend(runs[name], [user], k=5)["recommendations"]
+    (new,) = recommend_new(runs[name], history=history, k=5)["recommendations"]
+    assert not {item["item_id"] for item in new["items"]} & set(history)
+    if trained.model.config.user == "history":
+        assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
+    config: Any = trained.model.config
+    if config.user == "history" and not config.collaborative:
+        offset = (
+            known["items"][0]["score"] - new["items"][0]["score"]
+        )  # somebody new has no bias of their own
+        for one, two in zip(known["items"], new["items"], strict=True):
+            assert one["score"] - two["score"] == pytest.approx(offset, abs=1e-5)
+
+
+def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
+    run = runs["default"]
+    answer = cli("recommend", run, "--user", "u0", "--user", "u1", "-k", "2")
+    assert answer.code == 0
+    assert "u0" in answer.out
+    assert "u1" in answer.out
+    assert cli("recommend", run).code == 2
+    assert cli("recommend", run, "--user", "u0", "--history", "i1").code == 2
+    answer = cli("recommend", run, "--user", "nobody")
+    assert answer.code == 1
+    assert "no user 'nobody'" in answer.err
+    answer = cli("recommend", run, "--history", "i1,nothing")
+    assert answer.code == 1
+    assert "no item 'nothing'" in answer.err

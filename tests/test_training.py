@@ -1,0 +1,314 @@
+"""Training: exact resume after a kill, the setups, early stopping, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import CommandLine
+from run_helpers import SHAPES, fit, make_dataset
+from safetensors.torch import load_file
+
+from llmdirect.artefacts import single_writer
+from llmdirect.checkpoint import RunFolder
+from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.dataset import TEST, VALID, Dataset
+from llmdirect.documents import prepare
+from llmdirect.errors import BusyError, DataError, MismatchError, MissingError
+from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.ranking import mean_metrics
+from llmdirect.testing import measure
+from llmdirect.trained import Trained
+from llmdirect.training import train
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def content(run: Path) -> dict[str, Any]:
+    """History without times, and the parameters of best and last."""
+    folder = RunFolder.open(run)
+    history = folder.values("last/state")["history"]
+    return {
+        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in history],
+        "best": {name: value.tolist() for name, value in folder.tensors("best/model").items()},
+        "last": {name: value.tolist() for name, value in folder.tensors("last/model").items()},
+        "tables": {name: value.tolist() for name, value in folder.tensors("best/tables").items()},
+    }
+
+
+@pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
+def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, shape: str) -> None:
+    fit(dataset, tmp_path / "whole", shape, num_epochs=5)
+    for epochs in (1, 2, 5):
+        fit(dataset, tmp_path / "parts", shape, num_epochs=epochs)
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+
+
+def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "whole", num_epochs=2, refine_epochs=3)
+    fit(dataset, tmp_path / "again", num_epochs=2, refine_epochs=3)
+    whole = content(tmp_path / "whole")
+    assert content(tmp_path / "again") == whole
+    assert [entry["phase"] for entry in whole["history"]] == ["pooled"] * 2 + ["tokens"] * 3
+    assert whole["last"]["sharpness"] != 0.0
+
+
+def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) -> None:
+    options = ["--num-epochs", "30", "--patience", "30", "--aspc-num", "3"]
+    command = [sys.executable, "-m", "llmdirect", "train", str(dataset), *options, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    run = tmp_path / "killed"
+    kills = 0
+    for wanted in (2, 9, 17):
+        process = subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            lines = (run / "history.jsonl").read_text().count("\n") if (run / "history.jsonl").exists() else 0
+            if lines >= wanted:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.002)
+    assert kills >= 1
+    subprocess.run([*command, str(run)], check=True, capture_output=True)
+    assert content(run) == content(tmp_path / "whole")
+    left = {path.name for path in run.rglob("*") if path.is_file()}
+    named = {entry["name"] for entry in RunFolder.open(run).manifest["files"].values()}
+    assert left == named | {"manifest.json", "history.jsonl", ".lock"}
+
+
+def test_golden_losses(dataset: Path, tmp_path: Path) -> None:
+    """What three epochs gave when this was written; a change here changes what the model is."""
+    result: Any = fit(dataset, tmp_path / "run", num_epochs=3)
+    losses = [entry["losses"]["loss"] for entry in result["history"]]
+    np.testing.assert_allclose(losses, GOLDEN["default"], rtol=1e-4)
+    result = fit(dataset, tmp_path / "paper", "paper", num_epochs=3)
+    losses = [entry["losses"]["loss"] for entry in result["history"]]
+    np.testing.assert_allclose(losses, GOLDEN["paper"], rtol=1e-4)
+
+
+GOLDEN = {
+    "default": [3.781592, 3.562653, 3.297638],
+    "paper": [0.741275, 0.720871, 0.706655],
+}
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("setup", ["softmax", "bpr", "default"])
+def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, setup: str) -> None:
+    auxiliary = {"contrastive": 5e-3, "rate": 1e-6, "orthogonality": 2.5, "anchor": 0.1}
+    result: Any = fit(
+        dataset, tmp_path / "run", shape, num_epochs=6, setup=setup, lr=5e-3, patience=9, **auxiliary
+    )
+    losses = [entry["losses"] for entry in result["history"]]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert {"contrastive", "orthogonality", "anchor", "rate"} <= losses[0].keys()
+    assert all(np.isfinite(list(parts.values())).all() for parts in losses)
+    assert result["metric"] == ("mse" if setup == "default" else "ndcg@10")
+
+
+def test_sampled_softmax_learns(dataset: Path, tmp_path: Path) -> None:
+    result: Any = fit(dataset, tmp_path / "run", num_epochs=6, negatives=4)
+    losses = [entry["losses"]["loss"] for entry in result["history"]]
+    assert losses[-1] < losses[0]
+
+
+def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
+    dataset: Path, tmp_path: Path
+) -> None:
+    result: Any = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, decays=2)
+    rates = [entry["lr"] for entry in result["history"]]
+    assert len(rates) < 100
+    np.testing.assert_allclose(sorted(set(rates), reverse=True), [1e-3, 1e-4, 1e-5])
+    best = max(entry["valid"]["ndcg@10"] for entry in result["history"])
+    assert result["best_value"] == best == result["history"][result["best_epoch"] - 1]["valid"]["ndcg@10"]
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape: str) -> None:
+    result: Any = fit(dataset, tmp_path / "run", shape)
+    found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split=VALID)
+    assert found["metrics"]["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
+    data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
+    again = mean_metrics(by_user(trained.scorer, data, TEST, ["ndcg@10"]))
+    assert measure(dataset, tmp_path / "run", metrics=["ndcg@10"])["metrics"] == again
+
+
+def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
+    shape = replace(SHAPES["default"], popularity=False)
+    result: Any = train(
+        dataset, tmp_path / "run", model=shape, training=TrainConfig(setup="default", num_epochs=2)
+    )
+    figures = measure(dataset, tmp_path / "run", split=VALID)["metrics"]
+    assert figures["mse"] == pytest.approx(result["best_value"])
+    assert {"rmse", "mae", "accuracy", "f1", "ndcg@10"} <= figures.keys()
+    data, scorer = Dataset.open(dataset), Trained.load(tmp_path / "run").scorer
+    rows = data.interactions
+    held = rows.split == VALID
+    predicted = [
+        scorer.user_bias[u] + scorer.item_bias[i] + scorer.query[u] @ scorer.item[i]
+        for u, i in zip(rows.user_idx[held], rows.item_idx[held], strict=True)
+    ]
+    assert rating_means(scorer, data, VALID)["mse"] == pytest.approx(
+        np.mean((np.array(predicted) - rows.rating[held]) ** 2), rel=1e-5
+    )
+
+
+def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) -> None:
+    """Other held-out texts and ratings: every parameter stays what it was."""
+    raw = dataset.with_suffix(".json")
+    held = Dataset.open(dataset)
+    users, items = held.user_ids, held.item_ids
+    outside = {
+        (users[u], items[i])
+        for u, i, split in zip(
+            held.interactions.user_idx, held.interactions.item_idx, held.interactions.split, strict=True
+        )
+        if split != 0
+    }
+    lines = []
+    for line in raw.read_text().splitlines():
+        record = json.loads(line)
+        if (record["reviewerID"], record["asin"]) in outside:
+            record["reviewText"] += " changed entirely"
+        lines.append(json.dumps(record) + "\n")
+    changed = tmp_path / "changed.json"
+    changed.write_text("".join(lines))
+    prepare(changed, tmp_path / "changed")
+    from model_helpers import write_embeddings
+
+    texts = Dataset.open(tmp_path / "changed").passages.text.to_list()
+    assert texts != held.passages.text.to_list()
+    # One store for both, so that a text has the same tokens in both runs.
+    every = sorted({*texts, *held.passages.text.to_list()})
+    store = write_embeddings(tmp_path / "store", every, dim=12)
+    for name, data in (("one", dataset), ("two", tmp_path / "changed")):
+        train(
+            data, tmp_path / name, model=SHAPES["both"], training=TrainConfig(num_epochs=2), store=store.path
+        )
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tmp_path: Path) -> None:
+    from model_helpers import random_model, scores_of
+
+    from llmdirect.scores import Pairs
+    from llmdirect.store import open_store
+    from llmdirect.views import View
+
+    data = Dataset.open(dataset)
+    view = View.build(data, open_store(dataset))
+    scores = scores_of(random_model(SHAPES["default"], view), view, False)
+    gains = []
+    with torch.no_grad():
+        for row in range(len(view.pair_user)):
+            pairs = Pairs.of(view, torch.tensor([row]))
+            table = scores.left_out(pairs)[0][0].numpy()
+            user, item = int(pairs.user), int(pairs.item)
+            positives = set(view.positives.row(user).tolist())
+            candidates = [other for other in range(view.num_items) if other == item or other not in positives]
+            rank = 1 + sorted(candidates, key=lambda other: (-table[other], other)).index(item)
+            gains.append(1 / np.log2(rank + 1) if rank <= 3 else 0.0)
+        assert train_left_out(scores, "ndcg@3") == pytest.approx(np.mean(gains))
+
+
+def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run")
+    before = content(tmp_path / "run")
+    with pytest.raises(
+        MismatchError, match=r"run: holds another run \(lr is 0.001 there, 0.01 here\).*--overwrite"
+    ):
+        fit(dataset, tmp_path / "run", lr=0.01)
+    assert content(tmp_path / "run") == before
+
+
+def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    out = tmp_path / "run"
+    if not torch.cuda.is_available():
+        with pytest.raises(MissingError, match=r"device cuda was asked for.*--device cpu"):
+            fit(dataset, out, device="cuda")
+    with pytest.raises(MissingError, match=r"no store named 'none'; there is random"):
+        train(dataset, out, store="none")
+    with pytest.raises(ValueError, match=r"no metric 'ndgc@10'"):
+        fit(dataset, out, metric="ndgc@10")
+    with pytest.raises(FileNotFoundError, match=r"not found"):
+        train(tmp_path / "nowhere", out)
+    assert not out.exists()
+    with single_writer(out), pytest.raises(BusyError, match=r"another llmdirect process"):
+        fit(dataset, out)
+    answer = cli("train", dataset, "--setup", "softmin", "--out", out)
+    assert answer.code == 1
+    assert "setup 'softmin'; one of softmax, bpr, default" in answer.err
+    assert cli("train", "--out", out).code == 2
+
+
+def test_no_ratings_to_learn(tmp_path: Path) -> None:
+    raw = tmp_path / "plain.csv"
+    raw.write_text("u,i,t\n" + "".join(f"u{u},i{i},text {u} {i}\n" for u in range(5) for i in range(5)))
+    prepare(raw, tmp_path / "plain", columns={"user": "u", "item": "i", "text": "t"})
+    from model_helpers import write_embeddings
+
+    write_embeddings(tmp_path / "plain/stores/s", Dataset.open(tmp_path / "plain").passages.text.to_list())
+    with pytest.raises(DataError, match=r"plain: has no ratings"):
+        train(tmp_path / "plain", tmp_path / "run", training=TrainConfig(setup="default"))
+    train(
+        tmp_path / "plain", tmp_path / "run", model=ModelConfig(aspects=2), training=TrainConfig(num_epochs=1)
+    )
+
+
+def test_a_checkpoint_of_another_dataset_is_refused(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    fit(dataset, tmp_path / "run")
+    other = make_dataset(tmp_path / "other", seed=7)
+    answer = cli("test", other, "--parameters", tmp_path / "run")
+    assert answer.code == 1
+    assert "was trained on dataset" in answer.err
+    assert str(other) in answer.err
+
+
+@pytest.mark.parametrize("name", ["best/model", "best/tables", "best/catalogue"])
+def test_damaged_checkpoints_are_named(dataset: Path, tmp_path: Path, name: str) -> None:
+    fit(dataset, tmp_path / "run")
+    path = (
+        tmp_path
+        / "run"
+        / name.split("/")[0]
+        / RunFolder.open(tmp_path / "run").manifest["files"][name]["name"]
+    )
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{path.name}: damaged.*llmdirect train"):
+        Trained.load(tmp_path / "run")
+    path.unlink()
+    with pytest.raises(DataError, match=f"{path.name}: missing.*llmdirect train"):
+        Trained.load(tmp_path / "run")
+
+
+def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and path.name != ".lock":
+            assert path.suffix in (".safetensors", ".json", ".jsonl")
+            if path.suffix == ".safetensors":
+                load_file(path)
+
+
+def test_tensorboard(dataset: Path, tmp_path: Path) -> None:
+    training = TrainConfig(num_epochs=1)
+    train(dataset, tmp_path / "run", model=SHAPES["default"], training=training, tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
