@@ -266,10 +266,10 @@ def test_only_one_process_fetches_a_file(tmp_path: Path, server: Behaviour) -> N
 
 def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(
-        MissingError, match="no category 'Musical_Instrument' in the 2014 .*Musical_Instruments"
+        MissingError, match=r"no category 'Musical_Instrument' in the 2014 .*Musical_Instruments"
     ):
         download("Musical_Instrument", tmp_path / "raw")
-    with pytest.raises(MissingError, match="no category '../etc' in the 2018 collection; there is "):
+    with pytest.raises(MissingError, match=r"no category '../etc' in the 2018 collection; there is "):
         download("../etc", tmp_path / "raw", year=2018)
     with pytest.raises(ValueError, match="--year: 2015, there are 2014 and 2018"):
         download("Books", tmp_path / "raw", year=2015)

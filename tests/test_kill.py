@@ -1,4 +1,4 @@
-"""Commands killed at any moment and run again end with the bytes of an unbroken run; readers see whole stores.
+"""Commands killed at any moment and run again end with an unbroken run's bytes; readers see whole stores.
 
 Each run is a process of its own, killed with SIGKILL. They are forked from a server that has imported
 the libraries once.
@@ -89,6 +89,10 @@ def shards_done(dataset: Path) -> int:
     return len(list(dataset.glob("stores/*/shards/*/manifest.json")))
 
 
+def _wrote_more_than(size: float) -> Callable[[Path], bool]:
+    return lambda store: written(store) > size
+
+
 def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
     work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
@@ -162,7 +166,7 @@ def test_consolidate_killed_anywhere_ends_with_the_same_bytes(
 
     rng = random.Random(11)
     stages: list[Callable[[Path], bool]] = [
-        *(lambda store, size=rng.uniform(0, 30e6): written(store) > size for _ in range(3)),
+        *(_wrote_more_than(rng.uniform(0, 30e6)) for _ in range(3)),
         lambda store: any(store.glob("tokens-*.npy")),
         lambda store: (store / "manifest.json").exists(),
         lambda store: len(list(store.glob("shards/*"))) < len(SIZES),

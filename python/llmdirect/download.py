@@ -76,16 +76,15 @@ def download(
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"{part}: another llmdirect process is fetching it; wait for it") from None
-        total = _fetch(url, file, _state_path(part), pause, progress)
-        os.fsync(file.fileno())
         try:
-            _verify(part, url, total)
-        except DataError:
-            _state_path(part).unlink(missing_ok=True)
-            part.unlink()
-            raise
-        os.replace(part, path)
-    _state_path(part).unlink(missing_ok=True)
+            total = _fetch(url, file, _state_path(part), pause, progress)
+            os.fsync(file.fileno())
+            _verify(file, url, total)
+            os.replace(part, path)
+        finally:
+            if path.exists() or not part.stat().st_size:  # all is done, or nothing is worth keeping
+                _state_path(part).unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
     sync_folder(folder)
     return result | {"status": "fetched", "bytes": total}
 
@@ -106,6 +105,7 @@ def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progr
                     return total
                 reason = f"the connection was cut after {file.tell():,} of {total:,} bytes"
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code in (404, 410):
                     raise MissingError(
                         f"{url}: the server does not have it ({error.code}); {_ELSEWHERE}"
@@ -120,9 +120,6 @@ def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progr
             failures = 0 if file.tell() > before else failures + 1
             if failures and failures < _ATTEMPTS:
                 time.sleep(pause * 2 ** (failures - 1))
-    if not file.tell():
-        Path(file.name).unlink()
-        state.unlink(missing_ok=True)
     raise ConnectionError(
         f"{url}: cannot be fetched ({reason}); {file.tell():,} bytes are kept, run the same command once you "
         f"are online to go on, or {_ELSEWHERE}"
@@ -144,6 +141,7 @@ def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after `start`: complete, or not the file we began
+            error.close()
             total = _range_total(error.headers)
             if total != start:
                 file.truncate(file.seek(0))
@@ -176,15 +174,16 @@ def _range_total(headers: Message) -> int:
     return int(total) if total.isdigit() else -1
 
 
-def _verify(part: Path, url: str, total: int) -> None:
-    """Raises DataError unless the file has its full length and its gzip checksums are right."""
-    if part.stat().st_size != total:
-        raise DataError(
-            f"{url}: {part.stat().st_size:,} bytes came instead of {total:,}; run the command again"
-        )
+def _verify(part: IO[bytes], url: str, total: int) -> None:
+    """Raises DataError, and empties the file, unless its length and its gzip checksums are right."""
+    found = os.stat(part.name).st_size
+    if found != total:
+        part.truncate(0)
+        raise DataError(f"{url}: {found:,} bytes came instead of {total:,}; run the command again")
     try:
-        with gzip.open(part) as file:
+        with gzip.open(part.name) as file:
             while file.read(_PIECE):
                 pass
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        part.truncate(0)
         raise DataError(f"{url}: what came is no sound gzip file ({error}); run the command again") from None
