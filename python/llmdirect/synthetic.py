@@ -25,7 +25,7 @@ CORE: Final = 5
 """Reviews that every user and every item has at least."""
 REVIEWS_PER_USER: Final = (7, 10)
 """What a user is drawn before items that lack reviewers get some."""
-TASTE: Final = 5.0
+TASTE: Final = 6.0
 """β: a user reviews an item with a probability proportional to popularity · exp(β · interest · quality)."""
 _POPULARITY_EXPONENT: Final = 0.5
 _POLARITY_SLOPE: Final = 6.0
@@ -165,7 +165,7 @@ def generate(
         words=dict(LEXICON),
         interests=interests,
         qualities=qualities,
-        popularity=popularity,
+        popularity=np.asarray(popularity, np.float64),
         taste=taste,
         reviews=reviews,
     )
@@ -234,8 +234,8 @@ def _choices(
     low, high = reviews_per_user
     # The largest values of log-weight + Gumbel noise are a sample without replacement.
     keys = preference + rng.gumbel(size=preference.shape)
-    order = np.argsort(-keys, axis=1, kind="stable")
-    counts = rng.integers(low, high + 1, num_users)
+    order: NDArray[np.int64] = np.argsort(-keys, axis=1, kind="stable")
+    counts: list[int] = np.asarray(rng.integers(low, high + 1, num_users)).tolist()
     chosen = np.zeros((num_users, num_items), np.bool_)
     for user in range(num_users):
         chosen[user, order[user, : counts[user]]] = True

@@ -1,0 +1,232 @@
+"""How much of what was planted in a synthetic corpus a model finds again."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmdirect.artefacts import Json
+from llmdirect.csr import Csr
+from llmdirect.ranking import Scorer, evaluate, mean_metrics
+from llmdirect.synthetic import Corpus
+
+_CHANCE_DRAWS: Final = 200
+_MOST_ASPECTS: Final = 12  # the exact matching visits all subsets of the planted aspects
+
+
+def planted_word_precision(
+    explanations: Sequence[Mapping[str, Any]], corpus: Corpus, k: int = 10
+) -> dict[str, float]:
+    """How many of the k words with the highest contribution are planted, over all explanations.
+
+    explanations: the JSON of explanations: user_id, and passages with words that have text and
+    contribution. Of equal contributions the earlier word goes first; case does not count.
+
+    Returns `of_interest`, the share of planted words of an aspect that the user cares about (interest above
+    uniform), `planted`, the share of planted words of any aspect, and `of_interest_by_chance` and
+    `planted_by_chance`: what as many words picked at random from each explanation give on average.
+
+    Raises ValueError for k below 1, an unknown user, and explanations without any word.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}, below 1")
+    aspect_of_word = corpus.aspect_of_word
+    # Columns: of an aspect of interest, planted.
+    top, chance = np.zeros(2), np.zeros(2)
+    picked = 0
+    for explanation in explanations:
+        user = explanation["user_id"]
+        if user not in corpus.user_rows:
+            raise ValueError(f"user {user!r} is not in the corpus of {corpus.reviews_path}")
+        words = list(chain.from_iterable(passage["words"] for passage in explanation["passages"]))
+        if not words:
+            continue
+        cared = corpus.cares_about(user)
+        aspects = [aspect_of_word.get(word["text"].casefold()) for word in words]
+        hits = np.array([[aspect in cared, aspect is not None] for aspect in aspects], np.float64)
+        order = np.argsort([-word["contribution"] for word in words], kind="stable")[:k]
+        picked += len(order)
+        top += hits[order].sum(0)
+        chance += len(order) * hits.mean(0)
+    if not picked:
+        raise ValueError(f"none of the {len(explanations)} explanations has a word")
+    return {
+        "of_interest": top[0] / picked,
+        "planted": top[1] / picked,
+        "of_interest_by_chance": chance[0] / picked,
+        "planted_by_chance": chance[1] / picked,
+    }
+
+
+def sentiment_recovery(scores: Mapping[str, float], corpus: Corpus) -> dict[str, float]:
+    """How well a score of words tells the planted positive ones from the planted negative ones.
+
+    scores: word -> score, higher for better; words that are not planted are left out of account.
+
+    Returns `auc` (0.5: no better than chance), the number of planted words that have a score, and of those
+    that have none, as `scored` and `missing`. Raises ValueError for a score that is not finite, and where
+    no positive or no negative planted word is scored.
+    """
+    by_word = _casefolded(scores)
+    sides = [
+        np.array(
+            [by_word[word] for words in corpus.words.values() for word in words[side] if word in by_word]
+        )
+        for side in (0, 1)
+    ]
+    for side, name in zip(sides, ("positive", "negative"), strict=True):
+        if not len(side):
+            raise ValueError(f"no planted {name} word among the {len(scores)} words with a score")
+        if not np.isfinite(side).all():
+            raise ValueError(f"the score of a planted {name} word is not finite")
+    gap = sides[0][:, None] - sides[1]
+    scored = len(sides[0]) + len(sides[1])
+    return {
+        "auc": float((np.sign(gap) + 1).mean() / 2),
+        "scored": scored,
+        "missing": len(corpus.aspect_of_word) - scored,
+    }
+
+
+def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
+    """How well the aspects that a model found divide the planted words as the planted aspects do.
+
+    mention: word -> weights [K] of the found aspects, without the background; words that are not planted
+    are left out of account. A word belongs to the found aspect of its largest weight (the first of equals).
+
+    Returns
+    - `accuracy`: share of words whose found aspect is matched with their planted one. The matching is one
+      to one and the best there is (exact, by dynamic programming over subsets of the planted aspects);
+    - `purity`: mean, over matched found aspects, of the share of their words from the planted aspect;
+    - `nmi`: mutual information of both divisions over the mean of their entropies;
+    - `accuracy_by_chance`, `purity_by_chance`, `nmi_by_chance`: means over random reassignments of the same
+      found aspects to the words (seeded), above which a finding begins;
+    - `matching`: name of the planted aspect -> number of the found one, None where none is left;
+    - `words`: planted words that have weights.
+
+    Raises ValueError where no planted word has weights, or weights differ in length or are not finite.
+    """
+    by_word = _casefolded(mention)
+    words = [word for word in corpus.aspect_of_word if word in by_word]
+    if not words:
+        raise ValueError(f"no planted word among the {len(mention)} words with aspect weights")
+    rows = [np.asarray(by_word[word], np.float64) for word in words]
+    lengths = {row.shape for row in rows}
+    if len(lengths) > 1 or rows[0].ndim != 1 or not len(rows[0]):
+        raise ValueError(f"aspect weights have the shapes {sorted(lengths)}, expected one [K] with K >= 1")
+    weights = np.array(rows)
+    if not np.isfinite(weights).all():
+        bad = int(np.flatnonzero(~np.isfinite(weights).all(1))[0])
+        raise ValueError(f"the aspect weights of {words[bad]!r} are not finite")
+    found = weights.argmax(1)
+    planted = np.array([corpus.aspect_of_word[word] for word in words])
+    shape = (weights.shape[1], len(corpus.aspects))
+    measures, matching = _agreement(_table(found, planted, shape))
+    rng = np.random.default_rng(0)
+    chance = np.mean(
+        [_agreement(_table(rng.permutation(found), planted, shape))[0] for _ in range(_CHANCE_DRAWS)], axis=0
+    )
+    names = ("accuracy", "purity", "nmi")
+    return {
+        **dict(zip(names, measures, strict=True)),
+        **{f"{name}_by_chance": float(value) for name, value in zip(names, chance, strict=True)},
+        "matching": {aspect: matching.get(number) for number, aspect in enumerate(corpus.aspects)},
+        "words": len(words),
+    }
+
+
+def match(gains: NDArray[np.float64]) -> dict[int, int]:
+    """The one-to-one matching of rows and columns with the largest sum of gains: column -> row.
+
+    gains: [K, A], none negative. Exact: best[mask], the best sum with the columns in `mask` taken, is
+    carried from row to row. As many pairs as the smaller side has; pairs without gain are left out.
+    Raises ValueError for more than 12 columns, whose subsets are too many.
+    """
+    num_rows, num_columns = gains.shape
+    if num_columns > _MOST_ASPECTS:
+        raise ValueError(f"{num_columns} columns to match, at most {_MOST_ASPECTS}")
+    best = np.full(1 << num_columns, -np.inf)
+    best[0] = 0.0
+    masks = np.arange(1 << num_columns)
+    taken = np.full((num_rows, len(masks)), -1)
+    for row in range(num_rows):
+        previous = best.copy()
+        for column in range(num_columns):
+            with_column = masks[(masks >> column & 1) == 1]
+            sums = previous[with_column ^ (1 << column)] + gains[row, column]
+            better = sums > best[with_column]
+            best[with_column[better]] = sums[better]
+            taken[row, with_column[better]] = column
+    mask = int(best.argmax())
+    matching: dict[int, int] = {}
+    for row in range(num_rows - 1, -1, -1):
+        if (column := int(taken[row, mask])) >= 0:
+            matching[column] = row
+            mask ^= 1 << column
+    return {column: row for column, row in matching.items() if gains[row, column] > 0}
+
+
+def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> Scorer:
+    """Ranks by what choices were drawn from: log popularity + taste · interest · quality.
+
+    The ids, of a prepared dataset say, give the order of the rows. KeyError for one that is not planted.
+    """
+    users = [corpus.user_rows[user] for user in user_ids]
+    items = [corpus.item_rows[item] for item in item_ids]
+    return Scorer(
+        query=corpus.taste * corpus.interests[users],
+        item=corpus.qualities[items],
+        item_bias=np.log(corpus.popularity[items]),
+    )
+
+
+def oracle_ndcg(
+    corpus: Corpus,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    *,
+    seen: Csr | None,
+    relevant: Csr,
+    k: int = 10,
+) -> float:
+    """NDCG@k of the oracle over the users with a relevant item: the ceiling of a model on this corpus.
+
+    seen, relevant: a row for each of `user_ids`, columns as in `item_ids`; seen items are no candidates.
+    """
+    users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int32)
+    name = f"ndcg@{k}"
+    by_user = evaluate(oracle(corpus, user_ids, item_ids), users, names=[name], seen=seen, relevant=relevant)
+    return mean_metrics(by_user)[name]
+
+
+def _casefolded[T](by_word: Mapping[str, T]) -> dict[str, T]:
+    return {word.casefold(): value for word, value in by_word.items()}
+
+
+def _table(
+    found: NDArray[np.int64], planted: NDArray[np.int64], shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Words of each found and each planted aspect: [K, A]."""
+    table = np.zeros(shape)
+    np.add.at(table, (found, planted), 1.0)
+    return table
+
+
+def _agreement(table: NDArray[np.float64]) -> tuple[tuple[float, float, float], dict[int, int]]:
+    """Accuracy, purity and NMI of a contingency table [K, A], and the matching planted -> found."""
+    matching = match(table)
+    matched = np.array([table[found, planted] for planted, found in matching.items()])
+    sizes = np.array([table[found].sum() for found in matching.values()])
+    joint = table / table.sum()
+    rows, columns = joint.sum(1), joint.sum(0)
+    entropies = _entropy(rows) + _entropy(columns)
+    information = entropies - _entropy(joint.ravel())
+    nmi = 2 * information / entropies if entropies > 0 else 1.0
+    return (float(matched.sum() / table.sum()), float((matched / sizes).mean()), float(nmi)), matching
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    present = shares[shares > 0]
+    return float(-(present * np.log(present)).sum())
