@@ -13,6 +13,7 @@ DATA = Path(
     os.environ.get("LLMDIRECT_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 )
 INSTRUMENTS = "reviews_Musical_Instruments_5.json.gz"
+GOODREADS = "goodreads_reviews.json.gz"
 MAGAZINES = "Magazine_Subscriptions_5.json.gz"
 Record = dict[str, Any]
 

@@ -10,8 +10,9 @@ import pytest
 from command_line import CommandLine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from review_files import INSTRUMENTS, Record, random_reviews, real, review, write_lines
+from review_files import GOODREADS, INSTRUMENTS, Record, random_reviews, real, review, write_lines
 
+from llmdirect.audit import audit
 from llmdirect.dataset import KINDS, NO_TIME, TEST, TRAIN, VALID, Dataset
 from llmdirect.documents import open_or_prepare, prepare
 from llmdirect.errors import DataError
@@ -54,6 +55,18 @@ def test_published_counts(tmp_path: Path) -> None:
         assert (held_out <= wanted).all()
     k_core = prepare(real(INSTRUMENTS), tmp_path / "core", k_core=5)
     assert k_core["counts"]["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
+
+
+def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLine) -> None:
+    """The set's description gives the size of its 3-core; times are in the long form with a zone."""
+    columns = "user=user_id,item=book_id,text=review_text,rating=rating,time=date_added"
+    answer = cli("prepare", real(GOODREADS), "--out", tmp_path / "out", "--k-core", 3, "--columns", columns,
+                 "--split", "global-time", "--json")  # fmt: skip
+    counts = json.loads(answer.out)["counts"]
+    assert counts["rows_read"] == 16_862
+    assert (counts["interactions"], counts["users"], counts["items"]) == (6_251, 398, 970)
+    assert counts["without_time"] == 0
+    assert audit(tmp_path / "out")["ok"]
 
 
 def test_order_and_values(tmp_path: Path) -> None:

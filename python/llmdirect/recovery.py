@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,12 @@ from llmdirect.csr import Csr
 from llmdirect.ranking import Scorer, evaluate, mean_metrics
 from llmdirect.synthetic import Corpus
 
+T = TypeVar("T")
 _CHANCE_DRAWS: Final = 200
 _MOST_ASPECTS: Final = 12  # the exact matching visits all subsets of the planted aspects
+
+
+_Value = TypeVar("_Value")
 
 
 def planted_word_precision(
@@ -141,7 +145,7 @@ def match(gains: NDArray[np.float64]) -> dict[int, int]:
     """The one-to-one matching of rows and columns with the largest sum of gains: column -> row.
 
     gains: [K, A], none negative. Exact: best[mask], the best sum with the columns in `mask` taken, is
-    carried from row to row. As many pairs as the smaller side has; pairs without gain are left out.
+    carried from row to row. Pairs without gain are left out.
     Raises ValueError for more than 12 columns, whose subsets are too many.
     """
     num_rows, num_columns = gains.shape
@@ -201,7 +205,7 @@ def oracle_ndcg(
     return mean_metrics(by_user)[name]
 
 
-def _casefolded[T](by_word: Mapping[str, T]) -> dict[str, T]:
+def _casefolded(by_word: Mapping[str, T]) -> dict[str, T]:
     return {word.casefold(): value for word, value in by_word.items()}
 
 

@@ -143,8 +143,7 @@ def generate(
     rng = np.random.default_rng(seed)
     interests = _interests(rng, num_users)
     qualities = _qualities(rng, num_items)
-    popularity = np.arange(1, num_items + 1) ** -_POPULARITY_EXPONENT
-    popularity = rng.permutation(popularity / popularity.sum())
+    popularity = _popularity(rng, num_items)
     user_ids, item_ids = _ids(rng, "A", 13, num_users), _ids(rng, "B0", 8, num_items)
     writer = Writer(rng)
     items = []
@@ -215,6 +214,13 @@ def _qualities(rng: np.random.Generator, num_items: int) -> NDArray[np.float64]:
     signs = np.array([1.0] * half + [-1.0] * (len(ASPECTS) - half))
     size = rng.uniform(_LEAST_QUALITY, 1.0, (num_items, len(ASPECTS)))
     return rng.permuted(np.tile(signs, (num_items, 1)), axis=1) * size
+
+
+def _popularity(rng: np.random.Generator, num_items: int) -> NDArray[np.float64]:
+    """A power law of the rank, in random order: [I], sums to 1."""
+    weight = np.arange(1.0, num_items + 1) ** -_POPULARITY_EXPONENT
+    shares: NDArray[np.float64] = weight / weight.sum()
+    return rng.permutation(shares)
 
 
 def _ids(rng: np.random.Generator, prefix: str, length: int, count: int) -> list[str]:
@@ -292,7 +298,8 @@ def _opinions(
     aspects = rng.choice(len(interest), int(rng.integers(2, 4)), p=mentioned).tolist()
     likely = 1 / (1 + np.exp(-_POLARITY_SLOPE * quality))
     positive = rng.random(len(interest)) < likely
-    return [(aspect, bool(positive[aspect])) for aspect in aspects]
+    # What is said of one aspect stands together.
+    return [(aspect, bool(positive[aspect])) for aspect in sorted(aspects, key=aspects.index)]
 
 
 def _record(review: Written) -> dict[str, Any]:
