@@ -247,13 +247,13 @@ def _legend() -> str:
         )
     )
     told = "".join(
-        f"<dt>{name}</dt><dd>{meaning}</dd>"
+        f"<dt>{name}</dt><dd>{meaning[0].upper()}{meaning[1:]}</dd>"
         for name, meaning in (("Contribution", CONTRIBUTION), ("Effect", EFFECT))
     )
     return (
         '<section class="card" id="how-to-read" aria-labelledby="how-to-read-name">'
         '<h2 id="how-to-read-name">How to read this</h2>'
-        f'<p class="scale">{samples}</p><p>The darker the shade, the larger the contribution; words below '
+        f'<p class="scale">{samples}</p><p>The stronger the shade, the larger the contribution; words below '
         "a fifth of the strongest one are left plain. Point at a word for its figures, or see the table.</p>"
         f"<dl>{told}</dl><p>{NO_CLAIM}</p></section>\n"
     )
