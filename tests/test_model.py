@@ -403,6 +403,8 @@ def test_batch_norm_of_a_single_pair_uses_the_running_statistics(view: View) -> 
     user = normal(4, PROJECTION)
     model.interests(user)
     alone = model.interests(user[:1])
+    with pytest.raises(ValueError, match=r"batch norm .* model.eval\(\) first"):
+        scorer(scores_of(model, view, tokens=True))
     torch.testing.assert_close(alone, model.eval().interests(user)[:1])
 
 

@@ -46,7 +46,10 @@ class Collaboration:
         return cls(torch.linalg.inv(gram), indptr, indices)
 
     def spread(self) -> float:
-        """Standard deviation of the term over a sample of users: the scale at which its weight starts."""
+        """Standard deviation of the term over a sample of users: the scale at which its weight starts.
+
+        A user's own items are in it, and large: so the term of other items starts small beside the text.
+        """
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
         return max(float(self.of_users(users).std()), 1e-12)
 

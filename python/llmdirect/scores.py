@@ -77,12 +77,18 @@ class Documents:
         own = _own(self.view.pooled, passages) * weight[:, None]
         return self.pooled[items] - own, self.mass[items] - weight
 
+    def groups(self, passages: Tensor) -> Tensor:
+        """int64, shaped as `passages`: the number that same-user copies of a text share; -1 for none."""
+        if not len(self.view.group):
+            return torch.full_like(passages, -1)
+        return torch.where(passages >= 0, self.view.group[passages.clamp(min=0)], -1)
+
     def copies(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """Other passages about an item with the text and the user of passages [B], -1 for none.
 
         Returns int64 [n] positions in `passages` and int64 [n] the copies.
         """
-        group = _own(self.view.group + 1, passages).long() - 1
+        group = self.groups(passages)
         position = (group >= 0).nonzero()[:, 0]
         group = group[position]
         counts = self._sizes[group]
@@ -222,11 +228,8 @@ class Scores:
 
     def _copies(self, passages: Tensor, out: Pairs) -> Tensor:
         """bool [B, L]: passages that hold the same text by the same user as the pair's own."""
-        if not len(self.view.group):
-            return torch.zeros_like(passages, dtype=torch.bool)
-        group = torch.where(out.passage >= 0, self.view.group[out.passage.clamp(min=0)], -1)
-        theirs = torch.where(passages >= 0, self.view.group[passages.clamp(min=0)], -1)
-        return (theirs == group[:, None]) & (theirs >= 0)
+        theirs = self.documents.groups(passages)
+        return (theirs == self.documents.groups(out.passage)[:, None]) & (theirs >= 0)
 
     def catalogue(self, query: Tensor) -> Tensor:
         """Text term and item bias of every item: [B, I]."""
@@ -293,8 +296,13 @@ def first(mask: Tensor) -> Tensor:
 
 
 def scorer(scores: Scores) -> Scorer:
-    """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out."""
+    """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out.
+
+    Raises ValueError for a model with batch norm that is in training mode.
+    """
     model, view = scores.model, scores.view
+    if model.training and model.config.batch_norm:
+        raise ValueError("batch norm would rank by who else is in the batch: call model.eval() first")
     with torch.no_grad():
         device = scores.item.device
         everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
@@ -302,7 +310,7 @@ def scorer(scores: Scores) -> Scorer:
         cosine = model.config.form == "cosine"
         history, item_item = None, None
         if scores.collaboration is not None:
-            table = scores.collaboration.table() * model.log_collaboration.exp().cpu()
+            table = scores.collaboration.table().mul_(model.log_collaboration.exp().cpu())
             num_items = view.num_items
             borders = np.arange(num_items + 1, dtype=np.int64) * num_items
             history = view.positives
