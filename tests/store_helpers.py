@@ -1,6 +1,9 @@
 """Shards and published folders of random content, and what they must become."""
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,3 +109,14 @@ def write_published(root: Path, arrays: dict[str, list[NDArray[Any]]]) -> Path:
         for number, array in enumerate(each):
             np.save(root / name / f"{number}.npy", array)
     return root
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The system lets no file of this process grow beyond: EFBIG, where a full disk gives ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from store_helpers import (
     assert_same,
     data_file,
     joined,
+    largest_file,
     random_content,
     visible,
     write_dataset,
@@ -208,6 +210,72 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
     with single_writer(folder):
         fails(tmp_path, BusyError, re.escape(str(folder)))
     assert consolidate(tmp_path)["changed"]
+
+
+@pytest.mark.parametrize("size", [64, 20_000, 90_000])
+def test_full_disk_leaves_the_shards_and_the_old_store(tmp_path: Path, size: int) -> None:
+    rng = np.random.default_rng(0)
+    folder = write_dataset(tmp_path, [random_content(rng, [100, 400], dim=64) for _ in range(2)])
+    for _ in range(2):
+        with largest_file(size):
+            fails(
+                tmp_path,
+                OSError,
+                rf"File too large; make room and run again; nothing has changed: '{re.escape(str(folder))}/",
+            )
+        consolidate(tmp_path)
+        EmbeddingStore.open(folder, verify=True)
+        # And once more, with a store that is there already.
+        write_store(folder / "shards" / "00000", random_content(rng, [700], dim=64))
+        (folder / "plan.json").write_text('{"num_shards": 1}')
+
+
+@pytest.mark.parametrize("layout", ["store", "padded"])
+@pytest.mark.parametrize("size", [64, 3000])
+def test_full_disk_while_a_published_folder_is_merged(tmp_path: Path, layout: Any, size: int) -> None:
+    arrays = published_arrays(np.random.default_rng(0), users=9, tokens=20, dim=12)
+    source = write_published(tmp_path / "in", arrays)
+    with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
+        consolidate(source, out=tmp_path / "out", layout=layout)
+    assert not (tmp_path / "out").exists()
+    consolidate(source, out=tmp_path / "out", layout=layout)
+    before = visible(tmp_path / "out")
+    with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
+        consolidate(source, out=tmp_path / "out", layout=layout)
+    assert visible(tmp_path / "out") == before
+
+
+def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_shards(tmp_path / "dataset")
+    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    fails(tmp_path / "dataset", OSError, r"beside its shards, needs 0\.00 GB and .* 0\.00 GB free; make room")
+    with pytest.raises(OSError, match=r"the arrays need .* make room"):
+        consolidate(source, out=tmp_path / "out", layout="padded")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_offsets_of_a_shard_must_fit_its_rows(tmp_path: Path, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    contents = [random_content(rng, [3], dtype=dtype), random_content(rng, [2, 2], dtype=dtype)]
+    contents[1].offsets[1] = 5
+    folder = write_dataset(tmp_path, contents, dtype)
+    fails(tmp_path, DataError, data_file(folder / "shards" / "00001", "offsets").name)
+
+
+def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) -> None:
+    folder = three_shards(tmp_path)
+    consolidate(tmp_path)
+    content = random_content(np.random.default_rng(9), [2, 2])
+    write_store(folder / "shards" / "00000", content, encoder={**ENCODER, "id": "other"})
+    (folder / "plan.json").write_text('{"num_shards": 1}')
+    fails(tmp_path, MismatchError, r"shards/00000/manifest\.json: encoder is .*other.*tiny")
+    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
+    before = visible(folder)
+    with pytest.raises(MismatchError, match=r"holds a store of encoder 'tiny', .* choose another --out"):
+        consolidate(source, out=folder)
+    assert visible(folder) == before
 
 
 def test_empty_store_folder(tmp_path: Path) -> None:

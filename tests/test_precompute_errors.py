@@ -21,7 +21,7 @@ from precompute_helpers import (
     store_of,
 )
 from safetensors.torch import load_file, save_file
-from store_helpers import data_file, visible
+from store_helpers import data_file, largest_file, visible
 from transformers import AutoTokenizer
 
 from llmdirect.artefacts import single_writer
@@ -171,6 +171,25 @@ def test_too_little_disk_is_an_error_before_the_first_token(
     assert answer.code == 1
     assert "the shards need 0.00 GB and the disk has 0.00 GB free; make room" in answer.err
     assert str(dataset / "stores" / "tiny-bert-bfloat16") in answer.err
+
+
+def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
+    dataset: Path, checkpoints: dict[str, Checkpoint]
+) -> None:
+    run_all(dataset, checkpoints["bert"])
+    whole = visible(dataset)
+    shutil.rmtree(store_of(dataset) / "shards")
+    # The shard of the longest text alone is larger than that, and is the first.
+    with (
+        largest_file(5000),
+        pytest.raises(
+            OSError, match=r"File too large; make room and run again: shards that are complete stay"
+        ),
+    ):
+        run_all(dataset, checkpoints["bert"])
+    assert not (store_of(dataset) / "shards" / "00000" / "manifest.json").exists()
+    assert run_all(dataset, checkpoints["bert"])["encoded_shards"] > 0
+    assert visible(dataset) == whole
 
 
 @pytest.mark.usefixtures("untouched")

@@ -3,8 +3,10 @@
 import gc
 import io
 import json
+import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from store_helpers import BITS, assert_same, data_file, random_content, visible, write_store
 
 from llmdirect import _core
+from llmdirect import store as store_module
 from llmdirect.errors import DataError
 from llmdirect.store import EmbeddingStore
 
@@ -294,6 +297,28 @@ def test_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     edit_manifest(tmp_path / "s", files=files)
     with pytest.raises(DataError, match="not the name of a data file"):
         EmbeddingStore.open(tmp_path / "s")
+
+
+def test_a_store_replaced_while_it_is_opened_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_random(tmp_path / "s", [3, 2], "bfloat16")
+    content = random_content(np.random.default_rng(4), [1, 7])
+    write_store(tmp_path / "next", content)
+    calls = []
+
+    def replaced_in_between(folder: Path, ram: bool, verify: bool) -> _core.Store:
+        calls.append(folder)
+        if len(calls) == 1:
+            shutil.rmtree(folder)
+            (tmp_path / "next").rename(folder)
+            raise DataError("a file that the old manifest names has gone")
+        return _core.Store.open(folder, ram, verify)
+
+    core = SimpleNamespace(Store=SimpleNamespace(open=replaced_in_between))
+    monkeypatch.setattr(store_module, "_core", core)
+    assert_same(EmbeddingStore.open(tmp_path / "s", verify=True), content)
+    assert len(calls) == 2
 
 
 def test_no_store_names_the_command_that_makes_one(tmp_path: Path) -> None:
