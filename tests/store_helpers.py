@@ -120,3 +120,27 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def published_arrays(
+    rng: np.random.Generator,
+    users: int = 3,
+    items: int = 2,
+    tokens: int = 6,
+    dim: int = 5,
+    mask: Any = np.bool_,
+) -> dict[str, list[np.ndarray]]:
+    """A published folder's content: padded documents of random vectors, with random masks."""
+
+    def embeddings(count: int) -> list[np.ndarray]:
+        return list(rng.standard_normal((count, tokens, dim)).astype(np.float32))
+
+    def masks(count: int) -> list[np.ndarray]:
+        return list(rng.integers(0, 2, (count, tokens)).astype(mask))
+
+    return {
+        "user_embeddings": embeddings(users),
+        "user_masks": masks(users),
+        "item_embeddings": embeddings(items),
+        "item_masks": masks(items),
+    }

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_helpers import (
@@ -19,6 +18,7 @@ from store_helpers import (
     data_file,
     joined,
     largest_file,
+    published_arrays,
     random_content,
     visible,
     write_dataset,
@@ -26,7 +26,6 @@ from store_helpers import (
     write_store,
 )
 
-from llmdirect import _core
 from llmdirect.artefacts import single_writer
 from llmdirect.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
 from llmdirect.store import EmbeddingStore, consolidate
@@ -230,21 +229,6 @@ def test_full_disk_leaves_the_shards_and_the_old_store(tmp_path: Path, size: int
         (folder / "plan.json").write_text('{"num_shards": 1}')
 
 
-@pytest.mark.parametrize("layout", ["store", "padded"])
-@pytest.mark.parametrize("size", [64, 3000])
-def test_full_disk_while_a_published_folder_is_merged(tmp_path: Path, layout: Any, size: int) -> None:
-    arrays = published_arrays(np.random.default_rng(0), users=9, tokens=20, dim=12)
-    source = write_published(tmp_path / "in", arrays)
-    with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
-        consolidate(source, out=tmp_path / "out", layout=layout)
-    assert not (tmp_path / "out").exists()
-    consolidate(source, out=tmp_path / "out", layout=layout)
-    before = visible(tmp_path / "out")
-    with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
-        consolidate(source, out=tmp_path / "out", layout=layout)
-    assert visible(tmp_path / "out") == before
-
-
 def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     three_shards(tmp_path / "dataset")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
@@ -281,220 +265,6 @@ def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) ->
 def test_empty_store_folder(tmp_path: Path) -> None:
     (tmp_path / "stores" / "a" / "shards").mkdir(parents=True)
     fails(tmp_path, DataError, "no shards to join; run `llmdirect precompute`")
-
-
-# The published format.
-
-
-def published_arrays(
-    rng: np.random.Generator,
-    users: int = 3,
-    items: int = 2,
-    tokens: int = 6,
-    dim: int = 5,
-    mask: Any = np.bool_,
-) -> dict[str, list[np.ndarray]]:
-    def embeddings(count: int) -> list[np.ndarray]:
-        return list(rng.standard_normal((count, tokens, dim)).astype(np.float32))
-
-    def masks(count: int) -> list[np.ndarray]:
-        return list(rng.integers(0, 2, (count, tokens)).astype(mask))
-
-    return {
-        "user_embeddings": embeddings(users),
-        "user_masks": masks(users),
-        "item_embeddings": embeddings(items),
-        "item_masks": masks(items),
-    }
-
-
-SUBSETS = [
-    ("user_embeddings", "user_masks", "item_embeddings", "item_masks"),
-    ("user_embeddings", "user_masks"),
-    ("item_embeddings", "item_masks"),
-    ("user_embeddings",),
-    ("user_embeddings", "item_embeddings", "item_masks"),
-]
-
-
-@pytest.mark.parametrize("names", [*SUBSETS, ("user_masks",)])
-@pytest.mark.parametrize("mask", [np.bool_, np.int64, np.uint8, np.float32])
-def test_padded_arrays_are_what_np_stack_gives(tmp_path: Path, names: tuple[str, ...], mask: Any) -> None:
-    arrays = published_arrays(np.random.default_rng(0), mask=mask)
-    source = write_published(tmp_path / "in", {name: arrays[name] for name in names})
-    result = consolidate(source, out=tmp_path / "out", layout="padded")
-    assert set(result["files"]) == {f"all_{name}.npy" for name in names}
-    assert set(visible(tmp_path / "out")) == set(result["files"])
-    for name in names:
-        expected = np.stack(arrays[name])
-        written = np.load(tmp_path / "out" / f"all_{name}.npy")
-        np.testing.assert_array_equal(written, expected, strict=True)
-        assert result["files"][f"all_{name}.npy"] == {
-            "shape": list(expected.shape),
-            "dtype": expected.dtype.str,
-        }
-
-
-def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    tensor = torch.from_numpy(values).to(getattr(torch, dtype))
-    return tensor.view(torch.uint16).numpy() if dtype == "bfloat16" else tensor.numpy()
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    names=st.sampled_from(SUBSETS),
-    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
-    mask=st.sampled_from([np.bool_, np.int8, np.int64, np.float16, np.float32, np.float64]),
-    tokens=st.integers(1, 7),
-    dim=st.integers(1, 5),
-    seed=st.integers(0, 99),
-)
-def test_store_layout_equals_the_naive_way(
-    tmp_path_factory: pytest.TempPathFactory,
-    names: tuple[str, ...],
-    dtype: str,
-    mask: Any,
-    tokens: int,
-    dim: int,
-    seed: int,
-) -> None:
-    root = tmp_path_factory.mktemp("published")
-    arrays = published_arrays(np.random.default_rng(seed), tokens=tokens, dim=dim, mask=mask)
-    write_published(root / "in", {name: arrays[name] for name in names})
-    consolidate(root / "in", out=root / "out", dtype=None if dtype == "float32" else dtype)
-    store = EmbeddingStore.open(root / "out", verify=True)
-    passages, keys = [], []
-    for side in ("user", "item"):
-        for number, rows in enumerate(arrays[f"{side}_embeddings"]):
-            if f"{side}_embeddings" in names:
-                keep = arrays[f"{side}_masks"][number] != 0 if f"{side}_masks" in names else slice(None)
-                passages.append(rows[keep])
-                keys.append(f"{side}:{number}")
-    np.testing.assert_array_equal(store.tokens_numpy, rounded(np.concatenate(passages), dtype), strict=True)
-    np.testing.assert_array_equal(store.row_counts(np.arange(len(keys))), [len(p) for p in passages])
-    np.testing.assert_array_equal(store.keys, _core.passage_keys(keys))
-    assert not store.spans.any()
-    assert store.dtype == dtype
-
-
-def test_rounding_is_to_nearest_even_and_overflow_is_refused(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    bits = rng.integers(0, 1 << 32, 40_000, dtype=np.uint64).astype(np.uint32)
-    bits[:20_000] &= 0xFFFF8000  # many ties
-    values = bits.view(np.float32)
-    for dtype, limit in {"float16": 65519.0, "bfloat16": 3e38}.items():
-        good = values[np.abs(np.nan_to_num(values, nan=np.inf)) < limit]
-        array = np.ascontiguousarray(good[: len(good) // 8 * 8]).reshape(-1, 8)
-        source = write_published(tmp_path / dtype, {"user_embeddings": [array]})
-        consolidate(source, out=tmp_path / "out", dtype=dtype)
-        np.testing.assert_array_equal(
-            EmbeddingStore.open(tmp_path / "out").tokens_numpy, rounded(array, dtype)
-        )
-    for dtype, value in {"float16": 65520.0, "bfloat16": 3.3961776e38}.items():
-        source = write_published(
-            tmp_path / f"over-{dtype}", {"user_embeddings": [np.full((2, 3), value, "<f4")]}
-        )
-        with pytest.raises(DataError, match=r"0\.npy: .* at token 0, dimension 0: too large"):
-            consolidate(source, out=tmp_path / "over", dtype=dtype)
-        assert visible(tmp_path / "over") == {}
-
-
-def spoil(root: Path, how: str) -> str:
-    """Damages a published folder; returns the file that the error must name."""
-    embedding, mask = root / "user_embeddings" / "1.npy", root / "user_masks" / "1.npy"
-    array = np.load(embedding)
-    if how == "gap":
-        embedding.unlink()
-    elif how == "shape":
-        np.save(embedding, array[:-1])
-    elif how == "dim":
-        np.save(embedding, array[:, :-1])
-    elif how == "axes":
-        np.save(embedding, array[None])
-    elif how == "dtype":
-        np.save(embedding, array.astype(np.float64))
-    elif how == "big-endian":
-        np.save(embedding, array.astype(">f4"))
-    elif how == "fortran":
-        np.save(embedding, np.asfortranarray(array))
-    elif how == "truncated":
-        embedding.write_bytes(embedding.read_bytes()[:-1])
-    elif how == "longer":
-        embedding.write_bytes(embedding.read_bytes() + b"\0")
-    elif how == "header":
-        embedding.write_bytes(embedding.read_bytes()[:20])
-    elif how == "not npy":
-        embedding.write_bytes(b"hello")
-    elif how in ("nan", "inf"):
-        array[3, 2] = float(how)
-        np.save(embedding, array)
-        return "user_embeddings/1.npy: (NaN|inf) at token 3, dimension 2: not finite"
-    elif how == "mask gap":
-        mask.unlink()
-        return "user_masks/1.npy"
-    elif how == "mask missing":
-        (root / "user_masks" / "2.npy").unlink()
-        return "user_masks/2.npy"
-    elif how == "mask shape":
-        np.save(mask, np.ones(5, np.bool_))
-        return "user_masks/1.npy"
-    elif how == "masks of other length":
-        for number in range(3):
-            np.save(root / "user_masks" / f"{number}.npy", np.ones(5, np.bool_))
-        return "user_masks/0.npy: mask of 5 tokens, the embeddings have 6"
-    elif how == "mask nan":
-        for number in range(3):
-            np.save(root / "user_masks" / f"{number}.npy", np.array([1, 0, 1, np.nan, 1, 1], np.float32))
-        return "user_masks/0.npy: NaN at token 3"
-    elif how == "extra":
-        np.save(root / "user_embeddings" / "01.npy", array)
-        return "user_embeddings/01.npy"
-    elif how == "empty":
-        shutil.rmtree(root / "item_masks")
-        (root / "item_masks").mkdir()
-        return "item_masks"
-    return "user_embeddings/1.npy"
-
-
-SPOILT = [
-    *("gap", "shape", "dim", "axes", "dtype", "big-endian", "fortran", "truncated", "longer", "header"),
-    *("not npy", "nan", "inf", "mask gap", "mask missing", "mask shape", "masks of other length"),
-    *("mask nan", "extra", "empty"),
-]
-
-
-@pytest.mark.parametrize("layout", ["store", "padded"])
-@pytest.mark.parametrize("how", SPOILT)
-def test_spoilt_published_folder_is_named_and_nothing_written(tmp_path: Path, how: str, layout: Any) -> None:
-    source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
-    place = spoil(source, how)
-    with pytest.raises(DataError, match=place):
-        consolidate(source, out=tmp_path / "out", layout=layout)
-    assert visible(tmp_path / "out") == {}
-
-
-def test_store_layout_needs_embeddings_of_one_dim(tmp_path: Path) -> None:
-    arrays = published_arrays(np.random.default_rng(0))
-    masks = write_published(tmp_path / "masks", {"item_masks": arrays["item_masks"]})
-    with pytest.raises(DataError, match=r"item_masks/0\.npy: a mask without item_embeddings"):
-        consolidate(masks, out=tmp_path / "out")
-    arrays["item_embeddings"] = [np.ones((6, 4), np.float32)] * 2
-    source = write_published(tmp_path / "in", arrays)
-    with pytest.raises(DataError, match=r"item_embeddings/0\.npy: dimension 4, but .* have 5"):
-        consolidate(source, out=tmp_path / "out")
-    assert visible(tmp_path / "out") == {}
-
-
-def test_published_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    for seed in range(2):
-        source = write_published(tmp_path / f"in{seed}", published_arrays(np.random.default_rng(seed)))
-        consolidate(source, out=tmp_path / "out")
-        assert len(visible(tmp_path / "out")) == 5
-    before = visible(tmp_path / "out")
-    spoil(source, "nan")
-    with pytest.raises(DataError, match="not finite"):
-        consolidate(source, out=tmp_path / "out")
-    assert visible(tmp_path / "out") == before
 
 
 def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
