@@ -24,4 +24,5 @@ pub use published::{Padded, Published};
 pub use writer::{CHUNK_BYTES, NpyWriter, Ready};
 
 /// The cure for a damaged store or shard.
-const REMAKE: &str = "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
+const REMAKE: &str =
+    "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
