@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from model_helpers import (
     DIM,
     ITEMS,
     USERS,
+    Row,
     all_pairs,
     config,
+    dataset_of,
     normal,
     random_model,
     scores_of,
@@ -278,6 +281,20 @@ def test_cosine_score(view: View) -> None:
             text = cosine(query, said[item]) * math.exp(float(model.log_temperature))
         bias = float(model.prior) * math.log(int(view.popularity[item]) + 1)
         assert table[user, item].item() == pytest.approx(bias + text, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["cosine", "ratio"])
+def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> None:
+    """A history of such items gives the interests of a user without any."""
+    dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 3)
+    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    model = random_model(config(form=form, user="both"), view)
+    scores = scores_of(model, view, tokens=True)
+    assert not scores.profiles[:2].any()
+    assert scores.profiles[2].any()
+    queries = scores.interests(torch.arange(3))
+    assert torch.equal(queries[0], queries[2])
+    assert not torch.equal(queries[1], queries[2])
 
 
 def test_cold_items_live_on_their_text(view: View) -> None:
