@@ -286,7 +286,7 @@ def test_cosine_score(view: View) -> None:
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
 def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> None:
     """A history of such items gives the interests of a user without any."""
-    dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 3)
+    dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 4, {3: "others"})
     view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
     model = random_model(config(form=form, user="both"), view)
     scores = scores_of(model, view, tokens=True)
