@@ -56,11 +56,10 @@ def planted_word_precision(
         chance += len(order) * hits.mean(0)
     if not picked:
         raise ValueError(f"none of the {len(explanations)} explanations has a word")
+    names = ("of_interest", "planted")
     return {
-        "of_interest": top[0] / picked,
-        "planted": top[1] / picked,
-        "of_interest_by_chance": chance[0] / picked,
-        "planted_by_chance": chance[1] / picked,
+        **dict(zip(names, (top / picked).tolist(), strict=True)),
+        **dict(zip((f"{name}_by_chance" for name in names), (chance / picked).tolist(), strict=True)),
     }
 
 

@@ -8,7 +8,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ _POLARITY_SLOPE: Final = 6.0
 _OFF_INTEREST: Final = 0.04
 _MENTIONED_BY_CHANCE: Final = 0.15
 _LEAST_QUALITY: Final = 0.2
+_ASIDE: Final = 0.75
 _RATING_NOISE: Final = 0.5
 _INTEREST_SHARES: Final = ((1.0,), (0.6, 0.4), (0.42, 0.32, 0.26))
 _FIRST_DAY: Final = 16_071  # 2014-01-01
@@ -73,7 +74,7 @@ class Corpus:
     """[I], sums to 1."""
     taste: float
     """β of `preference`."""
-    reviews: list[Written]
+    reviews: list[Written] = field(repr=False)
 
     @cached_property
     def aspect_of_word(self) -> dict[str, int]:
@@ -125,7 +126,7 @@ def generate(
     out: Path | str,
     *,
     seed: int = 0,
-    num_users: int = 150,
+    num_users: int = 140,
     num_items: int = 100,
     reviews_per_user: tuple[int, int] = REVIEWS_PER_USER,
     taste: float = TASTE,
@@ -267,7 +268,7 @@ def _reviews(
     for user, item in np.argwhere(chosen).tolist():
         while True:
             opinions = _opinions(rng, interests[user], qualities[item])
-            text, planted = writer.review(opinions, asides=int(rng.integers(0, 2)))
+            text, planted = writer.review(opinions, asides=int(rng.random() < _ASIDE))
             if normalise(text) not in seen:
                 break
         seen.add(normalise(text))
