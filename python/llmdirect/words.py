@@ -1,6 +1,7 @@
 """Words out of tokens: where they stand in a passage, and one static vector a word type."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 def word_spans(text: str) -> NDArray[np.int64]:
     """Characters [n, 2], half-open: words, runs of punctuation, of white space; together the whole text."""
+    if not text.isascii():
+        # A combining mark belongs to the letter before it, though `re` does not count it to a word.
+        text = "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
     return np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
 
 
@@ -63,10 +67,12 @@ class WordTypes:
                 owner = words_of_tokens(store.spans[store.offsets[stored] : store.offsets[stored + 1]], words)
                 flat = np.empty((len(owner), store.dim), np.float32)
                 store.gather([stored], flat)
-                starts = np.flatnonzero(np.diff(owner, prepend=-1) & (owner >= 0))
-                if not len(starts):
+                real = owner >= 0
+                owner, flat = owner[real], flat[real]
+                if not len(owner):
                     continue
-                means = np.add.reduceat(flat, starts) / np.diff(np.append(starts, len(owner)))[:, None]
+                starts = np.flatnonzero(np.diff(owner, prepend=-1))
+                means = np.add.reduceat(flat, starts) / np.diff(starts, append=len(owner))[:, None]
                 for word, mean in zip(owner[starts].tolist(), means, strict=True):
                     name = text[words[word, 0] : words[word, 1]].casefold()
                     if name[0].isalpha():

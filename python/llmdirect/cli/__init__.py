@@ -44,4 +44,4 @@ def main() -> None:
 
 
 # At the end: each of these modules registers its commands on `app`.
-from llmdirect.cli import board, data, embed, embed_store, fit, use  # noqa: E402, F401
+from llmdirect.cli import board, data, demo, embed, embed_store, fit, use  # noqa: E402, F401

@@ -1,0 +1,113 @@
+"""Every stage in a row, on a corpus that the package makes, or on somebody's reviews."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmdirect.artefacts import Json
+from llmdirect.baselines import popularity
+from llmdirect.config import TrainConfig
+from llmdirect.dataset import TEST, Dataset
+from llmdirect.documents import prepare
+from llmdirect.evaluation import by_user, held_out_users, seen_before
+from llmdirect.explanation import explain
+from llmdirect.explanation_page import write_page
+from llmdirect.precompute import precompute
+from llmdirect.progress import SILENT, Progress
+from llmdirect.ranking import Scorer, mean_metrics, rank
+from llmdirect.recovery import aspect_recovery, oracle, planted_word_precision
+from llmdirect.store import EmbeddingStore, consolidate, open_store
+from llmdirect.synthetic import Corpus, generate
+from llmdirect.trained import Trained
+from llmdirect.training import train
+from llmdirect.views import View
+from llmdirect.words import WordTypes
+
+METRICS = ("ndcg@10", "recall@10", "hit_rate@10")
+_EXPLAINED = 3
+_MEASURED = 60
+"""Users whose best item is explained to measure how many planted words are found."""
+
+
+def demo(
+    out: Path | str = "demo",
+    *,
+    data: Path | str | None = None,
+    model: str = "minilm",
+    progress: Progress = SILENT,
+) -> Json:
+    """Prepares, encodes, trains, ranks and explains in the folder `out`; a stage that is complete is kept.
+
+    data: a file of reviews; by default a synthetic corpus in which the words that matter are known.
+
+    Returns {"table": [{"model", "metrics"}], "explanations", "recovery" (synthetic corpus alone), "page",
+    …}. Raises what its stages raise.
+    """
+    out = Path(out)
+    corpus: Corpus | None = None
+    if data is None:
+        with progress.task("Writing the synthetic corpus", None, "reviews"):
+            corpus = generate(out / "raw")
+        prepare(corpus.reviews_path, out / "dataset", items=corpus.items_path, progress=progress)
+    else:
+        prepare(data, out / "dataset", progress=progress)
+    precompute(out / "dataset", model=model, progress=progress)
+    consolidate(out / "dataset", progress=progress)
+    run = out / "run"
+    fitted = train(out / "dataset", run, training=TrainConfig(), progress=progress)
+    dataset, trained = Dataset.open(out / "dataset"), Trained.load(run)
+    scorers = {"popularity": popularity(dataset), "direct": trained.scorer}
+    if corpus is not None:
+        scorers["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
+    result: Json = {
+        "synthetic": corpus is not None,
+        "table": [_row(name, scorer, dataset) for name, scorer in scorers.items()],
+        "validation": fitted["best_value"],
+        "train_left_out": fitted["best"]["train_left_out"][fitted["metric"]],
+        "num_users": len(held_out_users(dataset, TEST)),
+        "num_items": dataset.num_items,
+        "run": str(run),
+        "dataset": str(dataset.path),
+    }
+    users = _users(trained, dataset)
+    entries = [
+        explain(run, dataset.user_ids[user], k=1) for user in users[: _MEASURED if corpus else _EXPLAINED]
+    ]
+    shown = {**entries[0], "explanations": [entry["explanations"][0] for entry in entries[:_EXPLAINED]]}
+    if corpus is not None:
+        explained = [entry["explanations"][0] for entry in entries]
+        result["recovery"] = _recovery(corpus, explained, trained, dataset, open_store(dataset.path))
+    page = out / "explanations.html"
+    write_page(page, shown, "Three explained recommendations")
+    return {**result, "explanations": shown, "page": str(page.resolve())}
+
+
+def _row(name: str, scorer: Scorer, dataset: Dataset) -> Json:
+    return {"model": name, "metrics": mean_metrics(by_user(scorer, dataset, TEST, list(METRICS)))}
+
+
+def _users(trained: Trained, dataset: Dataset) -> list[int]:
+    """Held-out users, those first whose best item is one that they chose in test: easiest to judge."""
+    users = held_out_users(dataset, TEST)
+    best = rank(trained.scorer, users, k=1, seen=seen_before(dataset, TEST)).items[:, 0]
+    relevant = dataset.csr(TEST)
+    hit = np.array(
+        [item in relevant.row(user) for user, item in zip(users.tolist(), best.tolist(), strict=True)]
+    )
+    return [*users[hit].tolist(), *users[~hit].tolist()]
+
+
+def _recovery(
+    corpus: Corpus, explained: list[Json], trained: Trained, dataset: Dataset, store: EmbeddingStore
+) -> Json:
+    """How much of what was planted is found again."""
+    words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
+    view = View.build(dataset, store)
+    types = WordTypes.of(view, dataset.passages.text.gather(view.passage_idx))
+    with torch.no_grad():
+        said, _ = trained.model.token_terms(trained.model.standard(types.vectors))
+        size = said.view(len(said), trained.model.aspects, -1).norm(dim=2).numpy()
+    mention = dict(zip(types.names, size, strict=True))
+    return {"words": words, "aspects": aspect_recovery(mention, corpus)}
