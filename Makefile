@@ -18,13 +18,16 @@ RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.loc
 NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench clean
+.PHONY: help setup demo test lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
 
 setup: $(VENV)/.extension  ## .venv with everything, the extension built in release mode
+
+demo: setup  ## all stages on a generated corpus, or on DATA=FILE
+	$(BIN)/llmdirect demo $(if $(DATA),--data "$(DATA)")
 
 test: setup  ## Rust and Python tests
 	cargo test --quiet --workspace

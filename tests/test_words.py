@@ -14,7 +14,7 @@ from llmdirect.words import WordTypes, word_spans, words_of_tokens
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("It's warm, isn’t it?", ["It's", " ", "warm", ",", " ", "isn’t", " ", "it", "?"]),
+        ("It's warm, isn\u2019t it?", ["It's", " ", "warm", ",", " ", "isn\u2019t", " ", "it", "?"]),
         ("well-made  ...ok", ["well-made", "  ", "...", "ok"]),
         ("नमस्ते जी", ["नमस्ते", " ", "जी"]),
         ("cafe\u0301 noir", ["cafe\u0301", " ", "noir"]),

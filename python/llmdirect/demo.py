@@ -12,13 +12,13 @@ from llmdirect.config import TrainConfig
 from llmdirect.dataset import TEST, Dataset
 from llmdirect.documents import prepare
 from llmdirect.evaluation import by_user, held_out_users, seen_before
-from llmdirect.explanation import explain
+from llmdirect.explanation import Explainer
 from llmdirect.explanation_page import write_page
 from llmdirect.precompute import precompute
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, mean_metrics, rank
 from llmdirect.recovery import aspect_recovery, oracle, planted_word_precision
-from llmdirect.store import EmbeddingStore, consolidate, open_store
+from llmdirect.store import EmbeddingStore, consolidate
 from llmdirect.synthetic import Corpus, generate
 from llmdirect.trained import Trained
 from llmdirect.training import train
@@ -32,7 +32,7 @@ _MEASURED = 60
 
 
 def demo(
-    out: Path | str = "demo",
+    out: Path | str,
     *,
     data: Path | str | None = None,
     model: str = "minilm",
@@ -72,13 +72,14 @@ def demo(
         "dataset": str(dataset.path),
     }
     users = _users(trained, dataset)
+    explainer = Explainer.open(run)
     entries = [
-        explain(run, dataset.user_ids[user], k=1) for user in users[: _MEASURED if corpus else _EXPLAINED]
+        explainer.explain(user, int(explainer.candidates(user)[0]))
+        for user in users[: _MEASURED if corpus else _EXPLAINED]
     ]
-    shown = {**entries[0], "explanations": [entry["explanations"][0] for entry in entries[:_EXPLAINED]]}
+    shown = explainer.result(entries[:_EXPLAINED])
     if corpus is not None:
-        explained = [entry["explanations"][0] for entry in entries]
-        result["recovery"] = _recovery(corpus, explained, trained, dataset, open_store(dataset.path))
+        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.store)
     page = out / "explanations.html"
     write_page(page, shown, "Three explained recommendations")
     return {**result, "explanations": shown, "page": str(page.resolve())}

@@ -56,12 +56,7 @@ def explain(
         for item in items:
             entries.append(explainer.explain(user, item))
             task.advance()
-    manifest = explainer.trained.run.manifest
-    return {
-        "explanations": entries,
-        "model": {**manifest["config"]["model"], "encoder": manifest["store"]["encoder"].get("id")},
-        "dataset": str(explainer.dataset.path),
-    }
+    return explainer.result(entries)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +101,15 @@ class Explainer:
                 "run `llmdirect train` again"
             )
         return cls(trained, found, store)
+
+    def result(self, entries: list[Json]) -> Json:
+        """The explanations with what they come from: what `explain` returns, and the views show."""
+        manifest = self.trained.run.manifest
+        return {
+            "explanations": entries,
+            "model": {**manifest["config"]["model"], "encoder": manifest["store"]["encoder"].get("id")},
+            "dataset": str(self.dataset.path),
+        }
 
     def candidates(self, user: int) -> NDArray[np.int32]:
         """Items that the user has not seen in train, best first."""

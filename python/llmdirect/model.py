@@ -27,6 +27,10 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors / torch.where(lengths > 0, lengths, 1.0)
 
 
+_TURNS = 4
+"""In how many turns an aspect takes its channels: fewer is faster, more is fairer to the last aspect."""
+
+
 class Direct(nn.Module):
     """Parameters of DIRECT; `scores` puts them together with the documents of a view."""
 
@@ -202,7 +206,42 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
             # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.
             standard = model.standard(tokens)
             model.mention.weight.copy_(principal(standard, PROJECTION)[0].T)
-            model.aspect.copy_(topics(unit(model.mention(standard)), model.aspects, seed))
+            mentioned = unit(model.mention(standard))
+            model.aspect.copy_(topics(mentioned, model.aspects, seed))
+            if model.config.form == "cosine":
+                # Cosines do not change when all channels are rotated alike, so each aspect may start from
+                # the channels in which the tokens of its topic say the most.
+                nearest = ((mentioned - unit(model.aspect[:1])) @ model.aspect[1:].T).argmax(1)
+                model.sentiment.copy_(
+                    model.sentiment @ topic_rotation(standard @ model.sentiment, nearest, model.aspects)
+                )
+
+
+def topic_rotation(said: Tensor, topic: Tensor, aspects: int) -> Tensor:
+    """An orthogonal [K, K] whose block of columns a holds what tokens of topic a say more than others do.
+
+    said: [T, K] what each token says; topic: int64 [T]. In turns, each aspect takes the leading directions
+    of its tokens' second moment, less that of all tokens, among those that are still free.
+    """
+    width = said.shape[1]
+    channels = width // aspects
+    said = said.double()
+    overall = said.T @ said / max(1, len(said))
+    moments = []
+    for aspect in range(aspects):
+        own = said[topic == aspect]
+        moments.append(own.T @ own / max(1, len(own)) - overall)
+    free = torch.eye(width, dtype=torch.float64)
+    blocks: list[list[Tensor]] = [[] for _ in range(aspects)]
+    taken = 0
+    while taken < channels:
+        step = min(max(1, channels // _TURNS), channels - taken)
+        for block, moment in zip(blocks, moments, strict=True):
+            directions = torch.linalg.eigh(free.T @ moment @ free)[1]
+            block.append(free @ directions[:, -step:])
+            free = free @ directions[:, :-step]
+        taken += step
+    return torch.cat([*(column for block in blocks for column in block), free], 1).float()
 
 
 def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

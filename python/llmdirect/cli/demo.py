@@ -30,8 +30,10 @@ def demo(
       llmdirect demo --data reviews_Musical_Instruments_5.json.gz --out instruments
     """
     from llmdirect.demo import demo as work
+    from llmdirect.raw_files import stem
 
-    result = work(out, data=data, model=model, progress=Bars())
+    folder = out or Path("demo") / (stem(data) if data else "synthetic")
+    result = work(folder, data=data, model=model, progress=Bars())
     if as_json:
         emit(result)
     else:
