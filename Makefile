@@ -41,8 +41,8 @@ lint: setup  ## formatting, types, stubs, clippy: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-bench: setup  ## speed of the core (criterion)
-	cargo bench --package llmdirect-core
+bench: setup  ## speed of the core beside NumPy and torch, on random interactions
+	$(BIN)/python benches/core.py
 
 clean:  ## removes .venv and build outputs
 	rm -rf $(VENV) target python/llmdirect/_core*.so
