@@ -24,11 +24,6 @@ Frames = dict[str, pl.DataFrame]
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six users, eight items, 48 unlike texts."""
     raw = [review(f"u{u}", f"i{i}", f"text {u} {i}", time=u * i) for u in range(6) for i in range(8)]

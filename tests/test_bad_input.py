@@ -22,11 +22,6 @@ from llmdirect.documents import prepare
 from llmdirect.errors import BusyError, DataError
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def jsonl(*records: object) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 

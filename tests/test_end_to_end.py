@@ -14,11 +14,6 @@ from run_helpers import write_reviews
 from llmdirect.demo import demo
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2"])
 def test_every_stage_on_t5gemma(
     tmp_path: Path, name: str, cli: CommandLine, monkeypatch: pytest.MonkeyPatch

@@ -32,11 +32,6 @@ def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return {name: folder / name for name in (*SHAPES, "refined")}
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 ALL = [*SHAPES, "refined"]
 
 

@@ -17,11 +17,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def test_params_are_typed_and_checked() -> None:
     assert parse_params(["lr=1e-3,0.1", "aspc-num=3,5", "vote=true", "form=cosine", "g2=1e-6"]) == {
         "lr": [1e-3, 0.1],

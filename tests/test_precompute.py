@@ -51,11 +51,6 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def oracle_rows(name: str, checkpoint: Checkpoint, text: str, limit: int) -> torch.Tensor:
     """Vectors of a text by the whole model alone, window by window where it is beyond the limit."""
     ids = AutoTokenizer.from_pretrained(checkpoint.path)(text)["input_ids"]

@@ -49,11 +49,6 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def limited_memory(monkeypatch: pytest.MonkeyPatch, padded_tokens: int) -> list[int]:
     """From now on a batch of more padded tokens does not fit; returns the sizes of those that did."""
     forward, sizes = Encoder._forward, []

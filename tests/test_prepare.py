@@ -25,11 +25,6 @@ def prepared(folder: Path, records: list[Record], name: str = "out", **options: 
     return Dataset.open(folder / name)
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 # --- the tables ---
 
 

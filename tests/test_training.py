@@ -35,11 +35,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def content(run: Path) -> dict[str, Any]:
     """History without times, and the parameters of best and last."""
     folder = RunFolder.open(run)
@@ -214,7 +209,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
     data = Dataset.open(dataset)
     view = View.build(data, open_store(dataset))
     scores = scores_of(random_model(SHAPES["default"], view), view, False)
-    gains = []
+    gains, areas = [], []
     with torch.no_grad():
         for row in range(len(view.pair_user)):
             pairs = Pairs.of(view, torch.tensor([row]))
@@ -224,7 +219,10 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
             candidates = [other for other in range(view.num_items) if other == item or other not in positives]
             rank = 1 + sorted(candidates, key=lambda other: (-table[other], other)).index(item)
             gains.append(1 / np.log2(rank + 1) if rank <= 3 else 0.0)
+            others = table[[other for other in candidates if other != item]]
+            areas.append(np.mean((others < table[item]) + 0.5 * (others == table[item])))
         assert train_left_out(scores, "ndcg@3") == pytest.approx(np.mean(gains))
+        assert train_left_out(scores, "auc") == pytest.approx(np.mean(areas))
 
 
 def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:

@@ -65,22 +65,26 @@ def train_left_out(scores: Scores, metric: str) -> float:
     view = scores.view
     count = len(view.pair_user)
     chosen = torch.linspace(0, count - 1, min(count, _LEFT_OUT_PAIRS), device=view.pair_user.device).long()
-    ranks = []
+    ranks, candidates = [], []
     for rows in torch.split(chosen, 256):
         pairs = Pairs.of(view, rows)
         table = scores.left_out(pairs)[0]
         own = table.gather(1, pairs.item[:, None])
         others = view.hide_positives(table, pairs.user)
         before = torch.arange(view.num_items, device=table.device) < pairs.item[:, None]
-        ranks.append(1 + ((others > own) | ((others == own) & before)).sum(1))
-    return float(_of_rank(metric, torch.cat(ranks).double(), view.num_items).mean())
+        above, equal = (others > own).sum(1), others == own
+        # In a list equal scores go by index; the AUC counts them half, as it does everywhere.
+        tied = equal.sum(1) / 2 if metric == "auc" else (equal & before).sum(1)
+        ranks.append((1 + above + tied).double())
+        candidates.append(1 + (others > -torch.inf).sum(1))
+    return float(_of_rank(metric, torch.cat(ranks), torch.cat(candidates)).mean())
 
 
-def _of_rank(metric: str, rank: Tensor, num_items: int) -> Tensor:
-    """The metric of a list whose one relevant item stands at `rank`."""
+def _of_rank(metric: str, rank: Tensor, candidates: Tensor) -> Tensor:
+    """The metric of lists of `candidates` [n] items whose one relevant item stands at `rank` [n]."""
     name, cutoff = parse_metric(metric)
     if cutoff is None:
-        return 1 - (rank - 1) / max(1, num_items - 1)
+        return 1 - (rank - 1) / (candidates - 1).clamp(min=1)
     inside = (rank <= cutoff).double()
     if name == "ndcg":
         return inside / torch.log2(rank + 1)

@@ -39,7 +39,7 @@ def rating_metrics(
         "mae": float(np.mean(np.abs(error))),
         "auc": _auc(predictions[liked], predictions[~liked]),
         "accuracy": float(np.mean(liked == predicted_liked)),
-        "f1": 2 * hits / named if named else float("nan"),
+        "f1": float(2 * hits / named) if named else float("nan"),
     }
 
 

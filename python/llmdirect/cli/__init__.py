@@ -34,7 +34,7 @@ def main() -> None:
         app()
     except (LlmdirectError, OSError, ValueError) as error:
         stderr.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
-        stderr.print(str(error), markup=False, highlight=False)
+        stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             stderr.print_exception()
         sys.exit(1)

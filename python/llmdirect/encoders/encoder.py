@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from llmdirect.artefacts import digest
+from llmdirect.devices import find_device
 from llmdirect.encoders.loading import (
     bare_tokenizer,
     load_model,
@@ -24,7 +25,7 @@ from llmdirect.encoders.loading import (
 )
 from llmdirect.encoders.sources import Source, resolve
 from llmdirect.encoders.windows import windows
-from llmdirect.errors import DataError, MissingError
+from llmdirect.errors import DataError
 
 # A lone surrogate is no character and has no UTF-8; one replacement character keeps all positions.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -271,24 +272,6 @@ def load_encoder(
     raise OSError(
         errno.ENOMEM, f"{source.id} does not fit the memory of {place} ({refusal}); take another --device"
     )
-
-
-def find_device(device: str) -> torch.device:
-    """The device of that name. MissingError where this machine has none, ValueError for an unknown name."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device={device!r}; auto, cpu, cuda, cuda:1, mps, …") from None
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise MissingError(
-            f"device {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
-            "install a CUDA build of PyTorch and its driver, or take --device cpu"
-        )
-    if place.type == "mps" and not torch.backends.mps.is_available():
-        raise MissingError("device mps was asked for, but PyTorch has no Metal here; take --device cpu")
-    return place
 
 
 def _special_tokens(tokenizer: Tokenizer, source: Source) -> tuple[list[int], list[int]]:

@@ -1,0 +1,10 @@
+"""Fixtures of all tests."""
+
+import pytest
+from command_line import CommandLine
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line, called in this process."""
+    return CommandLine(monkeypatch, capsys)
