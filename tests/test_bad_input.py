@@ -138,7 +138,7 @@ def test_options_that_make_no_sense(
     path = tmp_path / "r.jsonl"
     path.write_bytes(GOOD)
     answer = cli("prepare", path, "--out", tmp_path / "out", *options)
-    assert (answer.code, answer.out) == (1, "")
+    assert (answer.code, answer.out) == (2, "")
     assert words in answer.err
     assert list(tmp_path.iterdir()) == [path]
 

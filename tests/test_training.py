@@ -250,8 +250,11 @@ def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: Comman
     with single_writer(out), pytest.raises(BusyError, match=r"another llmdirect process"):
         fit(dataset, out)
     answer = cli("train", dataset, "--setup", "softmin", "--out", out)
-    assert answer.code == 1
-    assert "setup 'softmin'; one of softmax, bpr, default" in answer.err
+    assert answer.code == 2
+    assert "'softmin' is not one of 'softmax', 'bpr', 'default'" in answer.err
+    answer = cli("train", dataset, "--lr", "0", "--out", out)
+    assert answer.code == 2
+    assert "lr: 0.0, expected above 0" in answer.err
     assert cli("train", "--out", out).code == 2
 
 

@@ -1,10 +1,8 @@
 """Fits DIRECT: epochs on pooled text, then (where asked for) on tokens; best and last state are kept."""
 
-import importlib.util
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,14 @@ from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
-from llmdirect.errors import DataError, MissingError
+from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import mean_metrics, parse_metric
 from llmdirect.sampling import sample_negatives
+from llmdirect.scalars import flat, scalars
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.token_pass import read_all, read_passages, refreshed
@@ -97,9 +96,9 @@ def train_on(
         run = RunFolder.open_or_create(out, identity, overwrite)
         run.clean()
         started = time.monotonic()
-        with _scalars(out / "tensorboard" if tensorboard else None) as scalars:
+        with scalars(out / "tensorboard" if tensorboard else None) as writer:
             trainer = _Trainer(dataset, store, run, model, training, device, progress)
-            trainer.fit(scalars)
+            trainer.fit(writer)
         return {**trainer.result(), "run": str(out), "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -199,7 +198,7 @@ class _Trainer:
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
         logger.info("%s: goes on after epoch %s", self.run.path, self.state.epoch)
 
-    def fit(self, scalars: Any) -> None:
+    def fit(self, writer: Any) -> None:
         """Runs epochs until the state has ended, committing each one."""
         state, last = self.state, self.training.num_epochs + self.training.refine_epochs
         if self.run.finished and self._ended():
@@ -223,8 +222,8 @@ class _Trainer:
                 self._commit(improved)
                 task.note(_told(entry, self.training.metric))
                 task.advance()
-                for name, value in _flat(entry):
-                    scalars.add_scalar(name, value, state.epoch)
+                for name, value in flat(entry):
+                    writer.add_scalar(name, value, state.epoch)
         self._finish()
 
     def _ended(self) -> bool:
@@ -406,30 +405,3 @@ def _told(entry: Json, metric: str) -> str:
         return f"loss {entry['losses']['loss']:.4f}, valid mse {valid['mse']:.4f}"
     left_out = entry["train_left_out"][metric]
     return f"loss {entry['losses']['loss']:.4f}, {metric} train {left_out:.4f} valid {valid[metric]:.4f}"
-
-
-def _flat(entry: Json, prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in entry.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{name}", float(value)
-
-
-class _NoScalars:
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        pass
-
-
-@contextmanager
-def _scalars(folder: Path | None) -> Iterator[Any]:
-    """A TensorBoard writer, or nothing."""
-    if folder is None:
-        yield _NoScalars()
-        return
-    if importlib.util.find_spec("tensorboard") is None:
-        raise MissingError("tensorboard is not installed: `pip install llmdirect[tensorboard]`")
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        yield writer

@@ -29,7 +29,7 @@ def _configure(verbose: bool = typer.Option(False, "--verbose", help="Show debug
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 failed with a message, 2 bad usage (by Typer)."""
+    """Entry point: exit code 0 done, 1 failed with a message, 2 bad usage."""
     try:
         app()
     except (LlmdirectError, OSError, ValueError) as error:
@@ -37,7 +37,8 @@ def main() -> None:
         stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             stderr.print_exception()
-        sys.exit(1)
+        # A plain ValueError is an argument that makes no sense; everything else failed on the way.
+        sys.exit(1 if isinstance(error, LlmdirectError | OSError) else 2)
     except KeyboardInterrupt:
         stderr.print("interrupted")
         sys.exit(130)

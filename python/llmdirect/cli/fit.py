@@ -1,13 +1,14 @@
 """`train`, `grid` and `test`: what needs the store, but no language model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.config import Form, Preset, Setup, UserSide
 
 DatasetOption = Annotated[
     Path | None, typer.Option("--datafile", metavar="DATASET", help="The same as the argument.", hidden=True)
@@ -19,10 +20,8 @@ StoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="NAME|FOLDER", help="Which embeddings, where there are several."),
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="default, or paper (the published model).")]
-SetupOption = Annotated[
-    str | None, typer.Option("--setup", help="softmax, bpr, or default (rating regression).")
-]
+PresetOption = Annotated[Preset, typer.Option("--preset", help="default, or paper (the published model).")]
+SetupOption = Annotated[Setup | None, typer.Option("--setup", help="Loss; default is rating regression.")]
 
 
 @app.command()
@@ -31,9 +30,9 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")] = Path("run"),
     preset: PresetOption = "default",
     setup: SetupOption = None,
-    form: Annotated[str | None, typer.Option(help="Of the text term: cosine or ratio.")] = None,
+    form: Annotated[Form | None, typer.Option(help="Of the text term.")] = None,
     aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
-    user: Annotated[str | None, typer.Option(help="Interest read from: history, text or both.")] = None,
+    user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
     collaborative: Annotated[
         bool | None, typer.Option(help="Add the collaborative term, left out exactly in training.")
     ] = None,
@@ -105,7 +104,7 @@ def measure(
     metrics: Annotated[
         str | None, typer.Option(metavar="NAME,…", help="Such as ndcg@10,recall@20,auc; see docs/metrics.md.")
     ] = None,
-    split: Annotated[str, typer.Option(help="test, or valid.")] = "test",
+    split: Annotated[Literal["valid", "test"], typer.Option(help="What is ranked.")] = "test",
     run_out: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec beside it.")
     ] = None,
@@ -124,14 +123,11 @@ def measure(
     from llmdirect.dataset import TEST, VALID
     from llmdirect.testing import measure as work
 
-    codes = {"valid": VALID, "test": TEST}
-    if split not in codes:
-        raise ValueError(f"--split: {split!r} is unknown; one of valid, test")
     result = work(
         _one(dataset, datafile),
         parameters,
         metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
-        split=codes[split],
+        split={"valid": VALID, "test": TEST}[split],
         run_out=run_out,
         depth=depth,
         progress=Bars(),
@@ -164,7 +160,9 @@ def grid(
     preset: PresetOption = "default",
     setup: SetupOption = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs of a run at most.")] = None,
-    sampler: Annotated[str, typer.Option(help="grid: every combination. tpe: --trials of them.")] = "grid",
+    sampler: Annotated[
+        Literal["grid", "tpe"], typer.Option(help="grid: every combination. tpe: --trials of them.")
+    ] = "grid",
     trials: Annotated[int | None, typer.Option(help="Runs in all (tpe). (default: 20)")] = None,
     store: StoreOption = None,
     datafile: DatasetOption = None,
@@ -187,7 +185,7 @@ def grid(
         _one(dataset, datafile),
         out,
         params=parse_params(param) if param else None,
-        preset=preset,  # type: ignore[arg-type]  # checked where it is used
+        preset=preset,
         settings={"setup": setup, "num_epochs": num_epochs},
         sampler=sampler,
         trials=trials,
