@@ -303,9 +303,9 @@ def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Pa
         rows = [
             Row(user, item, sentence(rng, 8), time=item)
             for user in range(12 * size)
-            for item in rng.choice(10, 6, replace=False).tolist()
+            for item in rng.choice(10 * size, 6, replace=False).tolist()  # as many passages an item
         ]
-        dataset = dataset_of(rows, 12 * size, 10)
+        dataset = dataset_of(rows, 12 * size, 10 * size)
         store = write_embeddings(tmp_path / str(size), dataset.passages.text.to_list())
         view = View.build(dataset, store)
         model = random_model(config(user="both"), view)

@@ -30,7 +30,7 @@ from llmdirect.collaboration import Collaboration
 from llmdirect.config import PROJECTION, ModelConfig, TrainConfig
 from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError
-from llmdirect.model import Direct, UserSide, attend, initialise, parameter_groups, unit
+from llmdirect.model import Direct, UserSide, attend, initialise, parameter_groups, topic_rotation, unit
 from llmdirect.objective import Objective
 from llmdirect.ranking import rank
 from llmdirect.scores import Documents, Keep, Scores, TokenTable, scorer
@@ -448,10 +448,25 @@ def test_initialise(view: View) -> None:
     torch.testing.assert_close(standard.mean(0), torch.zeros(DIM), rtol=0, atol=1e-6)
     assert standard.square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
     directions = models[0].sentiment.detach()
-    variances = torch.linalg.eigvalsh(torch.cov(standard.T.double())).flip(0)
-    gram = directions.T.double() @ directions.double()
-    expected = torch.diag((variances / variances[0]).clamp(min=1e-3) ** -0.5)
-    torch.testing.assert_close(gram, expected, rtol=1e-4, atol=1e-4)
+    variances, principal = torch.linalg.eigh(torch.cov(standard.T.double()))
+    # Half whitened, and turned by a rotation, which drops out of W Wᵀ.
+    relative = (variances / variances.max()).clamp(min=1e-3) ** -0.5
+    expected = principal @ torch.diag(relative) @ principal.T
+    torch.testing.assert_close((directions @ directions.T).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_topic_rotation_gives_each_aspect_what_its_topic_says() -> None:
+    """Topics that speak in planes of their own, hidden by a rotation, are found again."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+    topic = torch.arange(600) % 3
+    said = torch.zeros(600, 6)
+    for aspect in range(3):
+        said[topic == aspect, 2 * aspect : 2 * aspect + 2] = torch.randn(200, 2, generator=generator)
+    rotation = topic_rotation(said @ hidden.T, topic, 3)
+    torch.testing.assert_close(rotation.T @ rotation, torch.eye(6), rtol=0, atol=1e-5)
+    shares = (said @ hidden.T @ rotation).view(600, 3, 2).square().sum(2)
+    torch.testing.assert_close(shares[torch.arange(600), topic], said.square().sum(1), rtol=1e-4, atol=1e-4)
 
 
 def test_initialise_on_texts_that_are_all_the_same() -> None:
