@@ -304,7 +304,7 @@ def test_a_finished_store_that_lost_a_file_is_not_called_finished(
 def test_arguments_are_checked(dataset: Path, cli: CommandLine) -> None:
     for option, value in (("--dtype", "int4"), ("--token-budget", 0), ("--shard-tokens", -1)):
         answer = cli("precompute", dataset, "--model", "minilm", option, value)
-        assert answer.code == 1
+        assert answer.code == 2
         assert f"{option[2:].replace('-', '_')}=" in answer.err
     empty = cli("precompute", dataset / "nowhere", "--model", "minilm")
     assert (empty.code, "llmdirect prepare" in empty.err) == (1, True)
