@@ -12,9 +12,9 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where all of it goes.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where it goes. (default: in ./demo/)")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="REVIEWS", help="Your reviews. (default: a synthetic corpus)")
     ] = None,
