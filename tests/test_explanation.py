@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
+from model_helpers import write_embeddings
 from run_helpers import SHAPES, fit, make_dataset
 
+from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TRAIN, Dataset
+from llmdirect.documents import prepare
 from llmdirect.errors import MismatchError, MissingError
 from llmdirect.explanation import Explainer, explain
 from llmdirect.model import unit
 from llmdirect.ranking import rank
 from llmdirect.recommendation import recommend, recommend_new
 from llmdirect.trained import Trained
+from llmdirect.training import train
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +179,39 @@ def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
     answer = cli("recommend", run, "--history", "i1,nothing")
     assert answer.code == 1
     assert "no item 'nothing'" in answer.err
+
+
+def test_items_without_text_and_documents_of_one_worded_review(tmp_path: Path) -> None:
+    """An empty review before the only worded one leaves exactly nothing when that one is taken out."""
+    raw = tmp_path / "sparse.csv"
+    lines = [f"u{u},i{i},{'' if i in (0, 1) else f'words {u} {i}'}\n" for u in range(6) for i in range(6)]
+    lines = [line for line in lines if not line.startswith("u5,i1")] + ["u5,i1,only these words\n"]
+    raw.write_text("u,i,t\n" + "".join(lines))
+    columns = {"user": "u", "item": "i", "text": "t"}
+    prepare(raw, tmp_path / "sparse", columns=columns, fractions=(0.5, 0.25, 0.25))
+    data = Dataset.open(tmp_path / "sparse")
+    write_embeddings(tmp_path / "sparse/stores/s", data.passages.text.to_list())
+    for name in ("default", "ratio"):
+        fit(tmp_path / "sparse", tmp_path / name, name)
+        explainer = Explainer.open(tmp_path / name)
+        for user in range(6):
+            for item in range(6):
+                entry = explainer.explain(user, item)
+                worded = [passage for passage in entry["passages"] if passage["words"]]
+                if len(worded) == 1:
+                    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+                    assert worded[0]["effect"] == pytest.approx(text, rel=1e-5, abs=1e-6)
+                if not worded:
+                    assert entry["terms"]["words"] == 0.0
+    assert any(not any(p["words"] for p in explainer.explain(0, item)["passages"]) for item in range(2))
+
+
+def test_somebody_new_needs_what_the_run_reads(dataset: Path, tmp_path: Path) -> None:
+    train(
+        dataset,
+        tmp_path / "run",
+        model=ModelConfig(aspects=3, user="text"),
+        training=TrainConfig(num_epochs=1),
+    )
+    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give --text"):
+        recommend_new(tmp_path / "run", history=["i1"])

@@ -7,7 +7,7 @@ import pytest
 from command_line import CommandLine
 from run_helpers import make_dataset
 
-from llmdirect.errors import MismatchError
+from llmdirect.errors import DataError, MismatchError
 from llmdirect.grid import grid, parse_params
 from llmdirect.scoreboard import scoreboard
 
@@ -52,8 +52,57 @@ def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path
     again = json.loads(cli(*command, "--param", "aspc_num=2,3", "--json").out)
     assert again == result
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    with pytest.raises(MismatchError, match=r"runs: holds a search of another common"):
+    with pytest.raises(MismatchError, match=r"runs: holds a search of another common, params"):
         grid(dataset, tmp_path / "runs", params={"lr": [1e-2]}, settings={"num_epochs": 1})
+
+
+def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        len(grid(dataset, tmp_path / "one", params={"lr": [1e-3]}, settings={"num_epochs": 1})["trials"]) == 1
+    )
+    from llmdirect import grid as module
+
+    work = module.train_on
+
+    def diverges(*args: object, **options: object) -> object:
+        if options["training"].lr == 1e-2:  # type: ignore[attr-defined]
+            raise DataError("the loss is nan")
+        return work(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_on", diverges)
+    result = grid(dataset, tmp_path / "two", params={"lr": [1e-2, 1e-3]}, settings={"num_epochs": 1})
+    assert [trial["params"] for trial in result["trials"]] == [{"lr": 1e-3}]
+    assert result["failed"] == [{"lr": 1e-2}]
+
+
+def test_a_killed_search_trains_every_combination_once(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmdirect import grid as module
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    params = {"lr": [1e-2, 1e-3, 1e-4]}
+    for patched in ("train_on", "run_name"):  # within a trial, and at its start
+        with monkeypatch.context() as patch:
+            patch.setattr(module, patched, killed)
+            with pytest.raises(Killed):
+                grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
+    result = grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
+    assert sorted(trial["params"]["lr"] for trial in result["trials"]) == [1e-4, 1e-3, 1e-2]
+
+
+def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"runs that watch mse and ndcg@10 do not compare"):
+        grid(dataset, tmp_path / "runs", params={"setup": ["softmax", "default"]})
+    with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
+        grid(dataset, tmp_path / "runs", params={"metric": ["auc", "ndcg@10"]})
 
 
 def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:
@@ -62,8 +111,11 @@ def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> Non
         "settings": {"num_epochs": 1, "setup": "bpr"},
         "sampler": "tpe",
     }
-    assert len(grid(dataset, tmp_path / "runs", trials=2, **options)["trials"]) == 2  # type: ignore[arg-type]
-    assert len(grid(dataset, tmp_path / "runs", trials=3, **options)["trials"]) == 3  # type: ignore[arg-type]
+    for trials in (2, 5):
+        found = grid(dataset, tmp_path / "runs", trials=trials, **options)["trials"]  # type: ignore[arg-type]
+        assert len(found) == trials
+    # A search that goes on draws anew; it does not start over with the same draws.
+    assert len({trial["params"]["lr"] for trial in found}) > 1
 
 
 def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path) -> None:
@@ -101,7 +153,7 @@ def test_scoreboard_rows_agree_with_test_and_are_kept(
             "test",
             dataset,
             "--parameters",
-            tmp_path / "runs" / "default-242",
+            next((tmp_path / "runs").glob("default-242-*")),
             "--metrics",
             "ndcg@10",
             "--json",

@@ -8,6 +8,7 @@ history.jsonl                      one line an epoch, a copy of what the state h
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from llmdirect.errors import DataError, MismatchError
 FORMAT, VERSION = "llmdirect-run", 1
 _MADE_BY = "llmdirect train DATASET --out RUN"
 _FOLDERS = ("best", "last")
+_DATA_FILE = re.compile(r"(model|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)")
 
 
 @dataclass(eq=False)
@@ -66,10 +68,14 @@ class RunFolder:
                     f"{path}: holds another run ({'; '.join(different)}); choose another --out, or replace "
                     "it with --overwrite"
                 )
+            run.manifest["config"] = identity["config"]
             return run
         for folder in _FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
-        return cls(path, fresh)
+        run = cls(path, fresh)
+        if (path / MANIFEST).exists():
+            write_manifest(path, fresh)  # before the files that the old manifest names are removed
+        return run
 
     @property
     def finished(self) -> bool:
@@ -108,13 +114,29 @@ class RunFolder:
         write_atomic(self.path / "history.jsonl", lambda file: file.write(lines))
         self.clean()
 
+    def drop(self, *names: str) -> None:
+        """Leaves these files out of the next commit."""
+        files = {name: entry for name, entry in self.manifest["files"].items() if name not in names}
+        self.manifest = {**self.manifest, "files": files}
+
     def clean(self) -> None:
         """Removes data files that the manifest does not name: replaced, or a killed run's."""
         named = {(name.split("/")[0], entry["name"]) for name, entry in self.manifest["files"].items()}
         for folder in _FOLDERS:
             for path in (self.path / folder).glob("*"):
-                if (folder, path.name) not in named:
+                if _DATA_FILE.fullmatch(path.name) and (folder, path.name) not in named:
                     path.unlink()
+            for path in (self.path / folder).glob(".*.tmp*"):
+                path.unlink()
+
+    def is_whole(self, *names: str) -> bool:
+        """Whether these files are there, byte for byte."""
+        try:
+            for name in names:
+                self._checked(name)
+        except DataError:
+            return False
+        return True
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Tensors of a file, on the CPU. DataError where it is missing or damaged."""
@@ -122,7 +144,7 @@ class RunFolder:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise DataError(f"{path}: damaged ({error}); {self._cure()}") from None
+            raise DataError(f"{path}: damaged ({error}); {self._cure(name)}") from None
 
     def values(self, name: str) -> Json:
         """Plain values of a file. DataError where it is missing or damaged."""
@@ -132,16 +154,21 @@ class RunFolder:
     def _checked(self, name: str) -> Path:
         entry = self.manifest["files"].get(name)
         if entry is None:
-            raise DataError(f"{self.path}: has no {name} yet; training has not ended: {self._cure()}")
+            raise DataError(
+                f"{self.path}: has no {name}, training has not ended; {self._cure('best/tables')}"
+            )
         path = self.path / name.split("/")[0] / str(entry["name"])
         if not path.exists():
-            raise DataError(f"{path}: missing, though {self.path / MANIFEST} names it; {self._cure()}")
+            raise DataError(f"{path}: missing, though {self.path / MANIFEST} names it; {self._cure(name)}")
         if path.stat().st_size != entry["bytes"] or file_digest(path) != entry["hash"]:
-            raise DataError(f"{path}: damaged, its bytes are not those that were written; {self._cure()}")
+            raise DataError(f"{path}: damaged, its bytes are not those that were written; {self._cure(name)}")
         return path
 
-    def _cure(self) -> str:
-        return f"run `llmdirect train {self.manifest['dataset']['path']} --out {self.path}` again"
+    def _cure(self, name: str) -> str:
+        command = f"llmdirect train {self.manifest['dataset']['path']} --out {self.path}"
+        again = f"run `{command}`, with the options it had, again"
+        # Tables are made again from the best parameters; nothing else can be.
+        return again if name in ("best/tables", "best/catalogue") else f"{again}, and --overwrite"
 
 
 def _comparable(manifest: Json) -> Json:

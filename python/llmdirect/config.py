@@ -102,6 +102,7 @@ class TrainConfig:
     """Negatives a positive; 0 under softmax: the whole catalogue."""
     num_epochs: int = 40
     batch_size: int = 256
+    """Pairs of an update on pooled text; on tokens, pairs are divided among the updates of `token_budget`."""
     lr: float = 1e-3
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -143,7 +144,7 @@ class TrainConfig:
                 history_dropout=0.0,
                 patience=2,
                 num_epochs=25,
-                batch_size=256,
+                token_budget=4096,
                 contrastive=5e-3,
                 rate=1e-6,
                 orthogonality=2.5,
@@ -168,6 +169,21 @@ class TrainConfig:
             raise ValueError(f"history_dropout: {self.history_dropout}, expected from 0 to below 1")
         if self.setup == "bpr" and self.negatives < 1:
             raise ValueError("the bpr setup needs at least one negative a positive")
+
+
+def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig, TrainConfig]:
+    """Both configurations of a preset with some settings changed, by name; None leaves one as it is.
+
+    Ratings have nothing to do with popularity: the default setup learns a bias for each item, unless
+    `popularity` is given. Raises ValueError for a setting that cannot be.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given.get("setup") == "default":
+        given.setdefault("popularity", False)
+    in_model = ModelConfig.__dataclass_fields__.keys()
+    model = {name: value for name, value in given.items() if name in in_model}
+    training = {name: value for name, value in given.items() if name not in in_model}
+    return ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -76,6 +76,7 @@ def demo(
     entries = [
         explainer.explain(user, int(explainer.candidates(user)[0]))
         for user in users[: _MEASURED if corpus else _EXPLAINED]
+        if len(explainer.candidates(user))
     ]
     shown = explainer.result(entries[:_EXPLAINED])
     if corpus is not None:

@@ -268,7 +268,7 @@ class Explainer:
     def _contributions(self, user: int, item: int, text: _Text) -> tuple[NDArray[np.float64], Tensor]:
         """[W] contributions; [W, A] the same by aspect. Centred on the catalogue, each adds up to `words`."""
         query, model = self._query(user), self.trained.model
-        products = (text.said * query).view(len(text.said), model.aspects, -1).sum(2)
+        products = (text.said * query).view(len(text.said), model.aspects, model.channels).sum(2)
         if model.config.form == "cosine":
             products = products / text.said.sum(0).norm().clamp(min=1e-12)
         else:
@@ -286,7 +286,7 @@ class Explainer:
         passage_said = torch.zeros(count, text.said.shape[1]).double().index_add_(0, text.passage, text.said)
         passage_mass = torch.zeros(count, text.mass.shape[1]).double().index_add_(0, text.passage, text.mass)
         # Exactly nothing is left without the only passage, not a rounding residue.
-        several = 1.0 if count > 1 else 0.0
+        several = float(bool((text.passage != text.passage[:1]).any()))
         others_said, others_mass = (said - passage_said) * several, (mass - passage_mass) * several
         rest_said = (passage_said[text.passage] - text.said) * text.remaining[:, None]
         rest_mass = (passage_mass[text.passage] - text.mass) * text.remaining[:, None]

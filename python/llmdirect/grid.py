@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args, get_type_hints
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from llmdirect.artefacts import Json, canonical_json, digest, single_writer, write_atomic
-from llmdirect.config import ModelConfig, Preset, TrainConfig, setting_names
+from llmdirect.config import ModelConfig, Preset, TrainConfig, configure, setting_names
 from llmdirect.documents import open_or_prepare
-from llmdirect.errors import MismatchError
+from llmdirect.errors import DataError, MismatchError
 from llmdirect.progress import SILENT, Progress
 from llmdirect.store import open_store
 from llmdirect.training import train_on
@@ -87,36 +88,32 @@ def grid(
     settings: what all runs have in common. Without params: the published grid on the preset. A trial that
     was cut off is run again; finished ones are not. Only the validation split is looked at.
 
-    Returns {"trials": [{"params", "value", "epoch", "run", "seconds"}], "best": …}, best first.
-    Raises ValueError for unknown settings, MismatchError where `out` holds the search of another data set
-    or of other common settings.
+    Returns {"trials": [{"params", "value", "epoch", "run", "seconds"}], "best": …, "failed": [params]}, best
+    first. A run that fails (its loss diverges, say) is listed and does not end the search.
+    Raises ValueError for unknown settings and for runs whose values do not compare, MismatchError where
+    `out` holds the search of another data set, other common settings or other params.
     """
-    params = dict(params or PUBLISHED)
+    params = {name: list(values) for name, values in (params or PUBLISHED).items()}
     if sampler not in ("grid", "tpe"):
         raise ValueError(f"sampler {sampler!r}; one of grid, tpe")
     found, out = open_or_prepare(dataset, progress), Path(out)
     embeddings = open_store(found.path, store)
     common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
-    wanted = {"dataset": found.hash, "store": embeddings.hash, "common": common}
+    wanted = {"dataset": found.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
-    for combination in combinations:
-        configs(common, combination)  # before the first trial: a setting that cannot be is an error at once
+    lower_is_better = _check_combinations(common, combinations)
     with single_writer(out):
         _claim(out / "search.json", wanted)
-        lower_is_better = configs(common, combinations[0])[1].setup == "default"
-        study = _study(
-            out / "journal.log", params, sampler, seed, "minimize" if lower_is_better else "maximize"
-        )
+        study = _study(out / "journal.log", "minimize" if lower_is_better else "maximize")
         total = len(combinations) if sampler == "grid" else trials or 20
         with progress.task("Trials", total, "trials") as task:
-            ended = {canonical_json(trial.params) for trial in _complete(study)}
-            task.advance(len(ended))
+            task.advance(len(_complete(study)))
 
             def objective(trial: optuna.Trial) -> float:
                 chosen: dict[str, Any] = {
                     name: trial.suggest_categorical(name, values) for name, values in params.items()
                 }
-                model, training = configs(common, chosen)
+                model, training = configure(**{**common, **chosen})
                 folder = out / run_name(chosen)
                 result = train_on(
                     found, embeddings, folder, model=model, training=training, progress=progress
@@ -127,26 +124,41 @@ def grid(
                 task.advance()
                 return float(result["best_value"])
 
+            def run_one(combination: Mapping[str, Value] | None) -> None:
+                if combination is not None:
+                    study.enqueue_trial(dict(combination))
+                # A sampler of its own for each trial: a search that goes on must not repeat its first draws.
+                study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()))
+                study.optimize(objective, n_trials=1, catch=(DataError,))
+
             if sampler == "grid":
+                ended = {canonical_json(trial.params) for trial in _complete(study)}
                 for combination in combinations:
                     if canonical_json(combination) not in ended:
-                        study.enqueue_trial(combination)
-                        study.optimize(objective, n_trials=1)
+                        run_one(combination)
             else:
-                study.optimize(objective, n_trials=max(0, total - len(_complete(study))))
+                for _ in range(total - len(_complete(study))):
+                    run_one(None)
         table = _table(study, out)
+        if not table:
+            raise DataError(f"{out}: every trial failed; see the messages above")
         write_atomic(out / "best.json", lambda file: file.write(canonical_json(table[0]).encode() + b"\n"))
-        return {"trials": table, "best": table[0]}
+        failed = [trial.params for trial in study.get_trials() if trial.state == TrialState.FAIL]
+        return {"trials": table, "best": table[0], "failed": failed}
 
 
-def configs(common: Mapping[str, Any], chosen: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """The two configurations of these settings; ValueError for one that cannot be."""
-    settings = {**common, **chosen}
-    preset = settings.pop("preset", "default")
-    in_model = ModelConfig.__dataclass_fields__.keys()
-    model = {name: value for name, value in settings.items() if name in in_model}
-    training = {name: value for name, value in settings.items() if name not in in_model}
-    return ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
+def _check_combinations(common: Mapping[str, Any], combinations: Sequence[Mapping[str, Value]]) -> bool:
+    """Refuses settings that cannot be, and values that do not compare, before the first trial.
+
+    Returns whether the smaller value is the better one (the error of predicted ratings).
+    """
+    watched = set()
+    for combination in combinations:
+        _, training = configure(**{**common, **combination})
+        watched.add("mse" if training.setup == "default" else training.metric)
+    if len(watched) > 1:
+        raise ValueError(f"--param: runs that watch {' and '.join(sorted(watched))} do not compare")
+    return watched == {"mse"}
 
 
 def run_name(chosen: Mapping[str, Value]) -> str:
@@ -168,32 +180,25 @@ def _claim(path: Path, wanted: Json) -> None:
     write_atomic(path, lambda file: file.write(canonical_json(wanted).encode() + b"\n"))
 
 
-def _study(
-    journal: Path,
-    params: Mapping[str, Sequence[Value]],
-    sampler: str,
-    seed: int,
-    direction: Literal["minimize", "maximize"],
-) -> optuna.Study:
+def _study(journal: Path, direction: Literal["minimize", "maximize"]) -> optuna.Study:
+    """The search so far; what a killed run left running or waiting is given up."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    chooser: optuna.samplers.BaseSampler
-    if sampler == "grid":
-        chooser = optuna.samplers.GridSampler(
-            {name: list(values) for name, values in params.items()}, seed=seed
-        )
-    else:
-        chooser = optuna.samplers.TPESampler(seed=seed)
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name="llmdirect",
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=chooser,
         direction=direction,
         load_if_exists=True,
     )
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    for trial in study.get_trials(states=(TrialState.WAITING,)):
+        study.ask()  # takes the waiting ones in their order
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study
 
 
 def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    return study.get_trials(states=(TrialState.COMPLETE,))
 
 
 def _table(study: optuna.Study, out: Path) -> list[Json]:

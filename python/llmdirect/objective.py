@@ -6,7 +6,6 @@ Axes as in `model`; B pairs of a batch.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from llmdirect.config import TrainConfig
@@ -49,7 +48,8 @@ class Objective:
         if config.setup == "default":
             rated = ~torch.isnan(pairs.rating)
             predicted = own + model.bias + model.user_bias[pairs.user]
-            parts["mse"] = F.mse_loss(predicted[rated], pairs.rating[rated])
+            # Over the whole batch, so that the mean over an epoch weighs every pair alike; 0 without ratings.
+            parts["mse"] = (predicted - pairs.rating)[rated].square().sum() / len(rated)
         elif config.setup == "bpr":
             assert negatives is not None
             parts["bpr"] = bpr_loss(own, table.gather(1, negatives))

@@ -55,7 +55,9 @@ def recommend_new(
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
     written = _text_profiles(trained, texts, model, device) if texts else None
-    scorer = _scorer_of(trained, items[:HISTORY], written)
+    if trained.model.config.user == "text" and not texts:
+        raise ValueError(f"{run}: reads interests from texts alone; give --text")
+    scorer = _scorer_of(trained, items, written)
     hidden = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
     lists = rank(scorer, [0], k=k, seen=hidden)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
@@ -77,7 +79,7 @@ def _items(trained: Trained, lists: RankedLists, row: int) -> list[Json]:
 def _scorer_of(trained: Trained, items: NDArray[np.int64], written: Tensor | None) -> Scorer:
     """The run's scorer with one user, made of history and text."""
     model, base = trained.model, trained.scorer
-    history = trained.profile[torch.from_numpy(items)]
+    history = trained.profile[torch.from_numpy(items[:HISTORY])]
     nothing = trained.profile[:0]
     texts = nothing if written is None else written
     if model.config.user == "history":

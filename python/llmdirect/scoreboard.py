@@ -80,7 +80,7 @@ def scoreboard(
     found = open_or_prepare(dataset, progress)
     options = found.manifest["options"]
     seeded = [
-        resplit(found, seed=FIRST_SEED + number, fractions=tuple(options["fractions"]))
+        resplit(found, seed=FIRST_SEED + number, fractions=tuple(options["fractions"] or (0.7, 0.1, 0.2)))
         for number in range(splits)
     ]
     folder = Path(out) if out is not None else found.path / "scoreboard"
@@ -159,6 +159,9 @@ def _popularity(board: _Board, number: int) -> _Fitted:
 
 def _ease(board: _Board, number: int) -> _Fitted:
     """Tuned on the first split's validation; the other splits take its ridge."""
+    if number:
+        ridge = _row(board, "ease", 0)["settings"]["ridge"]
+        return _Fitted(ease(board.splits[number], ridge), len(EASE_RIDGES), {"settings": {"ridge": ridge}})
     first = board.splits[0]
     scorers = zip(EASE_RIDGES, ease_path(first, list(EASE_RIDGES)), strict=True)
     values = {
@@ -172,14 +175,14 @@ def _ease(board: _Board, number: int) -> _Fitted:
 def _direct(preset: Preset) -> Callable[[_Board, int], _Fitted]:
     def fit(board: _Board, number: int) -> _Fitted:
         dataset = board.splits[number]
-        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}"
+        made_of = digest(canonical_json(_settings(preset)), dataset.hash, board.store.hash)[:12]
+        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{made_of}"
         result = train_on(
             dataset,
             board.store,
             run,
             model=ModelConfig.for_preset(preset),
             training=TrainConfig.for_preset(preset),
-            overwrite=True,
             progress=board.progress,
         )
         left_out = result["best"]["train_left_out"][_TUNED_ON]

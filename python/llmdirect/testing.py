@@ -36,9 +36,10 @@ def measure(
 ) -> Json:
     """Ranks the full catalogue for every user with a positive in `split`, and measures.
 
-    metrics: names such as "ndcg@10" (`docs/metrics.md`); a run of the default setup gets the figures of
-    rating prediction beside them. run_out: a Parquet file for the best `depth` items of each user; its TREC
-    twin lies beside it. Validation hides what users have in train, test also what they have in validation.
+    metrics: names such as "ndcg@10" (`docs/metrics.md`); without them METRICS, or, for a run of the default
+    setup, the figures of rating prediction. run_out: a Parquet file for the best `depth` items of each user;
+    its TREC twin lies beside it. Validation hides what users have in train, test also what they have in
+    validation.
 
     Returns {"metrics", "num_users", "num_items", …}. Raises MismatchError where the run was trained on
     another dataset, ValueError for an unknown metric.
@@ -46,11 +47,13 @@ def measure(
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
     trained.check_dataset(found)
     names = list(metrics or METRICS)
-    with progress.task("Ranking", None, "users"):
-        figures = mean_metrics(by_user(trained.scorer, found, split, names))
-    if trained.run.train_config.setup == "default":
-        figures |= rating_means(trained.scorer, found, split)
     users = held_out_users(found, split)
+    if metrics is None and trained.run.train_config.setup == "default":
+        figures = rating_means(trained.scorer, found, split)
+    else:
+        with progress.task("Ranking", len(users), "users") as task:
+            figures = mean_metrics(by_user(trained.scorer, found, split, names))
+            task.advance(len(users))
     if run_out is not None:
         _write_lists(trained, found, split, run_out, depth)
     return {

@@ -86,6 +86,8 @@ def train_on(
 ) -> Json:
     """As `train`, for an open dataset and store."""
     device = find_device(training.device)
+    if device.type == "mps":
+        raise ValueError("--device mps: training sums in float64, which Metal lacks; take --device cpu")
     _check_setup(dataset, model, training)
     identity: Json = {
         "config": {"model": to_json(model), "training": to_json(training)},
@@ -107,9 +109,9 @@ def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) ->
     parse_metric(training.metric)
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
-    if not (rows.split == VALID).any():
+    if not ((rows.split == VALID) & rows.positive).any():
         raise DataError(
-            f"{dataset.path}: the validation split is empty; prepare it with --fractions 0.7,0.1,0.2"
+            f"{dataset.path}: no positive in the validation split; prepare it with --fractions 0.7,0.1,0.2"
         )
     if training.setup == "default" or training.anchor:
         if np.isnan(rows.rating).all():
@@ -117,6 +119,11 @@ def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) ->
         for split, name in ((TRAIN, "train"), (VALID, "valid")):
             if not (~np.isnan(rows.rating) & (rows.split == split)).any():
                 raise DataError(f"{dataset.path}: no rating in {name}, so ratings cannot be learned")
+    if training.setup == "default" and not rows.positive.all():
+        raise DataError(
+            f"{dataset.path}: was prepared with --positive {dataset.manifest['options']['positive']}, but "
+            "--setup default learns all ratings, low ones too; prepare it without --positive"
+        )
 
 
 @dataclass
@@ -201,7 +208,7 @@ class _Trainer:
     def fit(self, writer: Any) -> None:
         """Runs epochs until the state has ended, committing each one."""
         state, last = self.state, self.training.num_epochs + self.training.refine_epochs
-        if self.run.finished and self._ended():
+        if self.run.finished and self._ended() and self.run.is_whole("best/tables", "best/catalogue"):
             return
         with self.progress.task("Training", last, "epochs") as task:
             task.advance(state.epoch)
@@ -259,7 +266,7 @@ class _Trainer:
         negatives = None
         if training.negatives and training.setup != "default":
             drawn = sample_negatives(
-                view.pair_user,
+                view.pair_user.cpu(),
                 view.positives,
                 view.num_items,
                 training.negatives,
@@ -367,6 +374,7 @@ class _Trainer:
         }
         if improved:
             files["best/model"] = self.run.write("best/model", parameters)
+            self.run.drop("best/tables", "best/catalogue")  # they were made of other parameters
         self.run.commit(files, history=self.state.history)
 
     def _finish(self) -> None:

@@ -1,14 +1,14 @@
 """`train`, `grid` and `test`: what needs the store, but no language model."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
-from llmdirect.config import Form, Preset, Setup, UserSide
+from llmdirect.config import Form, Preset, Setup, UserSide, configure
 
 DatasetOption = Annotated[
     Path | None, typer.Option("--datafile", metavar="DATASET", help="The same as the argument.", hidden=True)
@@ -41,7 +41,7 @@ def train(
     refine_epochs: Annotated[
         int | None, typer.Option(help="Epochs on tokens after those on pooled text.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Train pairs of one update.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Train pairs of an update on pooled text.")] = None,
     negatives: Annotated[
         int | None, typer.Option(help="Negatives a pair; softmax: 0 is the whole catalogue.")
     ] = None,
@@ -52,7 +52,7 @@ def train(
     anchor: Annotated[float | None, typer.Option(help="Weight of the loss that ties words to stars.")] = None,
     metric: Annotated[str | None, typer.Option(help="What validation watches, as ndcg@10.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of parameters and draws.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
     amp: Annotated[bool | None, typer.Option(help="Mixed precision on a GPU.")] = None,
     store: StoreOption = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")] = False,
@@ -70,10 +70,30 @@ def train(
 
       llmdirect train instruments --out published --preset paper
     """
-    from llmdirect.config import ModelConfig, TrainConfig
     from llmdirect.training import train as work
 
-    shape, fit = _configs(ModelConfig, TrainConfig, preset, locals())
+    shape, fit = configure(
+        preset,
+        setup=setup,
+        form=form,
+        aspects=aspects,
+        user=user,
+        collaborative=collaborative,
+        lr=lr,
+        num_epochs=num_epochs,
+        refine_epochs=refine_epochs,
+        batch_size=batch_size,
+        negatives=negatives,
+        patience=patience,
+        contrastive=g1,
+        rate=g2,
+        orthogonality=g3,
+        anchor=anchor,
+        metric=metric,
+        seed=seed,
+        device=device,
+        amp=amp,
+    )
     result = work(
         _one(dataset, datafile),
         out,
@@ -203,6 +223,8 @@ def grid(
         values = [str(row["params"][name]) for name in names]
         table.add_row(*values, f"{row['value']:.4f}", str(row["epoch"]), f"{row['seconds']:.0f}")
     stdout.print(table)
+    for chosen in result["failed"]:
+        stdout.print(f"failed: {chosen}", highlight=False, markup=False)
     stdout.print(f"best: {result['best']['run']}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -210,21 +232,3 @@ def _one(dataset: Path | None, datafile: Path | None) -> Path:
     if (dataset is None) == (datafile is None):
         raise typer.BadParameter("give the dataset once: as the argument, or with --datafile")
     return dataset if dataset is not None else datafile  # type: ignore[return-value]
-
-
-def _configs(shape: Any, fit: Any, preset: str, given: dict[str, Any]) -> tuple[Any, Any]:
-    """The preset with the options that were given."""
-    aliases = {"g1": "contrastive", "g2": "rate", "g3": "orthogonality"}
-    options = {aliases.get(name, name): value for name, value in given.items()}
-
-    def of(config: Any) -> dict[str, Any]:
-        return {
-            name: options[name]
-            for name in config.__dataclass_fields__
-            if name in options and name != "preset"
-        }
-
-    model = of(shape)
-    if options["setup"] == "default":
-        model.setdefault("popularity", False)
-    return shape.for_preset(preset, **model), fit.for_preset(preset, **of(fit))
