@@ -260,7 +260,7 @@ def test_second_writer_is_sent_away(tmp_path: Path, cli: CommandLine) -> None:
         holder.stdout.readline()
         answer = cli("prepare", path, "--out", out)
         assert (answer.code, answer.out) == (1, "")
-        assert f"BusyError: {out}: another llmdirect process is writing here; wait for it" in answer.err
+        assert f"error: {out}: another llmdirect process is writing here; wait for it" in answer.err
         with pytest.raises(BusyError, match="another llmdirect process"):
             prepare(path, out)
         assert [name.name for name in out.iterdir()] == [".lock"]

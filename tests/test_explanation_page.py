@@ -433,7 +433,7 @@ def test_the_bar_of_the_lead_is_to_scale() -> None:
     ticks = [per_cent(a, "x1") for tag, a in page.elements if tag == "line" and a["class"] == "axis"]
     assert ticks == [75.0, 25.0]  # the item 2 to the right of the typical candidate
     told = page.attributes("svg", "aria-label")
-    assert told == ["words +2.50, popularity \N{MINUS SIGN}1.00, collaboration +0.50; together +2.00 score"]
+    assert told == ["words +2.50, popularity \N{MINUS SIGN}1.00, collaboration +0.50; lead +2.00 score"]
 
 
 # ---- numbers and colours

@@ -45,7 +45,7 @@ def test_the_reason_comes_first_and_the_lead_in_one_line() -> None:
         "B0002D0CEO",
     ]
     assert lines[1].startswith("Ranked 3 of 412 for A2XYZ7Q4JW1M. Most of its lead")
-    assert "score +3.02 = words +2.74, popularity +0.40, collaboration -0.12" in told
+    assert "lead +3.02 = words +2.74, popularity +0.40, collaboration -0.12" in told
 
 
 def test_without_colours_signs_stand_in_the_text() -> None:

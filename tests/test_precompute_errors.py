@@ -246,7 +246,7 @@ def test_a_damaged_plan_is_named(
         *("--shard-tokens", 20, "--token-budget", 15),
     )
     assert answer.code == 1
-    assert f"DataError: {path}" in answer.err
+    assert f"error: {path}" in answer.err
     assert f"delete {store_of(dataset)} or choose another --store" in answer.err
     assert visible(dataset) == before
 

@@ -144,8 +144,8 @@ def _lead_bar(lead: Json, places: int) -> str:
     told = ", ".join(f"{part} {signed(lead[part], places)}" for part in PARTS)
     total = signed(lead["total"], places)
     return (
-        f'<svg width="100%" height="84" role="img" aria-label="{told}; together {total} score">'
-        f"{''.join(drawn)}{_tick(at(lead['total']), f'this item {total} score', 16, '')}"
+        f'<svg width="100%" height="84" role="img" aria-label="{told}; lead {total} score">'
+        f"{''.join(drawn)}{_tick(at(lead['total']), f'this item {total}', 16, '')}"
         f"{_tick(at(0), 'typical candidate', 76, 'caption')}</svg>"
     )
 

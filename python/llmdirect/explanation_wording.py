@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from llmdirect.artefacts import Json
+from llmdirect.stop_words import is_function_word
 
 PARTS: Final = {
     "words": "what reviews and descriptions say, weighed by this user's interests",
@@ -133,13 +134,16 @@ def level(contribution: float, scale: float) -> int:
 
 
 def words_of(explanation: Json) -> list[tuple[int, Json]]:
-    """Words of level 1 and above with the number of their passage (from 1), by |contribution|."""
+    """Words of level 1 and above with the number of their passage (from 1), by |contribution|.
+
+    Function words and punctuation, which a list says nothing by, are left to the texts.
+    """
     scale = strongest(explanation)
     words = [
         (number, word)
         for number, passage in enumerate(explanation["passages"], 1)
         for word in passage["words"]
-        if level(word["contribution"], scale)
+        if level(word["contribution"], scale) and not is_function_word(word["text"])
     ]
     return sorted(words, key=lambda entry: -abs(entry[1]["contribution"]))
 
@@ -152,8 +156,7 @@ def main_words(explanation: Json, positive: bool, count: int) -> list[tuple[str,
     sums: dict[str, float] = {}
     for _, word in words_of(explanation):
         name = word["text"].casefold()
-        if any(letter.isalnum() for letter in name):
-            sums[name] = sums.get(name, 0.0) + word["contribution"]
+        sums[name] = sums.get(name, 0.0) + word["contribution"]
     chosen = [(name, value) for name, value in sums.items() if value and (value > 0) == positive]
     return sorted(chosen, key=lambda entry: -abs(entry[1]))[:count]
 

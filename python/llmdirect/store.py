@@ -167,7 +167,10 @@ def open_store(dataset: Path, store: str | PathLike[str] | None = None) -> Embed
     """
     if store is not None and (Path(store) / MANIFEST).exists():
         return EmbeddingStore.open(store)
-    return EmbeddingStore.open(store_folder(dataset, None if store is None else str(store)))
+    folder = store_folder(dataset, None if store is None else str(store))
+    if not (folder / MANIFEST).exists():
+        raise FileNotFoundError(f"{folder}: not consolidated yet; `llmdirect consolidate {dataset}` does it")
+    return EmbeddingStore.open(folder)
 
 
 def _as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:

@@ -7,7 +7,7 @@ from llmdirect.dataset import TEST, Dataset
 from llmdirect.documents import open_or_prepare
 from llmdirect.evaluation import by_user, held_out_users, rating_means, seen_before
 from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import mean_metrics, rank, write_run
+from llmdirect.ranking import mean_metrics, parse_metric, rank, write_run
 from llmdirect.trained import Trained
 
 METRICS = (
@@ -44,9 +44,11 @@ def measure(
     Returns {"metrics", "num_users", "num_items", …}. Raises MismatchError where the run was trained on
     another dataset, ValueError for an unknown metric.
     """
+    names = list(metrics or METRICS)
+    for name in names:
+        parse_metric(name)  # a misspelled name is told before anything is read
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
     trained.check_dataset(found)
-    names = list(metrics or METRICS)
     users = held_out_users(found, split)
     if metrics is None and trained.run.train_config.setup == "default":
         figures = rating_means(trained.scorer, found, split)

@@ -97,11 +97,10 @@ def train_on(
     with single_writer(out):
         run = RunFolder.open_or_create(out, identity, overwrite)
         run.clean()
-        started = time.monotonic()
         with scalars(out / "tensorboard" if tensorboard else None) as writer:
             trainer = _Trainer(dataset, store, run, model, training, device, progress)
             trainer.fit(writer)
-        return {**trainer.result(), "run": str(out), "seconds": round(time.monotonic() - started, 1)}
+        return {**trainer.result(), "run": str(out)}
 
 
 def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
@@ -203,7 +202,7 @@ class _Trainer:
         self.optimiser = self._new_optimiser()
         load_optimiser(self.optimiser, self.run.tensors("last/optimiser"))
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
-        logger.info("%s: goes on after epoch %s", self.run.path, self.state.epoch)
+        logger.info("%s: found with %s epochs done", self.run.path, self.state.epoch)
 
     def fit(self, writer: Any) -> None:
         """Runs epochs until the state has ended, committing each one."""
@@ -404,12 +403,10 @@ class _Trainer:
             "epochs": state.epoch,
             "best": best,
             "history": state.history,
+            "seconds": round(sum(entry["seconds"] for entry in state.history), 1),
         }
 
 
 def _told(entry: Json, metric: str) -> str:
     valid = entry["valid"]
-    if "train_left_out" not in entry:
-        return f"loss {entry['losses']['loss']:.4f}, valid mse {valid['mse']:.4f}"
-    left_out = entry["train_left_out"][metric]
-    return f"loss {entry['losses']['loss']:.4f}, {metric} train {left_out:.4f} valid {valid[metric]:.4f}"
+    return f"mse {valid['mse']:.4f}" if "mse" in valid else f"{metric} {valid[metric]:.4f}"

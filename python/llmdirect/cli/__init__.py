@@ -17,8 +17,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from llmdirect import __version__
+
+        typer.echo(f"llmdirect {__version__}")
+        raise typer.Exit()
+
+
 @app.callback()
-def _configure(verbose: bool = typer.Option(False, "--verbose", help="Show debug messages.")) -> None:
+def _configure(
+    verbose: bool = typer.Option(False, "--verbose", help="Show debug messages."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", is_eager=True, callback=_print_version
+    ),
+) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",
@@ -33,16 +46,26 @@ def main() -> None:
     try:
         app()
     except (LlmdirectError, OSError, ValueError) as error:
-        stderr.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
+        stderr.print("[bold red]error:[/]", end=" ")
         stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             stderr.print_exception()
         # A plain ValueError is an argument that makes no sense; everything else failed on the way.
         sys.exit(1 if isinstance(error, LlmdirectError | OSError) else 2)
-    except KeyboardInterrupt:
-        stderr.print("interrupted")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C, which Typer has caught
+            stderr.print("interrupted; what is complete is kept, and the same command goes on from there")
+        raise
 
 
 # At the end: each of these modules registers its commands on `app`.
 from llmdirect.cli import board, data, demo, embed, embed_store, fit, use  # noqa: E402, F401
+
+_ORDER = (
+    *("demo", "prepare", "audit", "precompute", "consolidate", "train", "test", "recommend", "explain"),
+    *("grid", "scoreboard", "cache-model", "download"),
+)
+"""As the work goes, which is how --help lists them."""
+app.registered_commands.sort(
+    key=lambda command: _ORDER.index(command.name or getattr(command.callback, "__name__", ""))
+)

@@ -10,14 +10,12 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -35,11 +33,24 @@ def emit(result: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-class _Rate(ProgressColumn):
+def _amount(value: float, unit: str) -> str:
+    return f"{value / 1e6:,.1f}" if unit == "B" else f"{value:,.0f}"
+
+
+class _Done(ProgressColumn):
+    """How much of it, and how fast."""
+
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
         unit = task.fields["unit"]
-        return Text(f"{speed:,.0f} {unit}/s" if speed else f"? {unit}/s", style="progress.data.speed")
+        shown = "MB" if unit == "B" else unit
+        done = _amount(task.completed, unit)
+        text = f"{done}/{_amount(task.total, unit)} {shown}" if task.total else f"{done} {shown}"
+        speed = task.finished_speed or task.speed
+        if speed and speed < 1:
+            text += f", {1 / speed:,.1f} s each"
+        elif speed:
+            text += f", {_amount(speed, unit)}/s"
+        return Text(text, style="progress.data.speed")
 
 
 class _BarTask:
@@ -59,14 +70,16 @@ class Bars:
     @contextmanager
     def task(self, label: str, total: float | None, unit: str) -> Iterator[_BarTask]:
         with Progress(
-            SpinnerColumn(),
+            SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=12),
+            _Done(),
+            TimeRemainingColumn(elapsed_when_finished=True, compact=True),
             TextColumn("{task.fields[note]}"),
             console=stderr,
         ) as progress:
-            yield _BarTask(progress, progress.add_task(label, total=total, unit=unit, note=""))
+            task = progress.add_task(label, total=total, unit=unit, note="")
+            yield _BarTask(progress, task)
+            # Done, though the total was unknown or less was needed: no spinner stays behind.
+            completed = progress.tasks[0].completed
+            progress.update(task, total=completed or 1, completed=completed or 1)

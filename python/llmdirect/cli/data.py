@@ -162,6 +162,8 @@ def _show_prepared(result: dict[str, Any]) -> None:
         f"in {copies['groups']:,} groups, one split each",
     )
     line("empty texts", f"{counts['empty_texts']:,}")
+    if counts["without_rating"]:
+        line("without rating", f"{counts['without_rating']:,}")
     if result["options"]["k_core"]:
         line(
             "k-core removed", f"{core['interactions']:,}", f"{core['users']:,} users, {core['items']:,} items"

@@ -79,7 +79,7 @@ def _title(explanation: Json) -> Text:
 def _lead(lead: Json) -> Text:
     places = lead_decimals(lead)
     parts = ", ".join(f"{part} {signed(lead[part], places, '-')}" for part in PARTS)
-    line = Text(f"score {signed(lead['total'], places, '-')} = {parts}")
+    line = Text(f"lead {signed(lead['total'], places, '-')} = {parts}")
     return line.append(_safe(f"  (against {lead['item_id']}, the median candidate)"), style="dim")
 
 

@@ -42,7 +42,9 @@ def recommend(
 
     new = history is not None or bool(text)
     if new == bool(user):
-        raise typer.BadParameter("give --user, or --history and --text for somebody new")
+        raise typer.BadParameter(
+            "give --user for somebody of the dataset, or --history or --text (or both) for somebody new"
+        )
     if user:
         result = known(run, user, k=k)
     else:
