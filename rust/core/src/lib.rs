@@ -3,6 +3,7 @@
 //! Every operation that may take long takes a [`Cancel`] and returns [`Result`].
 
 pub mod cancel;
+pub mod cpu;
 pub mod csr;
 pub mod error;
 pub mod hash;

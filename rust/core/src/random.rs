@@ -1,6 +1,7 @@
 //! A counter-based generator: a number depends on where it is used, never on which thread used it.
 
 /// Philox2x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+#[inline(always)]
 pub fn philox(counter: [u64; 2], key: u64) -> [u64; 2] {
     const MULTIPLIER: u64 = 0xd2b7_4407_b1ce_6e93;
     const WEYL: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -14,63 +15,68 @@ pub fn philox(counter: [u64; 2], key: u64) -> [u64; 2] {
     [left, right]
 }
 
-/// One stream of numbers for a (seed, draw); consecutive positions share a block of the generator.
+/// The two numbers of block `index` of a (seed, draw). One that cannot be used is replaced by the one at the
+/// same place of the block's next `attempt`.
+#[inline(always)]
+pub fn numbers(seed: u64, draw: u32, index: u64, attempt: u32) -> [u64; 2] {
+    philox([index, u64::from(attempt) << 32 | u64::from(draw)], seed)
+}
+
+/// Words of 32 bits a block.
+pub const WORDS: usize = 4;
+
+/// The same block as words.
+#[inline(always)]
+pub fn words(seed: u64, draw: u32, index: u64, attempt: u32) -> [u32; WORDS] {
+    let [left, right] = numbers(seed, draw, index, attempt);
+    [
+        left as u32,
+        (left >> 32) as u32,
+        right as u32,
+        (right >> 32) as u32,
+    ]
+}
+
+/// Maps a random word to a number below `bound`, each equally likely; `None` for one of the fewer than
+/// `bound` words (of 2^32) that would make some numbers likelier.
+///
+/// Lemire, "Fast random integer generation in an interval", 2019.
+#[inline(always)]
+pub fn below(word: u32, bound: u32) -> Option<u32> {
+    let product = u64::from(word) * u64::from(bound);
+    let low = product as u32;
+    if low < bound && low < bound.wrapping_neg() % bound {
+        return None;
+    }
+    Some((product >> 32) as u32)
+}
+
+/// One stream of numbers for a (seed, draw), for those who need them one after the other.
 #[derive(Debug, Clone)]
 pub struct Stream {
     seed: u64,
     draw: u32,
     position: u64,
-    odd_word: u64,
 }
 
 impl Stream {
     /// The stream of this seed and draw, from `position` on.
     pub fn new(seed: u64, draw: u32, position: u64) -> Self {
-        let [_, odd_word] = block(seed, draw, position, 0);
         Self {
             seed,
             draw,
             position,
-            odd_word,
         }
     }
 
     /// A number below `bound` for this position, each equally likely; goes on to the next position.
-    ///
-    /// Lemire, "Fast random integer generation in an interval", 2019. A word that would bias the result
-    /// (fewer than one in 2^32 for any `bound` below 2^32) is replaced by the same position's next attempt.
     pub fn below(&mut self, bound: u32) -> u32 {
-        let bound = u64::from(bound);
-        let mut product = u128::from(self.word()) * u128::from(bound);
-        if (product as u64) < bound {
-            let biased = bound.wrapping_neg() % bound;
-            let mut attempt = 0;
-            while (product as u64) < biased {
-                attempt += 1;
-                let words = block(self.seed, self.draw, self.position, attempt);
-                product = u128::from(words[(self.position % 2) as usize]) * u128::from(bound);
-            }
-        }
+        let (index, lane) = (self.position / WORDS as u64, self.position as usize % WORDS);
         self.position += 1;
-        (product >> 64) as u32
+        (0..)
+            .find_map(|attempt| below(words(self.seed, self.draw, index, attempt)[lane], bound))
+            .expect("an attempt of 2^32 succeeds")
     }
-
-    fn word(&mut self) -> u64 {
-        if self.position % 2 == 1 {
-            return self.odd_word;
-        }
-        let [even_word, odd_word] = block(self.seed, self.draw, self.position, 0);
-        self.odd_word = odd_word;
-        even_word
-    }
-}
-
-/// The two words of a pair of positions.
-fn block(seed: u64, draw: u32, position: u64, attempt: u32) -> [u64; 2] {
-    philox(
-        [position / 2, u64::from(attempt) << 32 | u64::from(draw)],
-        seed,
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,214 @@
+//! Negative sampling: items that a user has no interaction with, equally likely or by weight.
+
+mod alias;
+mod row;
+
+use rayon::prelude::*;
+
+use crate::cpu::{Level, dispatch};
+use crate::csr::Csr;
+use crate::random::{WORDS, below, numbers, words};
+use crate::{Cancel, Error, Result};
+pub use alias::AliasTable;
+use row::Row;
+
+/// Negatives that one task draws: its random words stay in the innermost cache.
+const CHUNK: usize = 1 << 12;
+/// Draws by weight that may hit a positive before the exact way is taken.
+const ATTEMPTS: u32 = 64;
+
+/// Which negatives to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw<'a> {
+    /// Number of items; positives lie below it.
+    pub num_items: usize,
+    /// Negatives of each entry of `users`, drawn with replacement.
+    pub num_negatives: usize,
+    /// The chance of each item among the negatives of a user; `None`: all equal.
+    pub weights: Option<&'a AliasTable>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the draw, such as the epoch: each has its own stream.
+    pub draw: u32,
+}
+
+/// Draws negatives `[users, num_negatives]` from the items outside each user's row of `positives`.
+///
+/// The negative at a position depends on seed, draw, position, weights and the user's positives alone, so
+/// any number of threads gives the same result.
+///
+/// # Errors
+/// [`Error::Argument`] for a user without a row, a user who has every item (of a weight above 0), positives
+/// beyond `num_items`, or weights of another number of items; among several users the first.
+pub fn sample_negatives(
+    users: &[i32],
+    positives: &Csr,
+    draw: Draw,
+    cancel: &Cancel,
+) -> Result<Vec<i32>> {
+    sample_at(Level::best(), users, positives, draw, cancel)
+}
+
+fn sample_at(
+    level: Level,
+    users: &[i32],
+    positives: &Csr,
+    draw: Draw,
+    cancel: &Cancel,
+) -> Result<Vec<i32>> {
+    let num_items = draw.num_items;
+    if num_items > i32::MAX as usize {
+        return Err(Error::Argument(format!(
+            "{num_items} items do not fit into int32 indices"
+        )));
+    }
+    positives.expect("positives", None, num_items)?;
+    if let Some(weights) = draw.weights
+        && weights.len() != num_items
+    {
+        let found = weights.len();
+        return Err(Error::Argument(format!(
+            "weights are those of {found} items, but there are {num_items}"
+        )));
+    }
+    let mut negatives = vec![0; users.len() * draw.num_negatives];
+    // Whole blocks of random words a task, at least one user.
+    let rows = (CHUNK / draw.num_negatives.max(1)).next_multiple_of(WORDS);
+    let outcomes: Vec<Result<()>> = negatives
+        .par_chunks_mut((rows * draw.num_negatives).max(1))
+        .zip(users.par_chunks(rows))
+        .enumerate()
+        .map(|(chunk, (negatives, users))| {
+            cancel.check()?;
+            let part = Part {
+                first_user: chunk * rows,
+                users,
+                positives,
+                draw,
+            };
+            fill(level, &part, negatives)
+        })
+        .collect();
+    outcomes.into_iter().collect::<Result<()>>()?;
+    Ok(negatives)
+}
+
+/// What one task draws.
+struct Part<'a> {
+    first_user: usize,
+    users: &'a [i32],
+    positives: &'a Csr,
+    draw: Draw<'a>,
+}
+
+fn fill(level: Level, part: &Part, negatives: &mut [i32]) -> Result<()> {
+    dispatch!(level, (part: &Part = part, negatives: &mut [i32] = negatives) -> Result<()> {
+        portable: part.fill(negatives),
+        avx2: part.fill(negatives),
+        avx512: part.fill(negatives),
+    })
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn fill(&self, negatives: &mut [i32]) -> Result<()> {
+        match self.draw.weights {
+            None => self.fill_equal(negatives),
+            Some(table) => self.fill_weighted(table, negatives),
+        }
+    }
+
+    #[inline(always)]
+    fn fill_equal(&self, negatives: &mut [i32]) -> Result<()> {
+        let Draw { seed, draw, .. } = self.draw;
+        let width = self.draw.num_negatives;
+        let first = self.first_user * width;
+        let mut drawn = vec![0; negatives.len().next_multiple_of(WORDS)];
+        for (index, block) in drawn.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
+            *block = words(seed, draw, (first / WORDS + index) as u64, 0);
+        }
+        let lists = negatives.chunks_exact_mut(width).zip(drawn.chunks(width));
+        for (place, ((negatives, drawn), &user)) in lists.zip(self.users).enumerate() {
+            let row = self.row(place, user)?;
+            let count = self.draw.num_items - row.len();
+            if count == 0 {
+                return Err(self.nothing_to_draw(user, ""));
+            }
+            for (at, (negative, &word)) in negatives.iter_mut().zip(drawn).enumerate() {
+                let rank = below(word, count as u32)
+                    .unwrap_or_else(|| self.again(first + place * width + at, count as u32));
+                *negative = row.negative(rank as i32);
+            }
+        }
+        Ok(())
+    }
+
+    /// Another word for a position whose first one would bias the draw.
+    #[cold]
+    fn again(&self, position: usize, count: u32) -> u32 {
+        let Draw { seed, draw, .. } = self.draw;
+        let (index, lane) = ((position / WORDS) as u64, position % WORDS);
+        (1..)
+            .find_map(|attempt| below(words(seed, draw, index, attempt)[lane], count))
+            .expect("an attempt of 2^32 succeeds")
+    }
+
+    #[inline(always)]
+    fn fill_weighted(&self, table: &AliasTable, negatives: &mut [i32]) -> Result<()> {
+        let Draw { seed, draw, .. } = self.draw;
+        let width = self.draw.num_negatives;
+        // A draw by weight takes two words.
+        let first = self.first_user * width;
+        for (place, (negatives, &user)) in
+            negatives.chunks_exact_mut(width).zip(self.users).enumerate()
+        {
+            let row = self.row(place, user)?;
+            for (at, negative) in negatives.iter_mut().enumerate() {
+                let position = first + place * width + at;
+                let number = |attempt| {
+                    numbers(seed, draw, (position / 2) as u64, attempt)[position % 2]
+                };
+                let mut item = table.item(number(0));
+                let mut attempt = 1;
+                while row.contains(item) && attempt < ATTEMPTS {
+                    item = table.item(number(attempt));
+                    attempt += 1;
+                }
+                if attempt == ATTEMPTS && row.contains(item) {
+                    item = table
+                        .item_outside(row.items(), number(ATTEMPTS))
+                        .ok_or_else(|| self.nothing_to_draw(user, " of a weight above 0"))?;
+                }
+                *negative = item;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn row(&self, place: usize, user: i32) -> Result<Row<'_>> {
+        if user as usize >= self.positives.num_rows() {
+            return Err(self.no_such_user(place, user));
+        }
+        Ok(Row::new(self.positives, user as usize))
+    }
+
+    #[cold]
+    fn no_such_user(&self, place: usize, user: i32) -> Error {
+        let (position, rows) = (self.first_user + place, self.positives.num_rows());
+        Error::Argument(format!(
+            "users[{position}] is {user}, but positives has {rows} rows"
+        ))
+    }
+
+    #[cold]
+    fn nothing_to_draw(&self, user: i32, which: &str) -> Error {
+        let num_items = self.draw.num_items;
+        Error::Argument(format!(
+            "user {user} has all {num_items} items{which}, so there is no negative to draw; leave this user out"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;
