@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AliasTable",
     "CheckedCsr",
     "Published",
     "Store",
@@ -16,15 +17,19 @@ __all__ = [
     "hash_strings",
     "list_metric_names",
     "list_metrics",
+    "num_threads",
     "passage_keys",
     "rank",
     "sample_negatives",
+    "set_num_threads",
     "verify_store_file",
     "write_store_file",
 ]
 
 __version__: str
 
+def num_threads() -> int: ...
+def set_num_threads(count: int) -> None: ...
 def passage_keys(texts: list[str]) -> NDArray[np.uint8]: ...
 def hash_strings(texts: list[str], seed: int = 0) -> NDArray[np.uint64]: ...
 
@@ -36,12 +41,17 @@ class CheckedCsr:
     @property
     def indices(self) -> NDArray[np.int32]: ...
 
+@final
+class AliasTable:
+    def __new__(cls, weights: NDArray[np.float32]) -> AliasTable: ...
+
 def sample_negatives(
     users: NDArray[np.int32],
     positives: CheckedCsr,
     num_items: int,
     num_negatives: int,
     *,
+    weights: AliasTable | None = None,
     seed: int,
     draw: int,
 ) -> NDArray[np.int32]: ...

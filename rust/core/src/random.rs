@@ -15,10 +15,13 @@ pub fn philox(counter: [u64; 2], key: u64) -> [u64; 2] {
     [left, right]
 }
 
-/// The two numbers of block `index` of a (seed, draw). One that cannot be used is replaced by the one at the
+/// Numbers of 64 bits a block.
+pub const NUMBERS: usize = 2;
+
+/// The numbers of block `index` of a (seed, draw). One that cannot be used is replaced by the one at the
 /// same place of the block's next `attempt`.
 #[inline(always)]
-pub fn numbers(seed: u64, draw: u32, index: u64, attempt: u32) -> [u64; 2] {
+pub fn numbers(seed: u64, draw: u32, index: u64, attempt: u32) -> [u64; NUMBERS] {
     philox([index, u64::from(attempt) << 32 | u64::from(draw)], seed)
 }
 

@@ -1,33 +1,36 @@
 //! The one door from Python into the core.
 
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use llmdirect_core::{Cancel, Error};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::threads;
+
 /// How often a running call looks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs `work` without the GIL on a thread of its own, while this thread watches for signals.
+/// Runs `work` without the GIL on the core's threads, while this thread watches for signals.
 ///
 /// Ctrl-C sets the [`Cancel`] flag; the call returns once `work` has noticed.
 pub fn leave_python<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
+    let pool = threads::pool()?;
     let cancel = Cancel::new();
-    let (outcome, signal) = py.detach(|| {
-        thread::scope(|scope| {
+    let (mut outcome, mut signal) = (None, None);
+    py.detach(|| {
+        // A panic of `work` goes on from here, at the end of the scope.
+        pool.in_place_scope(|scope| {
             let (done, wait) = mpsc::channel::<()>();
-            let cancel = &cancel;
-            let worker = scope.spawn(move || {
+            let (cancel, outcome) = (&cancel, &mut outcome);
+            scope.spawn(move |_| {
                 let _done = done; // dropped at the end, even by a panic: wakes the watcher
-                work(cancel)
+                *outcome = Some(work(cancel));
             });
-            let mut signal: Option<PyErr> = None;
             while let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_INTERVAL) {
                 if signal.is_none()
                     && let Err(error) = Python::attach(|py| py.check_signals())
@@ -36,15 +39,13 @@ pub fn leave_python<T: Send>(
                     signal = Some(error);
                 }
             }
-            (worker.join(), signal)
-        })
+        });
     });
-    if let Some(error) = signal {
-        return Err(error);
-    }
-    match outcome {
-        Ok(result) => result.map_err(|error| to_python(py, error)),
-        Err(panic) => std::panic::resume_unwind(panic),
+    match signal {
+        Some(error) => Err(error),
+        None => outcome
+            .expect("the scope ends after the work")
+            .map_err(|error| to_python(py, error)),
     }
 }
 

@@ -10,6 +10,7 @@ mod ranking;
 mod sampling;
 mod store;
 mod store_files;
+mod threads;
 
 use pyo3::prelude::*;
 
@@ -25,5 +26,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     consolidate::register(module)?;
     store::register(module)?;
     store_files::register(module)?;
+    threads::register(module)?;
     Ok(())
 }

@@ -8,15 +8,31 @@ use crate::arrays::array;
 use crate::csr::CheckedCsr;
 use crate::door::leave_python;
 
+/// Checked weights of items, ready to draw by; never changes.
+#[pyclass(frozen, module = "llmdirect._core")]
+struct AliasTable(sampling::AliasTable);
+
+#[pymethods]
+impl AliasTable {
+    #[new]
+    fn new(py: Python<'_>, weights: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let weights = array::<f32, Ix1>("weights", weights)?;
+        let weights = weights.as_slice()?;
+        leave_python(py, |_| sampling::AliasTable::new(weights)).map(Self)
+    }
+}
+
 /// Negatives of each user: int32 [users, num_negatives].
 #[pyfunction]
-#[pyo3(signature = (users, positives, num_items, num_negatives, *, seed, draw))]
+#[pyo3(signature = (users, positives, num_items, num_negatives, *, weights=None, seed, draw))]
+#[expect(clippy::too_many_arguments, reason = "keywords of one Python call")]
 fn sample_negatives<'py>(
     py: Python<'py>,
     users: &Bound<'py, PyAny>,
     positives: &Bound<'py, CheckedCsr>,
     num_items: usize,
     num_negatives: usize,
+    weights: Option<&Bound<'py, AliasTable>>,
     seed: u64,
     draw: u32,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
@@ -26,6 +42,7 @@ fn sample_negatives<'py>(
     let draw = Draw {
         num_items,
         num_negatives,
+        weights: weights.map(|weights| &weights.get().0),
         seed,
         draw,
     };
@@ -37,7 +54,8 @@ fn sample_negatives<'py>(
         .reshape([users.len(), num_negatives])
 }
 
-/// Adds this file's function to the module.
+/// Adds this file's class and function to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<AliasTable>()?;
     module.add_function(wrap_pyfunction!(sample_negatives, module)?)
 }

@@ -7,14 +7,14 @@ use rayon::prelude::*;
 
 use crate::cpu::{Level, dispatch};
 use crate::csr::Csr;
-use crate::random::{WORDS, below, numbers, words};
+use crate::random::{NUMBERS, WORDS, below, numbers, words};
 use crate::{Cancel, Error, Result};
 pub use alias::AliasTable;
 use row::Row;
 
 /// Negatives that one task draws: its random words stay in the innermost cache.
 const CHUNK: usize = 1 << 12;
-/// Draws by weight that may hit a positive before the exact way is taken.
+/// Draws that may hit a positive before the slower way is taken.
 const ATTEMPTS: u32 = 64;
 
 /// Which negatives to draw.
@@ -71,6 +71,7 @@ fn sample_at(
             "weights are those of {found} items, but there are {num_items}"
         )));
     }
+    let filter = positives.filter();
     let mut negatives = vec![0; users.len() * draw.num_negatives];
     // Whole blocks of random words a task, at least one user.
     let rows = (CHUNK / draw.num_negatives.max(1)).next_multiple_of(WORDS);
@@ -84,6 +85,7 @@ fn sample_at(
                 first_user: chunk * rows,
                 users,
                 positives,
+                filter,
                 draw,
             };
             fill(level, &part, negatives)
@@ -98,6 +100,7 @@ struct Part<'a> {
     first_user: usize,
     users: &'a [i32],
     positives: &'a Csr,
+    filter: &'a [u64],
     draw: Draw<'a>,
 }
 
@@ -127,70 +130,84 @@ impl Part<'_> {
         for (index, block) in drawn.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
             *block = words(seed, draw, (first / WORDS + index) as u64, 0);
         }
-        let lists = negatives.chunks_exact_mut(width).zip(drawn.chunks(width));
-        for (place, ((negatives, drawn), &user)) in lists.zip(self.users).enumerate() {
-            let row = self.row(place, user)?;
-            let count = self.draw.num_items - row.len();
-            if count == 0 {
-                return Err(self.nothing_to_draw(user, ""));
-            }
-            for (at, (negative, &word)) in negatives.iter_mut().zip(drawn).enumerate() {
-                let rank = below(word, count as u32)
-                    .unwrap_or_else(|| self.again(first + place * width + at, count as u32));
-                *negative = row.negative(rank as i32);
-            }
-        }
-        Ok(())
-    }
-
-    /// Another word for a position whose first one would bias the draw.
-    #[cold]
-    fn again(&self, position: usize, count: u32) -> u32 {
-        let Draw { seed, draw, .. } = self.draw;
-        let (index, lane) = ((position / WORDS) as u64, position % WORDS);
-        (1..)
-            .find_map(|attempt| below(words(seed, draw, index, attempt)[lane], count))
-            .expect("an attempt of 2^32 succeeds")
+        let count = self.draw.num_items as u32;
+        self.fill_each(negatives, &drawn, |word| below(word, count))
     }
 
     #[inline(always)]
     fn fill_weighted(&self, table: &AliasTable, negatives: &mut [i32]) -> Result<()> {
         let Draw { seed, draw, .. } = self.draw;
+        let first = self.first_user * self.draw.num_negatives;
+        let mut drawn = vec![0; negatives.len().next_multiple_of(NUMBERS)];
+        for (index, block) in drawn.as_chunks_mut::<NUMBERS>().0.iter_mut().enumerate() {
+            *block = numbers(seed, draw, (first / NUMBERS + index) as u64, 0);
+        }
+        self.fill_each(negatives, &drawn, |number| Some(table.item(number) as u32))
+    }
+
+    /// One negative for each drawn number, the first attempt of its position.
+    #[inline(always)]
+    fn fill_each<T: Copy>(
+        &self,
+        negatives: &mut [i32],
+        drawn: &[T],
+        item_of: impl Fn(T) -> Option<u32>,
+    ) -> Result<()> {
         let width = self.draw.num_negatives;
-        // A draw by weight takes two words.
-        let first = self.first_user * width;
-        for (place, (negatives, &user)) in
-            negatives.chunks_exact_mut(width).zip(self.users).enumerate()
-        {
-            let row = self.row(place, user)?;
-            for (at, negative) in negatives.iter_mut().enumerate() {
-                let position = first + place * width + at;
-                let number = |attempt| {
-                    numbers(seed, draw, (position / 2) as u64, attempt)[position % 2]
+        let lists = negatives.chunks_exact_mut(width).zip(drawn.chunks(width));
+        for (place, ((negatives, drawn), &user)) in lists.zip(self.users).enumerate() {
+            if user as usize >= self.positives.num_rows() {
+                return Err(self.no_such_user(place, user));
+            }
+            let row = Row::new(self.positives, self.filter, user as usize);
+            for (at, (negative, &drawn)) in negatives.iter_mut().zip(drawn).enumerate() {
+                *negative = match item_of(drawn) {
+                    Some(item) if !row.may_contain(item) => item as i32,
+                    _ => self.settle(row, user, (self.first_user + place) * width + at)?,
                 };
-                let mut item = table.item(number(0));
-                let mut attempt = 1;
-                while row.contains(item) && attempt < ATTEMPTS {
-                    item = table.item(number(attempt));
-                    attempt += 1;
-                }
-                if attempt == ATTEMPTS && row.contains(item) {
-                    item = table
-                        .item_outside(row.items(), number(ATTEMPTS))
-                        .ok_or_else(|| self.nothing_to_draw(user, " of a weight above 0"))?;
-                }
-                *negative = item;
             }
         }
         Ok(())
     }
 
-    #[inline(always)]
-    fn row(&self, place: usize, user: i32) -> Result<Row<'_>> {
-        if user as usize >= self.positives.num_rows() {
-            return Err(self.no_such_user(place, user));
+    /// The negative of a position whose first attempt may be a positive, or would bias the draw.
+    #[cold]
+    fn settle(&self, row: Row, user: i32, position: usize) -> Result<i32> {
+        let Draw { seed, draw, .. } = self.draw;
+        let number = |attempt| {
+            let index = (position / NUMBERS) as u64;
+            numbers(seed, draw, index, attempt)[position % NUMBERS]
+        };
+        let below = |attempt, bound| {
+            let index = (position / WORDS) as u64;
+            below(words(seed, draw, index, attempt)[position % WORDS], bound)
+        };
+        for attempt in 0..ATTEMPTS {
+            let item = match self.draw.weights {
+                None => match below(attempt, self.draw.num_items as u32) {
+                    Some(item) => item as i32,
+                    None => continue,
+                },
+                Some(table) => table.item(number(attempt)),
+            };
+            if row.items().binary_search(&item).is_err() {
+                return Ok(item);
+            }
         }
-        Ok(Row::new(self.positives, user as usize))
+        // A user with nearly everything: given that all attempts failed, any exact way will do.
+        match self.draw.weights {
+            None => {
+                let count = self.draw.num_items - row.items().len();
+                if count == 0 {
+                    return Err(self.nothing_to_draw(user, ""));
+                }
+                let rank = (ATTEMPTS..).find_map(|attempt| below(attempt, count as u32));
+                Ok(row.negative(rank.expect("an attempt of 2^32 succeeds") as i32))
+            }
+            Some(table) => table
+                .item_outside(row.items(), number(ATTEMPTS))
+                .ok_or_else(|| self.nothing_to_draw(user, " of a weight above 0")),
+        }
     }
 
     #[cold]

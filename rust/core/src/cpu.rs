@@ -1,0 +1,81 @@
+//! What this processor can do, found at run time.
+
+/// The widest vectors that a kernel may use. Every level gives the same bits as every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the compilation target guarantees: SSE2 on x86-64, NEON on 64-bit ARM.
+    Portable,
+    /// AVX2 with fused multiply-add and BMI2: x86-64-v3.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL: x86-64-v4.
+    Avx512,
+}
+
+impl Level {
+    /// The highest level of this processor.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi2");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            match (avx2, avx512) {
+                (true, true) => return Level::Avx512,
+                (true, false) => return Level::Avx2,
+                _ => {}
+            }
+        }
+        Level::Portable
+    }
+
+    /// All levels of this processor, lowest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let best = Self::best();
+        [Level::Portable, Level::Avx2, Level::Avx512]
+            .into_iter()
+            .filter(move |level| *level <= best)
+    }
+}
+
+/// Calls an `#[inline(always)]` function compiled for a [`Level`] that this processor has.
+///
+/// `dispatch!(level, function::<…>(arguments…) -> Type)`: generic arguments must be constants or types
+/// that need no lifetime.
+macro_rules! dispatch {
+    ($level:expr, ($($name:ident: $type:ty = $value:expr),* $(,)?) -> $result:ty {
+        portable: $portable:expr, avx2: $avx2:expr, avx512: $avx512:expr $(,)?
+    }) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+            fn on_avx2($($name: $type),*) -> $result {
+                $avx2
+            }
+            #[target_feature(
+                enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl"
+            )]
+            fn on_avx512($($name: $type),*) -> $result {
+                $avx512
+            }
+            match $level {
+                $crate::cpu::Level::Portable => { $(let $name: $type = $value;)* $portable }
+                // SAFETY: `Level::best` has found these features on this processor.
+                $crate::cpu::Level::Avx2 => unsafe { on_avx2($($value),*) },
+                // SAFETY: as above.
+                $crate::cpu::Level::Avx512 => unsafe { on_avx512($($value),*) },
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = $level;
+            $(let $name: $type = $value;)*
+            $portable
+        }
+    }};
+}
+
+pub(crate) use dispatch;
