@@ -3,12 +3,15 @@
 use super::kernel::{LANES, Panels};
 use super::top::Top;
 use super::{Collaborative, Part, Request, Scorer};
+use crate::cpu::{Level, dispatch};
 use crate::{Cancel, Error, Result};
 
 /// Most users of a block: each item panel that was loaded serves all of them.
 pub const MAX_USERS: usize = 96;
 /// Items of a tile: a whole number of panels.
-const TILE: usize = 16 * LANES;
+pub const TILE: usize = STRIPS * LANES;
+/// Panels of a tile.
+const STRIPS: usize = 8;
 
 /// What all blocks share.
 pub struct Job<'a> {
@@ -17,6 +20,8 @@ pub struct Job<'a> {
     pub panels: Panels,
     pub masses: Option<(Panels, f32)>,
     pub num_items: usize,
+    /// Those of the scorer, and -inf for the places behind the last item, up to a whole number of tiles.
+    pub item_bias: Vec<f32>,
     pub cancel: &'a Cancel,
 }
 
@@ -54,32 +59,34 @@ struct Row {
 }
 
 impl Job<'_> {
-    /// Ranks for these users with the widest vectors that this processor has.
-    pub fn rank(&self, users: &[i32], workspace: &mut Workspace, part: &mut Part) -> Result<()> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                // SAFETY: the processor has both features.
-                return unsafe { self.rank_avx2(users, workspace, part) };
-            }
-        }
-        // 64-bit ARM always has fused multiply-add and twice the registers of SSE2.
-        if cfg!(target_arch = "aarch64") {
-            self.rank_with::<6, true>(users, workspace, part)
-        } else {
-            self.rank_with::<2, false>(users, workspace, part)
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn rank_avx2(&self, users: &[i32], workspace: &mut Workspace, part: &mut Part) -> Result<()> {
-        // 6 users × 16 items are 12 of the 16 registers; the rest hold the operands.
-        self.rank_with::<6, true>(users, workspace, part)
+    /// Ranks for these users.
+    pub fn rank(
+        &self,
+        level: Level,
+        users: &[i32],
+        workspace: &mut Workspace,
+        part: &mut Part,
+    ) -> Result<()> {
+        // 64-bit ARM always has fused multiply-add, and 32 registers.
+        const PORTABLE: (usize, bool) = match cfg!(target_arch = "aarch64") {
+            true => (6, true),
+            false => (2, false),
+        };
+        dispatch!(level, (
+            job: &Job = self,
+            users: &[i32] = users,
+            workspace: &mut Workspace = workspace,
+            part: &mut Part = part,
+        ) -> Result<()> {
+            portable: job.rank_with::<{ PORTABLE.0 }, { PORTABLE.1 }, false>(users, workspace, part),
+            // 6 users × 16 items are 12 of 16 registers, 12 users × 32 items 24 of 32; the rest hold operands.
+            avx2: job.rank_with::<6, true, false>(users, workspace, part),
+            avx512: job.rank_with::<12, true, true>(users, workspace, part),
+        })
     }
 
     #[inline(always)]
-    fn rank_with<const GROUP: usize, const FMA: bool>(
+    fn rank_with<const GROUP: usize, const FMA: bool, const WIDE: bool>(
         &self,
         users: &[i32],
         workspace: &mut Workspace,
@@ -95,7 +102,7 @@ impl Job<'_> {
                 masses,
                 ..
             } = workspace;
-            multiply_tile::<GROUP, FMA>(
+            multiply_tile::<GROUP, FMA, WIDE>(
                 &self.panels,
                 first,
                 width,
@@ -104,14 +111,14 @@ impl Job<'_> {
                 scores,
             );
             if let Some((panels, eps)) = &self.masses {
-                multiply_tile::<GROUP, FMA>(panels, first, width, queries, self.scorer.dim, masses);
+                multiply_tile::<GROUP, FMA, WIDE>(panels, first, width, queries, self.scorer.dim, masses);
                 for (score, mass) in scores.iter_mut().zip(masses) {
                     *score /= *mass + eps;
                 }
             }
             let rows = workspace.rows[..users.len()].iter_mut();
-            for (row, scores) in rows.zip(workspace.scores.chunks_exact_mut(TILE)) {
-                self.finish(row, first, &mut scores[..width])?;
+            for (row, scores) in rows.zip(workspace.scores.as_chunks_mut::<TILE>().0) {
+                self.finish(row, first, scores, width)?;
             }
         }
         let k = self.request.k;
@@ -199,31 +206,38 @@ impl Job<'_> {
         if let Some((panels, eps)) = &self.masses {
             text /= panels.dot::<FMA>(item, query) + eps;
         }
-        let score = bias + self.scorer.item_bias[item] + text;
-        match boosts.binary_search_by_key(&(item as u32), |boost| boost.0) {
-            Ok(place) => score + boosts[place].1,
-            Err(_) => score,
+        if let Ok(place) = boosts.binary_search_by_key(&(item as u32), |boost| boost.0) {
+            text += boosts[place].1;
         }
+        text + (bias + self.scorer.item_bias[item])
     }
 
     /// Turns the text terms of a tile into scores, and takes the seen items, the AUC and the best from it.
     #[inline(always)]
-    fn finish(&self, row: &mut Row, first: usize, scores: &mut [f32]) -> Result<()> {
-        let last = first + scores.len();
-        for (score, item_bias) in scores.iter_mut().zip(&self.scorer.item_bias[first..]) {
-            *score += row.bias + item_bias;
-        }
+    fn finish(&self, row: &mut Row, first: usize, scores: &mut [f32; TILE], width: usize) -> Result<()> {
+        let last = first + width;
         while let Some(&(item, boost)) = row.boosts.get(row.boosts_passed)
             && (item as usize) < last
         {
             scores[item as usize - first] += boost;
             row.boosts_passed += 1;
         }
-        let finite = scores
-            .iter()
-            .fold(true, |all, &score| all & (score < f32::INFINITY));
-        if !finite {
-            return Err(bad_score(row.user, first, scores));
+        let bar = row.top.bar();
+        let biases = &self.item_bias[first..][..TILE];
+        // Bit s: strip s may hold a score that enters the list.
+        let (mut finite, mut better) = (true, 0u32);
+        let strips = scores.as_chunks_mut::<LANES>().0.iter_mut();
+        for (strip, (scores, biases)) in strips.zip(biases.as_chunks::<LANES>().0).enumerate() {
+            let mut any = false;
+            for (score, item_bias) in scores.iter_mut().zip(biases) {
+                *score += row.bias + item_bias;
+                finite &= *score < f32::INFINITY;
+                any |= !(*score <= bar); // also where no bar is known yet, which is NaN
+            }
+            better |= u32::from(any) << strip;
+        }
+        if !finite && let Some(error) = bad_score(row.user, first, &scores[..width]) {
+            return Err(error);
         }
         let seen = self.seen(row.user);
         while let Some(&item) = seen.get(row.seen_passed)
@@ -233,9 +247,14 @@ impl Job<'_> {
             row.seen_passed += 1;
         }
         for &relevant in &row.relevant {
-            row.twice_won += twice_won(relevant, scores);
+            row.twice_won += twice_won(relevant, &scores[..width]);
         }
-        row.top.offer(first, scores);
+        while better != 0 {
+            let start = better.trailing_zeros() as usize * LANES;
+            better &= better - 1;
+            let end = width.min(start + LANES).max(start);
+            row.top.offer(first + start, &scores[start..end]);
+        }
         Ok(())
     }
 
@@ -254,7 +273,7 @@ impl Job<'_> {
 
 /// Products of the block's users and a tile's items: `[users, TILE]`.
 #[inline(always)]
-fn multiply_tile<const GROUP: usize, const FMA: bool>(
+fn multiply_tile<const GROUP: usize, const FMA: bool, const WIDE: bool>(
     panels: &Panels,
     first: usize,
     width: usize,
@@ -271,7 +290,7 @@ fn multiply_tile<const GROUP: usize, const FMA: bool>(
         let groups = queries.chunks_exact(dim * GROUP);
         for (group, products) in groups.zip(products.chunks_exact_mut(GROUP * TILE)) {
             let (group, _) = group.as_chunks::<GROUP>();
-            panels.multiply::<GROUP, FMA>(
+            panels.multiply::<GROUP, FMA, WIDE>(
                 (first + column) / LANES,
                 group,
                 &mut products[column..],
@@ -318,16 +337,15 @@ fn twice_won(relevant: f32, scores: &[f32]) -> u64 {
     u64::from(won)
 }
 
+/// What to say where one of the scores is NaN or +inf.
 #[cold]
-fn bad_score(user: usize, first: usize, scores: &[f32]) -> Error {
-    let lane = scores
-        .iter()
-        .position(|&score| score.is_nan() || score == f32::INFINITY);
-    let lane = lane.expect("called for a bad score");
-    Error::Argument(format!(
+fn bad_score(user: usize, first: usize, scores: &[f32]) -> Option<Error> {
+    let bad = |score: &f32| score.is_nan() || *score == f32::INFINITY;
+    let lane = scores.iter().position(bad)?;
+    Some(Error::Argument(format!(
         "the score of user {user} and item {} is {}; look for NaN, infinity or overflow in their vectors and \
          biases",
         first + lane,
         scores[lane]
-    ))
+    )))
 }

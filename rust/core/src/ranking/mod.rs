@@ -6,6 +6,7 @@ mod top;
 
 use rayon::prelude::*;
 
+use crate::cpu::Level;
 use crate::csr::Csr;
 use crate::{Cancel, Error, Result};
 use block::Workspace;
@@ -90,6 +91,10 @@ pub struct Lists {
 /// [`Error::Argument`] where lengths or indices do not fit, and for a score that is NaN or +inf (of a
 /// candidate or not), naming the user and the item; among several the first in the order of `users`.
 pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
+    rank_at(Level::best(), scorer, request, cancel)
+}
+
+fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
     let num_items = scorer.item_bias.len();
     check(scorer, &request)?;
     let panels = Panels::new(scorer.item, scorer.dim);
@@ -97,12 +102,15 @@ pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists>
         Form::Dot => None,
         Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim), eps)),
     };
+    let mut item_bias = scorer.item_bias.to_vec();
+    item_bias.resize(num_items.next_multiple_of(block::TILE), f32::NEG_INFINITY);
     let job = block::Job {
         scorer,
         request,
         panels,
         masses,
         num_items,
+        item_bias,
         cancel,
     };
     // Full blocks use the cache best, but every thread should have one.
@@ -130,7 +138,7 @@ pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists>
             .into_par_iter()
             .zip(request.users.par_chunks(rows))
             .map_init(Workspace::default, |workspace, (mut part, users)| {
-                job.rank(users, workspace, &mut part)
+                job.rank(level, users, workspace, &mut part)
             })
             .collect();
     outcomes.into_iter().collect::<Result<()>>()?;

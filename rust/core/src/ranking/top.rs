@@ -1,19 +1,14 @@
 //! The best k of a stream of scores.
 
-use std::cmp::Ordering;
-
-/// Scores compared at a time against the score to beat.
-const STRIP: usize = 32;
+use super::kernel::LANES;
 
 /// Keeps the k best (score, item) pairs offered so far, and some that may still turn out among them.
-///
-/// Items must be offered in increasing order: a later item never beats an equal score, so ties go to the
-/// smaller item.
 #[derive(Debug, Default)]
 pub struct Top {
     k: usize,
-    kept: Vec<(f32, i32)>,
-    /// The k-th best score once known: what a later item has to exceed.
+    /// One [`key`] a pair, the best k of those offered among them.
+    keys: Vec<u64>,
+    /// The k-th best score once known.
     bar: Option<f32>,
 }
 
@@ -21,64 +16,78 @@ impl Top {
     /// Starts over with an empty list of `k`.
     pub fn clear(&mut self, k: usize) {
         self.k = k;
-        self.kept.clear();
+        self.keys.clear();
         self.bar = None;
     }
 
-    /// Offers items `first..` with these scores; NaN marks an item that is no candidate.
+    /// What the score of a larger item has to exceed to enter; NaN until k candidates are known.
+    #[inline(always)]
+    pub fn bar(&self) -> f32 {
+        match self.k {
+            0 => f32::INFINITY,
+            _ => self.bar.unwrap_or(f32::NAN),
+        }
+    }
+
+    /// Offers items `first..` with these scores, larger items than all before; NaN marks one that is no
+    /// candidate.
     #[inline(always)]
     pub fn offer(&mut self, first: usize, scores: &[f32]) {
-        if self.k == 0 {
-            return;
+        let bar = self.bar();
+        // Bit by bit, without a jump: which lanes enter is as random as the scores.
+        let mut enters = 0u32;
+        for (lane, &score) in scores.iter().enumerate() {
+            enters |= u32::from(!(score <= bar) & !score.is_nan()) << lane;
         }
-        for (strip, scores) in scores.chunks(STRIP).enumerate() {
-            if let Some(bar) = self.bar
-                && !scores.iter().fold(false, |any, &score| any | (score > bar))
-            {
-                continue;
-            }
-            self.offer_each(first + strip * STRIP, scores);
+        self.make_room();
+        while enters != 0 {
+            let lane = enters.trailing_zeros() as usize;
+            enters &= enters - 1;
+            self.keys.push(key(scores[lane], (first + lane) as i32));
+        }
+    }
+
+    /// Room for a strip: as much again as the list makes a selection rare, and 64 keep it rare for small k.
+    fn make_room(&mut self) {
+        if self.keys.len() > self.k + self.k.max(64) - LANES {
+            self.select();
         }
     }
 
     #[inline(never)]
-    fn offer_each(&mut self, first: usize, scores: &[f32]) {
-        // Room for as many again makes a selection rare; at least a strip keeps it rare for small k.
-        let capacity = self.k + self.k.max(STRIP);
-        for (lane, &score) in scores.iter().enumerate() {
-            let enters = self.bar.map_or(!score.is_nan(), |bar| score > bar);
-            if enters {
-                self.kept.push((score, (first + lane) as i32));
-                if self.kept.len() == capacity {
-                    self.select();
-                }
-            }
-        }
-    }
-
     fn select(&mut self) {
-        let (_, worst, _) = self.kept.select_nth_unstable_by(self.k - 1, best_first);
-        self.bar = Some(worst.0);
-        self.kept.truncate(self.k);
+        let (_, &mut worst, _) = self.keys.select_nth_unstable(self.k - 1);
+        self.bar = Some(score_of(worst));
+        self.keys.truncate(self.k);
     }
 
     /// Writes the list, best first; positions beyond the candidates get item -1 and score -inf.
     pub fn write(&mut self, items: &mut [i32], scores: &mut [f32]) {
-        if self.kept.len() > self.k {
-            self.select();
-        }
-        self.kept.sort_unstable_by(best_first);
+        self.keys.sort_unstable();
         items.fill(-1);
         scores.fill(f32::NEG_INFINITY);
-        for ((item, score), kept) in items.iter_mut().zip(scores).zip(&self.kept) {
-            (*score, *item) = *kept;
+        for ((item, score), &key) in items.iter_mut().zip(scores).zip(&self.keys) {
+            (*score, *item) = (score_of(key), key as u32 as i32);
         }
     }
 }
 
-fn best_first(a: &(f32, i32), b: &(f32, i32)) -> Ordering {
-    let by_score = b.0.partial_cmp(&a.0).expect("kept scores are not NaN");
-    by_score.then(a.1.cmp(&b.1))
+/// A number that is smaller for a better pair: a higher score, or an equal score and a smaller item.
+#[inline(always)]
+fn key(score: f32, item: i32) -> u64 {
+    let bits = (score + 0.0).to_bits(); // -0 becomes 0, which it ties with
+    // Numbers order like their bits, negative ones the other way round.
+    let ascending = bits ^ ((bits as i32 >> 31) as u32 | 1 << 31);
+    u64::from(!ascending) << 32 | u64::from(item as u32)
+}
+
+fn score_of(key: u64) -> f32 {
+    let ascending = !(key >> 32) as u32;
+    let mask = match ascending >> 31 {
+        1 => 1 << 31,
+        _ => u32::MAX,
+    };
+    f32::from_bits(ascending ^ mask)
 }
 
 #[cfg(test)]
@@ -105,7 +114,7 @@ mod tests {
 
             let mut top = Top::default();
             top.clear(k as usize);
-            let tile = 1 + stream.below(70) as usize;
+            let tile = 1 + stream.below(LANES as u32) as usize;
             for (index, scores) in scores.chunks(tile).enumerate() {
                 top.offer(index * tile, scores);
             }
