@@ -1,6 +1,6 @@
 //! A block of users against the catalogue, tile by tile, in buffers that stay in the cache.
 
-use super::kernel::{LANES, Panels};
+use super::kernel::{Counts, LANES, Panels, Strip};
 use super::top::Top;
 use super::{Collaborative, Part, Request, Scorer};
 use crate::cpu::{Level, dispatch};
@@ -8,10 +8,8 @@ use crate::{Cancel, Error, Result};
 
 /// Most users of a block: each item panel that was loaded serves all of them.
 pub const MAX_USERS: usize = 96;
-/// Items of a tile: a whole number of panels.
-pub const TILE: usize = STRIPS * LANES;
-/// Panels of a tile.
-const STRIPS: usize = 8;
+/// Panels between two looks at the cancel flag.
+const STEP: usize = 64;
 
 /// What all blocks share.
 pub struct Job<'a> {
@@ -20,8 +18,8 @@ pub struct Job<'a> {
     pub panels: Panels,
     pub masses: Option<(Panels, f32)>,
     pub num_items: usize,
-    /// Those of the scorer, and -inf for the places behind the last item, up to a whole number of tiles.
-    pub item_bias: Vec<f32>,
+    /// Those of the scorer by panel, and -inf behind the last item.
+    pub item_bias: Vec<Strip>,
     pub cancel: &'a Cancel,
 }
 
@@ -30,10 +28,6 @@ pub struct Job<'a> {
 pub struct Workspace {
     /// Queries as `[groups][dim][users of a group]`.
     queries: Vec<f32>,
-    /// `[users of the block, TILE]`
-    scores: Vec<f32>,
-    /// The same for the denominators of the ratio form.
-    masses: Vec<f32>,
     /// One user's collaborative term for every item, all 0 between users.
     dense: Vec<f32>,
     /// Bit i: the term of item i was touched.
@@ -41,20 +35,24 @@ pub struct Workspace {
     rows: Vec<Row>,
 }
 
-/// One user while the tiles pass.
+/// One user while the panels pass.
 #[derive(Default)]
 struct Row {
     user: usize,
     bias: f32,
     top: Top,
-    /// How many of the user's seen items lie before the current tile.
+    /// How many of the user's seen items lie before the current panel.
     seen_passed: usize,
     /// The collaborative term where it is not empty, by item; and how many of them were added.
     boosts: Vec<(u32, f32)>,
     boosts_passed: usize,
+    /// As [`next_item`](Self::next_item) says.
+    next: usize,
     /// Scores of the relevant candidates.
     relevant: Vec<f32>,
-    /// Twice the number of (relevant, candidate) pairs that the relevant one wins, a tie counting half.
+    /// Twice the number of (relevant, candidate) pairs that the relevant one wins, a tie counting half:
+    /// by lane since the last look at the cancel flag, and in all before.
+    lanes_won: Counts,
     twice_won: u64,
 }
 
@@ -93,36 +91,32 @@ impl Job<'_> {
         part: &mut Part,
     ) -> Result<()> {
         self.prepare::<GROUP, FMA>(users, workspace);
-        for first in (0..self.num_items).step_by(TILE) {
-            self.cancel.check()?;
-            let width = TILE.min(self.num_items - first);
-            let Workspace {
-                queries,
-                scores,
-                masses,
-                ..
-            } = workspace;
-            multiply_tile::<GROUP, FMA, WIDE>(
-                &self.panels,
-                first,
-                width,
-                queries,
-                self.scorer.dim,
-                scores,
-            );
-            if let Some((panels, eps)) = &self.masses {
-                multiply_tile::<GROUP, FMA, WIDE>(panels, first, width, queries, self.scorer.dim, masses);
-                for (score, mass) in scores.iter_mut().zip(masses) {
-                    *score /= *mass + eps;
-                }
+        let size = self.scorer.dim * GROUP;
+        let rows = &mut workspace.rows[..users.len()];
+        let (mut texts, mut masses) = ([Strip::ZERO; GROUP], [Strip::ZERO; GROUP]);
+        for (panel, biases) in self.item_bias.iter().enumerate() {
+            if panel % STEP == 0 {
+                self.cancel.check()?;
+                rows.iter_mut().for_each(Row::add_up);
             }
-            let rows = workspace.rows[..users.len()].iter_mut();
-            for (row, scores) in rows.zip(workspace.scores.as_chunks_mut::<TILE>().0) {
-                self.finish(row, first, scores, width)?;
+            for (index, rows) in rows.chunks_mut(GROUP).enumerate() {
+                // Texts go no further than the innermost cache.
+                let (queries, _) = workspace.queries[index * size..][..size].as_chunks::<GROUP>();
+                self.panels.multiply::<GROUP, FMA, WIDE>(panel, queries, &mut texts);
+                if let Some((panels, eps)) = &self.masses {
+                    panels.multiply::<GROUP, FMA, WIDE>(panel, queries, &mut masses);
+                    for (text, mass) in texts.iter_mut().zip(&masses) {
+                        text.divide(mass, *eps);
+                    }
+                }
+                for (row, text) in rows.iter_mut().zip(&mut texts) {
+                    self.finish::<WIDE>(row, panel * LANES, biases, text)?;
+                }
             }
         }
         let k = self.request.k;
-        for (index, row) in workspace.rows[..users.len()].iter_mut().enumerate() {
+        for (index, row) in rows.iter_mut().enumerate() {
+            row.add_up();
             let list = index * k..(index + 1) * k;
             row.top
                 .write(&mut part.items[list.clone()], &mut part.scores[list]);
@@ -140,10 +134,6 @@ impl Job<'_> {
     ) {
         let dim = self.scorer.dim;
         let groups = users.len().div_ceil(GROUP);
-        workspace.scores.resize(groups * GROUP * TILE, 0.0);
-        if self.masses.is_some() {
-            workspace.masses.resize(groups * GROUP * TILE, 0.0);
-        }
         workspace.queries.clear();
         workspace.queries.resize(groups * dim * GROUP, 0.0);
         if workspace.rows.len() < users.len() {
@@ -174,6 +164,7 @@ impl Job<'_> {
                     &mut row.boosts,
                 );
             }
+            row.next = row.next_item(self.seen(user), self.num_items);
             row.twice_won = 0;
             row.relevant.clear();
             if let Some(relevant) = self.request.relevant {
@@ -212,48 +203,31 @@ impl Job<'_> {
         text + (bias + self.scorer.item_bias[item])
     }
 
-    /// Turns the text terms of a tile into scores, and takes the seen items, the AUC and the best from it.
+    /// Turns a panel's text terms into scores, and takes the seen items, the AUC and the best from it.
     #[inline(always)]
-    fn finish(&self, row: &mut Row, first: usize, scores: &mut [f32; TILE], width: usize) -> Result<()> {
-        let last = first + width;
-        while let Some(&(item, boost)) = row.boosts.get(row.boosts_passed)
-            && (item as usize) < last
-        {
-            scores[item as usize - first] += boost;
-            row.boosts_passed += 1;
+    fn finish<const WIDE: bool>(
+        &self,
+        row: &mut Row,
+        first: usize,
+        biases: &Strip,
+        scores: &mut Strip,
+    ) -> Result<()> {
+        let special = row.next < first + LANES;
+        if special {
+            row.add_boosts(first, scores);
         }
-        let bar = row.top.bar();
-        let biases = &self.item_bias[first..][..TILE];
-        // Bit s: strip s may hold a score that enters the list.
-        let (mut finite, mut better) = (true, 0u32);
-        let strips = scores.as_chunks_mut::<LANES>().0.iter_mut();
-        for (strip, (scores, biases)) in strips.zip(biases.as_chunks::<LANES>().0).enumerate() {
-            let mut any = false;
-            for (score, item_bias) in scores.iter_mut().zip(biases) {
-                *score += row.bias + item_bias;
-                finite &= *score < f32::INFINITY;
-                any |= !(*score <= bar); // also where no bar is known yet, which is NaN
-            }
-            better |= u32::from(any) << strip;
-        }
-        if !finite && let Some(error) = bad_score(row.user, first, &scores[..width]) {
+        let (bad, enters) = scores.finish::<WIDE>(row.bias, biases, row.top.bar);
+        if bad && let Some(error) = bad_score(row.user, first, self.num_items, scores) {
             return Err(error);
         }
-        let seen = self.seen(row.user);
-        while let Some(&item) = seen.get(row.seen_passed)
-            && (item as usize) < last
-        {
-            scores[item as usize - first] = f32::NAN;
-            row.seen_passed += 1;
+        if special {
+            row.hide(first, self.seen(row.user), self.num_items, scores);
         }
         for &relevant in &row.relevant {
-            row.twice_won += twice_won(relevant, &scores[..width]);
+            row.lanes_won.add(scores, relevant);
         }
-        while better != 0 {
-            let start = better.trailing_zeros() as usize * LANES;
-            better &= better - 1;
-            let end = width.min(start + LANES).max(start);
-            row.top.offer(first + start, &scores[start..end]);
+        if enters != 0 {
+            row.top.offer(first, scores, enters);
         }
         Ok(())
     }
@@ -271,32 +245,43 @@ impl Job<'_> {
     }
 }
 
-/// Products of the block's users and a tile's items: `[users, TILE]`.
-#[inline(always)]
-fn multiply_tile<const GROUP: usize, const FMA: bool, const WIDE: bool>(
-    panels: &Panels,
-    first: usize,
-    width: usize,
-    queries: &[f32],
-    dim: usize,
-    products: &mut [f32],
-) {
-    if dim == 0 {
-        products.fill(0.0);
-        return;
+impl Row {
+    /// The next item that is seen or has a collaborative term, or the place behind the last item.
+    fn next_item(&self, seen: &[i32], num_items: usize) -> usize {
+        let boosted = self.boosts.get(self.boosts_passed).map(|boost| boost.0 as usize);
+        let seen = seen.get(self.seen_passed).map(|&item| item as usize);
+        boosted.into_iter().chain(seen).min().unwrap_or(num_items)
     }
-    // The panel stays in the innermost cache while all users pass it.
-    for column in (0..width).step_by(LANES) {
-        let groups = queries.chunks_exact(dim * GROUP);
-        for (group, products) in groups.zip(products.chunks_exact_mut(GROUP * TILE)) {
-            let (group, _) = group.as_chunks::<GROUP>();
-            panels.multiply::<GROUP, FMA, WIDE>(
-                (first + column) / LANES,
-                group,
-                &mut products[column..],
-                TILE,
-            );
+
+    /// Adds the collaborative term to the texts of the items `first..`.
+    #[inline(never)]
+    fn add_boosts(&mut self, first: usize, texts: &mut Strip) {
+        while let Some(&(item, boost)) = self.boosts.get(self.boosts_passed)
+            && (item as usize) < first + LANES
+        {
+            texts.0[item as usize - first] += boost;
+            self.boosts_passed += 1;
         }
+    }
+
+    /// Marks the items `first..` that are no candidates, and the places behind the last item.
+    #[inline(never)]
+    fn hide(&mut self, first: usize, seen: &[i32], num_items: usize, scores: &mut Strip) {
+        while let Some(&item) = seen.get(self.seen_passed)
+            && (item as usize) < first + LANES
+        {
+            scores.0[item as usize - first] = f32::NAN;
+            self.seen_passed += 1;
+        }
+        if num_items < first + LANES {
+            scores.0[num_items - first..].fill(f32::NAN);
+        }
+        self.next = self.next_item(seen, num_items);
+    }
+
+    /// Empties the counters of the lanes before they can overflow.
+    fn add_up(&mut self) {
+        self.twice_won += self.lanes_won.take();
     }
 }
 
@@ -328,24 +313,15 @@ fn collect_boosts(
     }
 }
 
-/// Twice the candidates below `relevant`, plus those equal to it; NaN counts for neither.
-#[inline(always)]
-fn twice_won(relevant: f32, scores: &[f32]) -> u64 {
-    let won = scores.iter().fold(0u32, |won, &score| {
-        won + u32::from(score < relevant) + u32::from(score <= relevant)
-    });
-    u64::from(won)
-}
-
-/// What to say where one of the scores is NaN or +inf.
+/// What to say where one of the scores of the items `first..` is NaN or +inf.
 #[cold]
-fn bad_score(user: usize, first: usize, scores: &[f32]) -> Option<Error> {
+fn bad_score(user: usize, first: usize, num_items: usize, scores: &Strip) -> Option<Error> {
     let bad = |score: &f32| score.is_nan() || *score == f32::INFINITY;
-    let lane = scores.iter().position(bad)?;
+    let lane = scores.0.iter().take(num_items - first).position(bad)?;
     Some(Error::Argument(format!(
         "the score of user {user} and item {} is {}; look for NaN, infinity or overflow in their vectors and \
          biases",
         first + lane,
-        scores[lane]
+        scores.0[lane]
     )))
 }

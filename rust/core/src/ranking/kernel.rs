@@ -8,10 +8,70 @@ use rayon::prelude::*;
 /// Items of a panel: two of the widest vectors.
 pub const LANES: usize = 32;
 
+/// One number for each item of a panel, where no vector crosses a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Strip(pub [f32; LANES]);
+
+impl Strip {
+    /// All 0.
+    pub const ZERO: Self = Self([0.0; LANES]);
+
+    /// Makes scores of text terms. Returns whether any of them is NaN or +inf, and a bit for each lane that
+    /// exceeds `bar` (all where the bar is NaN).
+    #[inline(always)]
+    pub fn finish<const WIDE: bool>(&mut self, bias: f32, biases: &Strip, bar: f32) -> (bool, u32) {
+        #[cfg(target_arch = "x86_64")]
+        if WIDE {
+            // SAFETY: the caller has made sure that the processor has AVX-512 F.
+            return unsafe { wide::finish(self, bias, biases, bar) };
+        }
+        // One flag a lane: a vector of them is reduced once, a single one at every lane.
+        let (mut bad, mut better) = ([0u32; LANES], [0u32; LANES]);
+        for lane in 0..LANES {
+            let score = self.0[lane] + (bias + biases.0[lane]);
+            self.0[lane] = score;
+            bad[lane] = u32::from(!(score < f32::INFINITY));
+            better[lane] = u32::from(!(score <= bar));
+        }
+        let any = |flags: [u32; LANES]| flags.iter().fold(0, |any, flag| any | flag) != 0;
+        let mask = |flags: [u32; LANES]| (0..LANES).fold(0, |mask, lane| mask | flags[lane] << lane);
+        (any(bad), if any(better) { mask(better) } else { 0 })
+    }
+
+    /// Divides each number by that of `masses` plus `eps`.
+    #[inline(always)]
+    pub fn divide(&mut self, masses: &Strip, eps: f32) {
+        for lane in 0..LANES {
+            self.0[lane] /= masses.0[lane] + eps;
+        }
+    }
+}
+
+/// Counters, one a lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts([u32; LANES]);
+
+impl Counts {
+    /// Counts 2 for each number below `bound`, and 1 for one that is equal; NaN counts for neither.
+    #[inline(always)]
+    pub fn add(&mut self, strip: &Strip, bound: f32) {
+        for (count, &number) in self.0.iter_mut().zip(&strip.0) {
+            *count += u32::from(number < bound) + u32::from(number <= bound);
+        }
+    }
+
+    /// The sum of all, which start again from 0.
+    pub fn take(&mut self) -> u64 {
+        let counts = std::mem::take(&mut self.0);
+        counts.iter().map(|&count| u64::from(count)).sum()
+    }
+}
+
 /// Item vectors laid out as `[panels][dim][LANES]`, the last panel filled up with zeros.
 #[derive(Debug)]
 pub struct Panels {
-    data: Vec<f32>,
+    data: Vec<Strip>,
     dim: usize,
 }
 
@@ -19,28 +79,27 @@ impl Panels {
     /// Lays out row-major item vectors `[items, dim]`.
     pub fn new(vectors: &[f32], dim: usize) -> Self {
         if dim == 0 {
-            return Self { data: vec![], dim };
+            return Self { data: vec![], dim }; // all products are 0
         }
         let num_panels = (vectors.len() / dim).div_ceil(LANES);
-        let mut data = vec![0.0; num_panels * dim * LANES];
-        data.par_chunks_mut(dim * LANES)
+        let mut data = vec![Strip::ZERO; num_panels * dim];
+        data.par_chunks_mut(dim)
             .zip(vectors.par_chunks(dim * LANES))
             .for_each(|(panel, vectors)| {
                 for (lane, vector) in vectors.chunks_exact(dim).enumerate() {
-                    for (place, &value) in panel[lane..].iter_mut().step_by(LANES).zip(vector) {
-                        *place = value;
+                    for (strip, &value) in panel.iter_mut().zip(vector) {
+                        strip.0[lane] = value;
                     }
                 }
             });
         Self { data, dim }
     }
 
-    fn panel(&self, panel: usize) -> &[[f32; LANES]] {
-        let size = self.dim * LANES;
-        self.data[panel * size..][..size].as_chunks().0
+    fn panel(&self, panel: usize) -> &[Strip] {
+        &self.data[panel * self.dim..][..self.dim]
     }
 
-    /// `products[user * stride + lane]` for the `USERS` users of one group and the items of one panel.
+    /// Products of the users of one group and the items of one panel.
     ///
     /// `WIDE`: with the instructions of [`Level::Avx512`](crate::cpu::Level), which the caller has made sure
     /// of, as of fused multiply-add where `FMA` is set.
@@ -49,28 +108,27 @@ impl Panels {
         &self,
         panel: usize,
         group: &[[f32; USERS]],
-        products: &mut [f32],
-        stride: usize,
+        products: &mut [Strip; USERS],
     ) {
         let panel = self.panel(panel);
         #[cfg(target_arch = "x86_64")]
         if WIDE {
             // SAFETY: the caller has made sure that the processor has AVX-512 F.
-            return unsafe { wide::multiply(panel, group, products, stride) };
+            return unsafe { wide::multiply(panel, group, products) };
         }
         // Half a panel at a time: what 16 registers hold.
         for half in [0, LANES / 2] {
             let mut sums = [[0.0; LANES / 2]; USERS];
             for (items, users) in panel.iter().zip(group) {
-                let items = &items[half..][..LANES / 2];
+                let items = &items.0[half..][..LANES / 2];
                 for (sums, &user) in sums.iter_mut().zip(users) {
                     for (sum, &item) in sums.iter_mut().zip(items) {
                         *sum = multiply_add::<FMA>(user, item, *sum);
                     }
                 }
             }
-            for (user, sums) in sums.iter().enumerate() {
-                products[user * stride + half..][..LANES / 2].copy_from_slice(sums);
+            for (product, sums) in products.iter_mut().zip(&sums) {
+                product.0[half..][..LANES / 2].copy_from_slice(sums);
             }
         }
     }
@@ -80,7 +138,7 @@ impl Panels {
     pub fn dot<const FMA: bool>(&self, item: usize, user: &[f32]) -> f32 {
         let panel = self.panel(item / LANES).iter();
         panel.zip(user).fold(0.0, |sum, (items, &user)| {
-            multiply_add::<FMA>(user, items[item % LANES], sum)
+            multiply_add::<FMA>(user, items.0[item % LANES], sum)
         })
     }
 }
@@ -93,7 +151,7 @@ fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod wide {
-    use super::LANES;
+    use super::{LANES, Strip};
     use std::arch::x86_64::*;
 
     /// [`Panels::multiply`](super::Panels::multiply) in registers of 16 numbers. The compiler makes such
@@ -101,10 +159,9 @@ mod wide {
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub fn multiply<const USERS: usize>(
-        panel: &[[f32; LANES]],
+        panel: &[Strip],
         group: &[[f32; USERS]],
-        products: &mut [f32],
-        stride: usize,
+        products: &mut [Strip; USERS],
     ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; USERS];
         for (items, users) in panel.iter().zip(group) {
@@ -115,23 +172,48 @@ mod wide {
                 sums[1] = _mm512_fmadd_ps(user, items[1], sums[1]);
             }
         }
-        for (user, sums) in sums.into_iter().enumerate() {
-            let products = products[user * stride..].first_chunk_mut::<LANES>();
-            let products = products.expect("room for a panel");
-            // SAFETY: both halves lie inside the array; unaligned stores take any address.
-            unsafe {
-                _mm512_storeu_ps(products.as_mut_ptr(), sums[0]);
-                _mm512_storeu_ps(products.as_mut_ptr().add(LANES / 2), sums[1]);
-            }
+        for (product, sums) in products.iter_mut().zip(sums) {
+            store(product, sums);
+        }
+    }
+
+    /// [`Strip::finish`], whose flags the compiler makes lane by lane.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn finish(strip: &mut Strip, bias: f32, biases: &Strip, bar: f32) -> (bool, u32) {
+        let (texts, biases) = (load(strip), load(biases));
+        let (bias, bar, infinity) = (
+            _mm512_set1_ps(bias),
+            _mm512_set1_ps(bar),
+            _mm512_set1_ps(f32::INFINITY),
+        );
+        let scores = [0, 1].map(|half| {
+            _mm512_add_ps(texts[half], _mm512_add_ps(bias, biases[half]))
+        });
+        store(strip, scores);
+        let bad = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(scores, infinity));
+        let better = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(scores, bar));
+        let better = u32::from(better[0]) | u32::from(better[1]) << (LANES / 2);
+        (bad[0] | bad[1] != 0, better)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn store(strip: &mut Strip, halves: [__m512; 2]) {
+        let start = strip.0.as_mut_ptr();
+        // SAFETY: both halves lie inside the strip, which is aligned to 64 bytes.
+        unsafe {
+            _mm512_store_ps(start, halves[0]);
+            _mm512_store_ps(start.add(LANES / 2), halves[1]);
         }
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn load(lanes: &[f32; LANES]) -> [__m512; 2] {
-        let start = lanes.as_ptr();
-        // SAFETY: both halves lie inside the array; unaligned loads take any address.
-        unsafe { [_mm512_loadu_ps(start), _mm512_loadu_ps(start.add(LANES / 2))] }
+    fn load(strip: &Strip) -> [__m512; 2] {
+        let start = strip.0.as_ptr();
+        // SAFETY: both halves lie inside the strip, which is aligned to 64 bytes.
+        unsafe { [_mm512_load_ps(start), _mm512_load_ps(start.add(LANES / 2))] }
     }
 }
 
@@ -152,14 +234,14 @@ mod tests {
                 .map(|axis| [users[axis], users[dim + axis]])
                 .collect();
             for item in 0..37 {
-                let mut products = [f32::NAN; 2 * LANES];
-                panels.multiply::<2, false, false>(item / LANES, &group, &mut products, LANES);
+                let mut products = [Strip([f32::NAN; LANES]); 2];
+                panels.multiply::<2, false, false>(item / LANES, &group, &mut products);
                 for user in 0..2 {
                     let mut expected = 0.0;
                     for axis in 0..dim {
                         expected += users[user * dim + axis] * items[item * dim + axis];
                     }
-                    assert_eq!(products[user * LANES + item % LANES], expected);
+                    assert_eq!(products[user].0[item % LANES], expected);
                     assert_eq!(
                         panels.dot::<false>(item, &users[user * dim..][..dim]),
                         expected

@@ -10,7 +10,7 @@ use crate::cpu::Level;
 use crate::csr::Csr;
 use crate::{Cancel, Error, Result};
 use block::Workspace;
-use kernel::Panels;
+use kernel::{LANES, Panels, Strip};
 
 /// How the text term of a score is made of user and item vectors.
 #[derive(Debug, Clone, Copy)]
@@ -102,8 +102,10 @@ fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> 
         Form::Dot => None,
         Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim), eps)),
     };
-    let mut item_bias = scorer.item_bias.to_vec();
-    item_bias.resize(num_items.next_multiple_of(block::TILE), f32::NEG_INFINITY);
+    let mut item_bias = vec![Strip([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
+    for (strip, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
+        strip.0[..biases.len()].copy_from_slice(biases);
+    }
     let job = block::Job {
         scorer,
         request,

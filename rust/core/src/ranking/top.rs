@@ -1,6 +1,6 @@
 //! The best k of a stream of scores.
 
-use super::kernel::LANES;
+use super::kernel::{LANES, Strip};
 
 /// Keeps the k best (score, item) pairs offered so far, and some that may still turn out among them.
 #[derive(Debug, Default)]
@@ -8,8 +8,8 @@ pub struct Top {
     k: usize,
     /// One [`key`] a pair, the best k of those offered among them.
     keys: Vec<u64>,
-    /// The k-th best score once known.
-    bar: Option<f32>,
+    /// What the score of a larger item has to exceed to enter; NaN until k candidates are known.
+    pub bar: f32,
 }
 
 impl Top {
@@ -17,33 +17,21 @@ impl Top {
     pub fn clear(&mut self, k: usize) {
         self.k = k;
         self.keys.clear();
-        self.bar = None;
+        self.bar = if k == 0 { f32::INFINITY } else { f32::NAN };
     }
 
-    /// What the score of a larger item has to exceed to enter; NaN until k candidates are known.
+    /// Offers those of the items `first..`, larger than all before, whose bit in `enters` is set; NaN marks
+    /// one that is no candidate.
     #[inline(always)]
-    pub fn bar(&self) -> f32 {
-        match self.k {
-            0 => f32::INFINITY,
-            _ => self.bar.unwrap_or(f32::NAN),
-        }
-    }
-
-    /// Offers items `first..` with these scores, larger items than all before; NaN marks one that is no
-    /// candidate.
-    #[inline(always)]
-    pub fn offer(&mut self, first: usize, scores: &[f32]) {
-        let bar = self.bar();
-        // Bit by bit, without a jump: which lanes enter is as random as the scores.
-        let mut enters = 0u32;
-        for (lane, &score) in scores.iter().enumerate() {
-            enters |= u32::from(!(score <= bar) & !score.is_nan()) << lane;
-        }
+    pub fn offer(&mut self, first: usize, scores: &Strip, mut enters: u32) {
         self.make_room();
         while enters != 0 {
             let lane = enters.trailing_zeros() as usize;
             enters &= enters - 1;
-            self.keys.push(key(scores[lane], (first + lane) as i32));
+            let score = scores.0[lane];
+            if !score.is_nan() {
+                self.keys.push(key(score, (first + lane) as i32));
+            }
         }
     }
 
@@ -57,7 +45,7 @@ impl Top {
     #[inline(never)]
     fn select(&mut self) {
         let (_, &mut worst, _) = self.keys.select_nth_unstable(self.k - 1);
-        self.bar = Some(score_of(worst));
+        self.bar = score_of(worst);
         self.keys.truncate(self.k);
     }
 
@@ -114,9 +102,14 @@ mod tests {
 
             let mut top = Top::default();
             top.clear(k as usize);
-            let tile = 1 + stream.below(LANES as u32) as usize;
-            for (index, scores) in scores.chunks(tile).enumerate() {
-                top.offer(index * tile, scores);
+            for (index, scores) in scores.chunks(LANES).enumerate() {
+                let mut strip = Strip([f32::NAN; LANES]);
+                strip.0[..scores.len()].copy_from_slice(scores);
+                let bar = top.bar;
+                let enters = (0..LANES).fold(0, |mask, lane| {
+                    mask | u32::from(!(strip.0[lane] <= bar)) << lane
+                });
+                top.offer(index * LANES, &strip, enters);
             }
             let (mut items, mut found) = (vec![0; k as usize], vec![0.0; k as usize]);
             top.write(&mut items, &mut found);
