@@ -78,9 +78,14 @@ fn ranking(criterion: &mut Criterion) {
     };
     let item_bias = numbers(stream, ITEMS, 0.0);
     let mut group = criterion.benchmark_group("ranking");
-    group.sample_size(10).throughput(Throughput::Elements(USERS as u64));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(USERS as u64));
 
-    let (query, item) = (numbers(stream, USERS * 64, -1.0), numbers(stream, ITEMS * 64, -1.0));
+    let (query, item) = (
+        numbers(stream, USERS * 64, -1.0),
+        numbers(stream, ITEMS * 64, -1.0),
+    );
     let dot = Scorer {
         dim: 64,
         query: &query,
@@ -106,7 +111,9 @@ fn ranking(criterion: &mut Criterion) {
     let neighbours = {
         let (mut indptr, mut indices) = (vec![0], vec![]);
         for _ in 0..ITEMS {
-            let mut row: Vec<i32> = (0..100).map(|_| stream.below(ITEMS as u32) as i32).collect();
+            let mut row: Vec<i32> = (0..100)
+                .map(|_| stream.below(ITEMS as u32) as i32)
+                .collect();
             row.sort_unstable();
             row.dedup();
             indices.extend(row);
@@ -127,7 +134,10 @@ fn ranking(criterion: &mut Criterion) {
         bencher.iter(|| rank(&collaborative, request, &Cancel::new()))
     });
 
-    let (query, mass) = (numbers(stream, USERS * 5, 0.0), numbers(stream, ITEMS * 5, 0.1));
+    let (query, mass) = (
+        numbers(stream, USERS * 5, 0.0),
+        numbers(stream, ITEMS * 5, 0.1),
+    );
     let item: Vec<f32> = mass
         .iter()
         .zip(numbers(stream, ITEMS * 5, -1.0))

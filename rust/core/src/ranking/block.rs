@@ -2,7 +2,7 @@
 
 use super::kernel::{Counts, LANES, Panels, Strip};
 use super::top::Top;
-use super::{Collaborative, Part, Request, Scorer};
+use super::{Collaborative, Form, Part, Request, Scorer};
 use crate::cpu::{Level, dispatch};
 use crate::{Cancel, Error, Result};
 
@@ -13,14 +13,14 @@ const STEP: usize = 64;
 
 /// What all blocks share.
 pub struct Job<'a> {
-    pub scorer: &'a Scorer<'a>,
-    pub request: Request<'a>,
-    pub panels: Panels,
-    pub masses: Option<(Panels, f32)>,
-    pub num_items: usize,
+    scorer: &'a Scorer<'a>,
+    request: Request<'a>,
+    panels: Panels,
+    masses: Option<(Panels, f32)>,
+    num_items: usize,
     /// Those of the scorer by panel, and -inf behind the last item.
-    pub item_bias: Vec<Strip>,
-    pub cancel: &'a Cancel,
+    item_bias: Vec<Strip>,
+    cancel: &'a Cancel,
 }
 
 /// Buffers of one thread.
@@ -56,7 +56,29 @@ struct Row {
     twice_won: u64,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Lays out the items.
+    pub fn new(scorer: &'a Scorer, request: Request<'a>, cancel: &'a Cancel) -> Self {
+        let num_items = scorer.item_bias.len();
+        let mut item_bias = vec![Strip([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
+        for (strip, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
+            strip.0[..biases.len()].copy_from_slice(biases);
+        }
+        let masses = match scorer.form {
+            Form::Dot => None,
+            Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim), eps)),
+        };
+        Self {
+            scorer,
+            request,
+            panels: Panels::new(scorer.item, scorer.dim),
+            masses,
+            num_items,
+            item_bias,
+            cancel,
+        }
+    }
+
     /// Ranks for these users.
     pub fn rank(
         &self,
@@ -102,7 +124,8 @@ impl Job<'_> {
             for (index, rows) in rows.chunks_mut(GROUP).enumerate() {
                 // Texts go no further than the innermost cache.
                 let (queries, _) = workspace.queries[index * size..][..size].as_chunks::<GROUP>();
-                self.panels.multiply::<GROUP, FMA, WIDE>(panel, queries, &mut texts);
+                self.panels
+                    .multiply::<GROUP, FMA, WIDE>(panel, queries, &mut texts);
                 if let Some((panels, eps)) = &self.masses {
                     panels.multiply::<GROUP, FMA, WIDE>(panel, queries, &mut masses);
                     for (text, mass) in texts.iter_mut().zip(&masses) {
@@ -248,7 +271,10 @@ impl Job<'_> {
 impl Row {
     /// The next item that is seen or has a collaborative term, or the place behind the last item.
     fn next_item(&self, seen: &[i32], num_items: usize) -> usize {
-        let boosted = self.boosts.get(self.boosts_passed).map(|boost| boost.0 as usize);
+        let boosted = self
+            .boosts
+            .get(self.boosts_passed)
+            .map(|boost| boost.0 as usize);
         let seen = seen.get(self.seen_passed).map(|&item| item as usize);
         boosted.into_iter().chain(seen).min().unwrap_or(num_items)
     }

@@ -34,9 +34,7 @@ impl Strip {
             bad[lane] = u32::from(!(score < f32::INFINITY));
             better[lane] = u32::from(!(score <= bar));
         }
-        let any = |flags: [u32; LANES]| flags.iter().fold(0, |any, flag| any | flag) != 0;
-        let mask = |flags: [u32; LANES]| (0..LANES).fold(0, |mask, lane| mask | flags[lane] << lane);
-        (any(bad), if any(better) { mask(better) } else { 0 })
+        (to_mask(bad) != 0, to_mask(better))
     }
 
     /// Divides each number by that of `masses` plus `eps`.
@@ -95,7 +93,9 @@ impl Panels {
         Self { data, dim }
     }
 
-    fn panel(&self, panel: usize) -> &[Strip] {
+    /// The vectors of one panel `[dim]`.
+    #[inline(always)]
+    pub fn panel(&self, panel: usize) -> &[Strip] {
         &self.data[panel * self.dim..][..self.dim]
     }
 
@@ -143,6 +143,53 @@ impl Panels {
     }
 }
 
+/// A bit for each item of a panel unless text < (cut - (bias + item bias)) (mass + eps), where text and mass
+/// are the products of the query with the two vectors of the item. Where a bit is set, both are written.
+#[inline(always)]
+pub fn quotients_to_beat<const FMA: bool, const WIDE: bool>(
+    (items, item_masses): (&[Strip], &[Strip]),
+    query: &[f32],
+    eps: f32,
+    (cut, bias, biases): (f32, f32, &Strip),
+    (texts, masses): (&mut Strip, &mut Strip),
+) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if WIDE {
+        // SAFETY: the caller has made sure that the processor has AVX-512 F.
+        return unsafe {
+            wide::quotients_to_beat(
+                (items, item_masses),
+                query,
+                eps,
+                (cut, bias, biases),
+                (texts, masses),
+            )
+        };
+    }
+    (*texts, *masses) = (Strip::ZERO, Strip::ZERO);
+    for ((items, item_masses), &user) in items.iter().zip(item_masses).zip(query) {
+        for lane in 0..LANES {
+            texts.0[lane] = multiply_add::<FMA>(user, items.0[lane], texts.0[lane]);
+            masses.0[lane] = multiply_add::<FMA>(user, item_masses.0[lane], masses.0[lane]);
+        }
+    }
+    let mut beats = [0u32; LANES];
+    for lane in 0..LANES {
+        let needed = (cut - (bias + biases.0[lane])) * (masses.0[lane] + eps);
+        beats[lane] = u32::from(!(texts.0[lane] < needed));
+    }
+    to_mask(beats)
+}
+
+/// Bit `lane` of the result is flag `lane`.
+#[inline(always)]
+fn to_mask(flags: [u32; LANES]) -> u32 {
+    match flags.iter().fold(0, |any, flag| any | flag) {
+        0 => 0,
+        _ => (0..LANES).fold(0, |mask, lane| mask | flags[lane] << lane),
+    }
+}
+
 /// With `FMA` one rounding; the caller has made sure that the processor has the instruction.
 #[inline(always)]
 fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -187,14 +234,51 @@ mod wide {
             _mm512_set1_ps(bar),
             _mm512_set1_ps(f32::INFINITY),
         );
-        let scores = [0, 1].map(|half| {
-            _mm512_add_ps(texts[half], _mm512_add_ps(bias, biases[half]))
-        });
+        let scores =
+            [0, 1].map(|half| _mm512_add_ps(texts[half], _mm512_add_ps(bias, biases[half])));
         store(strip, scores);
         let bad = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(scores, infinity));
         let better = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(scores, bar));
         let better = u32::from(better[0]) | u32::from(better[1]) << (LANES / 2);
         (bad[0] | bad[1] != 0, better)
+    }
+
+    /// The function of the same name outside, whose flags the compiler makes lane by lane.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn quotients_to_beat(
+        (items, item_masses): (&[Strip], &[Strip]),
+        query: &[f32],
+        eps: f32,
+        (cut, bias, biases): (f32, f32, &Strip),
+        (texts, masses): (&mut Strip, &mut Strip),
+    ) -> u32 {
+        let (mut text, mut mass) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
+        for ((items, item_masses), &user) in items.iter().zip(item_masses).zip(query) {
+            let (items, item_masses) = (load(items), load(item_masses));
+            let user = _mm512_set1_ps(user);
+            for half in [0, 1] {
+                text[half] = _mm512_fmadd_ps(user, items[half], text[half]);
+                mass[half] = _mm512_fmadd_ps(user, item_masses[half], mass[half]);
+            }
+        }
+        let biases = load(biases);
+        let (cut, bias, eps) = (
+            _mm512_set1_ps(cut),
+            _mm512_set1_ps(bias),
+            _mm512_set1_ps(eps),
+        );
+        let beats = [0, 1].map(|half| {
+            let least = _mm512_sub_ps(cut, _mm512_add_ps(bias, biases[half]));
+            let needed = _mm512_mul_ps(least, _mm512_add_ps(mass[half], eps));
+            u32::from(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(text[half], needed))
+        });
+        let beats = beats[0] | beats[1] << (LANES / 2);
+        if beats != 0 {
+            store(texts, text);
+            store(masses, mass);
+        }
+        beats
     }
 
     #[target_feature(enable = "avx512f")]

@@ -1,6 +1,7 @@
 //! Full ranking: every item is scored for every user, the seen ones are taken out, the best k stay.
 
 mod block;
+mod bounded;
 mod kernel;
 mod top;
 
@@ -9,8 +10,8 @@ use rayon::prelude::*;
 use crate::cpu::Level;
 use crate::csr::Csr;
 use crate::{Cancel, Error, Result};
-use block::Workspace;
-use kernel::{LANES, Panels, Strip};
+use block::Job;
+use bounded::Bounded;
 
 /// How the text term of a score is made of user and item vectors.
 #[derive(Debug, Clone, Copy)]
@@ -95,30 +96,27 @@ pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists>
 }
 
 fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
-    let num_items = scorer.item_bias.len();
     check(scorer, &request)?;
-    let panels = Panels::new(scorer.item, scorer.dim);
-    let masses = match scorer.form {
-        Form::Dot => None,
-        Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim), eps)),
-    };
-    let mut item_bias = vec![Strip([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
-    for (strip, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
-        strip.0[..biases.len()].copy_from_slice(biases);
+    if let Some(bounded) = Bounded::new(scorer, request, cancel) {
+        return in_blocks(request, bounded::MAX_USERS, |users, workspace, part| {
+            bounded.rank(level, users, workspace, part)
+        });
     }
-    let job = block::Job {
-        scorer,
-        request,
-        panels,
-        masses,
-        num_items,
-        item_bias,
-        cancel,
-    };
+    let job = Job::new(scorer, request, cancel);
+    in_blocks(request, block::MAX_USERS, |users, workspace, part| {
+        job.rank(level, users, workspace, part)
+    })
+}
+
+/// Gives blocks of at most `max_users` to the threads, each with a workspace of its own.
+fn in_blocks<W: Default>(
+    request: Request,
+    max_users: usize,
+    rank: impl Fn(&[i32], &mut W, &mut Part) -> Result<()> + Sync,
+) -> Result<Lists> {
     // Full blocks use the cache best, but every thread should have one.
     let fair_share = request.users.len().div_ceil(rayon::current_num_threads());
-    let rows = fair_share.clamp(1, block::MAX_USERS);
-
+    let rows = fair_share.clamp(1, max_users);
     let mut lists = Lists {
         items: vec![-1; request.users.len() * request.k],
         scores: vec![f32::NEG_INFINITY; request.users.len() * request.k],
@@ -139,8 +137,8 @@ fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> 
         split(&mut lists.items, &mut lists.scores, auc, rows, request.k)
             .into_par_iter()
             .zip(request.users.par_chunks(rows))
-            .map_init(Workspace::default, |workspace, (mut part, users)| {
-                job.rank(level, users, workspace, &mut part)
+            .map_init(W::default, |workspace, (mut part, users)| {
+                rank(users, workspace, &mut part)
             })
             .collect();
     outcomes.into_iter().collect::<Result<()>>()?;

@@ -205,6 +205,107 @@ fn agrees_with_a_full_sort() {
     }
 }
 
+/// Lists of the ratio form without AUC and collaborative term, which need not score every item.
+fn bounded_lists(world: &World, k: usize, level: Level, scorer: &Scorer) -> Lists {
+    let users: Vec<i32> = (0..world.user_bias.len() as i32).collect();
+    let request = Request {
+        relevant: None,
+        ..world.request(&users, k)
+    };
+    assert!(Bounded::new(scorer, request, &Cancel::new()).is_some());
+    rank_at(level, scorer, request, &Cancel::new()).unwrap()
+}
+
+#[test]
+fn bounds_leave_nothing_out() {
+    // Few distinct values: masses of 0, equal scores, equal bounds.
+    for (num_users, num_items, dim) in [(1, 1, 1), (7, 33, 2), (70, 700, 5), (5, 1500, 1)] {
+        for seed in 0..6 {
+            let mut world = World::new(num_users, num_items, dim, seed);
+            // No mass, no text: what a model makes of an item without words.
+            for (item, mass) in world.item.iter_mut().zip(&world.mass) {
+                *item *= f32::from(u8::from(*mass > 0.0 || seed == 5));
+            }
+            world.item_bias[0] = f32::NEG_INFINITY;
+            let scorer = Scorer {
+                collaborative: None,
+                ..world.scorer(true)
+            };
+            let users: Vec<i32> = (0..num_users as i32).collect();
+            for k in [1, 10, num_items + 3] {
+                let every_score = rank(&scorer, world.request(&users, k), &Cancel::new()).unwrap();
+                for level in Level::all() {
+                    let found = bounded_lists(&world, k, level, &scorer);
+                    assert_eq!(found.items, every_score.items, "{level:?}, seed {seed}");
+                    assert_eq!(found.scores, every_score.scores, "{level:?}, seed {seed}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bounds_hold_for_scores_that_only_rounding_tells_apart() {
+    let (num_users, num_items, dim) = (40, 2000, 5);
+    for seed in 0..6 {
+        let mut world = World::new(num_users, num_items, dim, seed);
+        let mut stream = Stream::new(seed, 1, 0);
+        let mut near =
+            |middle: f32, steps: u32| f32::from_bits(middle.to_bits() + stream.below(steps));
+        world.mass.fill_with(|| near(100.0, 1 << 20));
+        for (item, mass) in world.item.iter_mut().zip(&world.mass) {
+            *item = near(0.7, 4) * mass;
+        }
+        world
+            .item_bias
+            .fill_with(|| near(if seed % 2 == 0 { 3.0 } else { 1e-3 }, 4));
+        world.query.fill_with(|| near(0.5, 1 << 22));
+        let scorer = Scorer {
+            collaborative: None,
+            ..world.scorer(true)
+        };
+        let users: Vec<i32> = (0..num_users as i32).collect();
+        let every_score = rank(&scorer, world.request(&users, 20), &Cancel::new()).unwrap();
+        for level in Level::all().filter(|level| *level > Level::Portable) {
+            let found = bounded_lists(&world, 20, level, &scorer);
+            assert_eq!(found.items, every_score.items, "{level:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn where_bounds_do_not_hold_every_item_is_scored() {
+    let world = World::new(5, 90, 3, 2);
+    let users: Vec<i32> = (0..5).collect();
+    let request = Request {
+        relevant: None,
+        ..world.request(&users, 4)
+    };
+    let bounded = |change: &dyn Fn(&mut World, &mut f32)| {
+        let (mut world, mut eps) = (World::new(5, 90, 3, 2), 0.5);
+        change(&mut world, &mut eps);
+        let scorer = Scorer {
+            collaborative: None,
+            form: Form::Ratio {
+                mass: &world.mass,
+                eps,
+            },
+            ..world.scorer(true)
+        };
+        Bounded::new(&scorer, request, &Cancel::new()).is_some()
+    };
+    assert!(bounded(&|_, _| ()));
+    assert!(!bounded(&|world, _| world.query[4] = -1.0));
+    assert!(!bounded(&|world, _| world.mass[4] = -1.0));
+    assert!(!bounded(&|world, _| world.item[4] = f32::NAN));
+    assert!(!bounded(&|world, _| world.item[4] = 1e37));
+    assert!(!bounded(&|world, _| world.item_bias[4] = f32::NAN));
+    assert!(!bounded(&|world, _| world.item_bias[4] = f32::INFINITY));
+    assert!(!bounded(&|world, _| world.user_bias[4] = f32::NEG_INFINITY));
+    assert!(!bounded(&|_, eps| *eps = 0.0));
+    assert!(!bounded(&|_, eps| *eps = 1e-37));
+}
+
 #[test]
 fn threads_do_not_change_the_lists() {
     let world = World::new(300, 100, 7, 4);

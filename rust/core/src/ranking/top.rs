@@ -30,13 +30,20 @@ impl Top {
             enters &= enters - 1;
             let score = scores.0[lane];
             if !score.is_nan() {
-                self.keys.push(key(score, (first + lane) as i32));
+                self.push(score, (first + lane) as i32);
             }
         }
     }
 
-    /// Room for a strip: as much again as the list makes a selection rare, and 64 keep it rare for small k.
-    fn make_room(&mut self) {
+    /// Adds one candidate; [`make_room`](Self::make_room) comes before each strip of them.
+    #[inline(always)]
+    pub fn push(&mut self, score: f32, item: i32) {
+        self.keys.push(key(score, item));
+    }
+
+    /// Makes room for a strip: as much again as the list makes a selection rare, and 64 keep it rare for small k.
+    #[inline(always)]
+    pub fn make_room(&mut self) {
         if self.keys.len() > self.k + self.k.max(64) - LANES {
             self.select();
         }

@@ -52,10 +52,11 @@ impl AliasTable {
         }
         // What is left has a share of 1 but for rounding; a weight of 0 has given everything away by then,
         // unless rounding has emptied the givers first.
-        let heaviest = (0..weights.len()).fold(0, |best, item| match weights[item] > weights[best] {
-            true => item,
-            false => best,
-        });
+        let heaviest =
+            (0..weights.len()).fold(0, |best, item| match weights[item] > weights[best] {
+                true => item,
+                false => best,
+            });
         for item in small.into_iter().filter(|&item| weights[item] == 0.0) {
             slots[item] = (0, heaviest as i32);
         }
@@ -82,7 +83,11 @@ impl AliasTable {
         let slot = (product >> 64) as usize;
         let (stays_below, other) = self.slots[slot];
         let side = (product >> 32) as u32;
-        if side < stays_below { slot as i32 } else { other }
+        if side < stays_below {
+            slot as i32
+        } else {
+            other
+        }
     }
 
     /// An item by weight among those outside `positives` (sorted): one pass over the items.

@@ -200,7 +200,10 @@ fn the_table_draws_every_weight_in_proportion() {
             let expected = f64::from(weight / total) * draws as f64;
             // One number more or less at each border that an item has: its own slot and those it fills.
             let slots = weights.len() as f64 * f64::from(weight / total) + 2.0;
-            assert!((found - expected).abs() <= 2.0 * slots, "{item}: {found}, {expected}");
+            assert!(
+                (found - expected).abs() <= 2.0 * slots,
+                "{item}: {found}, {expected}"
+            );
         }
     }
 }
