@@ -50,7 +50,7 @@ clean:  ## removes .venv and build outputs
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; give a newer one: make PYTHON=python3.12"; exit 1; }
-	@command -v cargo > /dev/null || { echo "cargo is missing: install Rust 1.88 or newer (rustup)"; exit 1; }
+	@command -v cargo > /dev/null || { echo "cargo is missing: install Rust 1.89 or newer (rustup)"; exit 1; }
 	@test -d $(VENV)/lib || $(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < $(NEED_GB) << 30)' || \
 		{ echo "less than $(NEED_GB) GB free here: make room, or take the CPU build: make TORCH_BACKEND=cpu"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -103,6 +103,6 @@ impl AliasTable {
             left -= weight(item);
             left < 0.0
         });
-        drawn.or_else(|| items().last())
+        drawn.or_else(|| items().next_back())
     }
 }
