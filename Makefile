@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12      the interpreter that .venv is made with (3.11 or newer)
 #   TORCH_BACKEND=cpu      the CPU build of torch (1 GB of disk) in place of the CUDA build (5 GB)
-#   DATA=reviews.json.gz   `make demo` on your own reviews
+#   DATA=reviews.json.gz   `make demo` on your own reviews; `make bench` on lines of a user and their items
 
 PYTHON ?= python3
 TORCH_BACKEND ?=
@@ -18,10 +18,10 @@ RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.loc
 NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench bench-core clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
 
 setup: $(VENV)/.extension  ## .venv with everything, the extension built in release mode
@@ -41,8 +41,12 @@ lint: setup  ## formatting, types, stubs, clippy: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-bench: setup  ## speed of the core beside NumPy and torch, on random interactions
-	$(BIN)/python benches/core.py
+bench: setup $(VENV)/.bench  ## speed of the core beside its peers: docs/benchmarks.md, from random data or DATA=FILE
+	$(BIN)/python -W ignore benches/run.py $(DATA)
+
+bench-core: setup $(VENV)/.bench  ## the core alone (criterion), and its path through Python (pytest-benchmark)
+	cargo bench --quiet -p llmdirect-core
+	$(BIN)/pytest -o testpaths=benches benches/test_speed.py
 
 clean:  ## removes .venv and build outputs
 	rm -rf $(VENV) target python/llmdirect/_core*.so
@@ -57,6 +61,10 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) pip install --quiet $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
 		$(addprefix --extra ,$(EXTRAS)) -r pyproject.toml
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(UV) pip install --quiet --extra bench -r pyproject.toml
 	touch $@
 
 $(VENV)/.extension: $(VENV)/.installed $(RUST)

@@ -26,7 +26,7 @@ impl Filtered<'_> {
     #[inline(always)]
     pub fn may_contain(self, index: u32) -> bool {
         let (word, bit) = place(index, self.0.len());
-        self.0[word] >> bit & 1 == 1
+        (self.0[word] >> bit) & 1 == 1
     }
 }
 
@@ -35,7 +35,10 @@ impl Filtered<'_> {
 fn place(index: u32, words: usize) -> (usize, u32) {
     // Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4): its high bits are well mixed.
     let hash = index.wrapping_mul(0x9e37_79b1);
-    ((u64::from(hash) * words as u64 >> 32) as usize, index % 64)
+    (
+        ((u64::from(hash) * words as u64) >> 32) as usize,
+        index % 64,
+    )
 }
 
 impl Csr {

@@ -49,6 +49,16 @@ pub fn leave_python<T: Send>(
     }
 }
 
+/// As [`leave_python`], on this thread: for work that one thread does in less than a millisecond, of which
+/// waking another would be a good part.
+pub fn leave_python_briefly<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    py.detach(|| work(&Cancel::new()))
+        .map_err(|error| to_python(py, error))
+}
+
 /// Maps an error of the core to the exception that a Python caller expects.
 pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match error {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use llmdirect_core::Cancel;
 use llmdirect_core::store::{self, Destination, Loading};
 use numpy::ndarray::ArrayView1;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
@@ -9,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::door::{leave_python, leave_python_briefly};
 
 /// An opened store. Every view that it gives keeps it, and so the map, alive.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -120,7 +121,11 @@ impl Store {
         if buffer.start < tokens.end && tokens.start < buffer.end {
             return Err(PyValueError::new_err("out is a view of the store itself"));
         }
-        let offsets = leave_python(py, |cancel| self.0.gather(passages, destination, cancel))?;
+        let gather = |cancel: &Cancel| self.0.gather(passages, destination, cancel);
+        let offsets = match self.0.gathers_alone(passages) {
+            true => leave_python_briefly(py, gather)?,
+            false => leave_python(py, gather)?,
+        };
         Ok(offsets.into_pyarray(py))
     }
 }

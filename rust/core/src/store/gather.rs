@@ -4,9 +4,15 @@ use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rayon::prelude::*;
 
+use super::copy::stream;
 use super::manifest::TokenDtype;
 use super::open::Store;
 use crate::{Cancel, Error, Result};
+
+/// Bytes from which copying past the cache is faster than through it.
+const PAST_CACHE: usize = 24 << 20;
+/// Bytes up to which one thread has copied before a second one is awake.
+const ALONE: usize = 1 << 20;
 
 /// Where gathered rows go.
 #[derive(Debug)]
@@ -40,6 +46,13 @@ impl Store {
         Ok(offsets)
     }
 
+    /// Whether [`gather`](Self::gather) of these passages is too little for a second thread.
+    pub fn gathers_alone(&self, passages: &[i64]) -> bool {
+        let rows = passages.iter().filter_map(|&passage| self.rows_of(passage));
+        let row_bytes = self.manifest().dim * self.manifest().dtype.on_disk().size;
+        rows.map(|rows| rows.len()).sum::<usize>() * row_bytes <= ALONE
+    }
+
     /// Copies the rows of `passages` one after another into `out`; returns their offsets `[n + 1]`.
     ///
     /// # Errors
@@ -55,14 +68,11 @@ impl Store {
         let row_bytes = self.manifest().dim * dtype.on_disk().size;
         match out {
             Destination::Same(out) => {
-                self.scatter(
-                    passages,
-                    &offsets,
-                    out,
-                    row_bytes,
-                    cancel,
-                    <[u8]>::copy_from_slice,
-                )?;
+                let copy = match offsets[passages.len()] as usize * row_bytes >= PAST_CACHE {
+                    true => stream,
+                    false => <[u8]>::copy_from_slice,
+                };
+                self.scatter(passages, &offsets, out, row_bytes, cancel, copy)?;
             }
             Destination::Float32(out) => {
                 let convert = match dtype {
@@ -111,11 +121,15 @@ impl Store {
             ));
             out = rest;
         }
-        pieces.into_par_iter().try_for_each(|(piece, bytes)| {
+        let each = |(piece, bytes): (&mut [T], &[u8])| {
             cancel.check()?;
             copy(piece, bytes);
             Ok(())
-        })
+        };
+        match self.gathers_alone(passages) {
+            true => pieces.into_iter().try_for_each(each),
+            false => pieces.into_par_iter().try_for_each(each),
+        }
     }
 }
 

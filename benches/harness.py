@@ -1,0 +1,110 @@
+"""Ours beside a peer: same data, same process, same threads, in turns; medians; results must agree."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from llmdirect import set_num_threads
+
+ROUNDS = 9
+PACKAGES = ("llmdirect", "numpy", "torch", "scipy", "faiss-cpu", "lenskit", "ranx")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One comparison."""
+
+    job: str
+    peer: str
+    ours: Callable[[], object]
+    theirs: Callable[[], object]
+    agree: Callable[[], None]
+    """Raises where the two results differ in what they must share."""
+    count: float
+    """Units of work in one call."""
+    unit: str
+    threads: int = 2
+    rounds: int = ROUNDS
+
+
+def measure(job: Job) -> dict[str, object]:
+    """{"job", "peer", "threads", "ours", "theirs", "unit", "ratio"}: units a second; a ratio above 1 is ours."""
+    set_num_threads(job.threads)
+    torch.set_num_threads(job.threads)
+    job.agree()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(job.rounds):
+        for function, seconds in zip((job.ours, job.theirs), times, strict=True):
+            function()  # what the other one left in the caches does not count
+            started = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - started)
+    ours, theirs = (job.count / statistics.median(seconds) for seconds in times)
+    return {
+        "job": job.job,
+        "peer": job.peer,
+        "threads": job.threads,
+        "ours": ours,
+        "theirs": theirs,
+        "unit": f"{job.unit}/s",
+        "ratio": ours / theirs,
+    }
+
+
+def run(jobs: Iterable[Job], data: str, folder: Path) -> None:
+    """Measures all, prints a line each, writes `benchmarks.json` and `benchmarks.md` to `folder`."""
+    rows = []
+    for job in jobs:
+        row = measure(job)
+        rows.append(row)
+        print(f"{row['job']}  |  {row['peer']}  |  {row['ratio']:.2f}", file=sys.stderr, flush=True)
+    (folder / "benchmarks.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (folder / "benchmarks.md").write_text(page(rows, data))
+
+
+def page(rows: list[dict[str, object]], data: str) -> str:
+    """The table, with what it was measured on."""
+    lines = [
+        "# Speed of the core beside its peers",
+        "",
+        "Written by `make bench`: one process, same data, in turns, medians; every job first asserts that ours and",
+        f"the peer's results agree. A ratio above 1 means that ours is faster. Interactions: {data}.",
+        "",
+        "| job | peer | threads | ours | peer | unit | ratio |",
+        "|---|---|---:|---:|---:|---|---:|",
+    ]
+    for row in rows:
+        cells = [row["job"], row["peer"], row["threads"], figure(row["ours"]), figure(row["theirs"])]
+        cells += [row["unit"], f"{row['ratio']:.2f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    lines += ["", f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; {packages}.", ""]
+    return "\n".join(lines)
+
+
+def figure(value: object) -> str:
+    """Three digits, with a thousand's letter."""
+    number = float(str(value))
+    for letter in ("", "k", "M", "G"):
+        if number < 1000 or letter == "G":
+            break
+        number /= 1000
+    return f"{number:.3g}{letter}"
+
+
+def processor() -> str:
+    """What the machine calls its processor, and the vectors it has."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    widest = next((name for name in ("avx512f", "avx2") if f" {name} " in flags + " "), "")
+    return f"{names[0] if names else platform.processor()} ({widest or 'no AVX2'})"

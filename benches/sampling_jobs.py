@@ -1,0 +1,71 @@
+"""Negatives: one and ten a positive, users shuffled."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from harness import Job
+from lenskit import _accel
+from numpy.typing import NDArray
+
+from llmdirect.csr import Csr
+from llmdirect.sampling import ItemWeights, sample_negatives
+
+
+def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
+    """NumPy that rechecks only what it rejected, and LensKit's sampler in Rust, which has one thread."""
+    owner = np.repeat(np.arange(positives.num_rows), np.diff(positives.indptr))
+    keys = owner * num_items + positives.indices
+    users = np.random.default_rng(1).permutation(owner).astype(np.int32)
+    columns = [pa.array(owner.astype(np.int32)), pa.array(np.asarray(positives.indices))]
+    table = _accel.data.CoordinateTable(2)
+    table.extend(pa.RecordBatch.from_arrays(columns, names=["user", "item"]))
+    weights = ItemWeights.popularity(positives, num_items, 0.75)
+
+    def are_negatives(drawn: NDArray[np.integer]) -> None:
+        pairs = users.astype(np.int64)[:, None] * num_items + drawn.reshape(len(users), -1)
+        assert not np.isin(pairs, keys).any()
+
+    for count in (1, 10):
+
+        def ours(count: int = count) -> NDArray[np.int32]:
+            return sample_negatives(users, positives, num_items, count, seed=0)
+
+        def weighted(count: int = count) -> NDArray[np.int32]:
+            return sample_negatives(users, positives, num_items, count, weights=weights, seed=0)
+
+        def rejection(count: int = count) -> NDArray[np.int64]:
+            rng = np.random.default_rng(2)
+            wanted = np.repeat(users.astype(np.int64), count)
+            drawn = rng.integers(0, num_items, len(wanted))
+            wrong = np.arange(len(wanted))
+            while len(wrong):
+                pairs = wanted[wrong] * num_items + drawn[wrong]
+                place = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
+                wrong = wrong[keys[place] == pairs]
+                drawn[wrong] = rng.integers(0, num_items, len(wrong))
+            return drawn
+
+        def lenskit(count: int = count) -> NDArray[np.int32]:
+            return _accel.data.sample_negatives(table, users, num_items, n=count, seed=3)
+
+        def popular(count: int = count) -> NDArray[np.int32]:
+            return _accel.data.sample_negatives(table, users, num_items, n=count, pop_weighted=True, seed=3)
+
+        def agree(ours=ours, theirs=rejection) -> None:
+            are_negatives(ours())
+            are_negatives(theirs())
+
+        def ours_agree(ours=ours) -> None:
+            are_negatives(ours())  # LensKit returns a positive after ten attempts
+
+        def weighted_agree(weighted=weighted) -> None:
+            are_negatives(weighted())
+
+        name, total = f"negatives, {count} a positive", len(users) * count
+        yield Job(name, "NumPy, rechecking rejects", ours, rejection, agree, total, "negatives", 2)
+        for threads in (1, 2):
+            yield Job(name, "LensKit (1 thread)", ours, lenskit, ours_agree, total, "negatives", threads, 25)
+        name += ", popularity^.75"
+        yield Job(name, "LensKit, popularity (1 thread)", weighted, popular, weighted_agree, total, "negatives", 2)
+        yield Job(name, "ours, equally likely", weighted, ours, weighted_agree, total, "negatives", 2, 25)
