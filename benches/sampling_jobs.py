@@ -1,5 +1,6 @@
 """Negatives: one and ten a positive, users shuffled."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +21,7 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
     columns = [pa.array(owner.astype(np.int32)), pa.array(np.asarray(positives.indices))]
     table = _accel.data.CoordinateTable(2)
     table.extend(pa.RecordBatch.from_arrays(columns, names=["user", "item"]))
+    seeds = itertools.count()  # the same draw again would be predicted, jump by jump
     weights = ItemWeights.popularity(positives, num_items, 0.75)
 
     def are_negatives(drawn: NDArray[np.integer]) -> None:
@@ -29,13 +31,13 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
     for count in (1, 10):
 
         def ours(count: int = count) -> NDArray[np.int32]:
-            return sample_negatives(users, positives, num_items, count, seed=0)
+            return sample_negatives(users, positives, num_items, count, seed=next(seeds))
 
         def weighted(count: int = count) -> NDArray[np.int32]:
-            return sample_negatives(users, positives, num_items, count, weights=weights, seed=0)
+            return sample_negatives(users, positives, num_items, count, weights=weights, seed=next(seeds))
 
         def rejection(count: int = count) -> NDArray[np.int64]:
-            rng = np.random.default_rng(2)
+            rng = np.random.default_rng(next(seeds))
             wanted = np.repeat(users.astype(np.int64), count)
             drawn = rng.integers(0, num_items, len(wanted))
             wrong = np.arange(len(wanted))
@@ -47,10 +49,10 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
             return drawn
 
         def lenskit(count: int = count) -> NDArray[np.int32]:
-            return _accel.data.sample_negatives(table, users, num_items, n=count, seed=3)
+            return _accel.data.sample_negatives(table, users, num_items, n=count, seed=next(seeds))
 
         def popular(count: int = count) -> NDArray[np.int32]:
-            return _accel.data.sample_negatives(table, users, num_items, n=count, pop_weighted=True, seed=3)
+            return _accel.data.sample_negatives(table, users, num_items, n=count, pop_weighted=True, seed=next(seeds))
 
         def agree(ours=ours, theirs=rejection) -> None:
             are_negatives(ours())

@@ -72,7 +72,7 @@ def published(folder: Path) -> Iterator[Job]:
 
     yield Job(f"{name}, to bfloat16", "the same", half, theirs, half, size, "GB", rounds=5)
     for path in ("published", "padded", "half"):
-        shutil.rmtree(folder / path)
+        shutil.rmtree(folder / path, ignore_errors=True)
 
 
 def shards(folder: Path) -> Iterator[Job]:

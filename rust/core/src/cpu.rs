@@ -41,6 +41,19 @@ impl Level {
     }
 }
 
+/// Asks for the cache line of `place`, where the processor can be asked; a hint that never fails.
+#[inline(always)]
+pub fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and a prefetch changes nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// Calls an `#[inline(always)]` function compiled for a [`Level`] that this processor has.
 ///
 /// `dispatch!(level, function::<…>(arguments…) -> Type)`: generic arguments must be constants or types

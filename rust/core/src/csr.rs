@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crate::cpu::prefetch;
 use crate::{Error, Result};
 
 /// Compressed sparse rows whose items are sorted and unique within a row; checked once, at construction.
@@ -13,9 +14,9 @@ pub struct Csr {
     filter: OnceLock<Vec<u64>>,
 }
 
-/// Indices that share a word of 64 bits in the filter: 16 bits each, so that one in 16 of the numbers that a
+/// Indices that share a word of 64 bits in the filter: 32 bits each, so that one in 32 of the numbers that a
 /// row lacks is taken for one it may have.
-const SHARED: usize = 4;
+const SHARED: usize = 2;
 
 /// The filter of one row.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +92,7 @@ impl Csr {
         })
     }
 
-    /// Bits that tell most absent indices at a glance; made at the first call, 2 bytes an index and 8 a row.
+    /// Bits that tell most absent indices at a glance; made at the first call, 4 bytes an index and 8 a row.
     pub fn filter(&self) -> &[u64] {
         self.filter.get_or_init(|| {
             let mut words = vec![0; self.indices.len() / SHARED + self.num_rows()];
@@ -111,6 +112,16 @@ impl Csr {
     #[inline(always)]
     pub fn filtered<'a>(&self, filter: &'a [u64], row: usize) -> Filtered<'a> {
         Filtered(&filter[self.filter_range(row)])
+    }
+
+    /// Asks for the filter of a row that is needed soon.
+    #[inline(always)]
+    pub fn prefetch_filter(&self, filter: &[u64], row: usize) {
+        if row < self.num_rows()
+            && let Some(word) = filter.get(self.filter_range(row).start)
+        {
+            prefetch(word);
+        }
     }
 
     /// Words of a row: at least one, and one for every [`SHARED`] indices. Rounding down the borders leaves a

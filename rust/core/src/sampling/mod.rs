@@ -14,6 +14,8 @@ use row::Row;
 
 /// Negatives that one task draws: its random words stay in the innermost cache.
 const CHUNK: usize = 1 << 12;
+/// Users whose filters are on their way: users are shuffled, so each is somewhere else in memory.
+const AHEAD: usize = 16;
 /// Draws that may hit a positive before the slower way is taken.
 const ATTEMPTS: u32 = 64;
 
@@ -153,18 +155,45 @@ impl Part<'_> {
         drawn: &[T],
         item_of: impl Fn(T) -> Option<u32>,
     ) -> Result<()> {
-        let width = self.draw.num_negatives;
+        match self.draw.num_negatives {
+            1 => self.fill_rows(1, negatives, drawn, item_of), // a constant makes for a third less work
+            width => self.fill_rows(width, negatives, drawn, item_of),
+        }
+    }
+
+    #[inline(always)]
+    fn fill_rows<T: Copy>(
+        &self,
+        width: usize,
+        negatives: &mut [i32],
+        drawn: &[T],
+        item_of: impl Fn(T) -> Option<u32>,
+    ) -> Result<()> {
+        // First without a jump that depends on the filter: a wrong guess would wait for its word to come from
+        // memory, one in twenty times.
+        let mut doubtful = vec![false; negatives.len()];
         let lists = negatives.chunks_exact_mut(width).zip(drawn.chunks(width));
-        for (place, ((negatives, drawn), &user)) in lists.zip(self.users).enumerate() {
+        let lists = lists.zip(doubtful.chunks_exact_mut(width));
+        for (place, (((negatives, drawn), doubtful), &user)) in lists.zip(self.users).enumerate() {
             if user as usize >= self.positives.num_rows() {
                 return Err(self.no_such_user(place, user));
             }
-            let row = Row::new(self.positives, self.filter, user as usize);
-            for (at, (negative, &drawn)) in negatives.iter_mut().zip(drawn).enumerate() {
-                *negative = match item_of(drawn) {
-                    Some(item) if !row.may_contain(item) => item as i32,
-                    _ => self.settle(row, user, (self.first_user + place) * width + at)?,
-                };
+            if let Some(&later) = self.users.get(place + AHEAD) {
+                self.positives.prefetch_filter(self.filter, later as usize);
+            }
+            let filtered = self.positives.filtered(self.filter, user as usize);
+            for ((negative, doubtful), &drawn) in negatives.iter_mut().zip(doubtful).zip(drawn) {
+                let item = item_of(drawn);
+                *negative = item.unwrap_or(0) as i32;
+                *doubtful = item.is_none() | filtered.may_contain(item.unwrap_or(0));
+            }
+        }
+        for (at, doubtful) in doubtful.into_iter().enumerate() {
+            if doubtful {
+                let user = self.users[at / width];
+                let row = Row::new(self.positives, user as usize);
+                let position = self.first_user * width + at;
+                negatives[at] = self.settle(row, user, position)?;
             }
         }
         Ok(())

@@ -1,33 +1,23 @@
 //! One user's positives: what is a negative, and which is the n-th.
 
-use crate::csr::{Csr, Filtered};
+use crate::csr::Csr;
 
 /// The positives of one user.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
     items: &'a [i32],
-    filtered: Filtered<'a>,
 }
 
 impl<'a> Row<'a> {
-    #[inline(always)]
-    pub fn new(positives: &'a Csr, filter: &'a [u64], user: usize) -> Self {
+    pub fn new(positives: &'a Csr, user: usize) -> Self {
         Self {
             items: positives.row(user),
-            filtered: positives.filtered(filter, user),
         }
     }
 
     /// Sorted positives.
-    #[inline(always)]
     pub fn items(self) -> &'a [i32] {
         self.items
-    }
-
-    /// False for most negatives, and for no positive.
-    #[inline(always)]
-    pub fn may_contain(self, item: u32) -> bool {
-        self.filtered.may_contain(item)
     }
 
     /// The negative that has exactly `rank` negatives before it.

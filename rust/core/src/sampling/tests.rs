@@ -34,7 +34,7 @@ fn table(num_items: usize) -> AliasTable {
 fn the_map_enumerates_the_negatives_in_order() {
     let rows = random_rows(200, 23, 1);
     for user in 0..rows.num_rows() {
-        let row = Row::new(&rows, rows.filter(), user);
+        let row = Row::new(&rows, user);
         let positives = rows.row(user);
         let expected: Vec<i32> = (0..23).filter(|item| !positives.contains(item)).collect();
         let found: Vec<i32> = (0..23 - row.items().len() as i32)
@@ -49,17 +49,17 @@ fn the_filter_lets_no_positive_pass_and_most_negatives() {
     let rows = random_rows(300, 2000, 5);
     let (mut passed, mut negatives) = (0, 0);
     for user in 0..rows.num_rows() {
-        let row = Row::new(&rows, rows.filter(), user);
+        let filtered = rows.filtered(rows.filter(), user);
         for item in 0..2000 {
-            if row.items().binary_search(&item).is_ok() {
-                assert!(row.may_contain(item as u32));
+            if rows.row(user).binary_search(&item).is_ok() {
+                assert!(filtered.may_contain(item as u32));
             } else {
                 negatives += 1;
-                passed += u32::from(!row.may_contain(item as u32));
+                passed += u32::from(!filtered.may_contain(item as u32));
             }
         }
     }
-    assert!(f64::from(passed) > 0.93 * f64::from(negatives));
+    assert!(f64::from(passed) > 0.96 * f64::from(negatives));
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub fn stream(out: &mut [u8], bytes: &[u8]) {
     out.copy_from_slice(bytes);
 }
 
+/// Bytes to read ahead: what the processor prefetches by itself ends at every page.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 4096;
+
 /// A cache line.
 #[cfg(target_arch = "x86_64")]
 #[repr(C, align(64))]
@@ -43,8 +47,9 @@ struct Line([u8; 64]);
 #[target_feature(enable = "avx512f")]
 fn stream_wide(lines: &mut [Line], blocks: &[[u8; 64]]) {
     for (line, block) in lines.iter_mut().zip(blocks) {
-        // SAFETY: both have 64 bytes, and the line is aligned to as many.
+        // SAFETY: a prefetch may name any address; both have 64 bytes, and the line is aligned to as many.
         unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD).cast());
             let vector = _mm512_loadu_si512(block.as_ptr().cast());
             _mm512_stream_si512(line.0.as_mut_ptr().cast(), vector);
         }

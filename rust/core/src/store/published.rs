@@ -9,6 +9,7 @@ use super::join::{Joined, OnBytes, StoreWriter};
 use super::manifest::TokenDtype;
 use super::series::Series;
 use super::writer::{CHUNK_BYTES, NpyWriter};
+use crate::cpu::{Level, dispatch};
 use crate::hash::passage_key;
 use crate::npy::{Dtype, Kind};
 use crate::{Cancel, Error, Result};
@@ -282,9 +283,11 @@ impl<'a> Blocks<'a> {
             self.buffer.resize(step.min(rows - first) * dim * 4, 0);
             file.read_exact_at(&mut self.buffer, data_at + (first * dim * 4) as u64)
                 .map_err(Error::io(&path))?;
-            let mut values = floats(&self.buffer);
-            if let Some(at) = values.position(|value| value.is_nan() || value.abs() > self.largest)
-            {
+            if largest_magnitude(Level::best(), &self.buffer) > self.largest.to_bits() {
+                let bad = |value: f32| value.is_nan() || value.abs() > self.largest;
+                let at = floats(&self.buffer)
+                    .position(bad)
+                    .expect("one is too large");
                 let value = floats(&self.buffer).nth(at).unwrap_or(f32::NAN);
                 let (token, dimension) = (first + at / dim, at % dim);
                 let what = match value.is_finite() {
@@ -308,6 +311,28 @@ fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
         .0
         .iter()
         .map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+/// The largest of the values without their signs, as bits: these order like the numbers, and NaN is above all.
+fn largest_magnitude(level: Level, bytes: &[u8]) -> u32 {
+    #[inline(always)]
+    fn largest(bytes: &[u8]) -> u32 {
+        let mut lanes = [0u32; 32];
+        let (blocks, rest) = bytes.as_chunks::<128>();
+        for block in blocks {
+            for (lane, bytes) in lanes.iter_mut().zip(block.as_chunks::<4>().0) {
+                *lane = (*lane).max(u32::from_le_bytes(*bytes) & !(1 << 31));
+            }
+        }
+        let rest = rest.as_chunks::<4>().0.iter();
+        let rest = rest.map(|bytes| u32::from_le_bytes(*bytes) & !(1 << 31));
+        lanes.into_iter().chain(rest).fold(0, u32::max)
+    }
+    dispatch!(level, (bytes: &[u8] = bytes) -> u32 {
+        portable: largest(bytes),
+        avx2: largest(bytes),
+        avx512: largest(bytes),
+    })
 }
 
 fn read_mask(series: &Series, number: usize) -> Result<Vec<u8>> {
@@ -340,4 +365,31 @@ fn parse_mask(series: &Series, number: usize, bytes: &[u8]) -> Result<Vec<bool>>
         Ok(value != 0.0)
     };
     bytes.chunks_exact(size).enumerate().map(real).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_magnitude_is_found_wherever_it_stands() {
+        for length in [0, 1, 31, 32, 33, 100] {
+            for place in 0..length {
+                for value in [-7.5f32, 9.0, f32::NEG_INFINITY, f32::NAN] {
+                    let mut values = vec![-1.0f32; length];
+                    values[place] = value;
+                    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    for level in Level::all() {
+                        let found = largest_magnitude(level, &bytes);
+                        assert_eq!(
+                            found,
+                            value.abs().to_bits(),
+                            "{level:?}, {place} of {length}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(f32::NAN.to_bits() > f32::INFINITY.to_bits());
+    }
 }

@@ -1,10 +1,12 @@
 //! Writing one `.npy` file that appears under its name complete and synced, or not at all.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
 
 use super::FileEntry;
 use super::manifest::{Chunk, content_hash};
@@ -13,8 +15,8 @@ use crate::{Error, Result};
 
 /// Most bytes that one checksum covers, and the size of every buffer.
 pub const CHUNK_BYTES: usize = 4 << 20;
-/// Written bytes are synced in steps of this, so that no call waits long for the disk.
-const SYNC_BYTES: u64 = 256 << 20;
+/// Written bytes are sent to the disk in steps of this while the next are made.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// Streams rows into a hidden sibling of an `.npy` file; dropped unfinished, it leaves nothing.
 ///
@@ -30,6 +32,34 @@ pub struct NpyWriter {
     pending: Vec<u8>,
     written: u64,
     synced: u64,
+    syncer: Option<Syncer>,
+}
+
+/// A thread that syncs a file whenever it is told to, so that the disk works while bytes are read and checked.
+#[derive(Debug)]
+struct Syncer {
+    wake: SyncSender<()>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Syncer {
+    fn start(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        // Room for one request: a writer that is two steps ahead of the disk waits for it.
+        let (wake, requests) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("llmdirect-sync".into())
+            .spawn(move || requests.iter().try_for_each(|()| file.sync_data()))?;
+        Ok(Self { wake, thread })
+    }
+
+    /// Waits for the last sync; the error of the first that failed.
+    fn stop(self) -> io::Result<()> {
+        drop(self.wake);
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that syncs the file has died")))
+    }
 }
 
 impl NpyWriter {
@@ -54,6 +84,7 @@ impl NpyWriter {
             pending: Vec::new(),
             written: 0,
             synced: 0,
+            syncer: None,
         };
         writer.write_all(&writer.header.to_bytes())?;
         Ok(writer)
@@ -114,6 +145,9 @@ impl NpyWriter {
         } else {
             (self.written / row as u64) as usize
         };
+        if let Some(syncer) = self.syncer.take() {
+            syncer.stop().map_err(Error::io(&self.target()))?;
+        }
         self.file
             .write_all_at(&self.header.to_bytes(), 0)
             .map_err(Error::io(&self.target()))?;
@@ -142,8 +176,20 @@ impl NpyWriter {
         self.chunks.push(chunk);
         self.written += bytes.len() as u64;
         if self.written - self.synced >= SYNC_BYTES {
-            self.file.sync_data().map_err(Error::io(&self.target()))?;
             self.synced = self.written;
+            self.sync_soon().map_err(Error::io(&self.target()))?;
+        }
+        Ok(())
+    }
+
+    fn sync_soon(&mut self) -> io::Result<()> {
+        let syncer = match &mut self.syncer {
+            Some(syncer) => syncer,
+            none => none.insert(Syncer::start(&self.file)?),
+        };
+        if syncer.wake.send(()).is_err() {
+            // It has stopped at an error, which it returns.
+            return self.syncer.take().map_or(Ok(()), Syncer::stop);
         }
         Ok(())
     }
@@ -157,6 +203,9 @@ impl NpyWriter {
 
 impl Drop for NpyWriter {
     fn drop(&mut self) {
+        if let Some(syncer) = self.syncer.take() {
+            let _ = syncer.stop(); // the file goes anyway
+        }
         // After a commit the sibling has gone; a failure to remove is cleaned at the next start.
         let _ = fs::remove_file(&self.temporary);
     }
