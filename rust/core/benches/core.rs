@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_main};
 use llmdirect_core::ranking::{Collaborative, Form, Request, Scorer, rank};
 use llmdirect_core::sampling::{AliasTable, Draw, sample_negatives};
 use llmdirect_core::{Cancel, Csr, metrics, random::Stream};
@@ -180,5 +180,11 @@ fn list_metrics(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(core, negatives, ranking, list_metrics);
-criterion_main!(core);
+/// Public functions of the macro's making.
+#[allow(missing_docs)]
+mod groups {
+    use super::{list_metrics, negatives, ranking};
+    criterion::criterion_group!(core, negatives, ranking, list_metrics);
+}
+
+criterion_main!(groups::core);

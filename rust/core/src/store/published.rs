@@ -1,7 +1,10 @@
 //! The published format: folders of padded arrays, one file a document, with masks beside them.
 
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use half::f16;
 
@@ -102,13 +105,10 @@ impl Published {
             if let Some(series) = &side.embeddings {
                 let stem = format!("all_{}_embeddings", side.name);
                 let mut writer = NpyWriter::create(out, &stem, Dtype::F32, &series.header.shape)?;
-                let mut blocks = Blocks::new(series, f32::MAX);
-                for number in 0..series.count {
-                    blocks.read(number, cancel, |_, bytes| {
-                        on_bytes(bytes.len() as u64);
-                        writer.write(bytes)
-                    })?;
-                }
+                each_block(series, f32::MAX, cancel, |block| {
+                    on_bytes(block.bytes.len() as u64);
+                    writer.write(&block.bytes)
+                })?;
                 ready.push((stem, series, writer.finish()?));
             }
             if let Some(series) = &side.masks {
@@ -181,33 +181,39 @@ impl Published {
         let mut writer = StoreWriter::create(out, dtype, dim)?;
         for side in &self.sides {
             let series = side.embeddings.as_ref().expect("checked above");
-            let mut blocks = Blocks::new(series, dtype.largest());
-            let mut kept = Vec::new();
-            for number in 0..series.count {
-                let mask = match &side.masks {
-                    Some(masks) => {
-                        let bytes = read_mask(masks, number)?;
-                        on_bytes(bytes.len() as u64);
-                        parse_mask(masks, number, &bytes)?
-                    }
-                    None => vec![true; series.header.shape[0]],
-                };
-                blocks.read(number, cancel, |first_row, bytes| {
-                    on_bytes(bytes.len() as u64);
-                    let rows = bytes.chunks_exact(dim * 4).zip(&mask[first_row..]);
-                    kept.clear();
-                    for (row, _) in rows.filter(|(_, real)| **real) {
-                        dtype.append(row, &mut kept);
-                    }
-                    writer.tokens.write(&kept)
-                })?;
+            let (mut kept, mut mask) = (Vec::new(), Vec::new());
+            each_block(series, dtype.largest(), cancel, |block| {
+                let number = block.number;
+                if block.first_row == 0 {
+                    mask = match &side.masks {
+                        Some(masks) => {
+                            let bytes = read_mask(masks, number)?;
+                            on_bytes(bytes.len() as u64);
+                            parse_mask(masks, number, &bytes)?
+                        }
+                        None => vec![true; series.header.shape[0]],
+                    };
+                }
+                on_bytes(block.bytes.len() as u64);
+                let rows = block.bytes.chunks_exact(dim * 4);
+                kept.clear();
+                for (row, _) in rows
+                    .zip(&mask[block.first_row..])
+                    .filter(|(_, real)| **real)
+                {
+                    dtype.append(row, &mut kept);
+                }
+                writer.tokens.write(&kept)?;
+                if !block.last {
+                    return Ok(());
+                }
                 let rows = mask.iter().filter(|real| **real).count();
                 writer.spans.write(&vec![0; rows * 8])?;
                 writer
                     .keys
                     .write(&passage_key(&format!("{}:{number}", side.name)))?;
-                writer.end_passage(rows)?;
-            }
+                writer.end_passage(rows)
+            })?;
         }
         writer.commit()
     }
@@ -250,59 +256,104 @@ impl Side {
     }
 }
 
-/// Reads embeddings in blocks of whole rows and refuses what is not finite.
-struct Blocks<'a> {
-    series: &'a Series,
-    largest: f32,
-    buffer: Vec<u8>,
+/// Whole rows of one file.
+struct Block {
+    number: usize,
+    first_row: usize,
+    bytes: Vec<u8>,
+    /// Whether the file ends here.
+    last: bool,
 }
 
-impl<'a> Blocks<'a> {
-    /// `largest`: magnitudes above it become infinite in the type that is written.
-    fn new(series: &'a Series, largest: f32) -> Self {
-        Blocks {
-            series,
-            largest,
-            buffer: Vec::new(),
-        }
-    }
+/// Blocks that are read and checked before the one at hand is done with.
+const AHEAD: usize = 2;
 
-    /// Hands each block of file `number` to `take`, with the number of its first row.
-    fn read(
-        &mut self,
-        number: usize,
-        cancel: &Cancel,
-        mut take: impl FnMut(usize, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let (file, data_at) = self.series.file(number)?;
-        let path = self.series.path(number);
-        let (rows, dim) = (self.series.header.shape[0], self.series.header.shape[1]);
-        let step = (CHUNK_BYTES / (dim * 4)).max(1);
-        for first in (0..rows).step_by(step) {
-            cancel.check()?;
-            self.buffer.resize(step.min(rows - first) * dim * 4, 0);
-            file.read_exact_at(&mut self.buffer, data_at + (first * dim * 4) as u64)
-                .map_err(Error::io(&path))?;
-            if largest_magnitude(Level::best(), &self.buffer) > self.largest.to_bits() {
-                let bad = |value: f32| value.is_nan() || value.abs() > self.largest;
-                let at = floats(&self.buffer)
-                    .position(bad)
-                    .expect("one is too large");
-                let value = floats(&self.buffer).nth(at).unwrap_or(f32::NAN);
-                let (token, dimension) = (first + at / dim, at % dim);
-                let what = match value.is_finite() {
-                    true => "too large for the chosen dtype; choose bfloat16 or float32",
-                    false => "not finite; write it again",
-                };
-                return Err(Error::data(
-                    &path,
-                    format!("{value} at token {token}, dimension {dimension}: {what}"),
-                ));
+/// Hands every block of every file to `take`, in order, while a thread reads and checks the next ones.
+///
+/// `largest`: magnitudes above it become infinite in the type that is written, and are refused.
+fn each_block(
+    series: &Series,
+    largest: f32,
+    cancel: &Cancel,
+    mut take: impl FnMut(&Block) -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let (full, blocks) = mpsc::sync_channel::<Block>(AHEAD);
+        let (used, empty) = mpsc::channel::<Vec<u8>>();
+        let reader = scope.spawn(move || -> Result<()> {
+            for number in 0..series.count {
+                let read = read_blocks(series, number, largest, cancel, |block| {
+                    full.send(block)
+                        .is_ok()
+                        .then(|| empty.try_recv().unwrap_or_default())
+                })?;
+                if !read {
+                    break; // nobody takes blocks any more
+                }
             }
-            take(first, &self.buffer)?;
+            Ok(())
+        });
+        for block in blocks {
+            take(&block)?;
+            let _ = used.send(block.bytes); // the reader may have ended
         }
-        Ok(())
+        reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Gives each block of file `number` away for an empty buffer; false where none is given.
+fn read_blocks(
+    series: &Series,
+    number: usize,
+    largest: f32,
+    cancel: &Cancel,
+    mut give: impl FnMut(Block) -> Option<Vec<u8>>,
+) -> Result<bool> {
+    let (file, data_at) = series.file(number)?;
+    let path = series.path(number);
+    let (rows, dim) = (series.header.shape[0], series.header.shape[1]);
+    let step = (CHUNK_BYTES / (dim * 4)).max(1);
+    let mut bytes = Vec::new();
+    for first_row in (0..rows).step_by(step) {
+        cancel.check()?;
+        let last = first_row + step >= rows;
+        bytes.resize(step.min(rows - first_row) * dim * 4, 0);
+        file.read_exact_at(&mut bytes, data_at + (first_row * dim * 4) as u64)
+            .map_err(Error::io(&path))?;
+        if largest_magnitude(Level::best(), &bytes) > largest.to_bits() {
+            return Err(bad_value(&path, &bytes, first_row, dim, largest));
+        }
+        let block = Block {
+            number,
+            first_row,
+            bytes,
+            last,
+        };
+        match give(block) {
+            Some(empty) => bytes = empty,
+            None => return Ok(false),
+        }
     }
+    Ok(true)
+}
+
+/// Names the first value that is not finite, or will not be in the type that is written.
+#[cold]
+fn bad_value(path: &Path, bytes: &[u8], first_row: usize, dim: usize, largest: f32) -> Error {
+    let bad = |(_, value): &(usize, f32)| value.is_nan() || value.abs() > largest;
+    let (at, value) = floats(bytes)
+        .enumerate()
+        .find(bad)
+        .expect("one is too large");
+    let (token, dimension) = (first_row + at / dim, at % dim);
+    let what = match value.is_finite() {
+        true => "too large for the chosen dtype; choose bfloat16 or float32",
+        false => "not finite; write it again",
+    };
+    Error::data(
+        path,
+        format!("{value} at token {token}, dimension {dimension}: {what}"),
+    )
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
