@@ -184,7 +184,7 @@ impl Part<'_> {
             let filtered = self.positives.filtered(self.filter, user as usize);
             for ((negative, doubtful), &drawn) in negatives.iter_mut().zip(doubtful).zip(drawn) {
                 let item = item_of(drawn);
-                *negative = item.unwrap_or(0) as i32;
+                *negative = item.map_or(-1, |item| item as i32);
                 *doubtful = item.is_none() | filtered.may_contain(item.unwrap_or(0));
             }
         }
@@ -192,6 +192,9 @@ impl Part<'_> {
             if doubtful {
                 let user = self.users[at / width];
                 let row = Row::new(self.positives, user as usize);
+                if negatives[at] >= 0 && !row.contains(negatives[at]) {
+                    continue;
+                }
                 let position = self.first_user * width + at;
                 negatives[at] = self.settle(row, user, position)?;
             }
@@ -199,7 +202,7 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// The negative of a position whose first attempt may be a positive, or would bias the draw.
+    /// The negative of a position whose first attempt is a positive, or would bias the draw.
     #[cold]
     fn settle(&self, row: Row, user: i32, position: usize) -> Result<i32> {
         let Draw { seed, draw, .. } = self.draw;
@@ -211,7 +214,7 @@ impl Part<'_> {
             let index = (position / WORDS) as u64;
             below(words(seed, draw, index, attempt)[position % WORDS], bound)
         };
-        for attempt in 0..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             let item = match self.draw.weights {
                 None => match below(attempt, self.draw.num_items as u32) {
                     Some(item) => item as i32,
@@ -219,7 +222,7 @@ impl Part<'_> {
                 },
                 Some(table) => table.item(number(attempt)),
             };
-            if row.items().binary_search(&item).is_err() {
+            if !row.contains(item) {
                 return Ok(item);
             }
         }

@@ -20,6 +20,10 @@ impl<'a> Row<'a> {
         self.items
     }
 
+    pub fn contains(self, item: i32) -> bool {
+        self.items.binary_search(&item).is_ok()
+    }
+
     /// The negative that has exactly `rank` negatives before it.
     ///
     /// positives[j] has positives[j] - j negatives before it, which never decreases with j. A rank that

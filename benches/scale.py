@@ -1,0 +1,85 @@
+"""What grows with what: every size doubles four times, and time and memory a unit should stay flat.
+
+python benches/scale.py    each line is a process of its own, so that its peak memory is its own.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+BASE = {"users": 4000, "items": 4000, "dims": 32, "tokens": 100_000}
+CLOTHING = {"users": 39_387, "items": 23_033, "dims": 64}
+
+
+def main() -> None:
+    """Prints a line a size."""
+    print(f"{'what doubles':<12} {'size':>10} {'seconds':>9} {'a unit':>12} {'peak MB':>8}")
+    for name in BASE:
+        for doubling in range(5):
+            sizes = {**BASE, name: BASE[name] << doubling}
+            seconds, peak, units = measured(sizes, "gather" if name == "tokens" else "rank")
+            print(f"{name:<12} {sizes[name]:>10,} {seconds:>9.4f} {seconds / units * 1e9:>9.3f} ns {peak:>8.0f}")
+    seconds, peak, _ = measured({**BASE, **CLOTHING}, "rank")
+    users = CLOTHING["users"]
+    print(f"shape of Clothing, {CLOTHING}: {seconds:.2f} s, {users / seconds:,.0f} users/s, peak {peak:.0f} MB")
+
+
+def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
+    """Seconds, MB above the process's start, and units: products of one user and one item, or bytes."""
+    command = [sys.executable, __file__, job, json.dumps(sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, peak, units = json.loads(done.stdout)
+    return seconds, peak, units
+
+
+def rank_once(sizes: dict[str, int]) -> tuple[float, float, int]:
+    """The full catalogue for every user, top-20."""
+    from llmdirect.ranking import Scorer, rank
+
+    rng = np.random.default_rng(0)
+    users, items, dims = sizes["users"], sizes["items"], sizes["dims"]
+    query = rng.standard_normal((users, dims), np.float32)
+    scorer = Scorer(query=query, item=rng.standard_normal((items, dims), np.float32))
+    chosen = np.arange(users, dtype=np.int32)
+    rank(scorer, chosen[:1000], k=20, seen=None)  # threads are awake
+    before, started = peak_mb(), time.perf_counter()
+    rank(scorer, chosen, k=20, seen=None)
+    return time.perf_counter() - started, peak_mb() - before, users * items * dims
+
+
+def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
+    """Passages of 50 tokens in random order, from a mapped store to a warm buffer."""
+    import store_jobs
+    import torch
+
+    from llmdirect.store import EmbeddingStore
+
+    passages = sizes["tokens"] // 60
+    with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
+        store_jobs.write_random(Path(folder) / "store", np.random.default_rng(0), 384, passages)
+        store = EmbeddingStore.open(Path(folder) / "store")
+        order = np.random.default_rng(1).permutation(passages)
+        out = torch.empty(store.num_rows, 384, dtype=torch.bfloat16)
+        store.gather(order, out)
+        before, started = peak_mb(), time.perf_counter()
+        store.gather(order, out)
+        return time.perf_counter() - started, peak_mb() - before, out.nbytes
+
+
+def peak_mb() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    else:
+        jobs = {"rank": rank_once, "gather": gather_once}
+        print(json.dumps(jobs[sys.argv[1]](json.loads(sys.argv[2]))))
