@@ -38,7 +38,7 @@ class Job:
 
 
 def measure(job: Job) -> dict[str, object]:
-    """{"job", "peer", "threads", "ours", "theirs", "unit", "ratio"}: units a second; a ratio above 1 is ours."""
+    """{"job", "peer", "threads", "ours", "theirs", "unit", "ratio"}: units a second; above 1 is ours."""
     set_num_threads(job.threads)
     torch.set_num_threads(job.threads)
     job.agree()
@@ -62,7 +62,7 @@ def measure(job: Job) -> dict[str, object]:
 
 
 def warm_up(function: Callable[[], object]) -> None:
-    """What the other one left behind does not count: its data in the caches, a core that it let fall asleep."""
+    """What the other one left behind does not count: its data in the caches, a core that fell asleep."""
     until = time.perf_counter() + WARM
     while True:
         function()
@@ -86,8 +86,9 @@ def page(rows: list[dict[str, object]], data: str) -> str:
     lines = [
         "# Speed of the core beside its peers",
         "",
-        "Written by `make bench`: one process, same data, in turns, medians; every job first asserts that ours and",
-        f"the peer's results agree. A ratio above 1 means that ours is faster. Interactions: {data}.",
+        "Written by `make bench`: one process, same data, in turns, medians; every job first asserts that",
+        "ours and the peer's results agree. A ratio above 1 means that ours is faster. Interactions:",
+        f"{data}.",
         "",
         "| job | peer | threads | ours | peer | unit | ratio |",
         "|---|---|---:|---:|---:|---|---:|",
@@ -97,7 +98,11 @@ def page(rows: list[dict[str, object]], data: str) -> str:
         cells += [row["unit"], f"{row['ratio']:.2f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    lines += ["", f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; {packages}.", ""]
+    lines += [
+        "",
+        f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; {packages}.",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -30,4 +30,6 @@ def drawn(num_users: int = 19_412, num_items: int = 11_924, mean: float = 8.6) -
 
 def described(name: str, positives: Csr, num_items: int) -> str:
     """Name and size."""
-    return f"{name}, {positives.num_rows:,} users, {num_items:,} items, {len(positives.indices):,} interactions"
+    return (
+        f"{name}, {positives.num_rows:,} users, {num_items:,} items, {len(positives.indices):,} interactions"
+    )

@@ -18,7 +18,7 @@ NAMES = [f"{name}@{K}" for name in ("recall", "ndcg", "mrr", "map")]
 
 
 def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
-    """torch in blocks of 1,024 users: scores, the mask by slices of the CSR, topk; and faiss, without a mask."""
+    """torch in blocks of 1,024 users: scores, a mask by slices of the CSR, topk; faiss, which has no mask."""
     import faiss  # not before: with it loaded, two threads of anyone else get the speed of one
 
     rng = np.random.default_rng(3)
@@ -80,7 +80,9 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
         num_users, "users",
     )  # fmt: skip
 
-    mass = (rng.dirichlet([0.3] * ASPECTS, num_items) * rng.integers(20, 2000, (num_items, 1))).astype(np.float32)
+    mass = (rng.dirichlet([0.3] * ASPECTS, num_items) * rng.integers(20, 2000, (num_items, 1))).astype(
+        np.float32
+    )
     ratio = Scorer(
         form="ratio",
         query=1 / (1 + np.exp(-2 * vectors(num_users, ASPECTS))),
@@ -89,7 +91,9 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
         item_bias=vectors(num_items, 1)[:, 0] / 10,
     )
     interest = torch.from_numpy(np.asarray(ratio.query))
-    above, below = (torch.from_numpy(np.asarray(part)).T.contiguous() for part in (ratio.item, ratio.item_mass))
+    above, below = (
+        torch.from_numpy(np.asarray(part)).T.contiguous() for part in (ratio.item, ratio.item_mass)
+    )
     bias = torch.from_numpy(np.asarray(ratio.item_bias))
 
     def rank_ratio() -> NDArray[np.int32]:
@@ -146,4 +150,12 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
         for name, values in our_metrics().items():
             assert abs(values.mean() - theirs[name]) < 1e-9, name
 
-    yield Job(f"{len(NAMES)} metrics of given lists", "ranx evaluate", our_metrics, by_ranx, equal, len(kept), "users")
+    yield Job(
+        f"{len(NAMES)} metrics of given lists",
+        "ranx evaluate",
+        our_metrics,
+        by_ranx,
+        equal,
+        len(kept),
+        "users",
+    )

@@ -52,7 +52,9 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
             return _accel.data.sample_negatives(table, users, num_items, n=count, seed=next(seeds))
 
         def popular(count: int = count) -> NDArray[np.int32]:
-            return _accel.data.sample_negatives(table, users, num_items, n=count, pop_weighted=True, seed=next(seeds))
+            return _accel.data.sample_negatives(
+                table, users, num_items, n=count, pop_weighted=True, seed=next(seeds)
+            )
 
         def agree(ours=ours, theirs=rejection) -> None:
             are_negatives(ours())
@@ -69,5 +71,7 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
         for threads in (1, 2):
             yield Job(name, "LensKit (1 thread)", ours, lenskit, ours_agree, total, "negatives", threads, 25)
         name += ", popularity^.75"
-        yield Job(name, "LensKit, popularity (1 thread)", weighted, popular, weighted_agree, total, "negatives", 2)
+        yield Job(
+            name, "LensKit, popularity (1 thread)", weighted, popular, weighted_agree, total, "negatives", 2
+        )
         yield Job(name, "ours, equally likely", weighted, ours, weighted_agree, total, "negatives", 2, 25)

@@ -24,10 +24,14 @@ def main() -> None:
         for doubling in range(5):
             sizes = {**BASE, name: BASE[name] << doubling}
             seconds, peak, units = measured(sizes, "gather" if name == "tokens" else "rank")
-            print(f"{name:<12} {sizes[name]:>10,} {seconds:>9.4f} {seconds / units * 1e9:>9.3f} ns {peak:>8.0f}")
+            print(
+                f"{name:<12} {sizes[name]:>10,} {seconds:>9.4f} {seconds / units * 1e9:>9.3f} ns {peak:>8.0f}"
+            )
     seconds, peak, _ = measured({**BASE, **CLOTHING}, "rank")
     users = CLOTHING["users"]
-    print(f"shape of Clothing, {CLOTHING}: {seconds:.2f} s, {users / seconds:,.0f} users/s, peak {peak:.0f} MB")
+    print(
+        f"shape of Clothing, {CLOTHING}: {seconds:.2f} s, {users / seconds:,.0f} users/s, peak {peak:.0f} MB"
+    )
 
 
 def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:

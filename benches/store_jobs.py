@@ -104,8 +104,8 @@ def shards(folder: Path) -> Iterator[Job]:
         assert np.array_equal(np.load(next(out.glob("tokens-*.npy"))), np.concatenate(tokens))
         shutil.rmtree(out)
 
-    yield Job("consolidate shards, synced", "copy_file_range and fsync, unchecked", discarded, theirs, agree, size,
-              "GB", rounds=5)  # fmt: skip
+    peer = "copy_file_range and fsync, unchecked"
+    yield Job("consolidate shards, synced", peer, discarded, theirs, agree, size, "GB", rounds=5)
     shutil.rmtree(dataset)
 
 
@@ -128,8 +128,8 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
         assert np.array_equal(store.tokens_numpy, map_numpy())
         assert store.tokens.data_ptr() == store.tokens_numpy.ctypes.data
 
-    yield Job(f"open a store of {size:.1f} GB, mapped", "np.load(mmap_mode)", map_ours, map_numpy, same, 1, "opens",
-              1, 51)  # fmt: skip
+    name = f"open a store of {size:.1f} GB, mapped"
+    yield Job(name, "np.load(mmap_mode)", map_ours, map_numpy, same, 1, "opens", 1, 51)
 
     def ram_ours() -> EmbeddingStore:
         return EmbeddingStore.open(folder, ram=True)
@@ -143,7 +143,9 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
             list(pool.map(lambda at: os.preadv(file.fileno(), [view[at : at + STEP]], at), starts))
         return memory
 
-    yield Job(f"open in RAM, {rows_of}", "parallel preadv into huge pages", ram_ours, ram_raw, same, size, "GB")
+    yield Job(
+        f"open in RAM, {rows_of}", "parallel preadv into huge pages", ram_ours, ram_raw, same, size, "GB"
+    )
 
     def verify() -> EmbeddingStore:
         return EmbeddingStore.open(folder, verify=True)
@@ -155,7 +157,9 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
             while file.readinto(buffer):
                 pass
 
-    yield Job(f"verify every checksum, {rows_of}", "read() of the same file", verify, read_once, same, size, "GB", 1)
+    yield Job(
+        f"verify every checksum, {rows_of}", "read() of the same file", verify, read_once, same, size, "GB", 1
+    )
 
     store = EmbeddingStore.open(folder, ram=True)
     chosen = rng.permutation(passages)[: passages // 2]
