@@ -22,7 +22,9 @@ def random_table(rng: np.random.Generator, num_rows: int, num_cols: int, density
     return Csr.from_pairs(rows, cols, num_rows)
 
 
-def random_scorer(rng: np.random.Generator, num_users: int, num_items: int, dim: int, form: Any) -> Scorer:
+def random_scorer(
+    rng: np.random.Generator, num_users: int, num_items: int, dim: int, form: Any, history: bool = True
+) -> Scorer:
     """Small integers, so that float32 is exact but for the division, and ties are common."""
 
     def numbers(*shape: int) -> NDArray[np.float32]:
@@ -37,8 +39,8 @@ def random_scorer(rng: np.random.Generator, num_users: int, num_items: int, dim:
         eps=0.5,
         item_bias=numbers(num_items),
         user_bias=numbers(num_users) if rng.random() < 0.5 else None,
-        history=random_table(rng, num_users, num_items, 0.1),
-        item_item=(item_item.indptr, item_item.indices, numbers(len(item_item.indices))),
+        history=random_table(rng, num_users, num_items, 0.1) if history else None,
+        item_item=(item_item.indptr, item_item.indices, numbers(len(item_item.indices))) if history else None,
     )
 
 
@@ -53,11 +55,11 @@ def naive_scores(scorer: Scorer) -> NDArray[np.float32]:
     if scorer.form == "ratio":
         scores = scores / (scorer.query @ scorer.item_mass.T + np.float32(scorer.eps))
     user_bias = np.zeros(scorer.num_users, np.float32) if scorer.user_bias is None else scorer.user_bias
-    scores = (user_bias[:, None] + scorer.item_bias) + scores
     if scorer.history is not None and scorer.item_item is not None:
         indptr, indices, values = scorer.item_item
         history = dense(scorer.history, scorer.num_items)
         scores = scores + history @ dense(Csr(indptr, indices), scorer.num_items, values)
+    scores = scores + (user_bias[:, None] + scorer.item_bias)
     return np.asarray(scores, dtype=np.float32)
 
 
@@ -77,18 +79,22 @@ def naive_auc(scores: NDArray[np.float32], relevant: set[int], candidates: list[
     k=st.integers(0, 12) | st.just(400),
     form=st.sampled_from(["dot", "ratio"]),
     density=st.sampled_from([0.0, 0.3, 1.0]),
+    history=st.booleans(),
 )
 def test_agrees_with_a_full_sort(
-    seed: int, num_users: int, num_items: int, dim: int, k: int, form: str, density: float
+    seed: int, num_users: int, num_items: int, dim: int, k: int, form: str, density: float, history: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    scorer = random_scorer(rng, num_users, num_items, dim, form)
+    scorer = random_scorer(rng, num_users, num_items, dim, form, history)
     seen = random_table(rng, num_users, num_items, density)
     relevant = random_table(rng, num_users, num_items, 0.1)
     users = rng.permutation(num_users)[: 1 + num_users // 2]
     lists = rank(scorer, users, k=k, seen=seen, relevant=relevant)
     assert lists.items.shape == lists.scores.shape == (len(users), k)
     assert lists.auc is not None
+    alone = rank(scorer, users, k=k, seen=seen)  # without an AUC the ratio form need not score every item
+    np.testing.assert_array_equal(alone.items, lists.items)
+    np.testing.assert_array_equal(alone.scores, lists.scores)
     scores = naive_scores(scorer)
     for row, user in enumerate(users):
         candidates = sorted(set(range(num_items)) - set(seen.row(user).tolist()))

@@ -41,7 +41,7 @@ pub struct Collaborative<'a> {
     pub values: &'a [f32],
 }
 
-/// All that a score is made of: user bias + item bias + text term + collaborative term, in float32.
+/// All that a score is made of: (text term + collaborative term) + (user bias + item bias), in float32.
 ///
 /// Terms are added in this order, those of the history in its order.
 #[derive(Debug, Clone, Copy)]
