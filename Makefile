@@ -46,7 +46,7 @@ bench: setup $(VENV)/.bench  ## speed of the core beside its peers: docs/benchma
 
 bench-core: setup $(VENV)/.bench  ## the core alone (criterion), and its path through Python (pytest-benchmark)
 	cargo bench --quiet -p llmdirect-core
-	$(BIN)/pytest -o testpaths=benches benches/test_speed.py
+	$(BIN)/pytest -o filterwarnings= benches/test_speed.py
 
 clean:  ## removes .venv and build outputs
 	rm -rf $(VENV) target python/llmdirect/_core*.so

@@ -19,7 +19,7 @@ NAMES = [f"{name}@{K}" for name in ("recall", "ndcg", "mrr", "map")]
 
 def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
     """torch in blocks of 1,024 users: scores, a mask by slices of the CSR, topk; faiss, which has no mask."""
-    import faiss  # not before: with it loaded, two threads of anyone else get the speed of one
+    import faiss  # only here: negatives on two threads were slower where it was loaded before them
 
     rng = np.random.default_rng(3)
     num_users = positives.num_rows
