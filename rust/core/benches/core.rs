@@ -12,23 +12,30 @@ use llmdirect_core::{Cancel, Csr, metrics, random::Stream};
 const USERS: usize = 19_412;
 const ITEMS: usize = 11_924;
 
-fn interactions(stream: &mut Stream) -> Csr {
+/// `rows` rows of the items that `draw` gives.
+fn table(rows: usize, mut draw: impl FnMut() -> Vec<i32>) -> Csr {
     let (mut indptr, mut indices) = (vec![0], vec![]);
-    for _ in 0..USERS {
-        // A long tail of users and of items.
-        let count = 5 + 120 / (1 + stream.below(100));
-        let mut row: Vec<i32> = (0..count)
-            .map(|_| {
-                let bound = 1 + stream.below(ITEMS as u32);
-                stream.below(bound) as i32
-            })
-            .collect();
+    for _ in 0..rows {
+        let mut row = draw();
         row.sort_unstable();
         row.dedup();
         indices.extend(row);
         indptr.push(indices.len() as i64);
     }
     Csr::new(indptr, indices).expect("sorted and unique")
+}
+
+fn interactions(stream: &mut Stream) -> Csr {
+    table(USERS, || {
+        // A long tail of users and of items.
+        let count = 5 + 120 / (1 + stream.below(100));
+        (0..count)
+            .map(|_| {
+                let bound = 1 + stream.below(ITEMS as u32);
+                stream.below(bound) as i32
+            })
+            .collect()
+    })
 }
 
 fn numbers(stream: &mut Stream, count: usize, least: f32) -> Vec<f32> {
@@ -108,19 +115,11 @@ fn ranking(criterion: &mut Criterion) {
         bencher.iter(|| rank(&dot, with_auc, &Cancel::new()))
     });
 
-    let neighbours = {
-        let (mut indptr, mut indices) = (vec![0], vec![]);
-        for _ in 0..ITEMS {
-            let mut row: Vec<i32> = (0..100)
-                .map(|_| stream.below(ITEMS as u32) as i32)
-                .collect();
-            row.sort_unstable();
-            row.dedup();
-            indices.extend(row);
-            indptr.push(indices.len() as i64);
-        }
-        Csr::new(indptr, indices).expect("sorted and unique")
-    };
+    let neighbours = table(ITEMS, || {
+        (0..100)
+            .map(|_| stream.below(ITEMS as u32) as i32)
+            .collect()
+    });
     let values = numbers(stream, neighbours.indices().len(), 0.0);
     let collaborative = Scorer {
         collaborative: Some(Collaborative {

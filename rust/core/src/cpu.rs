@@ -1,6 +1,7 @@
 //! What this processor can do, found at run time.
 
-/// The widest vectors that a kernel may use. Every level gives the same bits as every other.
+/// The widest vectors that a kernel may use. The levels give the same bits, but for products summed with one
+/// rounding where there is fused multiply-add and two where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What the compilation target guarantees: SSE2 on x86-64, NEON on 64-bit ARM.
@@ -54,10 +55,10 @@ pub fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// Calls an `#[inline(always)]` function compiled for a [`Level`] that this processor has.
+/// Evaluates the expression of a [`Level`] that this processor has, compiled for it.
 ///
-/// `dispatch!(level, function::<…>(arguments…) -> Type)`: generic arguments must be constants or types
-/// that need no lifetime.
+/// `dispatch!(level, (name: Type = value, …) -> Result { portable: …, avx2: …, avx512: … })`: the expressions see
+/// the names alone, and what they call is `#[inline(always)]`, or it is compiled for every processor.
 macro_rules! dispatch {
     ($level:expr, ($($name:ident: $type:ty = $value:expr),* $(,)?) -> $result:ty {
         portable: $portable:expr, avx2: $avx2:expr, avx512: $avx512:expr $(,)?

@@ -1,4 +1,4 @@
-//! A block of users against the catalogue, tile by tile, in buffers that stay in the cache.
+//! A block of users against the catalogue, panel by panel: scores go from registers into the lists.
 
 use super::kernel::{Counts, LANES, Panels, Strip};
 use super::top::Top;
@@ -205,7 +205,7 @@ impl<'a> Job<'a> {
         self.request.seen.map_or(&[], |seen| seen.row(user))
     }
 
-    /// One score, bit for bit as the tiles give it.
+    /// One score, bit for bit as the panels give it.
     #[inline(always)]
     fn score<const FMA: bool>(
         &self,

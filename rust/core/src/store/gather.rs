@@ -126,7 +126,7 @@ impl Store {
             copy(piece, bytes);
             Ok(())
         };
-        match self.gathers_alone(passages) {
+        match rows * row_bytes <= ALONE {
             true => pieces.into_iter().try_for_each(each),
             false => pieces.into_par_iter().try_for_each(each),
         }
