@@ -22,8 +22,7 @@ __all__ = [
     "rank",
     "sample_negatives",
     "set_num_threads",
-    "verify_store_file",
-    "write_store_file",
+    "write_store_files",
 ]
 
 __version__: str
@@ -75,8 +74,9 @@ def list_metrics(
     lists: NDArray[np.int32], relevant: CheckedCsr, names: list[tuple[str, int]]
 ) -> NDArray[np.float64]: ...
 def list_metric_names() -> list[str]: ...
-def write_store_file(folder: str | PathLike[str], stem: str, array: NDArray[Any]) -> dict[str, Any]: ...
-def verify_store_file(folder: str | PathLike[str], entry: dict[str, Any]) -> None: ...
+def write_store_files(
+    folder: str | PathLike[str], arrays: Sequence[tuple[str, NDArray[Any]]]
+) -> dict[str, dict[str, Any]]: ...
 def consolidate_shards(
     shards: Sequence[PathLike[str]], out: str | PathLike[str], progress: Callable[[int], object]
 ) -> dict[str, Any]: ...
@@ -105,5 +105,8 @@ class Store:
     def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]: ...
     def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]: ...
     def gather(
-        self, passages: NDArray[np.int64], out: NDArray[np.uint8] | NDArray[np.float32]
+        self,
+        passages: NDArray[np.int64],
+        out: NDArray[np.uint8] | NDArray[np.float32],
+        padded_to: int | None,
     ) -> NDArray[np.int64]: ...

@@ -93,8 +93,8 @@ def write_manifest(folder: Path, manifest: Json) -> None:
     write_atomic(folder / MANIFEST, lambda file: file.write(text.encode() + b"\n"))
 
 
-def read_manifest(folder: Path, format: str, version: int, made_by: str) -> Json:
-    """Reads `folder/manifest.json` and checks that it is of this format and version.
+def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest: int | None = None) -> Json:
+    """Reads `folder/manifest.json` and checks that it is of this format and version, or not older than `oldest`.
 
     Raises FileNotFoundError where there is none (naming the command that makes it), DataError where it
     is not JSON, of another format, or of a version this code does not read.
@@ -109,8 +109,10 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str) -> Json
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DataError(f"{path}: format is {found!r}, expected {format!r}")
-    if manifest.get("version") != version:
-        raise DataError(f"{path}: version {manifest.get('version')}, this release reads {version}")
+    found = manifest.get("version")
+    if not isinstance(found, int) or not (oldest or version) <= found <= version:
+        read = version if oldest in (None, version) else f"{oldest} to {version}"
+        raise DataError(f"{path}: version {found}, this release reads {read}")
     return manifest
 
 

@@ -18,20 +18,18 @@ from llmdirect.artefacts import (
     canonical_json,
     check_disk,
     digest,
-    read_manifest,
     single_writer,
     told_when_full,
     write_manifest,
 )
 from llmdirect.errors import DataError, MismatchError, MissingError
 from llmdirect.progress import SILENT, Progress
-from llmdirect.shards import STORE_FORMAT, STORE_VERSION
+from llmdirect.shards import STORE_FORMAT, STORE_VERSION, read_store_manifest
 
-FORMAT, VERSION = STORE_FORMAT, STORE_VERSION
 Layout = Literal["store", "padded"]
 _PUBLISHED_ENCODER = {"id": "published"}
 _PUBLISHED = ("user_embeddings", "user_masks", "item_embeddings", "item_masks")
-_DATA_FILE = re.compile(r"(tokens|offsets|spans|keys)-[0-9a-f]{16}\.npy")
+_DATA_FILE = re.compile(r"(tokens|offsets|spans|keys|scales|channels|checksums)-[0-9a-f]{16}\.npy")
 
 
 def consolidate(
@@ -53,7 +51,7 @@ def consolidate(
     that is already there, and removed afterwards unless `keep_shards`; `store` names the store where
     the dataset has several. Or `source` is a folder with any of `user_embeddings/`, `user_masks/`,
     `item_embeddings/`, `item_masks/`, each `0.npy, 1.npy, …`: written to `out`, as a ragged store
-    without the masked rows (layout "store", the default; `dtype` "float32", "bfloat16" or "float16"),
+    without the masked rows (layout "store", the default; `dtype` "float32", "bfloat16", "float16" or "int8"),
     or as `all_user_embeddings.npy` and its kin for plain `np.load` (layout "padded").
 
     Returns what was written: counts, and `changed`, false where the store was up to date already.
@@ -68,8 +66,8 @@ def consolidate(
             raise ValueError("store and keep_shards are for datasets, not for the published format")
         if layout not in (None, "store", "padded"):
             raise ValueError(f"layout is {layout!r}, expected 'store' or 'padded'")
-        if dtype not in (None, "float32", "bfloat16", "float16"):
-            raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
+        if dtype not in (None, "float32", "bfloat16", "float16", "int8"):
+            raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or 'int8'")
         if layout == "padded" and dtype not in (None, "float32"):
             raise ValueError("layout padded is always float32")
         return _published(folder, Path(out), layout or "store", dtype or "float32", progress)
@@ -103,7 +101,7 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
             data = published.write_store(out, dtype, on_bytes)
             source_counts = {"users": published.documents("user"), "items": published.documents("item")}
             manifest = {**data, "encoder": _PUBLISHED_ENCODER, "source": source_counts}
-            write_manifest(out, {"format": FORMAT, "version": VERSION, **manifest})
+            write_manifest(out, {"format": STORE_FORMAT, "version": STORE_VERSION, **manifest})
     return _summary(out, manifest)
 
 
@@ -135,7 +133,7 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
                     "source": last["source"],
                     "parts": done + [hashes[path] for path in new],
                 }
-                write_manifest(folder, {"format": FORMAT, "version": VERSION, **old})
+                write_manifest(folder, {"format": STORE_FORMAT, "version": STORE_VERSION, **old})
         if not keep_shards and (folder / "shards").exists():
             shutil.rmtree(folder / "shards")
         assert old is not None
@@ -163,7 +161,7 @@ def _existing(folder: Path) -> Json | None:
 
 
 def _manifest(folder: Path) -> Json:
-    manifest = read_manifest(folder, FORMAT, VERSION, "llmdirect precompute")
+    manifest = read_store_manifest(folder, "llmdirect precompute")
     missing = {"encoder", "source", "files"} - manifest.keys()
     if missing:
         raise DataError(

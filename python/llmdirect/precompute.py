@@ -19,7 +19,6 @@ from llmdirect.artefacts import (
     check_disk,
     digest,
     free_bytes,
-    read_manifest,
     single_writer,
     told_when_full,
 )
@@ -31,10 +30,9 @@ from llmdirect.errors import DataError, MismatchError
 from llmdirect.progress import SILENT, Progress, Task
 from llmdirect.shards import (
     ITEM_BYTES,
-    STORE_FORMAT,
-    STORE_VERSION,
     damaged_file,
     keep_or_clear,
+    read_store_manifest,
     shard_folder,
     store_bytes,
     write_shard,
@@ -151,7 +149,7 @@ def _already_consolidated(
     store: Path, source: Source, dtype: str, max_length: int | None, texts: _Texts
 ) -> dict[str, Any]:
     """The answer where the store is complete: nothing to do, or a refusal to mix."""
-    manifest = read_manifest(store, STORE_FORMAT, STORE_VERSION, "llmdirect consolidate")
+    manifest = read_store_manifest(store, "llmdirect consolidate")
     if damaged := damaged_file(store, manifest):
         raise DataError(
             f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "

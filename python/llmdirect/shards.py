@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect._core import write_store_file
+from llmdirect._core import write_store_files
 from llmdirect.artefacts import MANIFEST, Json, read_manifest, sync_folder, write_manifest
 from llmdirect.errors import DataError
 
-STORE_FORMAT, STORE_VERSION = "llmdirect-store", 1
+STORE_FORMAT, STORE_VERSION = "llmdirect-store", 2
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _BESIDE_TOKENS = 8  # bytes of a token's span
 _BESIDE_PASSAGES = 24  # bytes of a passage's offset and key
+
+
+def read_store_manifest(folder: Path, made_by: str) -> Json:
+    """The manifest of a store or shard, of any version. Raises as `read_manifest` does."""
+    return read_manifest(folder, STORE_FORMAT, STORE_VERSION, made_by, oldest=1)
 
 
 def shard_folder(store: Path, shard: int) -> Path:
@@ -42,7 +47,7 @@ def write_shard(
     `tokens` [rows, dim] in the store's type (bfloat16 as its uint16 bits).
     """
     folder.mkdir(parents=True)
-    arrays = {"tokens": tokens, "offsets": offsets, "spans": spans, "keys": keys}
+    arrays = [("tokens", tokens), ("offsets", offsets), ("spans", spans), ("keys", keys)]
     manifest = {
         "format": STORE_FORMAT,
         "version": STORE_VERSION,
@@ -52,7 +57,7 @@ def write_shard(
         "passages": len(keys),
         "encoder": encoder,
         "source": source,
-        "files": {stem: write_store_file(folder, stem, array) for stem, array in arrays.items()},
+        "files": write_store_files(folder, arrays),
     }
     write_manifest(folder, manifest)
     sync_folder(folder.parent)
@@ -68,7 +73,7 @@ def keep_or_clear(folder: Path, *, rows: int, encoder: Json, source: Json) -> bo
     if not (folder / MANIFEST).exists():
         shutil.rmtree(folder)
         return False
-    manifest = read_manifest(folder, STORE_FORMAT, STORE_VERSION, "llmdirect precompute")
+    manifest = read_store_manifest(folder, "llmdirect precompute")
     found = [manifest.get(key) for key in ("encoder", "source", "rows")]
     if found != [encoder, source, rows]:
         raise DataError(f"{folder}: not a shard of this run; delete it, and it is made again")

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmdirect import _core
-from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest, read_manifest
-from llmdirect.consolidation import FORMAT, VERSION, consolidate, store_folder
+from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest
+from llmdirect.consolidation import consolidate, store_folder
 from llmdirect.errors import DataError
+from llmdirect.shards import read_store_manifest
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["EmbeddingStore", "consolidate", "open_store"]
 
-_ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4"}
+_ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
 
 
 class EmbeddingStore:
@@ -38,7 +39,8 @@ class EmbeddingStore:
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, ram: bool = False, verify: bool = False) -> "EmbeddingStore":
-        """Opens a store or a shard, and checks manifest, headers, file lengths and offsets.
+        """Opens a store or a shard, and checks manifest, headers and file lengths, in the same time
+        whatever the size. Offsets are checked when they are first needed.
 
         `ram` reads it all into memory instead of mapping it; `verify` compares every byte with the
         checksums. Raises FileNotFoundError where there is no store, DataError naming the file where
@@ -46,12 +48,12 @@ class EmbeddingStore:
         """
         folder = Path(path)
         while True:
-            manifest = read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate")
+            manifest = read_store_manifest(folder, "llmdirect consolidate")
             try:
                 return cls(folder, _core.Store.open(folder, ram, verify))
             except DataError:
                 # The files of a store that is replaced right now go after its manifest was read.
-                if read_manifest(folder, FORMAT, VERSION, "llmdirect consolidate") == manifest:
+                if read_store_manifest(folder, "llmdirect consolidate") == manifest:
                     raise
 
     def __repr__(self) -> str:
@@ -65,7 +67,7 @@ class EmbeddingStore:
 
     @property
     def dtype(self) -> str:
-        """Type of the embeddings: "float16", "bfloat16" or "float32"."""
+        """Type of the embeddings: "float16", "bfloat16", "float32" or "int8"."""
         return str(self.manifest["dtype"])
 
     @property
@@ -94,7 +96,10 @@ class EmbeddingStore:
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """First row of each passage, and the number of rows: int64 [P + 1]."""
+        """First row of each passage, and the number of rows: int64 [P + 1].
+
+        Raises DataError where the file holds anything else.
+        """
         return self._view("offsets", "<i8", self.num_passages + 1)
 
     @cached_property
@@ -106,6 +111,19 @@ class EmbeddingStore:
     def keys(self) -> NDArray[np.uint8]:
         """Content hash of each passage's text: uint8 [P, 16]."""
         return self._view("keys", "|u1", self.num_passages, 16)
+
+    @cached_property
+    def scales(self) -> NDArray[np.float16]:
+        """What the numbers of each token of an int8 store are multiplied by: float16 [rows], else [0].
+
+        Token r is `tokens[r] * scales[r] * channels`, computed in float32, which is what `gather` writes.
+        """
+        return self._view("scales", "<f2", -1)
+
+    @cached_property
+    def channels(self) -> NDArray[np.float32]:
+        """What each dimension of an int8 store is multiplied by: float32 [dim], else [0]."""
+        return self._view("channels", "<f4", -1)
 
     @cached_property
     def tokens_numpy(self) -> NDArray[Any]:
@@ -141,21 +159,28 @@ class EmbeddingStore:
         return self.offsets[numbers + 1] - self.offsets[numbers]
 
     def gather(self, passages: ArrayLike, out: "NDArray[Any] | torch.Tensor") -> NDArray[np.int64]:
-        """Copies the rows of `passages`, one after another, to the start of `out`, in parallel.
+        """Copies the rows of `passages` into `out`, in parallel; the offsets that they have without padding.
 
-        `out` is a C-contiguous buffer [>= total rows, dim] on the CPU, of the store's dtype (bfloat16
-        in NumPy: uint16) or float32, to which values are converted exactly. Returns the offsets of
-        the gathered passages, int64 [n + 1]. Raises ValueError for a passage out of range and for a
-        buffer that does not fit; the buffer is then unchanged.
+        `out` [>= total rows, dim] gets them one after another; `out` [n, T, dim] gets each passage into a
+        place of its own, zeros behind it. It is a C-contiguous array or tensor on the CPU, of the store's
+        dtype (bfloat16 in NumPy: uint16), or float32: converted exactly, int8 as `scales` says.
+
+        Returns int64 [n + 1]. Raises ValueError for a passage out of range, a buffer that does not fit, or a
+        passage of more than T rows, and DataError for damaged offsets; the buffer is then unchanged.
         """
         buffer = _as_numpy(out)
-        if buffer.ndim != 2 or buffer.shape[1] != self.dim or not buffer.flags.c_contiguous:
-            raise ValueError(f"out has shape {buffer.shape}, expected C-contiguous [rows, {self.dim}]")
+        if buffer.ndim not in (2, 3) or buffer.shape[-1] != self.dim or not buffer.flags.c_contiguous:
+            shapes = f"[rows, {self.dim}] or [passages, rows, {self.dim}]"
+            raise ValueError(f"out has shape {buffer.shape}, expected C-contiguous {shapes}")
         numbers = np.ascontiguousarray(passages, dtype=np.int64)
+        padded_to = None if buffer.ndim == 2 else buffer.shape[1]
+        if padded_to is not None and len(buffer) != len(numbers):
+            raise ValueError(f"out has {len(buffer)} places for {len(numbers)} passages")
+        flat = buffer.reshape(-1)
         if buffer.dtype.str == _ON_DISK[self.dtype]:
-            return self._core.gather(numbers, buffer.reshape(-1).view(np.uint8))
+            return self._core.gather(numbers, flat.view(np.uint8), padded_to)
         if buffer.dtype == np.float32:
-            return self._core.gather(numbers, buffer.reshape(-1))
+            return self._core.gather(numbers, flat, padded_to)
         raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
 
 

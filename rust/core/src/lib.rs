@@ -13,6 +13,7 @@ pub mod random;
 pub mod ranking;
 pub mod sampling;
 pub mod store;
+pub mod threads;
 
 pub use cancel::Cancel;
 pub use csr::Csr;

@@ -3,9 +3,9 @@
 //! A metric sees `hits`, one flag for each of the k positions of a list, and `num_relevant > 0`, the number
 //! of relevant items of its user. Relevance is binary.
 
-use rayon::prelude::*;
 
 use crate::csr::Csr;
+use crate::threads::share;
 use crate::{Cancel, Error, Result};
 
 /// Lists that one task evaluates.
@@ -120,16 +120,15 @@ pub fn evaluate(
     if values.is_empty() {
         return Ok(values);
     }
-    values
-        .par_chunks_mut(CHUNK * requests.len())
-        .enumerate()
-        .try_for_each(|(chunk, values)| {
+    let chunks = values.chunks_mut(CHUNK * requests.len()).enumerate();
+    share(
+        chunks,
+        |(hits, sorted): &mut (Vec<bool>, Vec<i32>), (chunk, values)| {
             cancel.check()?;
-            let (mut hits, mut sorted) = (Vec::new(), Vec::new());
             for (offset, values) in values.chunks_exact_mut(requests.len()).enumerate() {
                 let row = chunk * CHUNK + offset;
                 let list = &lists[row * width..][..width];
-                check_list(row, list, &mut sorted)?;
+                check_list(row, list, sorted)?;
                 let relevant = relevant.row(row);
                 if relevant.is_empty() {
                     continue;
@@ -141,7 +140,8 @@ pub fn evaluate(
                 }
             }
             Ok(())
-        })?;
+        },
+    )?;
     Ok(values)
 }
 

@@ -44,6 +44,10 @@ impl Dtype {
     pub const U16: Dtype = Dtype::new(Kind::UInt, 2);
     /// `uint32`
     pub const U32: Dtype = Dtype::new(Kind::UInt, 4);
+    /// `int8`
+    pub const I8: Dtype = Dtype::new(Kind::Int, 1);
+    /// `uint64`
+    pub const U64: Dtype = Dtype::new(Kind::UInt, 8);
     /// `int64`
     pub const I64: Dtype = Dtype::new(Kind::Int, 8);
     /// `float16`

@@ -35,10 +35,20 @@ fn with_progress<T: Send>(
 /// The data part of a store's manifest.
 fn joined_to_python(py: Python<'_>, joined: Joined) -> PyResult<Bound<'_, PyDict>> {
     let files = PyDict::new(py);
-    files.set_item("tokens", entry_to_python(py, joined.files.tokens)?)?;
-    files.set_item("offsets", entry_to_python(py, joined.files.offsets)?)?;
-    files.set_item("spans", entry_to_python(py, joined.files.spans)?)?;
-    files.set_item("keys", entry_to_python(py, joined.files.keys)?)?;
+    let entries = [
+        ("tokens", Some(joined.files.tokens)),
+        ("offsets", Some(joined.files.offsets)),
+        ("spans", Some(joined.files.spans)),
+        ("keys", Some(joined.files.keys)),
+        ("scales", joined.files.scales),
+        ("channels", joined.files.channels),
+        ("checksums", joined.files.checksums),
+    ];
+    for (name, entry) in entries {
+        if let Some(entry) = entry {
+            files.set_item(name, entry_to_python(py, &entry)?)?;
+        }
+    }
     let dict = PyDict::new(py);
     dict.set_item("dtype", joined.dtype.name())?;
     dict.set_item("dim", joined.dim)?;

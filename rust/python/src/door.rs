@@ -1,62 +1,33 @@
 //! The one door from Python into the core.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use llmdirect_core::{Cancel, Error};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::threads;
-
-/// How often a running call looks for Ctrl-C.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Runs `work` without the GIL on the core's threads, while this thread watches for signals.
+/// Runs `work` without the GIL, on this thread and the core's.
 ///
-/// Ctrl-C sets the [`Cancel`] flag; the call returns once `work` has noticed.
+/// Ctrl-C sets the [`Cancel`] flag, which looks for it now and then; the call returns once `work` has noticed.
 pub fn leave_python<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    let pool = threads::pool()?;
-    let cancel = Cancel::new();
-    let (mut outcome, mut signal) = (None, None);
-    py.detach(|| {
-        // A panic of `work` goes on from here, at the end of the scope.
-        pool.in_place_scope(|scope| {
-            let (done, wait) = mpsc::channel::<()>();
-            let (cancel, outcome) = (&cancel, &mut outcome);
-            scope.spawn(move |_| {
-                let _done = done; // dropped at the end, even by a panic: wakes the watcher
-                *outcome = Some(work(cancel));
-            });
-            while let Err(mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_INTERVAL) {
-                if signal.is_none()
-                    && let Err(error) = Python::attach(|py| py.check_signals())
-                {
-                    cancel.set();
-                    signal = Some(error);
-                }
-            }
-        });
+    let signal = Arc::new(Mutex::new(None));
+    let caught = Arc::clone(&signal);
+    let cancel = Cancel::watching(move || {
+        let error = Python::attach(|py| py.check_signals()).err();
+        let is_set = error.is_some();
+        if is_set {
+            *caught.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        }
+        is_set
     });
-    match signal {
+    let outcome = py.detach(|| work(&cancel));
+    match signal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
-        None => outcome
-            .expect("the scope ends after the work")
-            .map_err(|error| to_python(py, error)),
+        None => outcome.map_err(|error| to_python(py, error)),
     }
-}
-
-/// As [`leave_python`], on this thread: for work that one thread does in less than a millisecond, of which
-/// waking another would be a good part.
-pub fn leave_python_briefly<T: Send>(
-    py: Python<'_>,
-    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
-) -> PyResult<T> {
-    py.detach(|| work(&Cancel::new()))
-        .map_err(|error| to_python(py, error))
 }
 
 /// Maps an error of the core to the exception that a Python caller expects.

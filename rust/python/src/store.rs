@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use llmdirect_core::Cancel;
 use llmdirect_core::store::{self, Destination, Loading};
 use numpy::ndarray::ArrayView1;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
@@ -10,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::{leave_python, leave_python_briefly};
+use crate::door::leave_python;
 
 /// An opened store. Every view that it gives keeps it, and so the map, alive.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -41,7 +40,7 @@ impl Store {
         &self.0.manifest().text
     }
 
-    /// The data bytes of `tokens`, `offsets`, `spans` or `keys`, as a flat uint8 view without a copy.
+    /// The data bytes of one of the files, as a flat uint8 view without a copy; none of a file that it lacks.
     ///
     /// The memory is private: what is written to a writable view never reaches the file.
     fn data<'py>(
@@ -52,9 +51,11 @@ impl Store {
         let store = &slf.get().0;
         let bytes = match name {
             "tokens" => store.tokens(),
-            "offsets" => store.offsets(),
+            "offsets" => leave_python(slf.py(), |_| store.offsets())?,
             "spans" => store.spans(),
             "keys" => store.keys(),
+            "scales" => store.scales(),
+            "channels" => store.channels(),
             _ => return Err(PyValueError::new_err(format!("a store has no {name:?}"))),
         };
         let view = ArrayView1::from(bytes);
@@ -91,12 +92,14 @@ impl Store {
         Ok(found.into_pyarray(py))
     }
 
-    /// Copies the rows of passages into a flat buffer; their offsets, int64 [n + 1].
+    /// Copies the rows of passages into a flat buffer, one after another or each into as many rows as
+    /// `padded_to`; their offsets, int64 [n + 1].
     fn gather<'py>(
         &self,
         py: Python<'py>,
         passages: PyReadonlyArray1<'py, i64>,
         out: Buffer<'py>,
+        padded_to: Option<usize>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let passages = passages.as_slice()?;
         let (mut same, mut float32);
@@ -121,11 +124,9 @@ impl Store {
         if buffer.start < tokens.end && tokens.start < buffer.end {
             return Err(PyValueError::new_err("out is a view of the store itself"));
         }
-        let gather = |cancel: &Cancel| self.0.gather(passages, destination, cancel);
-        let offsets = match self.0.gathers_alone(passages) {
-            true => leave_python_briefly(py, gather)?,
-            false => leave_python(py, gather)?,
-        };
+        let offsets = leave_python(py, |cancel| {
+            self.0.gather(passages, padded_to, destination, cancel)
+        })?;
         Ok(offsets.into_pyarray(py))
     }
 }

@@ -1,52 +1,21 @@
-//! Bindings that write and verify single files of a store.
+//! Bindings that write the files of a store.
 
 use std::path::PathBuf;
 
 use llmdirect_core::npy::Dtype;
-use llmdirect_core::store::{self, Chunk, FileEntry, NpyWriter};
+use llmdirect_core::store::{self, FileEntry, NpyWriter, write_checksums};
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use crate::door::leave_python;
 
-/// A file's entry as a manifest has it.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Entry<'py> {
-    name: String,
-    bytes: u64,
-    chunks: Vec<Bound<'py, PyAny>>,
-}
-
-impl TryFrom<Entry<'_>> for FileEntry {
-    type Error = PyErr;
-
-    fn try_from(entry: Entry<'_>) -> PyResult<Self> {
-        let chunk = |pair: &Bound<'_, PyAny>| {
-            let pair = (pair.get_item(0)?.extract()?, pair.get_item(1)?.extract()?);
-            Chunk::try_from(pair).map_err(PyValueError::new_err)
-        };
-        Ok(FileEntry {
-            name: entry.name,
-            bytes: entry.bytes,
-            chunks: entry.chunks.iter().map(chunk).collect::<PyResult<_>>()?,
-        })
-    }
-}
-
 /// The entry as a dict that `json.dumps` writes into a manifest.
-pub fn entry_to_python<'py>(py: Python<'py>, entry: FileEntry) -> PyResult<Bound<'py, PyDict>> {
-    // Lists, not tuples: what json.loads gives back compares equal.
-    let chunks = PyList::empty(py);
-    for chunk in entry.chunks {
-        chunks.append((chunk.bytes, chunk.hex()).into_pyobject(py)?.to_list())?;
-    }
+pub fn entry_to_python<'py>(py: Python<'py>, entry: &FileEntry) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    dict.set_item("name", entry.name)?;
+    dict.set_item("name", &entry.name)?;
     dict.set_item("bytes", entry.bytes)?;
-    dict.set_item("chunks", chunks)?;
     Ok(dict)
 }
 
@@ -58,14 +27,32 @@ fn flat_bytes<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, Py
     Ok(flat.cast_into::<PyArray1<u8>>()?)
 }
 
-/// Writes a C-contiguous array to `folder/<stem>-<hash>.npy`: all of it, synced, or nothing.
+/// Writes each C-contiguous array to `folder/<name>-<hash>.npy`, synced, and their checksums; the entry of each
+/// file for the manifest, without which they mean nothing.
 #[pyfunction]
-fn write_store_file<'py>(
+fn write_store_files<'py>(
     py: Python<'py>,
     folder: PathBuf,
-    stem: &str,
-    array: &Bound<'py, PyUntypedArray>,
+    arrays: Vec<(String, Bound<'py, PyUntypedArray>)>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let entries = PyDict::new(py);
+    let mut all = Vec::new();
+    for (stem, array) in &arrays {
+        let (entry, chunks) = write(py, &folder, stem, array)?;
+        entries.set_item(stem, entry_to_python(py, &entry)?)?;
+        all.extend(chunks);
+    }
+    let checksums = leave_python(py, |_| write_checksums(&folder, &all))?;
+    entries.set_item("checksums", entry_to_python(py, &checksums)?)?;
+    Ok(entries)
+}
+
+fn write(
+    py: Python<'_>,
+    folder: &std::path::Path,
+    stem: &str,
+    array: &Bound<'_, PyUntypedArray>,
+) -> PyResult<(FileEntry, Vec<store::Chunk>)> {
     if !array.is_c_contiguous() {
         return Err(PyValueError::new_err(format!(
             "{stem}: array is not C-contiguous"
@@ -87,26 +74,17 @@ fn write_store_file<'py>(
     let flat = flat_bytes(array)?;
     let flat = flat.readonly();
     let bytes = flat.as_slice()?;
-    let entry = leave_python(py, |cancel| {
-        let mut writer = NpyWriter::create(&folder, stem, dtype, tail)?;
+    leave_python(py, |cancel| {
+        let mut writer = NpyWriter::create(folder, stem, dtype, tail)?;
         for block in bytes.chunks(store::CHUNK_BYTES) {
             cancel.check()?;
             writer.write(block)?;
         }
         writer.finish()?.commit()
-    })?;
-    entry_to_python(py, entry)
-}
-
-/// Checks a file against its manifest entry: header, length, checksums, name.
-#[pyfunction]
-fn verify_store_file(py: Python<'_>, folder: PathBuf, entry: Entry<'_>) -> PyResult<()> {
-    let entry = FileEntry::try_from(entry)?;
-    leave_python(py, |cancel| store::verify_file(&folder, &entry, cancel))
+    })
 }
 
 /// Adds this file's functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(write_store_file, module)?)?;
-    module.add_function(wrap_pyfunction!(verify_store_file, module)?)
+    module.add_function(wrap_pyfunction!(write_store_files, module)?)
 }

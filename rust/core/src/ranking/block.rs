@@ -58,7 +58,7 @@ struct Row {
 
 impl<'a> Job<'a> {
     /// Lays out the items.
-    pub fn new(scorer: &'a Scorer, request: Request<'a>, cancel: &'a Cancel) -> Self {
+    pub fn new(scorer: &'a Scorer, request: Request<'a>, cancel: &'a Cancel) -> Result<Self> {
         let num_items = scorer.item_bias.len();
         let mut item_bias = vec![Strip([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
         for (strip, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
@@ -66,17 +66,17 @@ impl<'a> Job<'a> {
         }
         let masses = match scorer.form {
             Form::Dot => None,
-            Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim), eps)),
+            Form::Ratio { mass, eps } => Some((Panels::new(mass, scorer.dim, cancel)?, eps)),
         };
-        Self {
+        Ok(Self {
             scorer,
             request,
-            panels: Panels::new(scorer.item, scorer.dim),
+            panels: Panels::new(scorer.item, scorer.dim, cancel)?,
             masses,
             num_items,
             item_bias,
             cancel,
-        }
+        })
     }
 
     /// Ranks for these users.

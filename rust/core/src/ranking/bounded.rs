@@ -13,10 +13,13 @@ use super::kernel::{LANES, Panels, Strip, quotients_to_beat};
 use super::top::Top;
 use super::{Form, Part, Request, Scorer};
 use crate::cpu::{Level, dispatch};
+use crate::threads::{self, share};
 use crate::{Cancel, Result};
 
 /// Most users of a block: each tile that was loaded serves all of them.
 pub const MAX_USERS: usize = 64;
+/// Items whose bounds one thread finds at a time.
+const PIECE: usize = 1 << 10;
 /// Panels of a tile: they stay in the innermost cache while the users pass.
 const TILE: usize = 12;
 /// Room for rounding, in proportion to the terms of a comparison: each takes less than ten roundings of
@@ -60,34 +63,17 @@ struct Row {
 
 impl<'a> Bounded<'a> {
     /// Orders the items; `None` where the bounds do not hold, or all scores are asked for.
-    pub fn new(scorer: &'a Scorer, request: Request<'a>, cancel: &'a Cancel) -> Option<Self> {
+    pub fn new(
+        scorer: &'a Scorer,
+        request: Request<'a>,
+        cancel: &'a Cancel,
+    ) -> Result<Option<Self>> {
         let Form::Ratio { mass, eps } = scorer.form else {
-            return None;
+            return Ok(None);
         };
-        if scorer.collaborative.is_some() || request.relevant.is_some() || request.k == 0 {
-            return None;
-        }
-        let query = largest(scorer.query, 0.0)?;
-        let numerator = f64::from(query) * f64::from(largest(scorer.item, f32::MIN)?);
-        let denominator = f64::from(query) * f64::from(largest(mass, 0.0)?);
-        let user_bias = largest(scorer.user_bias.unwrap_or(&[]), f32::MIN)?;
-        // An item bias may be -inf.
-        let finite: Vec<f32> = scorer
-            .item_bias
-            .iter()
-            .copied()
-            .filter(|b| *b > f32::NEG_INFINITY)
-            .collect();
-        let nan = scorer.item_bias.iter().any(|bias| bias.is_nan());
-        let largest_bias = largest(&finite, f32::MIN)?;
-        let sums = numerator
-            .max(denominator)
-            .max(f64::from(user_bias + largest_bias));
-        let safe = sums * scorer.dim as f64 / f64::from(eps).min(1.0) < LARGE;
-        if nan || !safe || eps <= 0.0 || scorer.dim == 0 {
-            return None;
-        }
-
+        let Some(largest_bias) = bounds_hold(scorer, &request, mass, eps) else {
+            return Ok(None);
+        };
         let dim = scorer.dim;
         let bound = |item: usize| {
             let range = item * dim..(item + 1) * dim;
@@ -97,11 +83,19 @@ impl<'a> Bounded<'a> {
                 scorer.item_bias[item],
             )
         };
-        let mut order: Vec<(f32, i32)> = (0..scorer.item_bias.len())
-            .into_par_iter()
-            .map(|item| (bound(item), item as i32))
-            .collect();
-        order.par_sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let num_items = scorer.item_bias.len();
+        let mut order = vec![(0.0, 0); num_items];
+        share(order.chunks_mut(PIECE).enumerate(), |_: &mut (), (piece, order)| {
+            cancel.check()?;
+            for (place, entry) in order.iter_mut().enumerate() {
+                let item = piece * PIECE + place;
+                *entry = (bound(item), item as i32);
+            }
+            Ok(())
+        })?;
+        threads::install(|| {
+            order.par_sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)))
+        })?;
         let gathered = |vectors: &[f32]| -> Vec<f32> {
             let vector = |&(_, item): &(f32, i32)| &vectors[item as usize * dim..][..dim];
             order.iter().flat_map(vector).copied().collect()
@@ -113,12 +107,12 @@ impl<'a> Bounded<'a> {
             biases[place / LANES].0[place % LANES] = scorer.item_bias[item as usize];
             items[place / LANES][place % LANES] = item;
         }
-        Some(Self {
+        Ok(Some(Self {
             scorer,
             request,
             eps,
-            panels: Panels::new(&gathered(scorer.item), dim),
-            masses: Panels::new(&gathered(mass), dim),
+            panels: Panels::new(&gathered(scorer.item), dim, cancel)?,
+            masses: Panels::new(&gathered(mass), dim, cancel)?,
             biases,
             items,
             bounds: order
@@ -128,7 +122,7 @@ impl<'a> Bounded<'a> {
                 .collect(),
             largest_bias,
             cancel,
-        })
+        }))
     }
 
     /// Ranks for these users.
@@ -234,6 +228,32 @@ impl<'a> Bounded<'a> {
         let seen = self.request.seen;
         seen.is_some_and(|seen| seen.row(user).binary_search(&item).is_ok())
     }
+}
+
+/// Whether an item's bound holds for all users, and not all scores are asked for: the largest item bias.
+fn bounds_hold(scorer: &Scorer, request: &Request, mass: &[f32], eps: f32) -> Option<f32> {
+    if scorer.collaborative.is_some() || request.relevant.is_some() || request.k == 0 {
+        return None;
+    }
+    let query = largest(scorer.query, 0.0)?;
+    let numerator = f64::from(query) * f64::from(largest(scorer.item, f32::MIN)?);
+    let denominator = f64::from(query) * f64::from(largest(mass, 0.0)?);
+    let user_bias = largest(scorer.user_bias.unwrap_or(&[]), f32::MIN)?;
+    // An item bias may be -inf.
+    let finite: Vec<f32> = scorer
+        .item_bias
+        .iter()
+        .copied()
+        .filter(|b| *b > f32::NEG_INFINITY)
+        .collect();
+    let nan = scorer.item_bias.iter().any(|bias| bias.is_nan());
+    let largest_bias = largest(&finite, f32::MIN)?;
+    let sums = numerator
+        .max(denominator)
+        .max(f64::from(user_bias + largest_bias));
+    let safe = sums * scorer.dim as f64 / f64::from(eps).min(1.0) < LARGE;
+    let hold = !nan && safe && eps > 0.0 && scorer.dim > 0;
+    hold.then_some(largest_bias)
 }
 
 /// The largest magnitude; `None` if a number is below `least` or not finite.

@@ -3,8 +3,11 @@
 //! Every product is summed over the dimension in order, so it does not depend on how users and items were
 //! grouped; [`Panels::dot`] gives the very same bits for one pair.
 
-use rayon::prelude::*;
+use crate::threads::share;
+use crate::{Cancel, Result};
 
+/// Panels that one thread lays out at a time.
+const PANELS: usize = 16;
 /// Items of a panel: two of the widest vectors.
 pub const LANES: usize = 32;
 
@@ -75,22 +78,29 @@ pub struct Panels {
 
 impl Panels {
     /// Lays out row-major item vectors `[items, dim]`.
-    pub fn new(vectors: &[f32], dim: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn new(vectors: &[f32], dim: usize, cancel: &Cancel) -> Result<Self> {
         if dim == 0 {
-            return Self { data: vec![], dim }; // all products are 0
+            return Ok(Self { data: vec![], dim }); // all products are 0
         }
         let num_panels = (vectors.len() / dim).div_ceil(LANES);
         let mut data = vec![Strip::ZERO; num_panels * dim];
-        data.par_chunks_mut(dim)
-            .zip(vectors.par_chunks(dim * LANES))
-            .for_each(|(panel, vectors)| {
+        let piece = dim * PANELS;
+        let pieces = data.chunks_mut(piece).zip(vectors.chunks(piece * LANES));
+        share(pieces, |_: &mut (), (panels, vectors)| {
+            cancel.check()?;
+            for (panel, vectors) in panels.chunks_mut(dim).zip(vectors.chunks(dim * LANES)) {
                 for (lane, vector) in vectors.chunks_exact(dim).enumerate() {
                     for (strip, &value) in panel.iter_mut().zip(vector) {
                         strip.0[lane] = value;
                     }
                 }
-            });
-        Self { data, dim }
+            }
+            Ok(())
+        })?;
+        Ok(Self { data, dim })
     }
 
     /// The vectors of one panel `[dim]`.
@@ -313,7 +323,7 @@ mod tests {
         for dim in [0, 1, 5, 33] {
             let items: Vec<f32> = (0..37 * dim).map(|_| number()).collect();
             let users: Vec<f32> = (0..2 * dim).map(|_| number()).collect();
-            let panels = Panels::new(&items, dim);
+            let panels = Panels::new(&items, dim, &Cancel::new()).unwrap();
             let group: Vec<[f32; 2]> = (0..dim)
                 .map(|axis| [users[axis], users[dim + axis]])
                 .collect();

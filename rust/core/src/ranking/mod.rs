@@ -8,10 +8,9 @@ mod bounded;
 mod kernel;
 mod top;
 
-use rayon::prelude::*;
-
 use crate::cpu::Level;
 use crate::csr::Csr;
+use crate::threads::{self, share};
 use crate::{Cancel, Error, Result};
 use block::Job;
 use bounded::Bounded;
@@ -100,25 +99,25 @@ pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists>
 
 fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
     check(scorer, &request)?;
-    if let Some(bounded) = Bounded::new(scorer, request, cancel) {
+    if let Some(bounded) = Bounded::new(scorer, request, cancel)? {
         return in_blocks(request, bounded::MAX_USERS, |users, workspace, part| {
             bounded.rank(level, users, workspace, part)
         });
     }
-    let job = Job::new(scorer, request, cancel);
+    let job = Job::new(scorer, request, cancel)?;
     in_blocks(request, block::MAX_USERS, |users, workspace, part| {
         job.rank(level, users, workspace, part)
     })
 }
 
 /// Gives blocks of at most `max_users` to the threads, each with a workspace of its own.
-fn in_blocks<W: Default>(
+fn in_blocks<W: Default + Send>(
     request: Request,
     max_users: usize,
     rank: impl Fn(&[i32], &mut W, &mut Part) -> Result<()> + Sync,
 ) -> Result<Lists> {
     // Full blocks use the cache best, but every thread should have one.
-    let fair_share = request.users.len().div_ceil(rayon::current_num_threads());
+    let fair_share = request.users.len().div_ceil(threads::count()?);
     let rows = fair_share.clamp(1, max_users);
     let mut lists = Lists {
         items: vec![-1; request.users.len() * request.k],
@@ -136,15 +135,11 @@ fn in_blocks<W: Default>(
         }
     ];
     let auc = lists.auc.as_mut().unwrap_or(&mut no_auc);
-    let outcomes: Vec<Result<()>> =
-        split(&mut lists.items, &mut lists.scores, auc, rows, request.k)
-            .into_par_iter()
-            .zip(request.users.par_chunks(rows))
-            .map_init(W::default, |workspace, (mut part, users)| {
-                rank(users, workspace, &mut part)
-            })
-            .collect();
-    outcomes.into_iter().collect::<Result<()>>()?;
+    let parts = split(&mut lists.items, &mut lists.scores, auc, rows, request.k);
+    let blocks = parts.into_iter().zip(request.users.chunks(rows));
+    share(blocks, |workspace: &mut W, (mut part, users)| {
+        rank(users, workspace, &mut part)
+    })?;
     Ok(lists)
 }
 

@@ -3,11 +3,10 @@
 mod alias;
 mod row;
 
-use rayon::prelude::*;
-
 use crate::cpu::{Level, dispatch};
 use crate::csr::Csr;
-use crate::random::{NUMBERS, WORDS, below, numbers, words};
+use crate::random::{WORDS, below, words};
+use crate::threads::share;
 use crate::{Cancel, Error, Result};
 pub use alias::AliasTable;
 use row::Row;
@@ -77,23 +76,21 @@ fn sample_at(
     let mut negatives = vec![0; users.len() * draw.num_negatives];
     // Whole blocks of random words a task, at least one user.
     let rows = (CHUNK / draw.num_negatives.max(1)).next_multiple_of(WORDS);
-    let outcomes: Vec<Result<()>> = negatives
-        .par_chunks_mut((rows * draw.num_negatives).max(1))
-        .zip(users.par_chunks(rows))
-        .enumerate()
-        .map(|(chunk, (negatives, users))| {
-            cancel.check()?;
-            let part = Part {
-                first_user: chunk * rows,
-                users,
-                positives,
-                filter,
-                draw,
-            };
-            fill(level, &part, negatives)
-        })
-        .collect();
-    outcomes.into_iter().collect::<Result<()>>()?;
+    let parts = negatives
+        .chunks_mut((rows * draw.num_negatives).max(1))
+        .zip(users.chunks(rows))
+        .enumerate();
+    share(parts, |buffers: &mut Buffers, (chunk, (negatives, users))| {
+        cancel.check()?;
+        let part = Part {
+            first_user: chunk * rows,
+            users,
+            positives,
+            filter,
+            draw,
+        };
+        fill(level, &part, buffers, negatives)
+    })?;
     Ok(negatives)
 }
 
@@ -106,75 +103,67 @@ struct Part<'a> {
     draw: Draw<'a>,
 }
 
-fn fill(level: Level, part: &Part, negatives: &mut [i32]) -> Result<()> {
-    dispatch!(level, (part: &Part = part, negatives: &mut [i32] = negatives) -> Result<()> {
-        portable: part.fill(negatives),
-        avx2: part.fill(negatives),
-        avx512: part.fill(negatives),
+/// What one thread works in.
+#[derive(Default)]
+struct Buffers {
+    words: Vec<u32>,
+    /// One a draw: 1 where the filter may know the item.
+    doubtful: Vec<u8>,
+}
+
+fn fill(level: Level, part: &Part, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
+    dispatch!(level, (
+        part: &Part = part,
+        buffers: &mut Buffers = buffers,
+        negatives: &mut [i32] = negatives,
+    ) -> Result<()> {
+        portable: part.fill::<false>(buffers, negatives),
+        avx2: part.fill::<false>(buffers, negatives),
+        avx512: part.fill::<true>(buffers, negatives),
     })
 }
 
 impl Part<'_> {
     #[inline(always)]
-    fn fill(&self, negatives: &mut [i32]) -> Result<()> {
-        match self.draw.weights {
-            None => self.fill_equal(negatives),
-            Some(table) => self.fill_weighted(table, negatives),
-        }
-    }
-
-    #[inline(always)]
-    fn fill_equal(&self, negatives: &mut [i32]) -> Result<()> {
-        let Draw { seed, draw, .. } = self.draw;
-        let width = self.draw.num_negatives;
-        let first = self.first_user * width;
-        let mut drawn = vec![0; negatives.len().next_multiple_of(WORDS)];
-        for (index, block) in drawn.as_chunks_mut::<WORDS>().0.iter_mut().enumerate() {
-            *block = words(seed, draw, (first / WORDS + index) as u64, 0);
-        }
-        let count = self.draw.num_items as u32;
-        self.fill_each(negatives, &drawn, |word| below(word, count))
-    }
-
-    #[inline(always)]
-    fn fill_weighted(&self, table: &AliasTable, negatives: &mut [i32]) -> Result<()> {
+    fn fill<const WIDE: bool>(&self, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
         let Draw { seed, draw, .. } = self.draw;
         let first = self.first_user * self.draw.num_negatives;
-        let mut drawn = vec![0; negatives.len().next_multiple_of(NUMBERS)];
-        for (index, block) in drawn.as_chunks_mut::<NUMBERS>().0.iter_mut().enumerate() {
-            *block = numbers(seed, draw, (first / NUMBERS + index) as u64, 0);
+        let count = negatives.len();
+        buffers.words.resize(count.next_multiple_of(WORDS), 0);
+        let blocks = buffers.words.as_chunks_mut::<WORDS>().0.iter_mut();
+        for (index, block) in blocks.enumerate() {
+            *block = words(seed, draw, (first / WORDS + index) as u64, 0);
         }
-        self.fill_each(negatives, &drawn, |number| Some(table.item(number) as u32))
-    }
-
-    /// One negative for each drawn number, the first attempt of its position.
-    #[inline(always)]
-    fn fill_each<T: Copy>(
-        &self,
-        negatives: &mut [i32],
-        drawn: &[T],
-        item_of: impl Fn(T) -> Option<u32>,
-    ) -> Result<()> {
+        buffers.doubtful.resize(count.next_multiple_of(8), 0);
+        buffers.doubtful[count..].fill(0); // what a task before has left
+        match self.draw.weights {
+            None => {
+                let bound = self.draw.num_items as u32;
+                for (negative, &word) in negatives.iter_mut().zip(&buffers.words) {
+                    *negative = below(word, bound).map_or(-1, |item| item as i32);
+                }
+            }
+            Some(table) => table.items_of_halves::<WIDE>(&buffers.words[..count], negatives),
+        }
         match self.draw.num_negatives {
-            1 => self.fill_rows(1, negatives, drawn, item_of), // a constant makes for a third less work
-            width => self.fill_rows(width, negatives, drawn, item_of),
+            1 => self.settle_all(1, buffers, negatives), // a constant makes for a third less work
+            width => self.settle_all(width, buffers, negatives),
         }
     }
 
+    /// Replaces the negatives that are none: -1, where a word did not say which item, and positives.
     #[inline(always)]
-    fn fill_rows<T: Copy>(
+    fn settle_all(
         &self,
         width: usize,
+        buffers: &mut Buffers,
         negatives: &mut [i32],
-        drawn: &[T],
-        item_of: impl Fn(T) -> Option<u32>,
     ) -> Result<()> {
+        let doubtful = &mut buffers.doubtful;
         // First without a jump that depends on the filter: a wrong guess would wait for its word to come from
         // memory, one in twenty times.
-        let mut doubtful = vec![false; negatives.len()];
-        let lists = negatives.chunks_exact_mut(width).zip(drawn.chunks(width));
-        let lists = lists.zip(doubtful.chunks_exact_mut(width));
-        for (place, (((negatives, drawn), doubtful), &user)) in lists.zip(self.users).enumerate() {
+        let lists = negatives.chunks_exact_mut(width).zip(doubtful.chunks_mut(width));
+        for (place, ((negatives, doubtful), &user)) in lists.zip(self.users).enumerate() {
             if user as usize >= self.positives.num_rows() {
                 return Err(self.no_such_user(place, user));
             }
@@ -182,14 +171,16 @@ impl Part<'_> {
                 self.positives.prefetch_filter(self.filter, later as usize);
             }
             let filtered = self.positives.filtered(self.filter, user as usize);
-            for ((negative, doubtful), &drawn) in negatives.iter_mut().zip(doubtful).zip(drawn) {
-                let item = item_of(drawn);
-                *negative = item.map_or(-1, |item| item as i32);
-                *doubtful = item.is_none() | filtered.may_contain(item.unwrap_or(0));
+            for (negative, doubtful) in negatives.iter_mut().zip(doubtful) {
+                let known = filtered.may_contain(*negative as u32);
+                *doubtful = u8::from((*negative < 0) | known);
             }
         }
-        for (at, doubtful) in doubtful.into_iter().enumerate() {
-            if doubtful {
+        for (block, flags) in doubtful.as_chunks::<8>().0.iter().enumerate() {
+            let mut flags = u64::from_le_bytes(*flags);
+            while flags != 0 {
+                let at = block * 8 + flags.trailing_zeros() as usize / 8;
+                flags &= flags - 1;
                 let user = self.users[at / width];
                 let row = Row::new(self.positives, user as usize);
                 if negatives[at] >= 0 && !row.contains(negatives[at]) {
@@ -202,21 +193,21 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// The negative of a position whose first attempt is a positive, or would bias the draw.
+    /// The negative of a position whose first attempt is a positive, or not decided by its word.
     #[cold]
     fn settle(&self, row: Row, user: i32, position: usize) -> Result<i32> {
         let Draw { seed, draw, .. } = self.draw;
-        let number = |attempt| {
-            let index = (position / NUMBERS) as u64;
-            numbers(seed, draw, index, attempt)[position % NUMBERS]
-        };
-        let below = |attempt, bound| {
+        let word = |attempt| {
             let index = (position / WORDS) as u64;
-            below(words(seed, draw, index, attempt)[position % WORDS], bound)
+            words(seed, draw, index, attempt)[position % WORDS]
         };
-        for attempt in 1..ATTEMPTS {
+        // The upper half of the first is the word that was there already.
+        let number = |attempt| {
+            u64::from(word(2 * attempt)) << 32 | u64::from(word(2 * attempt + 1))
+        };
+        for attempt in 0..ATTEMPTS {
             let item = match self.draw.weights {
-                None => match below(attempt, self.draw.num_items as u32) {
+                None => match below(word(attempt), self.draw.num_items as u32) {
                     Some(item) => item as i32,
                     None => continue,
                 },
@@ -233,7 +224,7 @@ impl Part<'_> {
                 if count == 0 {
                     return Err(self.nothing_to_draw(user, ""));
                 }
-                let rank = (ATTEMPTS..).find_map(|attempt| below(attempt, count as u32));
+                let rank = (ATTEMPTS..).find_map(|attempt| below(word(attempt), count as u32));
                 Ok(row.negative(rank.expect("an attempt of 2^32 succeeds") as i32))
             }
             Some(table) => table

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::REMAKE;
-use super::manifest::{Chunk, content_hash};
-use super::writer::CHUNK_BYTES;
+use super::checksums::Chunk;
 use crate::npy::{Header, shape_text};
-use crate::{Cancel, Error, Result};
+use crate::{Error, Result};
 
 /// What a manifest says about one file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -20,8 +19,9 @@ pub struct FileEntry {
     pub name: String,
     /// Bytes of data, without the header.
     pub bytes: u64,
-    /// Checksums that cover the data bytes in order.
-    pub chunks: Vec<Chunk>,
+    /// Checksums that cover the data bytes in order: in manifests of version 1 alone.
+    #[serde(default)]
+    pub(super) chunks: Vec<Chunk>,
 }
 
 impl FileEntry {
@@ -37,32 +37,6 @@ impl FileEntry {
                 "{name}: {} bytes do not hold {shape} of {}",
                 self.bytes, header.dtype
             ));
-        }
-        self.check_chunks()
-            .map_err(|what| format!("{name}: {what}"))?;
-        let hash = format!("-{:016x}.npy", content_hash(header, &self.chunks));
-        if !name.ends_with(&hash) {
-            return Err(format!(
-                "{name}: shape and checksums belong to a file named …{hash}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Chunks are neither empty nor too long, and cover all bytes.
-    fn check_chunks(&self) -> std::result::Result<(), String> {
-        if self
-            .chunks
-            .iter()
-            .any(|c| c.bytes == 0 || c.bytes > CHUNK_BYTES as u64)
-        {
-            return Err(format!(
-                "a checksum covers no bytes, or more than {CHUNK_BYTES}"
-            ));
-        }
-        let covered: u64 = self.chunks.iter().map(|c| c.bytes).sum();
-        if covered != self.bytes {
-            return Err(format!("checksums cover {covered} of {} bytes", self.bytes));
         }
         Ok(())
     }
@@ -106,7 +80,7 @@ pub(super) fn checksum_error(path: &Path, at: u64, chunk: &Chunk) -> Error {
 
 /// Reads a file chunk by chunk, and hands out only bytes whose checksum is right.
 #[derive(Debug)]
-pub struct ChunkReader<'a> {
+pub(super) struct ChunkReader<'a> {
     path: PathBuf,
     file: File,
     data_at: u64,
@@ -119,22 +93,23 @@ impl<'a> ChunkReader<'a> {
     /// Opens `folder/entry.name`, whose header must be `expected`.
     ///
     /// # Errors
-    /// [`Error::Io`] for a missing file, [`Error::Data`] for a truncated one or another header.
-    pub fn open(folder: &Path, entry: &'a FileEntry, expected: &Header) -> Result<Self> {
+    /// [`Error::Data`] for a missing or truncated file, or another header.
+    pub fn open(
+        folder: &Path,
+        entry: &FileEntry,
+        expected: &Header,
+        chunks: &'a [Chunk],
+    ) -> Result<Self> {
         let path = folder.join(&entry.name);
         let (file, data_at) = open_checked(&path, expected)?;
-        Ok(Self::over(path, file, data_at, entry))
-    }
-
-    fn over(path: PathBuf, file: File, data_at: u64, entry: &'a FileEntry) -> Self {
-        ChunkReader {
+        Ok(ChunkReader {
             path,
             file,
             data_at,
             done: 0,
-            chunks: entry.chunks.iter(),
+            chunks: chunks.iter(),
             buffer: Vec::new(),
-        }
+        })
     }
 
     /// The file being read.
@@ -160,22 +135,4 @@ impl<'a> ChunkReader<'a> {
         self.done += chunk.bytes;
         Ok(Some((&self.buffer, *chunk)))
     }
-}
-
-/// Checks one data file against its entry: header, length, every checksum, the hash in its name.
-///
-/// # Errors
-/// [`Error::Io`] for a missing file, [`Error::Data`] where anything differs.
-pub fn verify_file(folder: &Path, entry: &FileEntry, cancel: &Cancel) -> Result<()> {
-    let path = folder.join(&entry.name);
-    let file = File::open(&path).map_err(Error::io(&path))?;
-    let (header, data_at) = Header::read(&file, &path)?;
-    entry
-        .check(&header)
-        .map_err(|what| Error::data(&path, format!("{what}; write the file again")))?;
-    let mut reader = ChunkReader::over(path, file, data_at, entry);
-    while reader.next_chunk()?.is_some() {
-        cancel.check()?;
-    }
-    Ok(())
 }

@@ -1,156 +1,173 @@
 //! Copying the rows of chosen passages into one buffer.
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::copy::stream;
 use super::manifest::TokenDtype;
 use super::open::Store;
+use super::rounding::{from_bfloat16, from_float16, from_float32, from_int8};
+use crate::threads::share;
 use crate::{Cancel, Error, Result};
 
 /// Bytes from which copying past the cache is faster than through it.
 const PAST_CACHE: usize = 24 << 20;
-/// Bytes up to which one thread has copied before a second one is awake.
-const ALONE: usize = 1 << 20;
+/// Bytes that one thread copies at a time: up to this many, no other one is woken.
+const PIECE: usize = 1 << 18;
 
 /// Where gathered rows go.
 #[derive(Debug)]
 pub enum Destination<'a> {
     /// Bytes of the store's own type.
     Same(&'a mut [u8]),
-    /// Converted to float32, exactly.
+    /// Converted to float32: exactly, but for int8, which becomes the product of number, scale and channel.
     Float32(&'a mut [f32]),
 }
 
+/// What is to be gathered.
+struct Plan<'a> {
+    /// Rows of each passage.
+    rows: Vec<Range<usize>>,
+    /// Rows that each passage gets in the buffer, those behind its own filled with zeros; `None`: as many as it
+    /// has.
+    padded_to: Option<usize>,
+    /// Bytes of a row in the store.
+    row_bytes: usize,
+    cancel: &'a Cancel,
+}
+
 impl Store {
-    /// Where each of `passages` starts in a gathered buffer, and the number of rows: `[n + 1]`.
+    /// Copies the rows of `passages` one after another into `out`, or, with `padded_to`, into as many rows each;
+    /// returns the offsets of the passages without padding, `[n + 1]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming a passage that the store does not have.
-    pub fn gathered_offsets(&self, passages: &[i64]) -> Result<Vec<i64>> {
-        let mut total = 0;
-        let mut offsets = Vec::with_capacity(passages.len() + 1);
-        offsets.push(0);
-        for &passage in passages {
-            let rows = self.rows_of(passage).ok_or_else(|| {
-                Error::Argument(format!(
-                    "passage {passage} is out of range: {} holds {}",
-                    self.folder().display(),
-                    self.manifest().passages
-                ))
-            })?;
-            total += rows.len() as i64;
-            offsets.push(total);
-        }
-        Ok(offsets)
-    }
-
-    /// Whether [`gather`](Self::gather) of these passages is too little for a second thread.
-    pub fn gathers_alone(&self, passages: &[i64]) -> bool {
-        let rows = passages.iter().filter_map(|&passage| self.rows_of(passage));
-        let row_bytes = self.manifest().dim * self.manifest().dtype.on_disk().size;
-        rows.map(|rows| rows.len()).sum::<usize>() * row_bytes <= ALONE
-    }
-
-    /// Copies the rows of `passages` one after another into `out`; returns their offsets `[n + 1]`.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a passage out of range or a buffer that is too short.
+    /// [`Error::Argument`] for a passage out of range or with more rows than `padded_to`, or a buffer that is
+    /// too short; [`Error::Data`] for damaged offsets; [`Error::Interrupted`].
     pub fn gather(
         &self,
         passages: &[i64],
+        padded_to: Option<usize>,
         out: Destination<'_>,
         cancel: &Cancel,
     ) -> Result<Vec<i64>> {
-        let offsets = self.gathered_offsets(passages)?;
-        let dtype = self.manifest().dtype;
-        let row_bytes = self.manifest().dim * dtype.on_disk().size;
-        match out {
-            Destination::Same(out) => {
-                let copy = match offsets[passages.len()] as usize * row_bytes >= PAST_CACHE {
+        let (dtype, dim) = (self.manifest().dtype, self.manifest().dim);
+        let plan = Plan {
+            rows: self.rows_of(passages)?,
+            padded_to,
+            row_bytes: dim * dtype.on_disk().size,
+            cancel,
+        };
+        let offsets = plan.offsets();
+        plan.check(passages)?;
+        match (out, dtype) {
+            (Destination::Same(out), _) => {
+                let copy = match out.len() >= PAST_CACHE {
                     true => stream,
                     false => <[u8]>::copy_from_slice,
                 };
-                self.scatter(passages, &offsets, out, row_bytes, cancel, copy)?;
+                plan.fill(out, plan.row_bytes, |out, rows| copy(out, self.rows(rows)))?;
             }
-            Destination::Float32(out) => {
+            (Destination::Float32(out), TokenDtype::Int8) => {
+                let scales = self.scales();
+                let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+                let channels: Vec<f32> =
+                    self.channels().as_chunks().0.iter().map(number).collect();
+                plan.fill(out, dim, |out, rows| {
+                    let scales = &scales[rows.start * 2..rows.end * 2];
+                    from_int8(out, self.rows(rows), scales, &channels);
+                })?;
+            }
+            (Destination::Float32(out), _) => {
                 let convert = match dtype {
                     TokenDtype::Float16 => from_float16,
                     TokenDtype::BFloat16 => from_bfloat16,
-                    TokenDtype::Float32 => from_float32,
+                    _ => from_float32,
                 };
-                self.scatter(
-                    passages,
-                    &offsets,
-                    out,
-                    self.manifest().dim,
-                    cancel,
-                    convert,
-                )?;
+                plan.fill(out, dim, |out, rows| convert(out, self.rows(rows)))?;
             }
         }
         Ok(offsets)
     }
 
-    /// Cuts `out` into one slice a passage, `width` elements a row, and fills them in parallel.
-    fn scatter<T: Send>(
+    fn rows(&self, rows: Range<usize>) -> &[u8] {
+        let row_bytes = self.manifest().dim * self.manifest().dtype.on_disk().size;
+        &self.tokens()[rows.start * row_bytes..rows.end * row_bytes]
+    }
+
+    fn rows_of(&self, passages: &[i64]) -> Result<Vec<Range<usize>>> {
+        let offsets = self.offsets()?.as_chunks::<8>().0;
+        let offset = |at: usize| i64::from_le_bytes(offsets[at]) as usize;
+        let rows = |&passage: &i64| match usize::try_from(passage) {
+            Ok(place) if place + 1 < offsets.len() => Ok(offset(place)..offset(place + 1)),
+            _ => Err(Error::Argument(format!(
+                "passage {passage} is out of range: {} holds {}",
+                self.folder().display(),
+                self.manifest().passages
+            ))),
+        };
+        passages.iter().map(rows).collect()
+    }
+}
+
+impl Plan<'_> {
+    fn offsets(&self) -> Vec<i64> {
+        let mut total = 0;
+        let ends = self.rows.iter().map(|rows| {
+            total += rows.len() as i64;
+            total
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    fn check(&self, passages: &[i64]) -> Result<()> {
+        let Some(width) = self.padded_to else {
+            return Ok(());
+        };
+        match self.rows.iter().position(|rows| rows.len() > width) {
+            None => Ok(()),
+            Some(place) => Err(Error::Argument(format!(
+                "passage {} has {} rows, out only {width} for each",
+                passages[place],
+                self.rows[place].len()
+            ))),
+        }
+    }
+
+    /// Gives each passage its part of `out`, `width` elements a row, and fills them in parallel.
+    fn fill<T: Default + Clone + Send>(
         &self,
-        passages: &[i64],
-        offsets: &[i64],
         mut out: &mut [T],
         width: usize,
-        cancel: &Cancel,
-        copy: fn(&mut [T], &[u8]),
+        copy: impl Fn(&mut [T], Range<usize>) + Sync,
     ) -> Result<()> {
-        let rows = offsets[passages.len()] as usize;
-        if out.len() < rows * width {
+        let slot = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len()) * width;
+        let needed: usize = self.rows.iter().map(slot).sum();
+        if out.len() < needed {
             return Err(Error::Argument(format!(
-                "out holds {} rows, the passages have {rows}",
-                out.len() / width
+                "out holds {} rows, the passages have {}",
+                out.len() / width,
+                needed / width
             )));
         }
-        let row_bytes = self.manifest().dim * self.manifest().dtype.on_disk().size;
-        let mut pieces = Vec::with_capacity(passages.len());
-        for &passage in passages {
-            let rows = self.rows_of(passage).expect("checked by gathered_offsets");
-            let (piece, rest) = out.split_at_mut(rows.len() * width);
-            pieces.push((
-                piece,
-                &self.tokens()[rows.start * row_bytes..rows.end * row_bytes],
-            ));
+        // Passages are grouped into pieces of equal size, nearly.
+        let mut pieces = vec![(Vec::new(), 0)];
+        for rows in &self.rows {
+            let (part, rest) = out.split_at_mut(slot(rows));
             out = rest;
+            let (piece, bytes) = pieces.last_mut().expect("there is one");
+            piece.push((part, rows.clone()));
+            *bytes += rows.len() * self.row_bytes;
+            if *bytes >= PIECE {
+                pieces.push((Vec::new(), 0));
+            }
         }
-        let each = |(piece, bytes): (&mut [T], &[u8])| {
-            cancel.check()?;
-            copy(piece, bytes);
+        share(pieces.into_iter(), |_: &mut (), (piece, _)| {
+            self.cancel.check()?;
+            for (part, rows) in piece {
+                let (own, padding) = part.split_at_mut(rows.len() * width);
+                copy(own, rows);
+                padding.fill(T::default());
+            }
             Ok(())
-        };
-        match rows * row_bytes <= ALONE {
-            true => pieces.into_iter().try_for_each(each),
-            false => pieces.into_par_iter().try_for_each(each),
-        }
+        })
     }
-}
-
-fn from_float32(out: &mut [f32], bytes: &[u8]) {
-    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *out = f32::from_le_bytes(*bytes);
-    }
-}
-
-fn from_bfloat16(out: &mut [f32], bytes: &[u8]) {
-    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-    }
-}
-
-fn from_float16(out: &mut [f32], bytes: &[u8]) {
-    // SAFETY: any two bytes are a valid u16.
-    let (before, bits, after) = unsafe { bytes.align_to::<u16>() };
-    assert!(
-        before.is_empty() && after.is_empty(),
-        "rows of a store are aligned"
-    );
-    bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
 }

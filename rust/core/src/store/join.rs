@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::checksums::{Chunk, write_checksums};
 use super::files::ChunkReader;
 use super::manifest::{Files, Manifest, TokenDtype};
 use super::open::OffsetCheck;
-use super::writer::NpyWriter;
-use super::{FileEntry, REMAKE};
+use super::REMAKE;
+use super::writer::{NpyWriter, Ready};
 use crate::npy::Dtype;
 use crate::{Cancel, Error, Result};
 
@@ -28,7 +29,7 @@ pub struct Joined {
     pub files: Files,
 }
 
-/// The four writers of a new store, filled together and committed together.
+/// The writers of a new store, filled together and committed together.
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     dtype: TokenDtype,
@@ -36,21 +37,42 @@ pub(super) struct StoreWriter {
     pub(super) tokens: NpyWriter,
     pub(super) spans: NpyWriter,
     pub(super) keys: NpyWriter,
+    /// Of int8 alone, as `channels`.
+    pub(super) scales: Option<NpyWriter>,
     offsets: NpyWriter,
+    channels: Option<NpyWriter>,
     rows: i64,
 }
 
 impl StoreWriter {
-    pub(super) fn create(folder: &Path, dtype: TokenDtype, dim: usize) -> Result<Self> {
-        let mut offsets = NpyWriter::create(folder, "offsets", Dtype::I64, &[])?;
+    /// `channels`: float32 `[dim]` as bytes, of int8 alone.
+    pub(super) fn create(
+        folder: &Path,
+        dtype: TokenDtype,
+        dim: usize,
+        channels: Option<&[u8]>,
+    ) -> Result<Self> {
+        debug_assert_eq!(channels.is_some(), dtype == TokenDtype::Int8);
+        let create = |stem, dtype, tail: &[usize]| NpyWriter::create(folder, stem, dtype, tail);
+        let mut offsets = create("offsets", Dtype::I64, &[])?;
         offsets.write(&0_i64.to_le_bytes())?;
+        let (scales, channels) = match channels {
+            None => (None, None),
+            Some(bytes) => {
+                let mut channels = create("channels", Dtype::F32, &[])?;
+                channels.write(bytes)?;
+                (Some(create("scales", Dtype::F16, &[])?), Some(channels))
+            }
+        };
         Ok(StoreWriter {
             dtype,
             dim,
-            tokens: NpyWriter::create(folder, "tokens", dtype.on_disk(), &[dim])?,
-            spans: NpyWriter::create(folder, "spans", Dtype::U32, &[2])?,
-            keys: NpyWriter::create(folder, "keys", Dtype::U8, &[16])?,
+            tokens: create("tokens", dtype.on_disk(), &[dim])?,
+            spans: create("spans", Dtype::U32, &[2])?,
+            keys: create("keys", Dtype::U8, &[16])?,
+            scales,
             offsets,
+            channels,
             rows: 0,
         })
     }
@@ -61,25 +83,39 @@ impl StoreWriter {
         self.offsets.write(&self.rows.to_le_bytes())
     }
 
-    pub(super) fn commit(self) -> Result<Joined> {
-        // All four are complete and synced before the first gets its name.
+    pub(super) fn commit(self, folder: &Path) -> Result<Joined> {
+        // All are complete and synced before the first gets its name.
         let [tokens, offsets, spans, keys] =
             [self.tokens, self.offsets, self.spans, self.keys].map(NpyWriter::finish);
         let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
+        let [scales, channels] =
+            [self.scales, self.channels].map(|writer| writer.map(NpyWriter::finish).transpose());
+        let (scales, channels) = (scales?, channels?);
         let (rows, passages) = (tokens.rows(), keys.rows());
         debug_assert_eq!((rows, rows as i64), (spans.rows(), self.rows));
         debug_assert_eq!(passages + 1, offsets.rows());
+        let mut all: Vec<Chunk> = Vec::new();
+        let mut commit = |ready: Ready| {
+            let (entry, chunks) = ready.commit()?;
+            all.extend(chunks);
+            Ok(entry)
+        };
+        let mut files = Files {
+            tokens: commit(tokens)?,
+            offsets: commit(offsets)?,
+            spans: commit(spans)?,
+            keys: commit(keys)?,
+            scales: scales.map(&mut commit).transpose()?,
+            channels: channels.map(&mut commit).transpose()?,
+            checksums: None,
+        };
+        files.checksums = Some(write_checksums(folder, &all)?);
         Ok(Joined {
             dtype: self.dtype,
             dim: self.dim,
             rows,
             passages,
-            files: Files {
-                tokens: tokens.commit()?,
-                offsets: offsets.commit()?,
-                spans: spans.commit()?,
-                keys: keys.commit()?,
-            },
+            files,
         })
     }
 }
@@ -122,11 +158,42 @@ pub fn consolidate_shards(
             ));
         }
     }
-    let mut writer = StoreWriter::create(out, first.dtype, first.dim)?;
+    let channels = common_channels(shards, &manifests)?;
+    let mut writer = StoreWriter::create(out, first.dtype, first.dim, channels.as_deref())?;
     for (shard, manifest) in shards.iter().zip(&manifests) {
         append(&mut writer, shard, manifest, on_bytes, cancel)?;
     }
-    writer.commit()
+    writer.commit(out)
+}
+
+/// What the dimensions of all shards are multiplied by, where they are int8.
+fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<Vec<u8>>> {
+    let Some(first) = &manifests[0].files.channels else {
+        return Ok(None);
+    };
+    // The name carries the hash of the content.
+    let other = |manifest: &Manifest| {
+        manifest.files.channels.as_ref().map(|channels| &channels.name) != Some(&first.name)
+    };
+    if let Some(place) = manifests.iter().position(other) {
+        return Err(Error::data(
+            &Manifest::path(&shards[place]),
+            format!(
+                "its dimensions are scaled by other numbers than those of {}; remove the shards of one of the \
+                 two runs and run `llmdirect precompute` again",
+                shards[0].display()
+            ),
+        ));
+    }
+    let expected = manifests[0].expected();
+    let (place, (entry, header)) = expected.iter().enumerate().next_back().expect("channels");
+    let chunks = &manifests[0].checksums(&shards[0])?[place];
+    let mut reader = ChunkReader::open(&shards[0], entry, header, chunks)?;
+    let mut bytes = Vec::new();
+    while let Some((chunk, _)) = reader.next_chunk()? {
+        bytes.extend_from_slice(chunk);
+    }
+    Ok(Some(bytes))
 }
 
 fn append(
@@ -136,28 +203,33 @@ fn append(
     on_bytes: OnBytes<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let [tokens, offsets, spans, keys] = manifest.expected();
-    for ((entry, header), writer) in [
-        (tokens, &mut writer.tokens),
-        (spans, &mut writer.spans),
-        (keys, &mut writer.keys),
-    ] {
-        let mut reader = ChunkReader::open(shard, entry, &header)?;
+    let expected = manifest.expected();
+    let checksums = manifest.checksums(shard)?;
+    let files: Vec<_> = expected.iter().zip(&checksums).collect();
+    let [tokens, offsets, spans, keys, scaled @ ..] = &files[..] else {
+        unreachable!("a store has at least four files");
+    };
+    let copies = [
+        (Some(tokens), Some(&mut writer.tokens)),
+        (Some(spans), Some(&mut writer.spans)),
+        (Some(keys), Some(&mut writer.keys)),
+        (scaled.first(), writer.scales.as_mut()),
+    ];
+    for copy in copies {
+        let (Some(((entry, header), chunks)), Some(writer)) = copy else {
+            continue; // only int8 has scales
+        };
+        let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
         while let Some((bytes, chunk)) = reader.next_chunk()? {
             cancel.check()?;
             writer.write_chunk(bytes, chunk)?;
             on_bytes(chunk.bytes);
         }
     }
-    let (entry, header) = offsets;
-    let base = writer.rows;
-    writer.rows += append_offsets(
-        &mut writer.offsets,
-        ChunkReader::open(shard, entry, &header)?,
-        (base, manifest.rows),
-        entry,
-        cancel,
-    )?;
+    let ((entry, header), chunks) = offsets;
+    let reader = ChunkReader::open(shard, entry, header, chunks)?;
+    let from = (writer.rows, manifest.rows);
+    writer.rows += append_offsets(&mut writer.offsets, reader, from, chunks, cancel)?;
     on_bytes(entry.bytes);
     Ok(())
 }
@@ -167,11 +239,11 @@ fn append_offsets(
     writer: &mut NpyWriter,
     mut reader: ChunkReader<'_>,
     (base, rows): (i64, usize),
-    entry: &FileEntry,
+    chunks: &[Chunk],
     cancel: &Cancel,
 ) -> Result<i64> {
     let path = reader.path().to_path_buf();
-    if entry.chunks.iter().any(|chunk| chunk.bytes % 8 != 0) {
+    if chunks.iter().any(|chunk| chunk.bytes % 8 != 0) {
         return Err(Error::data(
             &path,
             format!("a checksum ends inside an offset; {REMAKE}"),

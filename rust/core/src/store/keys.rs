@@ -1,7 +1,6 @@
 //! Finding passages by their 16-byte content hash.
 
-use rayon::prelude::*;
-
+use crate::threads::share;
 use crate::{Cancel, Error, Result};
 
 const EMPTY: u32 = u32::MAX;
@@ -49,16 +48,14 @@ impl KeyIndex {
             return Err(Error::Argument("keys are not 16 bytes each".into()));
         };
         let mut found = vec![-1; wanted.len()];
-        found
-            .par_chunks_mut(BLOCK)
-            .zip(wanted.par_chunks(BLOCK))
-            .try_for_each(|(found, wanted)| {
-                cancel.check()?;
-                for (found, key) in found.iter_mut().zip(wanted) {
-                    *found = self.find_one(keys, key);
-                }
-                Ok(())
-            })?;
+        let blocks = found.chunks_mut(BLOCK).zip(wanted.chunks(BLOCK));
+        share(blocks, |_: &mut (), (found, wanted)| {
+            cancel.check()?;
+            for (found, key) in found.iter_mut().zip(wanted) {
+                *found = self.find_one(keys, key);
+            }
+            Ok(())
+        })?;
         Ok(found)
     }
 

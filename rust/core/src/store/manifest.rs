@@ -1,17 +1,16 @@
-//! `manifest.json`: what a store holds, and the checksums of its files.
+//! `manifest.json`: what a store holds, in which files.
 
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3;
+use serde::Deserialize;
 
+use super::checksums::{self, Chunk};
 use super::{FileEntry, REMAKE};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
 const FORMAT: &str = "llmdirect-store";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const NAME: &str = "manifest.json";
 
 /// Type of the token embeddings.
@@ -24,6 +23,8 @@ pub enum TokenDtype {
     BFloat16,
     /// Single precision, `<f4` on disk.
     Float32,
+    /// Integers of -127 to 127, `|i1` on disk, times a scale a token and a scale a dimension.
+    Int8,
 }
 
 impl TokenDtype {
@@ -33,6 +34,7 @@ impl TokenDtype {
             TokenDtype::Float16 => "float16",
             TokenDtype::BFloat16 => "bfloat16",
             TokenDtype::Float32 => "float32",
+            TokenDtype::Int8 => "int8",
         }
     }
 
@@ -42,32 +44,7 @@ impl TokenDtype {
             TokenDtype::Float16 => Dtype::F16,
             TokenDtype::BFloat16 => Dtype::U16,
             TokenDtype::Float32 => Dtype::F32,
-        }
-    }
-
-    /// Appends float32 values, given as bytes, rounded to nearest with ties to even.
-    pub(super) fn append(self, values: &[u8], out: &mut Vec<u8>) {
-        let values = values
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes));
-        match self {
-            TokenDtype::Float16 => out.extend(values.flat_map(|v| f16::from_f32(v).to_le_bytes())),
-            TokenDtype::BFloat16 => {
-                out.extend(values.flat_map(|v| bf16::from_f32(v).to_le_bytes()))
-            }
-            TokenDtype::Float32 => out.extend(values.flat_map(f32::to_le_bytes)),
-        }
-    }
-
-    /// Largest float32 that does not become infinite.
-    pub fn largest(self) -> f32 {
-        match self {
-            // Halfway between the largest value and the next power of two rounds to infinity.
-            TokenDtype::Float16 => 65_520_f32.next_down(),
-            TokenDtype::BFloat16 => f32::from_bits(0x7f7f_8000).next_down(),
-            TokenDtype::Float32 => f32::MAX,
+            TokenDtype::Int8 => Dtype::I8,
         }
     }
 }
@@ -80,64 +57,15 @@ impl std::str::FromStr for TokenDtype {
             "float16" => Ok(TokenDtype::Float16),
             "bfloat16" => Ok(TokenDtype::BFloat16),
             "float32" => Ok(TokenDtype::Float32),
+            "int8" => Ok(TokenDtype::Int8),
             _ => Err(Error::Argument(format!(
-                "dtype {name:?}, expected float16, bfloat16 or float32"
+                "dtype {name:?}, expected float16, bfloat16, float32 or int8"
             ))),
         }
     }
 }
 
-/// A run of data bytes and its XXH3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "(u64, String)", into = "(u64, String)")]
-pub struct Chunk {
-    /// Number of bytes.
-    pub bytes: u64,
-    /// 64-bit XXH3 of the bytes.
-    pub hash: u64,
-}
-
-impl Chunk {
-    /// The chunk made of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Chunk {
-            bytes: bytes.len() as u64,
-            hash: xxh3::xxh3_64(bytes),
-        }
-    }
-
-    /// The checksum as 16 hexadecimal digits.
-    pub fn hex(&self) -> String {
-        format!("{:016x}", self.hash)
-    }
-}
-
-impl TryFrom<(u64, String)> for Chunk {
-    type Error = String;
-
-    fn try_from((bytes, hex): (u64, String)) -> std::result::Result<Self, String> {
-        let digits = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match u64::from_str_radix(&hex, 16) {
-            Ok(hash) if digits => Ok(Chunk { bytes, hash }),
-            _ => Err(format!("{hex:?} is no checksum of 16 hexadecimal digits")),
-        }
-    }
-}
-
-impl From<Chunk> for (u64, String) {
-    fn from(chunk: Chunk) -> Self {
-        (chunk.bytes, chunk.hex())
-    }
-}
-
-/// Hash in the name of a data file: over its type, its shape and its checksums.
-pub(super) fn content_hash(header: &Header, chunks: &[Chunk]) -> u64 {
-    let shape: Vec<String> = header.shape.iter().map(usize::to_string).collect();
-    let hashes: Vec<String> = chunks.iter().map(Chunk::hex).collect();
-    xxh3::xxh3_64(format!("{}|{}|{}", header.dtype, shape.join(","), hashes.join(",")).as_bytes())
-}
-
-/// The four files of a store.
+/// The files of a store, by what they hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Files {
     /// Token embeddings `[rows, dim]`.
@@ -148,6 +76,12 @@ pub struct Files {
     pub spans: FileEntry,
     /// Content hash of each passage: uint8 `[passages, 16]`.
     pub keys: FileEntry,
+    /// Of int8 alone, what a token's numbers are multiplied by: float16 `[rows]`.
+    pub scales: Option<FileEntry>,
+    /// Of int8 alone, what each dimension is multiplied by: float32 `[dim]`.
+    pub channels: Option<FileEntry>,
+    /// Checksums of all the others: uint64 `[chunks, 2]`. Version 1 has them in the manifest.
+    pub checksums: Option<FileEntry>,
 }
 
 /// The part of `manifest.json` that describes the data; encoder and source are Python's.
@@ -187,14 +121,26 @@ impl Manifest {
         let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8".into()))?;
         let mut manifest: Manifest = serde_json::from_str(&text)
             .map_err(|error| bad(format!("not a store's manifest ({error})")))?;
-        if manifest.format != FORMAT || manifest.version != VERSION {
+        if manifest.format != FORMAT || !(1..=VERSION).contains(&manifest.version) {
             return Err(bad(format!(
-                "format {:?} version {}, expected {FORMAT:?} version {VERSION}",
+                "format {:?} version {}, expected {FORMAT:?} version 1 to {VERSION}",
                 manifest.format, manifest.version
             )));
         }
         if manifest.dim == 0 {
             return Err(bad("dim is 0".into()));
+        }
+        let files = &manifest.files;
+        let scaled = manifest.dtype == TokenDtype::Int8;
+        if files.scales.is_some() != scaled || files.channels.is_some() != scaled {
+            return Err(bad("scales and channels are files of int8, and only of int8".into()));
+        }
+        match &files.checksums {
+            Some(entry) if manifest.version > 1 => entry
+                .check(&checksums::header(entry.bytes))
+                .map_err(bad)?,
+            None if manifest.version == 1 => {}
+            _ => return Err(bad("checksums are a file from version 2 on".into())),
         }
         for (entry, header) in manifest.expected() {
             entry.check(&header).map_err(bad)?;
@@ -203,64 +149,41 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Each file's entry with the header that it must have.
-    pub fn expected(&self) -> [(&FileEntry, Header); 4] {
+    /// Each data file's entry with the header that it must have: tokens, offsets, spans, keys, and of int8
+    /// scales and channels.
+    pub fn expected(&self) -> Vec<(&FileEntry, Header)> {
         let header = |dtype, shape: &[usize]| Header {
             dtype,
             shape: shape.to_vec(),
         };
-        let files = &self.files;
-        [
-            (
-                &files.tokens,
-                header(self.dtype.on_disk(), &[self.rows, self.dim]),
-            ),
-            (
-                &files.offsets,
-                header(Dtype::I64, &[self.passages.saturating_add(1)]),
-            ),
-            (&files.spans, header(Dtype::U32, &[self.rows, 2])),
+        let (files, rows, dim) = (&self.files, self.rows, self.dim);
+        let borders = self.passages.saturating_add(1);
+        let always = [
+            (&files.tokens, header(self.dtype.on_disk(), &[rows, dim])),
+            (&files.offsets, header(Dtype::I64, &[borders])),
+            (&files.spans, header(Dtype::U32, &[rows, 2])),
             (&files.keys, header(Dtype::U8, &[self.passages, 16])),
-        ]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn largest_values_stay_finite_and_their_neighbours_do_not() {
-        for dtype in [TokenDtype::Float16, TokenDtype::BFloat16] {
-            let finite = |value: f32| {
-                let mut bytes = Vec::new();
-                dtype.append(&value.to_le_bytes(), &mut bytes);
-                let bits = [bytes[0], bytes[1]];
-                match dtype {
-                    TokenDtype::Float16 => f16::from_le_bytes(bits).is_finite(),
-                    _ => bf16::from_le_bytes(bits).is_finite(),
-                }
-            };
-            assert!(finite(dtype.largest()));
-            assert!(!finite(dtype.largest().next_up()));
-        }
+        ];
+        let scales = files.scales.iter().map(|entry| (entry, header(Dtype::F16, &[rows])));
+        let channels = files.channels.iter().map(|entry| (entry, header(Dtype::F32, &[dim])));
+        always.into_iter().chain(scales).chain(channels).collect()
     }
 
-    #[test]
-    fn checksums_are_sixteen_lower_case_digits() {
-        let parse = |text: &str| serde_json::from_str::<Chunk>(text);
-        let chunk = Chunk::of(b"abc");
-        assert_eq!(
-            parse(&serde_json::to_string(&chunk).unwrap()).unwrap(),
-            chunk
-        );
-        for bad in [
-            r#"[3, "12"]"#,
-            r#"[3, "+23456789012345f"]"#,
-            r#"[3, "ABCDEF0123456789"]"#,
-            "[3]",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
+    /// The checksums of each file of [`expected`](Self::expected).
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they are damaged or not those of these files.
+    pub fn checksums(&self, folder: &Path) -> Result<Vec<Vec<Chunk>>> {
+        let expected = self.expected();
+        let entries = expected.iter().map(|(entry, _)| *entry);
+        let (path, all) = match &self.files.checksums {
+            Some(file) => (folder.join(&file.name), checksums::read(folder, file, entries)?),
+            None => (Self::path(folder), entries.map(|entry| entry.chunks.clone()).collect()),
+        };
+        for ((entry, header), chunks) in expected.iter().zip(&all) {
+            checksums::check(entry, header, chunks)
+                .map_err(|what| Error::data(&path, format!("{what}; {REMAKE}")))?;
         }
+        Ok(all)
     }
 }

@@ -1,9 +1,10 @@
 //! The embedding store: token embeddings of passages, ragged, in immutable `.npy` files.
 //!
-//! A store and a shard are the same folder: `manifest.json` and four files whose names carry the
-//! hash of their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
+//! A store and a shard are the same folder: `manifest.json` and files whose names carry the hash of
+//! their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
 //! [`consolidate_shards`] joins many, [`Published`] reads the format of the published scripts.
 
+mod checksums;
 mod copy;
 mod files;
 mod gather;
@@ -12,14 +13,16 @@ mod keys;
 mod manifest;
 mod open;
 mod published;
+mod rounding;
 mod series;
 mod writer;
 
-pub use files::{ChunkReader, FileEntry, verify_file};
+pub use checksums::{Chunk, write_checksums};
+pub use files::FileEntry;
 pub use gather::Destination;
 pub use join::{Joined, OnBytes, consolidate_shards};
 pub use keys::KeyIndex;
-pub use manifest::{Chunk, Files, Manifest, TokenDtype};
+pub use manifest::{Files, Manifest, TokenDtype};
 pub use open::{Loading, Store};
 pub use published::{Padded, Published};
 pub use writer::{CHUNK_BYTES, NpyWriter, Ready};

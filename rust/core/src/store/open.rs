@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use memmap2::{MmapMut, MmapOptions};
-use rayon::prelude::*;
 
 use super::files::{checksum_error, open_checked};
 use super::keys::KeyIndex;
 use super::manifest::Manifest;
 use super::writer::CHUNK_BYTES;
-use super::{FileEntry, REMAKE};
+use super::{Chunk, FileEntry, REMAKE};
 use crate::npy::Header;
+use crate::threads::share;
 use crate::{Cancel, Error, Result};
 
 /// Where the data of an opened store lives.
@@ -66,24 +66,21 @@ impl Data {
         &self.bytes[self.data_at..]
     }
 
-    fn verify(&self, folder: &Path, entry: &FileEntry, cancel: &Cancel) -> Result<()> {
-        let mut at = 0;
-        let placed: Vec<_> = entry
-            .chunks
-            .iter()
-            .map(|chunk| {
-                let start = at;
-                at += chunk.bytes;
-                (start, chunk)
-            })
-            .collect();
-        placed.into_par_iter().try_for_each(|(start, chunk)| {
+    fn verify(&self, path: &Path, chunks: &[Chunk], cancel: &Cancel) -> Result<()> {
+        let mut rest = self.as_slice();
+        let mut pieces = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let at = (self.as_slice().len() - rest.len()) as u64;
+            let (bytes, behind) = rest.split_at(chunk.bytes as usize);
+            pieces.push((at, bytes, chunk));
+            rest = behind;
+        }
+        share(pieces.into_iter(), |_: &mut (), (at, bytes, chunk)| {
             cancel.check()?;
-            let bytes = &self.as_slice()[start as usize..][..chunk.bytes as usize];
-            if super::Chunk::of(bytes) != *chunk {
-                return Err(checksum_error(&folder.join(&entry.name), start, chunk));
+            match Chunk::of(bytes) == *chunk {
+                true => Ok(()),
+                false => Err(checksum_error(path, at, chunk)),
             }
-            Ok(())
         })
     }
 }
@@ -94,18 +91,16 @@ fn read_all(file: &File, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
     let mut memory = MmapMut::map_anon(length).map_err(Error::io(path))?;
     #[cfg(target_os = "linux")]
     let _ = memory.advise(memmap2::Advice::HugePage); // a wish: systems without huge pages refuse it
-    memory
-        .par_chunks_mut(CHUNK_BYTES)
-        .enumerate()
-        .try_for_each(|(number, block)| {
-            cancel.check()?;
-            let at = (number * CHUNK_BYTES) as u64;
-            file.read_exact_at(block, at).map_err(Error::io(path))
-        })?;
+    let blocks = memory.chunks_mut(CHUNK_BYTES).enumerate();
+    share(blocks, |_: &mut (), (number, block)| {
+        cancel.check()?;
+        let at = (number * CHUNK_BYTES) as u64;
+        file.read_exact_at(block, at).map_err(Error::io(path))
+    })?;
     Ok(memory)
 }
 
-/// An opened store: plain slices, ragged by [`rows_of`](Store::rows_of).
+/// An opened store: plain slices, and passages [gathered](Store::gather) from them.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -114,11 +109,15 @@ pub struct Store {
     offsets: Data,
     spans: Data,
     keys: Data,
+    scales: Option<Data>,
+    channels: Option<Data>,
+    offsets_checked: OnceLock<()>,
     index: OnceLock<KeyIndex>,
 }
 
 impl Store {
-    /// Opens `folder` and checks that manifest, headers, file lengths and offsets agree.
+    /// Opens `folder` and checks that manifest, headers, file lengths and number of rows agree: a few pages are
+    /// read, whatever the size.
     ///
     /// With `verify`, every byte is read and compared with the checksums.
     ///
@@ -126,27 +125,42 @@ impl Store {
     /// [`Error::Io`] where there is no manifest, [`Error::Data`] where anything does not fit.
     pub fn open(folder: &Path, loading: Loading, verify: bool, cancel: &Cancel) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
-        let [tokens, offsets, spans, keys] = manifest
-            .expected()
-            .map(|(entry, header)| Data::open(folder, entry, &header, loading, cancel));
-        let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
+        let expected = manifest.expected();
+        let open = |(entry, header): &(&FileEntry, Header)| {
+            Data::open(folder, entry, header, loading, cancel)
+        };
+        let data: Vec<Data> = expected.iter().map(open).collect::<Result<_>>()?;
         if verify {
-            let data = [&tokens, &offsets, &spans, &keys];
-            for (data, (entry, _)) in data.into_iter().zip(manifest.expected()) {
-                data.verify(folder, entry, cancel)?;
+            let all = expected.iter().zip(&data).zip(manifest.checksums(folder)?);
+            for (((entry, _), data), chunks) in all {
+                data.verify(&folder.join(&entry.name), &chunks, cancel)?;
             }
         }
-        let path = folder.join(&manifest.files.offsets.name);
-        check_offsets(offsets.as_slice(), manifest.rows, &path)?;
-        Ok(Store {
+        let mut data = data.into_iter();
+        let mut next = || data.next().expect("four files, and two more of int8");
+        let [tokens, offsets, spans, keys] = [(); 4].map(|()| next());
+        let scaled = manifest.files.scales.is_some();
+        let store = Store {
             folder: folder.to_path_buf(),
-            manifest,
             tokens,
             offsets,
             spans,
             keys,
+            scales: scaled.then(&mut next),
+            channels: scaled.then(&mut next),
+            manifest,
+            offsets_checked: OnceLock::new(),
             index: OnceLock::new(),
-        })
+        };
+        // What lies between is read at the first use.
+        let borders = store.offsets.as_slice();
+        let ends = [&borders[..8], &borders[borders.len() - 8..]].concat();
+        let ends = if store.manifest.passages == 0 { &ends[..8] } else { &ends };
+        check_offsets(ends, store.manifest.rows, &store.offsets_path())?;
+        if verify {
+            store.offsets()?;
+        }
+        Ok(store)
     }
 
     /// The folder.
@@ -164,9 +178,22 @@ impl Store {
         self.tokens.as_slice()
     }
 
-    /// Offsets, int64 `[passages + 1]`.
-    pub fn offsets(&self) -> &[u8] {
-        self.offsets.as_slice()
+    /// Offsets, int64 `[passages + 1]`: they start at 0, never fall and end at the number of rows, which the
+    /// first call makes sure of.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they don't.
+    pub fn offsets(&self) -> Result<&[u8]> {
+        let offsets = self.offsets.as_slice();
+        if self.offsets_checked.get().is_none() {
+            check_offsets(offsets, self.manifest.rows, &self.offsets_path())?;
+            self.offsets_checked.get_or_init(|| ());
+        }
+        Ok(offsets)
+    }
+
+    fn offsets_path(&self) -> PathBuf {
+        self.folder.join(&self.manifest.files.offsets.name)
     }
 
     /// Spans, uint32 `[rows, 2]`.
@@ -179,15 +206,14 @@ impl Store {
         self.keys.as_slice()
     }
 
-    /// First row of `passage` and the row after its last; `None` where there is no such passage.
-    pub fn rows_of(&self, passage: i64) -> Option<std::ops::Range<usize>> {
-        let passage = usize::try_from(passage).ok()?;
-        let pair = self
-            .offsets()
-            .get(passage.checked_mul(8)?..)?
-            .first_chunk::<16>()?;
-        let (first, last) = pair.split_at(8);
-        Some(offset(first)..offset(last))
+    /// Scales of int8 tokens, float16 `[rows]`; empty for other types.
+    pub fn scales(&self) -> &[u8] {
+        self.scales.as_ref().map_or(&[], Data::as_slice)
+    }
+
+    /// Scales of the dimensions of int8 tokens, float32 `[dim]`; empty for other types.
+    pub fn channels(&self) -> &[u8] {
+        self.channels.as_ref().map_or(&[], Data::as_slice)
     }
 
     /// Passage of each 16-byte key; -1 where the store has no such key.
@@ -222,11 +248,6 @@ impl Store {
             ),
         ))
     }
-}
-
-/// One int64 of an offsets file; [`check_offsets`] has made sure that none is negative.
-pub(super) fn offset(bytes: &[u8]) -> usize {
-    i64::from_le_bytes(bytes.try_into().expect("eight bytes")) as usize
 }
 
 /// Offsets start at 0, never fall, and end at `rows`.

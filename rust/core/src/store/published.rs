@@ -10,12 +10,19 @@ use half::f16;
 
 use super::join::{Joined, OnBytes, StoreWriter};
 use super::manifest::TokenDtype;
+use super::rounding::Rounding;
 use super::series::Series;
 use super::writer::{CHUNK_BYTES, NpyWriter};
 use crate::cpu::{Level, dispatch};
 use crate::hash::passage_key;
 use crate::npy::{Dtype, Kind};
+use crate::random::words;
 use crate::{Cancel, Error, Result};
+
+/// Rows that the scale of each dimension is found from, in how many of one document, drawn from which seed.
+const SAMPLE: u64 = 8192;
+const ROWS: u64 = 32;
+const SAMPLE_SEED: u64 = 0x696e_7438;
 
 /// Users or items: embeddings `[T, D]` and masks `[T]`, one file each a document.
 #[derive(Debug)]
@@ -125,10 +132,12 @@ impl Published {
                 ready.push((stem, series, writer.finish()?));
             }
         }
-        let commit = |(stem, series, ready): (String, &Series, super::Ready)| {
+        let commit = |(stem, series, mut ready): (String, &Series, super::Ready)| {
             let shape = std::iter::once(series.count).chain(series.header.shape.iter().copied());
+            let name = format!("{stem}.npy");
+            ready.rename(&name)?;
             Ok(Padded {
-                name: ready.commit_as(&format!("{stem}.npy"))?.name,
+                name,
                 shape: shape.collect(),
                 dtype: series.header.dtype,
             })
@@ -137,7 +146,8 @@ impl Published {
     }
 
     /// Writes the data files of a store: users first, then items, one passage a document, rows that
-    /// the mask hides dropped, embeddings rounded to `dtype`.
+    /// the mask hides dropped, embeddings rounded to `dtype`; int8 after each dimension was divided by its
+    /// root mean square in a sample of the rows.
     ///
     /// The key of a passage is the content hash of `user:<n>` or `item:<n>`. Needs a few MiB of memory.
     ///
@@ -178,32 +188,42 @@ impl Published {
             }
         }
         let dim = dim.expect("a published folder has a side");
-        let mut writer = StoreWriter::create(out, dtype, dim)?;
+        let (rounding, channels) = match dtype {
+            TokenDtype::Int8 => {
+                let channels = self.channels(dim, cancel)?;
+                let bytes: Vec<u8> = channels.iter().flat_map(|c| c.to_le_bytes()).collect();
+                (Rounding::Int8(channels), Some(bytes))
+            }
+            _ => (Rounding::Nearest(dtype), None),
+        };
+        let mut writer = StoreWriter::create(out, dtype, dim, channels.as_deref())?;
         for side in &self.sides {
             let series = side.embeddings.as_ref().expect("checked above");
-            let (mut kept, mut mask) = (Vec::new(), Vec::new());
-            each_block(series, dtype.largest(), cancel, |block| {
+            let (mut kept, mut scales, mut mask) = (Vec::new(), Vec::new(), Vec::new());
+            each_block(series, rounding.largest(), cancel, |block| {
                 let number = block.number;
                 if block.first_row == 0 {
-                    mask = match &side.masks {
-                        Some(masks) => {
-                            let bytes = read_mask(masks, number)?;
-                            on_bytes(bytes.len() as u64);
-                            parse_mask(masks, number, &bytes)?
-                        }
-                        None => vec![true; series.header.shape[0]],
-                    };
+                    mask = side.mask(number)?;
+                    on_bytes(side.mask_bytes());
                 }
                 on_bytes(block.bytes.len() as u64);
-                let rows = block.bytes.chunks_exact(dim * 4);
                 kept.clear();
-                for (row, _) in rows
-                    .zip(&mask[block.first_row..])
-                    .filter(|(_, real)| **real)
-                {
-                    dtype.append(row, &mut kept);
+                scales.clear();
+                for (place, row) in block.bytes.chunks_exact(dim * 4).enumerate() {
+                    let token = block.first_row + place;
+                    if mask[token] && !rounding.append(row, &mut kept, &mut scales) {
+                        return Err(Error::data(
+                            &series.path(number),
+                            format!(
+                                "token {token} is too far from the others for int8; choose bfloat16 or float32"
+                            ),
+                        ));
+                    }
                 }
                 writer.tokens.write(&kept)?;
+                if let Some(writer) = &mut writer.scales {
+                    writer.write(&scales)?;
+                }
                 if !block.last {
                     return Ok(());
                 }
@@ -215,11 +235,79 @@ impl Published {
                 writer.end_passage(rows)
             })?;
         }
-        writer.commit()
+        writer.commit(out)
+    }
+
+    /// What the dimensions are divided by before they become int8: the root mean square of each over
+    /// [`SAMPLE`] rows, drawn with equal chance, first the document and then the row; no less than a thousandth
+    /// of the root mean square of all.
+    fn channels(&self, dim: usize, cancel: &Cancel) -> Result<Vec<f32>> {
+        let documents = |side: &Side| side.embeddings.as_ref().map_or(0, |series| series.count);
+        let total: usize = self.sides.iter().map(documents).sum();
+        let mut drawn: Vec<(usize, u32)> = (0..SAMPLE / ROWS)
+            .map(|index| words(SAMPLE_SEED, 0, index, 0))
+            .map(|[high, low, row, _]| {
+                let number = u64::from(high) << 32 | u64::from(low);
+                let document = u128::from(number) * total as u128 >> 64;
+                (document as usize, row)
+            })
+            .collect();
+        drawn.sort_unstable(); // files are read in order
+        let (mut squares, mut count) = (vec![0.0; dim], 0u64);
+        let mut row = vec![0; dim * 4];
+        for (mut document, seed) in drawn {
+            cancel.check()?;
+            let holds = |side: &&Side| match document.checked_sub(documents(side)) {
+                Some(behind) => {
+                    document = behind;
+                    false
+                }
+                None => true,
+            };
+            let side = self.sides.iter().find(holds).expect("below the total");
+            let series = side.embeddings.as_ref().expect("it has documents");
+            let mask = side.mask(document)?;
+            let real: Vec<usize> = (0..mask.len()).filter(|&token| mask[token]).collect();
+            let (file, data_at) = series.file(document)?;
+            for index in 0..ROWS.min(real.len() as u64) {
+                let [word, ..] = words(SAMPLE_SEED, 1 + seed, index, 0);
+                let token = real[(u64::from(word) * real.len() as u64 >> 32) as usize];
+                file.read_exact_at(&mut row, data_at + (token * dim * 4) as u64)
+                    .map_err(Error::io(&series.path(document)))?;
+                for (square, value) in squares.iter_mut().zip(floats(&row)) {
+                    *square += f64::from(value) * f64::from(value);
+                }
+                count += 1;
+            }
+        }
+        let means = squares.iter().map(|square| square / count.max(1) as f64);
+        let least = means.clone().sum::<f64>().sqrt() / (dim as f64).sqrt() / 1000.0;
+        let channel = |mean: f64| match mean.sqrt().max(least) as f32 {
+            channel if channel.is_normal() => channel,
+            _ => 1.0, // nothing but zeros, or what an error will name when it is read again
+        };
+        Ok(means.map(channel).collect())
     }
 }
 
 impl Side {
+    /// Which tokens of a document are real.
+    fn mask(&self, number: usize) -> Result<Vec<bool>> {
+        match &self.masks {
+            Some(masks) => parse_mask(masks, number, &read_mask(masks, number)?),
+            None => {
+                let tokens = self.embeddings.as_ref().map_or(0, |e| e.header.shape[0]);
+                Ok(vec![true; tokens])
+            }
+        }
+    }
+
+    /// Bytes of one mask.
+    fn mask_bytes(&self) -> u64 {
+        let bytes = self.masks.as_ref().and_then(|m| m.header.data_bytes());
+        bytes.unwrap_or(0)
+    }
+
     fn check(&self) -> Result<()> {
         if let Some(embeddings) = &self.embeddings {
             embeddings.expect(Some(Dtype::F32), 2, "[T, D] of <f4")?;

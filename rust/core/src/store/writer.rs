@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use super::FileEntry;
-use super::manifest::{Chunk, content_hash};
+use super::checksums::{Chunk, content_hash};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
@@ -222,30 +222,31 @@ impl Ready {
         self.0.header.shape[0]
     }
 
-    /// Renames the file to `<stem>-<hash>.npy` and syncs the folder.
+    /// Renames the file to `<stem>-<hash>.npy` and syncs the folder; returns its checksums too.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses the rename.
-    pub fn commit(self) -> Result<FileEntry> {
+    pub fn commit(mut self) -> Result<(FileEntry, Vec<Chunk>)> {
         let hash = content_hash(&self.0.header, &self.0.chunks);
         let name = format!("{}-{hash:016x}.npy", self.0.stem);
-        self.commit_as(&name)
+        self.rename(&name)?;
+        let entry = FileEntry {
+            name,
+            bytes: self.0.written,
+            chunks: Vec::new(),
+        };
+        Ok((entry, std::mem::take(&mut self.0.chunks)))
     }
 
     /// Renames the file to `name` and syncs the folder.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses the rename.
-    pub fn commit_as(mut self, name: &str) -> Result<FileEntry> {
-        let writer = &mut self.0;
+    pub fn rename(&mut self, name: &str) -> Result<()> {
+        let writer = &self.0;
         let target = writer.folder.join(name);
         fs::rename(&writer.temporary, &target).map_err(Error::io(&target))?;
         let folder = File::open(&writer.folder).map_err(Error::io(&writer.folder))?;
-        folder.sync_all().map_err(Error::io(&writer.folder))?;
-        Ok(FileEntry {
-            name: name.to_owned(),
-            bytes: writer.written,
-            chunks: std::mem::take(&mut writer.chunks),
-        })
+        folder.sync_all().map_err(Error::io(&writer.folder))
     }
 }
