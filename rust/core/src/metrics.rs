@@ -3,7 +3,6 @@
 //! A metric sees `hits`, one flag for each of the k positions of a list, and `num_relevant > 0`, the number
 //! of relevant items of its user. Relevance is binary.
 
-
 use crate::csr::Csr;
 use crate::threads::share;
 use crate::{Cancel, Error, Result};

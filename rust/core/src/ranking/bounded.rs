@@ -85,14 +85,17 @@ impl<'a> Bounded<'a> {
         };
         let num_items = scorer.item_bias.len();
         let mut order = vec![(0.0, 0); num_items];
-        share(order.chunks_mut(PIECE).enumerate(), |_: &mut (), (piece, order)| {
-            cancel.check()?;
-            for (place, entry) in order.iter_mut().enumerate() {
-                let item = piece * PIECE + place;
-                *entry = (bound(item), item as i32);
-            }
-            Ok(())
-        })?;
+        share(
+            order.chunks_mut(PIECE).enumerate(),
+            |_: &mut (), (piece, order)| {
+                cancel.check()?;
+                for (place, entry) in order.iter_mut().enumerate() {
+                    let item = piece * PIECE + place;
+                    *entry = (bound(item), item as i32);
+                }
+                Ok(())
+            },
+        )?;
         threads::install(|| {
             order.par_sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)))
         })?;

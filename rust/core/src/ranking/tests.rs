@@ -212,7 +212,11 @@ fn bounded_lists(world: &World, k: usize, level: Level, scorer: &Scorer) -> List
         relevant: None,
         ..world.request(&users, k)
     };
-    assert!(Bounded::new(scorer, request, &Cancel::new()).unwrap().is_some());
+    assert!(
+        Bounded::new(scorer, request, &Cancel::new())
+            .unwrap()
+            .is_some()
+    );
     rank_at(level, scorer, request, &Cancel::new()).unwrap()
 }
 
@@ -292,7 +296,9 @@ fn where_bounds_do_not_hold_every_item_is_scored() {
             },
             ..world.scorer(true)
         };
-        Bounded::new(&scorer, request, &Cancel::new()).unwrap().is_some()
+        Bounded::new(&scorer, request, &Cancel::new())
+            .unwrap()
+            .is_some()
     };
     assert!(bounded(&|_, _| ()));
     assert!(!bounded(&|world, _| world.query[4] = -1.0));

@@ -80,17 +80,20 @@ fn sample_at(
         .chunks_mut((rows * draw.num_negatives).max(1))
         .zip(users.chunks(rows))
         .enumerate();
-    share(parts, |buffers: &mut Buffers, (chunk, (negatives, users))| {
-        cancel.check()?;
-        let part = Part {
-            first_user: chunk * rows,
-            users,
-            positives,
-            filter,
-            draw,
-        };
-        fill(level, &part, buffers, negatives)
-    })?;
+    share(
+        parts,
+        |buffers: &mut Buffers, (chunk, (negatives, users))| {
+            cancel.check()?;
+            let part = Part {
+                first_user: chunk * rows,
+                users,
+                positives,
+                filter,
+                draw,
+            };
+            fill(level, &part, buffers, negatives)
+        },
+    )?;
     Ok(negatives)
 }
 
@@ -107,7 +110,7 @@ struct Part<'a> {
 #[derive(Default)]
 struct Buffers {
     words: Vec<u32>,
-    /// One a draw: 1 where the filter may know the item.
+    /// 1 for each draw that has to be looked at again.
     doubtful: Vec<u8>,
 }
 
@@ -134,8 +137,6 @@ impl Part<'_> {
         for (index, block) in blocks.enumerate() {
             *block = words(seed, draw, (first / WORDS + index) as u64, 0);
         }
-        buffers.doubtful.resize(count.next_multiple_of(8), 0);
-        buffers.doubtful[count..].fill(0); // what a task before has left
         match self.draw.weights {
             None => {
                 let bound = self.draw.num_items as u32;
@@ -145,52 +146,68 @@ impl Part<'_> {
             }
             Some(table) => table.items_of_halves::<WIDE>(&buffers.words[..count], negatives),
         }
-        match self.draw.num_negatives {
-            1 => self.settle_all(1, buffers, negatives), // a constant makes for a third less work
-            width => self.settle_all(width, buffers, negatives),
+        let num_rows = self.positives.num_rows();
+        if let Some(place) = self
+            .users
+            .iter()
+            .position(|&user| user as usize >= num_rows)
+        {
+            return Err(self.no_such_user(place));
         }
-    }
-
-    /// Replaces the negatives that are none: -1, where a word did not say which item, and positives.
-    #[inline(always)]
-    fn settle_all(
-        &self,
-        width: usize,
-        buffers: &mut Buffers,
-        negatives: &mut [i32],
-    ) -> Result<()> {
-        let doubtful = &mut buffers.doubtful;
         // First without a jump that depends on the filter: a wrong guess would wait for its word to come from
         // memory, one in twenty times.
-        let lists = negatives.chunks_exact_mut(width).zip(doubtful.chunks_mut(width));
-        for (place, ((negatives, doubtful), &user)) in lists.zip(self.users).enumerate() {
-            if user as usize >= self.positives.num_rows() {
-                return Err(self.no_such_user(place, user));
-            }
-            if let Some(&later) = self.users.get(place + AHEAD) {
-                self.positives.prefetch_filter(self.filter, later as usize);
-            }
-            let filtered = self.positives.filtered(self.filter, user as usize);
-            for (negative, doubtful) in negatives.iter_mut().zip(doubtful) {
-                let known = filtered.may_contain(*negative as u32);
-                *doubtful = u8::from((*negative < 0) | known);
-            }
+        match self.draw.num_negatives {
+            1 => self.doubt::<WIDE>(1, negatives, &mut buffers.doubtful), // a constant makes for less work
+            width => self.doubt::<WIDE>(width, negatives, &mut buffers.doubtful),
         }
-        for (block, flags) in doubtful.as_chunks::<8>().0.iter().enumerate() {
-            let mut flags = u64::from_le_bytes(*flags);
-            while flags != 0 {
-                let at = block * 8 + flags.trailing_zeros() as usize / 8;
-                flags &= flags - 1;
-                let user = self.users[at / width];
+        for (place, eight) in buffers.doubtful.as_chunks::<8>().0.iter().enumerate() {
+            let mut eight = u64::from_le_bytes(*eight);
+            while eight != 0 {
+                let at = place * 8 + eight.trailing_zeros() as usize / 8;
+                eight &= eight - 1;
+                let user = self.users[at / self.draw.num_negatives];
                 let row = Row::new(self.positives, user as usize);
-                if negatives[at] >= 0 && !row.contains(negatives[at]) {
-                    continue;
+                if negatives[at] < 0 || row.contains(negatives[at]) {
+                    negatives[at] = self.settle(row, user, first + at)?;
                 }
-                let position = self.first_user * width + at;
-                negatives[at] = self.settle(row, user, position)?;
             }
         }
         Ok(())
+    }
+
+    /// 1 for each draw that is -1 or a positive, and for few others; else 0, up to a multiple of eight.
+    #[inline(always)]
+    fn doubt<const WIDE: bool>(&self, width: usize, drawn: &[i32], doubtful: &mut Vec<u8>) {
+        doubtful.clear();
+        doubtful.resize(drawn.len().next_multiple_of(8), 0);
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        if WIDE && width == 1 {
+            let eights = self
+                .users
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .zip(drawn.as_chunks::<8>().0);
+            done = 8 * eights.len();
+            for ((users, items), doubtful) in eights.zip(doubtful.as_chunks_mut().0) {
+                // SAFETY: `fill` has checked the users, and this is compiled for the widest level alone.
+                *doubtful = unsafe { self.positives.eight_may_contain(self.filter, users, items) };
+            }
+        }
+        for place in done..self.users.len() {
+            if let Some(&later) = self.users.get(place + AHEAD) {
+                self.positives.prefetch_filter(self.filter, later as usize);
+            }
+            let filtered = self
+                .positives
+                .filtered(self.filter, self.users[place] as usize);
+            let list = place * width..(place + 1) * width;
+            for (doubtful, &item) in doubtful[list.clone()].iter_mut().zip(&drawn[list]) {
+                *doubtful = u8::from((item < 0) | filtered.may_contain(item as u32));
+            }
+        }
     }
 
     /// The negative of a position whose first attempt is a positive, or not decided by its word.
@@ -202,9 +219,8 @@ impl Part<'_> {
             words(seed, draw, index, attempt)[position % WORDS]
         };
         // The upper half of the first is the word that was there already.
-        let number = |attempt| {
-            u64::from(word(2 * attempt)) << 32 | u64::from(word(2 * attempt + 1))
-        };
+        let number =
+            |attempt| u64::from(word(2 * attempt)) << 32 | u64::from(word(2 * attempt + 1));
         for attempt in 0..ATTEMPTS {
             let item = match self.draw.weights {
                 None => match below(word(attempt), self.draw.num_items as u32) {
@@ -234,8 +250,9 @@ impl Part<'_> {
     }
 
     #[cold]
-    fn no_such_user(&self, place: usize, user: i32) -> Error {
-        let (position, rows) = (self.first_user + place, self.positives.num_rows());
+    fn no_such_user(&self, place: usize) -> Error {
+        let (position, user) = (self.first_user + place, self.users[place]);
+        let rows = self.positives.num_rows();
         Error::Argument(format!(
             "users[{position}] is {user}, but positives has {rows} rows"
         ))

@@ -69,7 +69,9 @@ pub(super) fn check(
     let covered: u64 = chunks.iter().map(|c| c.bytes).sum();
     if covered != entry.bytes {
         let bytes = entry.bytes;
-        return Err(format!("{name}: checksums cover {covered} of {bytes} bytes"));
+        return Err(format!(
+            "{name}: checksums cover {covered} of {bytes} bytes"
+        ));
     }
     let hash = format!("-{:016x}.npy", content_hash(header, chunks));
     match name.ends_with(&hash) {
@@ -173,7 +175,12 @@ mod tests {
             bytes,
             chunks: vec![],
         };
-        let chunks: Vec<Chunk> = [7, 5, 3].map(|bytes| Chunk { bytes, hash: !bytes }).to_vec();
+        let chunks: Vec<Chunk> = [7, 5, 3]
+            .map(|bytes| Chunk {
+                bytes,
+                hash: !bytes,
+            })
+            .to_vec();
         let written = write_checksums(folder.path(), &chunks).unwrap();
         let files = |sizes: &[u64]| -> Vec<FileEntry> { sizes.iter().map(|&s| entry(s)).collect() };
         let run = |sizes: &[u64]| read(folder.path(), &written, files(sizes).iter());
@@ -192,6 +199,11 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(run(&[0, 12, 3]).unwrap_err().to_string().contains("belong to a file named"));
+        assert!(
+            run(&[0, 12, 3])
+                .unwrap_err()
+                .to_string()
+                .contains("belong to a file named")
+        );
     }
 }

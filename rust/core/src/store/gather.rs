@@ -69,8 +69,7 @@ impl Store {
             (Destination::Float32(out), TokenDtype::Int8) => {
                 let scales = self.scales();
                 let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
-                let channels: Vec<f32> =
-                    self.channels().as_chunks().0.iter().map(number).collect();
+                let channels: Vec<f32> = self.channels().as_chunks().0.iter().map(number).collect();
                 plan.fill(out, dim, |out, rows| {
                     let scales = &scales[rows.start * 2..rows.end * 2];
                     from_int8(out, self.rows(rows), scales, &channels);

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::REMAKE;
 use super::checksums::{Chunk, write_checksums};
 use super::files::ChunkReader;
 use super::manifest::{Files, Manifest, TokenDtype};
 use super::open::OffsetCheck;
-use super::REMAKE;
 use super::writer::{NpyWriter, Ready};
 use crate::npy::Dtype;
 use crate::{Cancel, Error, Result};
@@ -173,7 +173,12 @@ fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<
     };
     // The name carries the hash of the content.
     let other = |manifest: &Manifest| {
-        manifest.files.channels.as_ref().map(|channels| &channels.name) != Some(&first.name)
+        manifest
+            .files
+            .channels
+            .as_ref()
+            .map(|channels| &channels.name)
+            != Some(&first.name)
     };
     if let Some(place) = manifests.iter().position(other) {
         return Err(Error::data(

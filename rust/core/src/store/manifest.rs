@@ -133,12 +133,14 @@ impl Manifest {
         let files = &manifest.files;
         let scaled = manifest.dtype == TokenDtype::Int8;
         if files.scales.is_some() != scaled || files.channels.is_some() != scaled {
-            return Err(bad("scales and channels are files of int8, and only of int8".into()));
+            return Err(bad(
+                "scales and channels are files of int8, and only of int8".into(),
+            ));
         }
         match &files.checksums {
-            Some(entry) if manifest.version > 1 => entry
-                .check(&checksums::header(entry.bytes))
-                .map_err(bad)?,
+            Some(entry) if manifest.version > 1 => {
+                entry.check(&checksums::header(entry.bytes)).map_err(bad)?
+            }
             None if manifest.version == 1 => {}
             _ => return Err(bad("checksums are a file from version 2 on".into())),
         }
@@ -164,8 +166,14 @@ impl Manifest {
             (&files.spans, header(Dtype::U32, &[rows, 2])),
             (&files.keys, header(Dtype::U8, &[self.passages, 16])),
         ];
-        let scales = files.scales.iter().map(|entry| (entry, header(Dtype::F16, &[rows])));
-        let channels = files.channels.iter().map(|entry| (entry, header(Dtype::F32, &[dim])));
+        let scales = files
+            .scales
+            .iter()
+            .map(|entry| (entry, header(Dtype::F16, &[rows])));
+        let channels = files
+            .channels
+            .iter()
+            .map(|entry| (entry, header(Dtype::F32, &[dim])));
         always.into_iter().chain(scales).chain(channels).collect()
     }
 
@@ -177,8 +185,14 @@ impl Manifest {
         let expected = self.expected();
         let entries = expected.iter().map(|(entry, _)| *entry);
         let (path, all) = match &self.files.checksums {
-            Some(file) => (folder.join(&file.name), checksums::read(folder, file, entries)?),
-            None => (Self::path(folder), entries.map(|entry| entry.chunks.clone()).collect()),
+            Some(file) => (
+                folder.join(&file.name),
+                checksums::read(folder, file, entries)?,
+            ),
+            None => (
+                Self::path(folder),
+                entries.map(|entry| entry.chunks.clone()).collect(),
+            ),
         };
         for ((entry, header), chunks) in expected.iter().zip(&all) {
             checksums::check(entry, header, chunks)

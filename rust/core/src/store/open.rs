@@ -155,7 +155,11 @@ impl Store {
         // What lies between is read at the first use.
         let borders = store.offsets.as_slice();
         let ends = [&borders[..8], &borders[borders.len() - 8..]].concat();
-        let ends = if store.manifest.passages == 0 { &ends[..8] } else { &ends };
+        let ends = if store.manifest.passages == 0 {
+            &ends[..8]
+        } else {
+            &ends
+        };
         check_offsets(ends, store.manifest.rows, &store.offsets_path())?;
         if verify {
             store.offsets()?;

@@ -33,7 +33,11 @@ impl Rounding {
     /// magnitude is beyond any scale.
     #[must_use]
     pub fn append(&self, row: &[u8], tokens: &mut Vec<u8>, scales: &mut Vec<u8>) -> bool {
-        let values = row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let values = row
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
         match self {
             Rounding::Nearest(TokenDtype::Float16) => {
                 tokens.extend(values.flat_map(|value| f16::from_f32(value).to_le_bytes()));
@@ -69,7 +73,9 @@ fn quantize(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
                 *lane = lane.max((value / channel).abs());
             }
         }
-        let rest = floats(rest).zip(channel_rest).map(|(value, channel)| (value / channel).abs());
+        let rest = floats(rest)
+            .zip(channel_rest)
+            .map(|(value, channel)| (value / channel).abs());
         lanes.into_iter().chain(rest).fold(0.0, f32::max)
     }
     #[inline(always)]
@@ -105,7 +111,11 @@ fn quantize(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
 
 #[inline(always)]
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 /// Writes q · s · channel of whole int8 rows `[n, dim]` with float16 scales `[n]`.
@@ -164,7 +174,10 @@ mod tests {
     use crate::random::words;
 
     fn bytes(values: &[f32]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
     }
 
     #[test]
@@ -210,13 +223,17 @@ mod tests {
         let mut rows: Vec<Vec<f32>> = vec![
             vec![0.0; 5],
             vec![127.0, 0.5, 1.5, 2.5, -2.5, -3.5, -127.0], // scale 1: ties
-            vec![1e-7, -1e-7, 0.0],                            // below the smallest scale of float16
+            vec![1e-7, -1e-7, 0.0],                         // below the smallest scale of float16
             vec![1e-30, 1e-38],
             vec![8e6, 1.0],
         ];
         for (length, size) in (1..70).zip([1e-3f32, 1.0, 100.0].into_iter().cycle()) {
             let drawn = (0..length).map(|at| words(3, length as u32, at, 0)[0]);
-            rows.push(drawn.map(|word| (word as i32 as f32) / 2f32.powi(31) * size).collect());
+            rows.push(
+                drawn
+                    .map(|word| (word as i32 as f32) / 2f32.powi(31) * size)
+                    .collect(),
+            );
         }
         for row in rows {
             let channels: Vec<f32> = (0..row.len()).map(|at| [1.0, 0.3, 8.0][at % 3]).collect();
@@ -246,6 +263,10 @@ mod tests {
         let run = |row: &[f32]| rounding.append(&bytes(row), &mut vec![], &mut vec![]);
         assert!(run(&[8.3e6, 1.0]));
         assert!(!run(&[8.4e6, 1.0]));
-        assert!(!Rounding::Int8(vec![1e-10, 1.0]).append(&bytes(&[f32::MAX, 0.0]), &mut vec![], &mut vec![]));
+        assert!(!Rounding::Int8(vec![1e-10, 1.0]).append(
+            &bytes(&[f32::MAX, 0.0]),
+            &mut vec![],
+            &mut vec![]
+        ));
     }
 }
