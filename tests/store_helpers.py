@@ -16,17 +16,31 @@ from llmdirect.artefacts import write_manifest
 
 ENCODER = {"id": "tiny", "revision": "1", "max_length": 16}
 SOURCE = {"dataset": "abc"}
-BITS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
+BITS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "int8": np.int8}
 
 
 @dataclass
 class Content:
-    """The four arrays of a shard or store."""
+    """The arrays of a shard or store."""
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
     spans: NDArray[np.uint32]
     keys: NDArray[np.uint8]
+    scales: NDArray[np.float16] | None = None
+    channels: NDArray[np.float32] | None = None
+
+    def arrays(self) -> list[tuple[str, NDArray[Any]]]:
+        """Those that are there, with their names."""
+        return [(name, array) for name, array in vars(self).items() if array is not None]
+
+    def float32(self) -> NDArray[np.float32]:
+        """What the tokens stand for [rows, dim]."""
+        if self.scales is not None:
+            return self.tokens * self.scales[:, None].astype(np.float32) * self.channels
+        if self.tokens.dtype == np.uint16:
+            return (self.tokens.astype(np.uint32) << 16).view(np.float32)
+        return self.tokens.astype(np.float32)
 
 
 def random_content(
@@ -36,29 +50,34 @@ def random_content(
     rows = sum(counts)
     tokens = rng.standard_normal((rows, dim)).astype(np.float32)
     bits = (tokens.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else tokens
+    scales = channels = None
+    if dtype == "int8":
+        bits = rng.integers(-127, 128, (rows, dim))
+        scales = rng.uniform(0.01, 1, rows).astype(np.float16)
+        channels = (1 + np.arange(dim, dtype=np.float32)) / 3
     return Content(
         np.ascontiguousarray(bits.astype(BITS[dtype])),
         np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
         rng.integers(0, 1000, (rows, 2), dtype=np.uint32),
         rng.integers(0, 256, (len(counts), 16), dtype=np.uint8),
+        scales,
+        channels,
     )
 
 
 def write_store(folder: Path, content: Content, dtype: str = "bfloat16", **changes: Any) -> None:
     """Writes a shard the way `precompute` does."""
     folder.mkdir(parents=True)
-    names = ("tokens", "offsets", "spans", "keys")
-    files = {name: _core.write_store_file(folder, name, getattr(content, name)) for name in names}
     manifest = {
         "format": "llmdirect-store",
-        "version": 1,
+        "version": 2,
         "dtype": dtype,
         "dim": content.tokens.shape[1],
         "rows": len(content.tokens),
         "passages": len(content.keys),
         "encoder": ENCODER,
         "source": SOURCE,
-        "files": files,
+        "files": _core.write_store_files(folder, content.arrays()),
     }
     write_manifest(folder, {**manifest, **changes})
 
@@ -80,14 +99,16 @@ def joined(parts: list[Content]) -> Content:
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate([part.spans for part in parts]),
         np.concatenate([part.keys for part in parts]),
+        None if parts[0].scales is None else np.concatenate([part.scales for part in parts]),
+        parts[0].channels,
     )
 
 
 def assert_same(store: Any, content: Content) -> None:
     """The store holds exactly this."""
     np.testing.assert_array_equal(store.tokens_numpy, content.tokens)
-    for name in ("offsets", "spans", "keys"):
-        np.testing.assert_array_equal(getattr(store, name), getattr(content, name))
+    for name, array in content.arrays()[1:]:
+        np.testing.assert_array_equal(getattr(store, name), array, strict=True)
 
 
 def data_file(folder: Path, name: str) -> Path:

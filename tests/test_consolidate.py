@@ -30,11 +30,12 @@ from llmdirect.artefacts import single_writer
 from llmdirect.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
 from llmdirect.store import EmbeddingStore, consolidate
 
+DTYPES = ["float16", "bfloat16", "float32", "int8"]
 COUNTS = st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=4)
 
 
 @settings(max_examples=20, deadline=None)
-@given(counts=COUNTS, dtype=st.sampled_from(["float16", "bfloat16", "float32"]), seed=st.integers(0, 99))
+@given(counts=COUNTS, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
 def test_joined_shards_equal_the_naive_way(
     tmp_path_factory: pytest.TempPathFactory, counts: list[list[int]], dtype: str, seed: int
 ) -> None:
@@ -57,12 +58,21 @@ def test_chunks_are_carried_over(tmp_path: Path) -> None:
     shards = [random_content(rng, [900, 800], dim=2304), random_content(rng, [1]), random_content(rng, [1])]
     shards[1:] = [random_content(rng, [5], dim=2304), random_content(rng, [], dim=2304)]
     folder = write_dataset(tmp_path, shards)
-    parts = [json.loads(path.read_text()) for path in sorted(folder.glob("shards/*/manifest.json"))]
+    chunks = {name: [] for name in ("tokens", "spans", "keys")}
+    for shard in sorted(folder.glob("shards/*")):
+        left = np.load(data_file(shard, "checksums")).tolist()
+        for name in ("tokens", "offsets", "spans", "keys"):  # the order of the file
+            taken = []
+            while sum(size for size, _ in taken) < np.load(data_file(shard, name), mmap_mode="r").nbytes:
+                taken.append(left.pop(0))
+            chunks.get(name, []).extend(taken)
+        assert not left
     consolidate(tmp_path)
-    files = EmbeddingStore.open(folder, verify=True).manifest["files"]
-    for name in ("tokens", "spans", "keys"):
-        assert files[name]["chunks"] == [chunk for part in parts for chunk in part["files"][name]["chunks"]]
-    assert len(files["tokens"]["chunks"]) == 3
+    EmbeddingStore.open(folder, verify=True)
+    found = np.load(data_file(folder, "checksums")).tolist()
+    assert len(chunks["tokens"]) == 3
+    assert found[:3] == chunks["tokens"]
+    assert found[4:] == chunks["spans"] + chunks["keys"]  # one of offsets, which are new, before them
 
 
 def test_running_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
@@ -94,7 +104,7 @@ def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> 
     store = EmbeddingStore.open(folder, verify=True)
     assert_same(store, joined(old + new))
     assert store.manifest["source"] == {"dataset": "next"}
-    assert len(list(folder.glob("*.npy"))) == 4
+    assert len(list(folder.glob("*.npy"))) == 5
     assert_same(opened, joined(old))  # an open store outlives its replacement
 
 
@@ -136,7 +146,7 @@ def test_gap_without_a_plan_and_shard_beyond_it(tmp_path: Path) -> None:
     [
         ({"encoder": {"id": "other"}}, MismatchError),
         ({"source": {"dataset": "other"}}, MismatchError),
-        ({"version": 2}, DataError),
+        ({"version": 3}, DataError),
         ({"rows": 5}, DataError),
     ],
 )
@@ -158,9 +168,18 @@ def test_shards_of_another_dim_or_dtype(tmp_path: Path, dim: int, dtype: str) ->
     fails(tmp_path, DataError, rf"shards/00002/manifest\.json: {dtype} of dimension {dim}")
 
 
-@pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys"])
+def test_int8_shards_of_other_channels_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = [random_content(rng, [2], dtype="int8") for _ in range(3)]
+    contents[2].channels = contents[2].channels * 2
+    write_dataset(tmp_path, contents, "int8")
+    fails(tmp_path, DataError, r"shards/00002/manifest\.json: its dimensions are scaled by other numbers")
+
+
+@pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys", "scales", "checksums"])
 def test_damaged_shard_is_named(tmp_path: Path, name: str) -> None:
-    folder = three_shards(tmp_path)
+    rng = np.random.default_rng(0)
+    folder = write_dataset(tmp_path, [random_content(rng, [2], dtype="int8") for _ in range(3)], "int8")
     path = data_file(folder / "shards" / "00001", name)
     good = path.read_bytes()
     for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), good[:50]):
@@ -239,7 +258,7 @@ def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_offsets_of_a_shard_must_fit_its_rows(tmp_path: Path, dtype: str) -> None:
     rng = np.random.default_rng(0)
     contents = [random_content(rng, [3], dtype=dtype), random_content(rng, [2, 2], dtype=dtype)]

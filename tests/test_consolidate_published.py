@@ -89,6 +89,54 @@ def test_store_layout_equals_the_naive_way(
     assert store.dtype == dtype
 
 
+def test_int8_is_the_documented_formula_within_half_a_step(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    spread = np.array([1, 1, 40, 0.01, 1, 0, 3], np.float32)  # one loud dimension, one of nothing but zeros
+    arrays = {
+        "user_embeddings": list((rng.standard_normal((40, 6, 7)) * spread).astype(np.float32)),
+        "user_masks": list(rng.random((40, 6)) < 0.7),
+        "item_embeddings": list((rng.standard_normal((30, 5, 7)) * spread).astype(np.float32)),
+    }
+    arrays["user_embeddings"][3][:] = 0
+    arrays["user_masks"][3][:] = True
+    rows = np.concatenate(
+        [a[m] for a, m in zip(arrays["user_embeddings"], arrays["user_masks"], strict=True)]
+        + arrays["item_embeddings"]
+    )
+    source = write_published(tmp_path / "in", arrays)
+    consolidate(source, out=tmp_path / "out", dtype="int8")
+    store = EmbeddingStore.open(tmp_path / "out", verify=True)
+    root_mean_square = np.sqrt((rows.astype(np.float64) ** 2).mean(0))
+    least = np.sqrt((root_mean_square**2).mean()) / 1000
+    np.testing.assert_allclose(store.channels, np.maximum(root_mean_square, least), rtol=0.1)
+
+    scaled = rows / store.channels
+    largest = np.abs(scaled).max(1)
+    scales = (largest / np.float32(127)).astype(np.float16)
+    assert (np.abs(store.scales.astype(np.float64) - scales) <= np.spacing(scales)).all()
+    steps = store.scales[:, None].astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = np.where(steps > 0, np.rint(scaled / steps), 0)  # np.rint: ties to even
+    np.testing.assert_array_equal(store.tokens_numpy, expected.astype(np.int8))
+    assert store.tokens_numpy.min() >= -127
+
+    back = np.empty(rows.shape, np.float32)
+    store.gather(np.arange(store.num_passages), back)
+    assert (np.abs(back - rows) <= 0.5001 * steps * store.channels).all()
+    again = tmp_path / "again"
+    consolidate(source, out=again, dtype="int8")
+    assert visible(again) == visible(tmp_path / "out")
+
+
+def test_a_token_beyond_int8_is_named(tmp_path: Path) -> None:
+    arrays = [np.ones((200, 3), np.float32) for _ in range(300)]
+    arrays[2][151, 1] = 1e38  # a document that is not in the sample
+    source = write_published(tmp_path / "in", {"user_embeddings": arrays})
+    with pytest.raises(DataError, match=r"2\.npy: token 151 is too far from the others for int8; choose"):
+        consolidate(source, out=tmp_path / "out", dtype="int8")
+    assert visible(tmp_path / "out") == {}
+
+
 def test_rounding_is_to_nearest_even_and_overflow_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 1 << 32, 40_000, dtype=np.uint64).astype(np.uint32)
@@ -201,7 +249,7 @@ def test_published_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for seed in range(2):
         source = write_published(tmp_path / f"in{seed}", published_arrays(np.random.default_rng(seed)))
         consolidate(source, out=tmp_path / "out")
-        assert len(visible(tmp_path / "out")) == 5
+        assert len(visible(tmp_path / "out")) == 6
     before = visible(tmp_path / "out")
     spoil(source, "nan")
     with pytest.raises(DataError, match="not finite"):

@@ -94,7 +94,7 @@ def write_manifest(folder: Path, manifest: Json) -> None:
 
 
 def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest: int | None = None) -> Json:
-    """Reads `folder/manifest.json` and checks that it is of this format and version, or not older than `oldest`.
+    """Reads `folder/manifest.json` and checks that it is of this format and version, or from `oldest` on.
 
     Raises FileNotFoundError where there is none (naming the command that makes it), DataError where it
     is not JSON, of another format, or of a version this code does not read.

@@ -209,6 +209,36 @@ fn the_table_draws_every_weight_in_proportion() {
 }
 
 #[test]
+fn half_a_number_names_the_item_only_where_the_other_half_does_not_matter() {
+    for count in [1, 2, 7, 1000] {
+        let mut stream = Stream::new(count as u64, 2, 0);
+        let weights: Vec<f32> = (0..count).map(|_| 1.0 + stream.below(9) as f32).collect();
+        let table = AliasTable::new(&weights).unwrap();
+        // At random, and around the borders of the slots.
+        let random = (0..20_000).map(|_| stream.below(u32::MAX));
+        let borders = (0..count as u64).flat_map(|slot| {
+            let border = (slot << 32) / count as u64;
+            [0, 1, 2].map(|step| (border + step).wrapping_sub(1) as u32)
+        });
+        let words: Vec<u32> = random
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(borders)
+            .collect();
+        let mut undecided = 0;
+        for &word in &words {
+            let lower = [0, 1, u64::from(u32::MAX)];
+            let items = lower.map(|lower| table.item((u64::from(word) << 32) | lower));
+            match table.item_of_half(word) {
+                -1 => undecided += 1,
+                item => assert_eq!(items, [item; 3], "{word} of {count}"),
+            }
+        }
+        assert!(undecided < 2 * count + 20, "{undecided} of {count}");
+    }
+}
+
+#[test]
 fn a_set_flag_stops_the_draw() {
     let rows = random_rows(1, 10, 3);
     let cancel = Cancel::new();

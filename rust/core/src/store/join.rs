@@ -210,6 +210,8 @@ fn append(
 ) -> Result<()> {
     let expected = manifest.expected();
     let checksums = manifest.checksums(shard)?;
+    let beside = [&manifest.files.checksums, &manifest.files.channels];
+    on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
     let files: Vec<_> = expected.iter().zip(&checksums).collect();
     let [tokens, offsets, spans, keys, scaled @ ..] = &files[..] else {
         unreachable!("a store has at least four files");

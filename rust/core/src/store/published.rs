@@ -247,8 +247,8 @@ impl Published {
         let mut drawn: Vec<(usize, u32)> = (0..SAMPLE / ROWS)
             .map(|index| words(SAMPLE_SEED, 0, index, 0))
             .map(|[high, low, row, _]| {
-                let number = u64::from(high) << 32 | u64::from(low);
-                let document = u128::from(number) * total as u128 >> 64;
+                let number = (u64::from(high) << 32) | u64::from(low);
+                let document = (u128::from(number) * total as u128) >> 64;
                 (document as usize, row)
             })
             .collect();
@@ -271,7 +271,7 @@ impl Published {
             let (file, data_at) = series.file(document)?;
             for index in 0..ROWS.min(real.len() as u64) {
                 let [word, ..] = words(SAMPLE_SEED, 1 + seed, index, 0);
-                let token = real[(u64::from(word) * real.len() as u64 >> 32) as usize];
+                let token = real[((u64::from(word) * real.len() as u64) >> 32) as usize];
                 file.read_exact_at(&mut row, data_at + (token * dim * 4) as u64)
                     .map_err(Error::io(&series.path(document)))?;
                 for (square, value) in squares.iter_mut().zip(floats(&row)) {
