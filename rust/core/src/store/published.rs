@@ -12,7 +12,7 @@ use super::join::{Joined, OnBytes, StoreWriter};
 use super::manifest::TokenDtype;
 use super::rounding::Rounding;
 use super::series::Series;
-use super::writer::{CHUNK_BYTES, NpyWriter};
+use super::writer::NpyWriter;
 use crate::cpu::{Level, dispatch};
 use crate::hash::passage_key;
 use crate::npy::{Dtype, Kind};
@@ -111,17 +111,17 @@ impl Published {
         for side in &self.sides {
             if let Some(series) = &side.embeddings {
                 let stem = format!("all_{}_embeddings", side.name);
-                let mut writer = NpyWriter::create(out, &stem, Dtype::F32, &series.header.shape)?;
+                let mut writer = NpyWriter::plain(out, &stem, Dtype::F32, &series.header.shape)?;
                 each_block(series, f32::MAX, cancel, |block| {
-                    on_bytes(block.bytes.len() as u64);
-                    writer.write(&block.bytes)
+                    on_bytes(block.length as u64);
+                    writer.write(block.bytes())
                 })?;
                 ready.push((stem, series, writer.finish()?));
             }
             if let Some(series) = &side.masks {
                 let stem = format!("all_{}_masks", side.name);
                 let header = &series.header;
-                let mut writer = NpyWriter::create(out, &stem, header.dtype, &header.shape)?;
+                let mut writer = NpyWriter::plain(out, &stem, header.dtype, &header.shape)?;
                 for number in 0..series.count {
                     cancel.check()?;
                     let bytes = read_mask(series, number)?;
@@ -206,10 +206,10 @@ impl Published {
                     mask = side.mask(number)?;
                     on_bytes(side.mask_bytes());
                 }
-                on_bytes(block.bytes.len() as u64);
+                on_bytes(block.length as u64);
                 kept.clear();
                 scales.clear();
-                for (place, row) in block.bytes.chunks_exact(dim * 4).enumerate() {
+                for (place, row) in block.bytes().chunks_exact(dim * 4).enumerate() {
                     let token = block.first_row + place;
                     if mask[token] && !rounding.append(row, &mut kept, &mut scales) {
                         return Err(Error::data(
@@ -348,13 +348,23 @@ impl Side {
 struct Block {
     number: usize,
     first_row: usize,
-    bytes: Vec<u8>,
+    buffer: Vec<u8>,
+    /// How much of the buffer they fill.
+    length: usize,
     /// Whether the file ends here.
     last: bool,
 }
 
+impl Block {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+/// Bytes of a block, roughly: what was read is still in the cache when it is checked, and when it is written.
+const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks that are read and checked before the one at hand is done with.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 
 /// Hands every block of every file to `take`, in order, while a thread reads and checks the next ones.
 ///
@@ -383,7 +393,7 @@ fn each_block(
         });
         for block in blocks {
             take(&block)?;
-            let _ = used.send(block.bytes); // the reader may have ended
+            let _ = used.send(block.buffer); // the reader may have ended
         }
         reader.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
@@ -400,25 +410,28 @@ fn read_blocks(
     let (file, data_at) = series.file(number)?;
     let path = series.path(number);
     let (rows, dim) = (series.header.shape[0], series.header.shape[1]);
-    let step = (CHUNK_BYTES / (dim * 4)).max(1);
-    let mut bytes = Vec::new();
+    let step = (BLOCK_BYTES / (dim * 4)).max(1);
+    let mut buffer = Vec::new();
     for first_row in (0..rows).step_by(step) {
         cancel.check()?;
         let last = first_row + step >= rows;
-        bytes.resize(step.min(rows - first_row) * dim * 4, 0);
-        file.read_exact_at(&mut bytes, data_at + (first_row * dim * 4) as u64)
+        let length = step.min(rows - first_row) * dim * 4;
+        buffer.resize(step * dim * 4, 0);
+        let bytes = &mut buffer[..length];
+        file.read_exact_at(bytes, data_at + (first_row * dim * 4) as u64)
             .map_err(Error::io(&path))?;
-        if largest_magnitude(Level::best(), &bytes) > largest.to_bits() {
-            return Err(bad_value(&path, &bytes, first_row, dim, largest));
+        if largest_magnitude(Level::best(), bytes) > largest.to_bits() {
+            return Err(bad_value(&path, bytes, first_row, dim, largest));
         }
         let block = Block {
             number,
             first_row,
-            bytes,
+            buffer,
+            length,
             last,
         };
         match give(block) {
-            Some(empty) => bytes = empty,
+            Some(empty) => buffer = empty,
             None => return Ok(false),
         }
     }

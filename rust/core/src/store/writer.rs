@@ -1,23 +1,25 @@
 //! Writing one `.npy` file that appears under its name complete and synced, or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, SyncSender};
-use std::thread::{self, JoinHandle};
+
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::FileEntry;
 use super::checksums::{Chunk, content_hash};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
-/// Most bytes that one checksum covers, and the size of every buffer.
+/// Most bytes that one checksum covers.
 pub const CHUNK_BYTES: usize = 4 << 20;
-/// Written bytes are sent to the disk in steps of this while the next are made. Smaller steps were faster for
-/// some layouts and slower for others.
-const SYNC_BYTES: u64 = 256 << 20;
+/// Shorter writes are gathered in memory until there are so many bytes.
+const GATHERED: usize = 64 << 10;
+/// The disk begins to write when there are so many bytes, while the next are made: else all of it would be
+/// written at the end.
+const WRITE_BACK: u64 = 8 << 20;
 
 /// Streams rows into a hidden sibling of an `.npy` file; dropped unfinished, it leaves nothing.
 ///
@@ -29,37 +31,34 @@ pub struct NpyWriter {
     temporary: PathBuf,
     file: File,
     header: Header,
-    chunks: Vec<Chunk>,
-    pending: Vec<u8>,
+    /// Checksums of what is written, and the state of the one that is not complete; `None`: without.
+    checksums: Option<(Vec<Chunk>, Open)>,
+    gathered: Vec<u8>,
     written: u64,
-    synced: u64,
-    syncer: Option<Syncer>,
+    written_back: u64,
 }
 
-/// A thread that syncs a file whenever it is told to, so that the disk works while bytes are read and checked.
-#[derive(Debug)]
-struct Syncer {
-    wake: SyncSender<()>,
-    thread: JoinHandle<io::Result<()>>,
+/// The checksum of a chunk to which bytes are still added.
+#[derive(Default)]
+struct Open {
+    bytes: usize,
+    hash: Xxh3Default,
 }
 
-impl Syncer {
-    fn start(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        // Room for one request: a writer that is two steps ahead of the disk waits for it.
-        let (wake, requests) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("llmdirect-sync".into())
-            .spawn(move || requests.iter().try_for_each(|()| file.sync_data()))?;
-        Ok(Self { wake, thread })
+impl std::fmt::Debug for Open {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Open").field("bytes", &self.bytes).finish_non_exhaustive()
     }
+}
 
-    /// Waits for the last sync; the error of the first that failed.
-    fn stop(self) -> io::Result<()> {
-        drop(self.wake);
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that syncs the file has died")))
+impl Open {
+    fn close(&mut self) -> Chunk {
+        let chunk = Chunk {
+            bytes: self.bytes as u64,
+            hash: self.hash.digest(),
+        };
+        *self = Self::default();
+        chunk
     }
 }
 
@@ -81,13 +80,22 @@ impl NpyWriter {
             temporary,
             file,
             header: Header { dtype, shape },
-            chunks: Vec::new(),
-            pending: Vec::new(),
+            checksums: Some(Default::default()),
+            gathered: Vec::new(),
             written: 0,
-            synced: 0,
-            syncer: None,
+            written_back: 0,
         };
         writer.write_all(&writer.header.to_bytes())?;
+        Ok(writer)
+    }
+
+    /// As [`create`](Self::create), for a file that gets a [plain name](Ready::rename) and no checksums.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn plain(folder: &Path, stem: &str, dtype: Dtype, tail: &[usize]) -> Result<Self> {
+        let mut writer = Self::create(folder, stem, dtype, tail)?;
+        writer.checksums = None;
         Ok(writer)
     }
 
@@ -95,22 +103,14 @@ impl NpyWriter {
     ///
     /// # Errors
     /// [`Error::Io`], a full disk among them.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            if self.pending.is_empty() && bytes.len() >= CHUNK_BYTES {
-                let (chunk, rest) = bytes.split_at(CHUNK_BYTES);
-                self.append(chunk, Chunk::of(chunk))?;
-                bytes = rest;
-                continue;
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.gathered.len() + bytes.len() > GATHERED {
+            self.flush()?;
+            if bytes.len() > GATHERED {
+                return self.append(bytes);
             }
-            let room = CHUNK_BYTES - self.pending.len();
-            let (head, rest) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(head);
-            if self.pending.len() == CHUNK_BYTES {
-                self.flush()?;
-            }
-            bytes = rest;
         }
+        self.gathered.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -120,7 +120,11 @@ impl NpyWriter {
     /// [`Error::Io`], a full disk among them.
     pub fn write_chunk(&mut self, bytes: &[u8], chunk: Chunk) -> Result<()> {
         self.flush()?;
-        self.append(bytes, chunk)
+        self.close_chunk();
+        if let Some((chunks, _)) = &mut self.checksums {
+            chunks.push(chunk);
+        }
+        self.append_unchecked(bytes)
     }
 
     /// Completes the header and syncs the file; it appears when [`Ready::commit`] is called.
@@ -129,6 +133,7 @@ impl NpyWriter {
     /// [`Error::Io`]; [`Error::Argument`] where the bytes are no whole number of rows.
     pub fn finish(mut self) -> Result<Ready> {
         self.flush()?;
+        self.close_chunk();
         let row: usize = self.header.shape[1..].iter().product::<usize>() * self.header.dtype.size;
         let whole = if row == 0 {
             self.written == 0
@@ -146,9 +151,6 @@ impl NpyWriter {
         } else {
             (self.written / row as u64) as usize
         };
-        if let Some(syncer) = self.syncer.take() {
-            syncer.stop().map_err(Error::io(&self.target()))?;
-        }
         self.file
             .write_all_at(&self.header.to_bytes(), 0)
             .map_err(Error::io(&self.target()))?;
@@ -161,36 +163,45 @@ impl NpyWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut pending = std::mem::take(&mut self.pending);
-        let chunk = Chunk::of(&pending);
-        self.append(&pending, chunk)?;
-        pending.clear();
-        self.pending = pending; // keeps its capacity
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.append(&gathered)?;
+        gathered.clear();
+        self.gathered = gathered; // keeps its capacity
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8], chunk: Chunk) -> Result<()> {
+    fn close_chunk(&mut self) {
+        if let Some((chunks, open)) = &mut self.checksums
+            && open.bytes > 0
+        {
+            chunks.push(open.close());
+        }
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let mut count = bytes.len().min(CHUNK_BYTES);
+            if let Some((chunks, open)) = &mut self.checksums {
+                count = count.min(CHUNK_BYTES - open.bytes);
+                open.hash.update(&bytes[..count]);
+                open.bytes += count;
+                if open.bytes == CHUNK_BYTES {
+                    chunks.push(open.close());
+                }
+            }
+            let (head, rest) = bytes.split_at(count);
+            self.append_unchecked(head)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn append_unchecked(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes)?;
-        self.chunks.push(chunk);
         self.written += bytes.len() as u64;
-        if self.written - self.synced >= SYNC_BYTES {
-            self.synced = self.written;
-            self.sync_soon().map_err(Error::io(&self.target()))?;
-        }
-        Ok(())
-    }
-
-    fn sync_soon(&mut self) -> io::Result<()> {
-        let syncer = match &mut self.syncer {
-            Some(syncer) => syncer,
-            none => none.insert(Syncer::start(&self.file)?),
-        };
-        if syncer.wake.send(()).is_err() {
-            // It has stopped at an error, which it returns.
-            return self.syncer.take().map_or(Ok(()), Syncer::stop);
+        if self.written - self.written_back >= WRITE_BACK {
+            write_back(&self.file, self.written_back, self.written);
+            self.written_back = self.written;
         }
         Ok(())
     }
@@ -202,11 +213,27 @@ impl NpyWriter {
     }
 }
 
+/// Asks the system to begin writing these bytes of a file to the disk. It need not, and errors show at the sync.
+fn write_back(file: &File, from: u64, to: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: a call of the system that takes numbers alone, on a file that is open.
+        unsafe {
+            libc::sync_file_range(
+                file.as_raw_fd(),
+                from as libc::off64_t,
+                (to - from) as libc::off64_t,
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, from, to);
+}
+
 impl Drop for NpyWriter {
     fn drop(&mut self) {
-        if let Some(syncer) = self.syncer.take() {
-            let _ = syncer.stop(); // the file goes anyway
-        }
         // After a commit the sibling has gone; a failure to remove is cleaned at the next start.
         let _ = fs::remove_file(&self.temporary);
     }
@@ -226,8 +253,12 @@ impl Ready {
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses the rename.
+    ///
+    /// # Panics
+    /// Where the file was written without checksums.
     pub fn commit(mut self) -> Result<(FileEntry, Vec<Chunk>)> {
-        let hash = content_hash(&self.0.header, &self.0.chunks);
+        let (chunks, _) = self.0.checksums.take().expect("a file with checksums");
+        let hash = content_hash(&self.0.header, &chunks);
         let name = format!("{}-{hash:016x}.npy", self.0.stem);
         self.rename(&name)?;
         let entry = FileEntry {
@@ -235,7 +266,7 @@ impl Ready {
             bytes: self.0.written,
             chunks: Vec::new(),
         };
-        Ok((entry, std::mem::take(&mut self.0.chunks)))
+        Ok((entry, chunks))
     }
 
     /// Renames the file to `name` and syncs the folder.
