@@ -1,5 +1,6 @@
 """The embedding store: joining, opening, verifying, gathering."""
 
+import ctypes
 import itertools
 import mmap
 import os
@@ -14,13 +15,19 @@ from harness import Job
 from numpy.typing import NDArray
 
 from llmdirect import _core
+from llmdirect.artefacts import write_manifest
 from llmdirect.consolidation import consolidate
-from llmdirect.shards import write_shard
+from llmdirect.shards import STORE_FORMAT, STORE_VERSION, write_shard
 from llmdirect.store import EmbeddingStore
 
 TOKENS, DIM, DOCUMENTS = 512, 2304, 60
 """A document of the published format: 4.7 MB."""
 STEP = 4 << 20
+LIBC = ctypes.CDLL("libc.so.6")
+LIBC.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+PEER = "copy_file_range and fsync, unchecked"
 
 
 def jobs(folder: Path) -> Iterator[Job]:
@@ -29,16 +36,22 @@ def jobs(folder: Path) -> Iterator[Job]:
     yield from shards(folder)
     for dim, passages in ((384, 8000), (2304, 1500)):
         yield from opened(folder / f"opened-{dim}", dim, passages)
+    yield large(folder / "large")
 
 
-def kernel_copy(files: list[Path], target: Path) -> None:
-    """All bytes of the files, one after the other, synced: the kernel moves them, nobody looks at them."""
+def kernel_copy(files: list[Path], target: Path, write_back: bool = False) -> None:
+    """All bytes of the files, one after the other, synced: the kernel moves them, nobody looks at them.
+
+    write_back: every file is on its way to the disk while the next one is copied.
+    """
     with target.open("wb") as out:
         for path in files:
             with path.open("rb") as file:
-                left = path.stat().st_size
+                start, left = out.tell(), path.stat().st_size
                 while left:
                     left -= os.copy_file_range(file.fileno(), out.fileno(), left)
+            if write_back:
+                LIBC.sync_file_range(out.fileno(), start, os.lseek(out.fileno(), 0, os.SEEK_CUR) - start, 2)
         os.fsync(out.fileno())
 
 
@@ -65,13 +78,32 @@ def published(folder: Path) -> Iterator[Job]:
         assert all(np.array_equal(found[number], np.load(path)) for number, path in enumerate(files))
 
     name = f"consolidate {DOCUMENTS} numbered files of 4.7 MB, synced"
-    yield Job(name, "copy_file_range and fsync, unchecked", ours, theirs, agree, size, "GB", rounds=5)
+    yield Job(name, PEER, ours, theirs, agree, size, "GB", rounds=5)
 
-    def half() -> None:
-        consolidate(source.parent, out=folder / "half", dtype="bfloat16")
+    def early() -> None:
+        kernel_copy(files, copied, write_back=True)
 
-    yield Job(f"{name}, to bfloat16", "the same", half, theirs, half, size, "GB", rounds=5)
-    for path in ("published", "padded", "half"):
+    yield Job(name, f"{PEER}, written back early", ours, early, agree, size, "GB", rounds=5)
+
+    for dtype in ("bfloat16", "int8"):
+
+        def rounded(dtype: str = dtype) -> None:
+            consolidate(source.parent, out=folder / dtype, dtype=dtype)
+
+        def rounding_agrees(dtype: str = dtype) -> None:
+            rounded(dtype)
+            store = EmbeddingStore.open(folder / dtype)
+            found, step = np.empty((1, TOKENS, DIM), np.float32), 2.0**-8
+            store.gather([DOCUMENTS - 1], found)
+            exact = np.load(files[-1])
+            if dtype == "int8":
+                step = 0.5001 * store.scales[-TOKENS:, None].astype(np.float32) * store.channels
+            else:
+                step *= np.abs(exact)
+            assert (np.abs(found[0] - exact) <= step).all()
+
+        yield Job(f"{name}, to {dtype}", PEER, rounded, theirs, rounding_agrees, size, "GB", rounds=5)
+    for path in ("published", "padded", "bfloat16", "int8"):
         shutil.rmtree(folder / path, ignore_errors=True)
 
 
@@ -104,8 +136,13 @@ def shards(folder: Path) -> Iterator[Job]:
         assert np.array_equal(np.load(next(out.glob("tokens-*.npy"))), np.concatenate(tokens))
         shutil.rmtree(out)
 
-    peer = "copy_file_range and fsync, unchecked"
-    yield Job("consolidate shards, synced", peer, discarded, theirs, agree, size, "GB", rounds=5)
+    yield Job("consolidate shards, synced", PEER, discarded, theirs, agree, size, "GB", rounds=5)
+
+    def early() -> None:
+        kernel_copy(files, folder / "copied", write_back=True)
+
+    name = f"{PEER}, written back early"
+    yield Job("consolidate shards, synced", name, discarded, early, agree, size, "GB", rounds=5)
     shutil.rmtree(dataset)
 
 
@@ -129,7 +166,7 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
         assert store.tokens.data_ptr() == store.tokens_numpy.ctypes.data
 
     name = f"open a store of {size:.1f} GB, mapped"
-    yield Job(name, "np.load(mmap_mode)", map_ours, map_numpy, same, 1, "opens", 1, 51)
+    yield Job(name, "np.load(mmap_mode), of tokens alone", map_ours, map_numpy, same, 1, "opens", 1, 51)
 
     def ram_ours() -> EmbeddingStore:
         return EmbeddingStore.open(folder, ram=True)
@@ -177,10 +214,64 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
     def equal() -> None:
         assert torch.equal(gather(), select())
 
+    widest = int(store.row_counts(chosen).max())
+    padded, padded_other = (torch.zeros(len(chosen), widest, dim, dtype=torch.bfloat16) for _ in range(2))
+    places = torch.from_numpy(np.arange(widest) < store.row_counts(chosen)[:, None])
+
+    def gather_padded() -> torch.Tensor:
+        store.gather(chosen, padded)
+        return padded
+
+    def select_padded() -> torch.Tensor:
+        # Into a buffer that is zero behind every passage already: the peer need not write there.
+        padded_other[places] = torch.index_select(store.tokens, 0, index, out=other)
+        return padded_other
+
+    def equal_padded() -> None:
+        assert torch.equal(gather_padded(), select_padded())
+
     gigabytes = out.nbytes / 1e9
     name = f"gather {gigabytes:.1f} GB of passages, {rows_of}"
     yield Job(name, "torch.index_select(out=)", gather, select, equal, gigabytes, "GB")
     yield Job(name, "memcpy (torch copy_)", gather, lambda: other.copy_(source), equal, gigabytes, "GB")
+    peer = "torch.index_select(out=), boolean mask"
+    yield Job(f"{name}, padded", peer, gather_padded, select_padded, equal_padded, gigabytes, "GB")
+
+
+def large(folder: Path) -> Job:
+    """A store of Amazon Clothing's size, of holes: opening does not look inside."""
+    folder.mkdir()
+    rows, passages = 30_000_000, 500_000
+    shapes = {
+        "tokens": ("<u2", (rows, DIM)),
+        "offsets": ("<i8", (passages + 1,)),
+        "spans": ("<u4", (rows, 2)),
+        "keys": ("|u1", (passages, 16)),
+        "checksums": ("<u8", (rows * DIM * 2 // STEP, 2)),
+    }
+    files = {}
+    for stem, (dtype, shape) in shapes.items():
+        array = np.lib.format.open_memmap(folder / f"{stem}-0.npy", "w+", dtype, shape)
+        files[stem] = {"name": f"{stem}-0.npy", "bytes": array.nbytes}
+        if stem == "offsets":
+            array[-1] = rows
+        del array
+    counts = {"dtype": "bfloat16", "dim": DIM, "rows": rows, "passages": passages, "files": files}
+    write_manifest(
+        folder, {"format": STORE_FORMAT, "version": STORE_VERSION, "encoder": {}, "source": {}, **counts}
+    )
+
+    def ours() -> EmbeddingStore:
+        return EmbeddingStore.open(folder)
+
+    def theirs() -> NDArray[np.uint16]:
+        return np.load(folder / "tokens-0.npy", mmap_mode="r")
+
+    def agree() -> None:
+        assert ours().tokens.shape == theirs().shape == (rows, DIM)
+
+    name = f"open a store of {files['tokens']['bytes'] / 1e9:.0f} GB, mapped"
+    return Job(name, "np.load(mmap_mode), of tokens alone", ours, theirs, agree, 1, "opens", 1, 51)
 
 
 def write_random(folder: Path, rng: np.random.Generator, dim: int, passages: int) -> None:

@@ -7,11 +7,12 @@ use std::arch::x86_64::*;
 use crate::cpu::Level;
 
 /// Copies `bytes` to `out` without reading `out` into the cache first, which saves a third of the traffic of a
-/// copy that is larger than the cache: 1.3 to 1.5 times the speed of `copy_from_slice` there.
+/// copy that is larger than the cache: 1.3 to 1.5 times the speed of `copy_from_slice` there. At the end it asks
+/// for the first bytes of `next`, which the caller will copy then. To be followed by a [`fence`].
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn stream(out: &mut [u8], bytes: &[u8]) {
+pub fn stream(out: &mut [u8], bytes: &[u8], next: &[u8]) {
     assert_eq!(out.len(), bytes.len(), "equal lengths");
     #[cfg(target_arch = "x86_64")]
     {
@@ -23,20 +24,31 @@ pub fn stream(out: &mut [u8], bytes: &[u8]) {
         head.copy_from_slice(first);
         match Level::best() {
             // SAFETY: the processor has AVX-512 F.
-            Level::Avx512 => unsafe { stream_wide(lines, blocks) },
+            Level::Avx512 => unsafe { stream_wide(lines, blocks, next) },
             _ => stream_lines(lines, blocks),
         }
         tail.copy_from_slice(last);
-        // SAFETY: part of x86-64. Orders the stores above before whatever tells another thread of them.
-        unsafe { _mm_sfence() };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    out.copy_from_slice(bytes);
+    {
+        let _ = next;
+        out.copy_from_slice(bytes);
+    }
 }
 
-/// Bytes to read ahead: what the processor prefetches by itself ends at every page.
+/// Orders what was [streamed](stream) before whatever tells another thread of it.
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of x86-64.
+    unsafe {
+        _mm_sfence()
+    };
+}
+
+/// Lines to read ahead into the second cache: what the processor prefetches by itself ends at every page, and the
+/// few buffers of the first cache are taken by the stores.
 #[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 4096;
+const AHEAD: usize = 192;
 
 /// A cache line.
 #[cfg(target_arch = "x86_64")]
@@ -45,15 +57,26 @@ struct Line([u8; 64]);
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn stream_wide(lines: &mut [Line], blocks: &[[u8; 64]]) {
-    for (line, block) in lines.iter_mut().zip(blocks) {
-        // SAFETY: a prefetch may name any address; both have 64 bytes, and the line is aligned to as many.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD).cast());
-            let vector = _mm512_loadu_si512(block.as_ptr().cast());
-            _mm512_stream_si512(line.0.as_mut_ptr().cast(), vector);
+fn stream_wide(lines: &mut [Line], blocks: &[[u8; 64]], next: &[u8]) {
+    #[inline(always)]
+    fn copy(lines: &mut [Line], blocks: &[[u8; 64]], ahead: *const u8) {
+        for (place, (line, block)) in lines.iter_mut().zip(blocks).enumerate() {
+            // SAFETY: a prefetch may name any address; both have 64 bytes, and the line is aligned to as many.
+            // The caller has AVX-512 F.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * place).cast());
+                let vector = _mm512_loadu_si512(block.as_ptr().cast());
+                _mm512_stream_si512(line.0.as_mut_ptr().cast(), vector);
+            }
         }
     }
+    let far = blocks.len().saturating_sub(AHEAD);
+    copy(
+        &mut lines[..far],
+        &blocks[..far],
+        blocks[blocks.len() - far..].as_ptr().cast(),
+    );
+    copy(&mut lines[far..], &blocks[far..], next.as_ptr());
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -80,7 +103,7 @@ mod tests {
             for length in [0, 1, 15, 16, 63, 64, 65, 200, 768, 3000] {
                 let mut out = vec![0xaa; 3500];
                 let source = &bytes[start * 3..][..length];
-                stream(&mut out[start..][..length], source);
+                stream(&mut out[start..][..length], source, &bytes[..start]);
                 assert_eq!(&out[start..][..length], source);
                 assert!(out[..start].iter().all(|byte| *byte == 0xaa));
                 assert!(out[start + length..].iter().all(|byte| *byte == 0xaa));

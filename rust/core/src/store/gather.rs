@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::copy::stream;
+use super::copy::{fence, stream};
 use super::manifest::TokenDtype;
 use super::open::Store;
 use super::rounding::{from_bfloat16, from_float16, from_float32, from_int8};
@@ -12,7 +12,7 @@ use crate::{Cancel, Error, Result};
 /// Bytes from which copying past the cache is faster than through it.
 const PAST_CACHE: usize = 24 << 20;
 /// Bytes that one thread copies at a time: up to this many, no other one is woken.
-const PIECE: usize = 1 << 18;
+const PIECE: usize = 1 << 20;
 
 /// Where gathered rows go.
 #[derive(Debug)]
@@ -60,17 +60,17 @@ impl Store {
         plan.check(passages)?;
         match (out, dtype) {
             (Destination::Same(out), _) => {
-                let copy = match out.len() >= PAST_CACHE {
-                    true => stream,
-                    false => <[u8]>::copy_from_slice,
-                };
-                plan.fill(out, plan.row_bytes, |out, rows| copy(out, self.rows(rows)))?;
+                let past_cache = out.len() >= PAST_CACHE;
+                plan.fill(out, plan.row_bytes, |out, rows, next| match past_cache {
+                    true => stream(out, self.rows(rows), self.rows(next)),
+                    false => out.copy_from_slice(self.rows(rows)),
+                })?;
             }
             (Destination::Float32(out), TokenDtype::Int8) => {
                 let scales = self.scales();
                 let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
                 let channels: Vec<f32> = self.channels().as_chunks().0.iter().map(number).collect();
-                plan.fill(out, dim, |out, rows| {
+                plan.fill(out, dim, |out, rows, _| {
                     let scales = &scales[rows.start * 2..rows.end * 2];
                     from_int8(out, self.rows(rows), scales, &channels);
                 })?;
@@ -81,7 +81,7 @@ impl Store {
                     TokenDtype::BFloat16 => from_bfloat16,
                     _ => from_float32,
                 };
-                plan.fill(out, dim, |out, rows| convert(out, self.rows(rows)))?;
+                plan.fill(out, dim, |out, rows, _| convert(out, self.rows(rows)))?;
             }
         }
         Ok(offsets)
@@ -131,12 +131,13 @@ impl Plan<'_> {
         }
     }
 
-    /// Gives each passage its part of `out`, `width` elements a row, and fills them in parallel.
+    /// Gives each passage its part of `out`, `width` elements a row, and fills them in parallel: `copy` gets the
+    /// part, the passage's rows and those of the passage after it.
     fn fill<T: Default + Clone + Send>(
         &self,
         mut out: &mut [T],
         width: usize,
-        copy: impl Fn(&mut [T], Range<usize>) + Sync,
+        copy: impl Fn(&mut [T], Range<usize>, Range<usize>) + Sync,
     ) -> Result<()> {
         let slot = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len()) * width;
         let needed: usize = self.rows.iter().map(slot).sum();
@@ -161,11 +162,18 @@ impl Plan<'_> {
         }
         share(pieces.into_iter(), |_: &mut (), (piece, _)| {
             self.cancel.check()?;
-            for (part, rows) in piece {
+            let mut next = piece
+                .iter()
+                .map(|(_, rows)| rows.clone())
+                .skip(1)
+                .collect::<Vec<_>>();
+            next.push(0..0);
+            for ((part, rows), next) in piece.into_iter().zip(next) {
                 let (own, padding) = part.split_at_mut(rows.len() * width);
-                copy(own, rows);
+                copy(own, rows, next);
                 padding.fill(T::default());
             }
+            fence();
             Ok(())
         })
     }

@@ -47,7 +47,10 @@ struct Open {
 
 impl std::fmt::Debug for Open {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Open").field("bytes", &self.bytes).finish_non_exhaustive()
+        formatter
+            .debug_struct("Open")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
