@@ -4,6 +4,7 @@ python benches/scale.py    each line is a process of its own, so that its peak m
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,17 +14,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-BASE = {"users": 4000, "items": 4000, "dims": 32, "tokens": 100_000}
+BASE = {"users": 4000, "items": 4000, "dims": 32, "tokens": 100_000, "documents": 16}
 CLOTHING = {"users": 39_387, "items": 23_033, "dims": 64}
 
 
 def main() -> None:
     """Prints a line a size."""
     print(f"{'what doubles':<12} {'size':>10} {'seconds':>9} {'a unit':>12} {'peak MB':>8}")
+    jobs = {"tokens": "gather", "documents": "consolidate"}
     for name in BASE:
         for doubling in range(5):
             sizes = {**BASE, name: BASE[name] << doubling}
-            seconds, peak, units = measured(sizes, "gather" if name == "tokens" else "rank")
+            seconds, peak, units = measured(sizes, jobs.get(name, "rank"))
             print(
                 f"{name:<12} {sizes[name]:>10,} {seconds:>9.4f} {seconds / units * 1e9:>9.3f} ns {peak:>8.0f}"
             )
@@ -76,6 +78,22 @@ def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
         return time.perf_counter() - started, peak_mb() - before, out.nbytes
 
 
+def consolidate_once(sizes: dict[str, int]) -> tuple[float, float, int]:
+    """Documents of the published format, 4.7 MB each, to a store of bfloat16, synced."""
+    from llmdirect.consolidation import consolidate
+
+    rng = np.random.default_rng(0)
+    with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
+        source = Path(folder) / "item_embeddings"
+        source.mkdir()
+        for number in range(sizes["documents"]):
+            np.save(source / f"{number}.npy", rng.standard_normal((512, 2304), np.float32))
+        os.sync()  # their own way to the disk is not what is measured
+        before, started = peak_mb(), time.perf_counter()
+        consolidate(folder, out=Path(folder) / "out", dtype="bfloat16")
+        return time.perf_counter() - started, peak_mb() - before, sizes["documents"] * 512 * 2304 * 4
+
+
 def peak_mb() -> float:
     """Most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -85,5 +103,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     else:
-        jobs = {"rank": rank_once, "gather": gather_once}
-        print(json.dumps(jobs[sys.argv[1]](json.loads(sys.argv[2]))))
+        calls = {"rank": rank_once, "gather": gather_once, "consolidate": consolidate_once}
+        print(json.dumps(calls[sys.argv[1]](json.loads(sys.argv[2]))))

@@ -1,22 +1,29 @@
 """The same jobs as `run.py`, ours alone, through Python: `make bench-core`."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import interactions
 import pytest
 import ranking_jobs
 import sampling_jobs
+import store_jobs
 from harness import Job
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from llmdirect import set_num_threads
 
+FOLDER = TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-")
+"""Of the store that is opened and read; it goes at the end of the process."""
+
 
 def jobs() -> Iterator[Job]:
-    """Those that need no files."""
+    """All but those that wait for the disk."""
     positives, num_items, _ = interactions.drawn()
     yield from sampling_jobs.jobs(positives, num_items)
     yield from ranking_jobs.jobs(positives, num_items)
+    yield from store_jobs.opened(Path(FOLDER.name) / "store", 384, 8000)
 
 
 @pytest.mark.parametrize("job", jobs(), ids=lambda job: f"{job.job}, {job.threads} threads, {job.peer}")

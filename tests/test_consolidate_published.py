@@ -1,6 +1,8 @@
 """Folders in the published format against naive NumPy, and against everything that can go wrong."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,26 @@ def test_full_disk_while_a_published_folder_is_merged(tmp_path: Path, layout: An
     with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
         consolidate(source, out=tmp_path / "out", layout=layout)
     assert visible(tmp_path / "out") == before
+
+
+MEMORY_PROGRAM = """
+import resource, sys
+from llmdirect.consolidation import consolidate
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source, out = sys.argv[1:]
+before = peak()
+consolidate(source, out=out + "/padded", layout="padded")
+for dtype in ("float32", "int8"):
+    consolidate(source, out=out + "/" + dtype, dtype=dtype)
+print((peak() - before) // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
+    series = tmp_path / "in" / "item_embeddings"
+    series.mkdir(parents=True)
+    for number in range(40):  # 190 MB of holes
+        np.lib.format.open_memmap(series / f"{number}.npy", "w+", np.float32, (512, 2304))
+    command = [sys.executable, "-c", MEMORY_PROGRAM, tmp_path / "in", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 48

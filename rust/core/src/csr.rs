@@ -245,6 +245,43 @@ mod tests {
     }
 
     #[test]
+    fn eight_at_once_are_told_what_each_alone_is() {
+        let mut stream = crate::random::Stream::new(5, 0, 0);
+        let (mut indptr, mut indices) = (vec![0], vec![]);
+        for row in 0..200 {
+            let step = 1 + stream.below(40) as i32;
+            indices.extend((0..row % 23).map(|place| place * step));
+            indptr.push(indices.len() as i64);
+        }
+        let csr = Csr::new(indptr, indices).unwrap();
+        let filter = csr.filter();
+        for _ in 0..5000 {
+            let rows: [i32; 8] = std::array::from_fn(|_| stream.below(200) as i32);
+            let items = std::array::from_fn(|lane| match stream.below(4) {
+                0 => -1,
+                1 => i32::MAX,
+                2 => csr.row(rows[lane] as usize).last().copied().unwrap_or(3),
+                _ => stream.below(900) as i32,
+            });
+            let alone: [u8; 8] = std::array::from_fn(|lane| {
+                let filtered = csr.filtered(filter, rows[lane] as usize);
+                u8::from(items[lane] < 0 || filtered.may_contain(items[lane] as u32))
+            });
+            for lane in 0..8 {
+                if csr.row(rows[lane] as usize).contains(&items[lane]) {
+                    assert_eq!(alone[lane], 1);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            if crate::cpu::Level::best() == crate::cpu::Level::Avx512 {
+                // SAFETY: the rows are below 200, and the filter is that of the table.
+                let eight = unsafe { csr.eight_may_contain(filter, &rows, &items) };
+                assert_eq!(eight, alone, "{rows:?} {items:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_fault_is_named() {
         let cases: [(&[i64], &[i32], &str); 7] = [
             (&[], &[], "indptr is empty"),
