@@ -257,7 +257,7 @@ mod tests {
         let filter = csr.filter();
         for _ in 0..5000 {
             let rows: [i32; 8] = std::array::from_fn(|_| stream.below(200) as i32);
-            let items = std::array::from_fn(|lane| match stream.below(4) {
+            let items: [i32; 8] = std::array::from_fn(|lane| match stream.below(4) {
                 0 => -1,
                 1 => i32::MAX,
                 2 => csr.row(rows[lane] as usize).last().copied().unwrap_or(3),
