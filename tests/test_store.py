@@ -7,6 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,43 @@ def test_verify_finds_every_kind_of_damage(tmp_path: Path, name: str) -> None:
             EmbeddingStore.open(tmp_path / "s", verify=True)
     path.write_bytes(good)
     EmbeddingStore.open(tmp_path / "s", verify=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_store_of_ones_own_arrays(tmp_path: Path, dtype: str) -> None:
+    tokens = torch.arange(20).reshape(5, 4).to(getattr(torch, dtype))
+    given = tokens if dtype == "bfloat16" else tokens.numpy()
+    spans = np.arange(10).reshape(5, 2)
+    store = EmbeddingStore.write(tmp_path / "a" / "b", given, [0, 2, 5], spans=spans, encoder={"id": "mine"})
+    assert store.dtype == dtype
+    assert torch.equal(store.tokens, tokens)
+    assert (store.offsets.tolist(), store.spans.tolist()) == ([0, 2, 5], spans.tolist())
+    assert store.lookup(_core.passage_keys(["1", "0"])).tolist() == [1, 0]
+    assert store.encoder == {"id": "mine"}
+    with pytest.raises(FileExistsError, match="a/b"):
+        EmbeddingStore.write(tmp_path / "a" / "b", given, [0, 2, 5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": np.zeros((5, 4))}, r"tokens are float64 \(5, 4\), expected \[rows, dim\] of bfloat16"),
+        ({"tokens": np.zeros(5, np.float32)}, "tokens are float32"),
+        ({"tokens": np.zeros((5, 0), np.float32)}, "tokens are float32"),
+        ({"tokens": np.zeros((5, 4), np.uint16)}, "tokens are uint16"),
+        ({"offsets": [0, 4]}, "offsets must rise from 0 to the 5 rows"),
+        ({"offsets": [1, 5]}, "offsets must"),
+        ({"offsets": []}, "offsets must"),
+        ({"offsets": [0, 4, 2, 5]}, "offsets must"),
+        ({"texts": ["a", "b"]}, "2 texts for 1 passages"),
+        ({"spans": np.zeros((4, 2))}, r"spans have the shape \(4, 2\), expected \(5, 2\)"),
+    ],
+)
+def test_arrays_that_make_no_store(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    arrays = {"tokens": np.zeros((5, 4), np.float32), "offsets": [0, 5], **changes}
+    with pytest.raises(ValueError, match=message):
+        EmbeddingStore.write(tmp_path / "s", **arrays)
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

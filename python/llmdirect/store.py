@@ -1,6 +1,7 @@
 """The embedding store: token embeddings of passages, ragged, read in place."""
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -10,15 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmdirect import _core
+from llmdirect._core import passage_keys
 from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest
 from llmdirect.consolidation import consolidate, store_folder
 from llmdirect.errors import DataError
-from llmdirect.shards import read_store_manifest
+from llmdirect.shards import ITEM_BYTES, read_store_manifest, write_shard
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EmbeddingStore", "consolidate", "open_store"]
+__all__ = ["EmbeddingStore", "consolidate", "open_store", "passage_keys"]
 
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
 
@@ -55,6 +57,56 @@ class EmbeddingStore:
                 # The files of a store that is replaced right now go after its manifest was read.
                 if read_store_manifest(folder, "llmdirect consolidate") == manifest:
                     raise
+
+    @classmethod
+    def write(
+        cls,
+        path: str | PathLike[str],
+        tokens: "NDArray[Any] | torch.Tensor",
+        offsets: ArrayLike,
+        *,
+        texts: Sequence[str] | None = None,
+        spans: ArrayLike | None = None,
+        encoder: Json | None = None,
+    ) -> "EmbeddingStore":
+        """Writes embeddings that you have as a new store, all of it or nothing, and opens it.
+
+        tokens: float32, float16 or (a tensor) bfloat16 [rows, dim], of all passages one after another.
+        offsets: int64 [P + 1], from 0 to rows. texts: the P passages, by whose content `lookup` finds them; the
+        numbers "0", "1", … if not given. spans: uint32 [rows, 2] characters of each token, zeros if not given.
+        encoder: what made them, kept in the manifest.
+
+        Raises ValueError for arrays that do not fit, and FileExistsError where the folder is.
+        """
+        array = _as_numpy(tokens)
+        dtype = str(tokens.dtype).removeprefix("torch.")
+        if array.ndim != 2 or not array.shape[1] or dtype not in ITEM_BYTES:
+            raise ValueError(
+                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(ITEM_BYTES)}"
+            )
+        borders = np.ascontiguousarray(offsets, np.int64)
+        ends = borders[[0, -1]].tolist() if borders.ndim == 1 and len(borders) else []
+        if ends != [0, len(array)] or (np.diff(borders) < 0).any():
+            raise ValueError(f"offsets must rise from 0 to the {len(array)} rows of tokens")
+        names = list(texts) if texts is not None else [str(number) for number in range(len(borders) - 1)]
+        if len(names) != len(borders) - 1:
+            raise ValueError(f"{len(names)} texts for {len(borders) - 1} passages")
+        places = (
+            np.zeros((len(array), 2), np.uint32) if spans is None else np.ascontiguousarray(spans, np.uint32)
+        )
+        if places.shape != (len(array), 2):
+            raise ValueError(f"spans have the shape {places.shape}, expected {(len(array), 2)}")
+        write_shard(
+            Path(path),
+            tokens=np.ascontiguousarray(array),
+            offsets=borders,
+            spans=places,
+            keys=passage_keys(names),
+            dtype=dtype,
+            encoder=encoder or {"id": "unnamed"},
+            source={},
+        )
+        return cls.open(path)
 
     def __repr__(self) -> str:
         shape = f"{self.num_passages} passages, {self.num_rows} x {self.dim} {self.dtype}"
