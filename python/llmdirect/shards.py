@@ -42,24 +42,28 @@ def write_shard(
     encoder: Json,
     source: Json,
 ) -> None:
-    """Writes the data files, then the manifest, which alone makes the shard exist.
+    """Writes the data files of a new folder, then the manifest, which alone makes the shard exist.
 
     `tokens` [rows, dim] in the store's type (bfloat16 as its uint16 bits).
     """
     folder.mkdir(parents=True)
     arrays = [("tokens", tokens), ("offsets", offsets), ("spans", spans), ("keys", keys)]
-    manifest = {
-        "format": STORE_FORMAT,
-        "version": STORE_VERSION,
-        "dtype": dtype,
-        "dim": tokens.shape[1],
-        "rows": len(tokens),
-        "passages": len(keys),
-        "encoder": encoder,
-        "source": source,
-        "files": write_store_files(folder, arrays),
-    }
-    write_manifest(folder, manifest)
+    try:
+        manifest = {
+            "format": STORE_FORMAT,
+            "version": STORE_VERSION,
+            "dtype": dtype,
+            "dim": tokens.shape[1],
+            "rows": len(tokens),
+            "passages": len(keys),
+            "encoder": encoder,
+            "source": source,
+            "files": write_store_files(folder, arrays),
+        }
+        write_manifest(folder, manifest)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     sync_folder(folder.parent)
 
 

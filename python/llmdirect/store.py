@@ -72,9 +72,9 @@ class EmbeddingStore:
         """Writes embeddings that you have as a new store, all of it or nothing, and opens it.
 
         tokens: float32, float16 or (a tensor) bfloat16 [rows, dim], of all passages one after another.
-        offsets: int64 [P + 1], from 0 to rows. texts: the P passages, by whose content `lookup` finds them; the
-        numbers "0", "1", … if not given. spans: uint32 [rows, 2] characters of each token, zeros if not given.
-        encoder: what made them, kept in the manifest.
+        offsets: int64 [P + 1], from 0 to rows. texts: the P passages, by whose content `lookup` finds them;
+        the numbers "0", "1", … if not given. spans: uint32 [rows, 2] characters of each token, zeros if not
+        given. encoder: what made them, kept in the manifest.
 
         Raises ValueError for arrays that do not fit, and FileExistsError where the folder is.
         """
