@@ -1,11 +1,13 @@
 """The collaborative term against EASE refitted from scratch."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from llmdirect import collaboration
-from llmdirect.collaboration import MAX_ITEMS, Collaboration
+from llmdirect.collaboration import MAX_ITEMS, USER_POWER, Collaboration
 from llmdirect.csr import Csr
 
 USERS, ITEMS, RIDGE = 25, 11, 2.5
@@ -28,9 +30,38 @@ def dense_of(positives: Csr) -> np.ndarray:
     return dense
 
 
-def ease(dense: np.ndarray, ridge: float) -> np.ndarray:
+LIKENESS = 1.7
+
+
+@dataclass
+class Texts:
+    """Directions, and what they are without a passage: one passage for each pair."""
+
+    directions: torch.Tensor
+    without: torch.Tensor
+
+    def lost(self, items: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
+        return self.directions[items] - self.without[passages]
+
+
+def random_texts(pairs: int) -> Texts:
+    """One item without text, one pair without which its item has none."""
+    rng = np.random.default_rng(5)
+    directions, without = rng.standard_normal((ITEMS, 4)), rng.standard_normal((pairs, 4))
+    directions[3], without[2] = 0, 0
+    return Texts(torch.from_numpy(directions), torch.from_numpy(without))
+
+
+def gram_of(dense: np.ndarray, directions: np.ndarray | None = None) -> np.ndarray:
+    """Xᵀ W X, and the likeness of texts."""
+    weights = dense.sum(1).clip(1) ** -USER_POWER
+    gram = dense.T @ (weights[:, None] * dense)
+    return gram if directions is None else gram + LIKENESS * directions @ directions.T
+
+
+def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) -> np.ndarray:
     """B of Steck (2019): -P_jc / P_cc, zero diagonal."""
-    inverse = np.linalg.inv(dense.T @ dense + ridge * np.eye(dense.shape[1]))
+    inverse = np.linalg.inv(gram_of(dense, directions) + ridge * np.eye(dense.shape[1]))
     table = -inverse / np.diag(inverse)
     np.fill_diagonal(table, 0)
     return table
@@ -59,18 +90,25 @@ def test_table_gives_what_of_users_gives_on_unseen_items() -> None:
     )
 
 
+@pytest.mark.parametrize("read", [False, True], ids=["interactions", "texts"])
 @pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
-def test_left_out_is_refitting(ridge: float) -> None:
+def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     positives = random_positives()
     dense = dense_of(positives)
-    model = Collaboration.fit(positives, ITEMS, ridge)
     users, items = np.nonzero(dense)
-    term = model.left_out(torch.from_numpy(users), torch.from_numpy(items)).numpy()
+    texts = random_texts(len(users)) if read else None
+    model = Collaboration.fit(positives, ITEMS, ridge, LIKENESS, texts)
+    passages = torch.arange(len(users))
+    term = model.left_out(torch.from_numpy(users), torch.from_numpy(items), passages).numpy()
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
         without = dense.copy()
         without[user, item] = 0
+        directions = None
+        if texts is not None:
+            directions = texts.directions.numpy().copy()
+            directions[item] = texts.without[row]
         unseen = without[user] == 0
-        expected = without[user] @ ease(without, ridge)
+        expected = without[user] @ ease(without, ridge, directions)
         np.testing.assert_allclose(term[row, unseen], expected[unseen], rtol=0, atol=1e-9)
 
 
@@ -80,7 +118,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
     users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
     model = Collaboration.fit(positives, ITEMS, RIDGE)
     in_sample = (torch.from_numpy(dense_of(positives)) @ model.table().double())[users, items]
-    left_out = model.left_out(users, items).gather(1, items[:, None])[:, 0]
+    left_out = model.left_out(users, items, torch.full_like(users, -1)).gather(1, items[:, None])[:, 0]
     assert in_sample.mean() > 1.5 * left_out.mean()
 
 
@@ -90,7 +128,8 @@ def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_tim
     positives = random_positives(1)
     dense = dense_of(positives)
     inverse = Collaboration.fit(positives, ITEMS, RIDGE).inverse
-    np.testing.assert_allclose(inverse, np.linalg.inv(dense.T @ dense + RIDGE * np.eye(ITEMS)), atol=1e-12)
+    expected = np.linalg.inv(gram_of(dense) + RIDGE * np.eye(ITEMS))
+    np.testing.assert_allclose(inverse, expected, atol=1e-12)
 
 
 def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +146,9 @@ def test_memory_does_not_grow_with_users() -> None:
     gram = collaboration._cooccurrences(
         torch.tensor(positives.indptr), torch.tensor(positives.indices).long(), 2_000
     )
-    assert gram[3, 1_999] == gram[1_999, 3] == gram[3, 3] == 1000
-    assert gram.sum() == 4000
+    expected = pytest.approx(1000 * 2**-USER_POWER)
+    assert gram[3, 1_999] == gram[1_999, 3] == gram[3, 3] == expected
+    assert gram.count_nonzero() == 4
 
 
 def test_spread_of_constant_terms_is_not_zero() -> None:

@@ -40,6 +40,7 @@ from llmdirect.collaboration import Collaboration
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
+from llmdirect.likeness import ItemDirections
 from llmdirect.model import Direct
 from llmdirect.ranking import rank
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, TokenTable, scorer
@@ -101,6 +102,12 @@ def rows_of_the_world() -> list[Row]:
     return rows
 
 
+def collaboration_of(view: View, centre: Tensor) -> Collaboration:
+    """The term with texts that weigh as much as a few users."""
+    texts = ItemDirections(Documents(view, vote=False), centre)
+    return Collaboration.fit(view.positives, view.num_items, RIDGE, 3.0, texts)
+
+
 @dataclass
 class World:
     """A data set, and what is left of it without each of some train pairs."""
@@ -119,17 +126,18 @@ class World:
         places = [
             int(((view.pair_user == user) & (view.pair_item == item)).nonzero()[0, 0]) for user, item in pairs
         ]
+        centre = view.pooled.mean(0)  # a fixed map, as of the model
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            without.append((rebuilt, Collaboration.fit(rebuilt.positives, dataset.num_items, RIDGE)))
+            without.append((rebuilt, collaboration_of(rebuilt, centre)))
         return cls(
             dataset,
             store,
             view,
             Pairs.of(view, torch.tensor(places)),
-            Collaboration.fit(view.positives, dataset.num_items, RIDGE),
+            collaboration_of(view, centre),
             without,
         )
 
@@ -419,7 +427,12 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         False,
     ),
     "collaborative term": (
-        forget(Collaboration, "left_out", lambda original, self, users, items: self.of_users(users)),
+        forget(Collaboration, "left_out", lambda original, self, users, *_: self.of_users(users)),
+        {"collaborative": True},
+        False,
+    ),
+    "texts of the collaborative term": (
+        forget(ItemDirections, "lost", lambda original, self, *args: 0 * original(self, *args)),
         {"collaborative": True},
         False,
     ),

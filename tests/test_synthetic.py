@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from llmdirect.audit import audit
-from llmdirect.baselines import popularity
+from llmdirect.baselines import BASELINES, TrainData
 from llmdirect.copies import normalise
 from llmdirect.dataset import TEST, TRAIN, Dataset
 from llmdirect.documents import prepare
@@ -373,7 +373,7 @@ def figures(corpus: Corpus, dataset: Dataset) -> dict[str, float]:
     for seed in (242, 1, 2):
         split = resplit(dataset, seed=seed)
         models = {
-            "popularity": popularity(split),
+            "popularity": BASELINES["popularity"].fit(TrainData(split)),
             "bag of words": bag_of_words(split),
             "oracle": oracle(corpus, split.user_ids, split.item_ids),
         }

@@ -35,7 +35,7 @@ from llmdirect.errors import DataError, MismatchError
 FORMAT, VERSION = "llmdirect-run", 1
 _MADE_BY = "llmdirect train DATASET --out RUN"
 _FOLDERS = ("best", "last")
-_DATA_FILE = re.compile(r"(model|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)")
+_DATA_FILE = re.compile(r"(model|mean|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)")
 
 
 @dataclass(eq=False)

@@ -1,6 +1,8 @@
-"""The collaborative term: EASE on train (Steck 2019), and its exact value without one interaction."""
+"""The collaborative term: EASE on train (Steck 2019), told by text which items are alike, and its exact value
+without one interaction."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from llmdirect.csr import Csr
 
 MAX_ITEMS = 20_000
 """Above this the inverse (two float64 matrices of I * I) no longer fits a workstation."""
+USER_POWER = 0.5
+"""A user of n positives counts n^-USER_POWER in the item-item matrix: between one vote an interaction (0) and
+one vote a user (1)."""
 
 _PART = 1024
 """Rows of the item-item matrix that are worked on at a time."""
@@ -16,9 +21,21 @@ _PAIRS = 1 << 20
 """Pairs of items counted at a time."""
 
 
+class ItemTexts(Protocol):
+    """Which items are alike by their texts."""
+
+    @property
+    def directions(self) -> Tensor:
+        """E, float64 [I, D] on the CPU: rows of length 1, or zeros for an item without text."""
+
+    def lost(self, items: Tensor, passages: Tensor) -> Tensor:
+        """float64 [B, D]: rows of E less what they are without one passage each (-1: the same)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Collaboration:
-    """inverse P = (XᵀX + ridge·1)⁻¹, float64 [I, I].
+    """inverse P = (Xᵀ W X + likeness·E Eᵀ + ridge·1)⁻¹, float64 [I, I]; X users' positives, W their weights,
+    E the directions of texts (collective EASE).
 
     The term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc.
     """
@@ -26,10 +43,24 @@ class Collaboration:
     inverse: Tensor
     indptr: Tensor
     indices: Tensor
+    likeness: float
+    """Weight of E Eᵀ: how many users' worth of evidence it is that two texts are the same."""
+    texts: ItemTexts | None
+    along: Tensor
+    """P E, float64 [I, D]; D is 0 without texts."""
+    across: Tensor
+    """Eᵀ P E, float64 [D, D]."""
 
     @classmethod
-    def fit(cls, positives: Csr, num_items: int, ridge: float) -> "Collaboration":
-        """Inverts the item-item matrix of the positives; memory I * I, whatever the number of users.
+    def fit(
+        cls,
+        positives: Csr,
+        num_items: int,
+        ridge: float,
+        likeness: float = 0.0,
+        texts: ItemTexts | None = None,
+    ) -> "Collaboration":
+        """Inverts the item-item matrix; memory I * I, whatever the number of users.
 
         Raises ValueError for more than MAX_ITEMS items, and for a ridge that is not above 0.
         """
@@ -43,7 +74,11 @@ class Collaboration:
         indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
         gram = _cooccurrences(indptr, indices, num_items)
         gram.diagonal().add_(ridge)
-        return cls(torch.linalg.inv(gram), indptr, indices)
+        directions = torch.zeros(num_items, 0, dtype=torch.float64) if texts is None else texts.directions
+        gram.addmm_(directions, directions.T, alpha=likeness)
+        inverse = torch.linalg.inv(gram)
+        along = inverse @ directions
+        return cls(inverse, indptr, indices, likeness, texts, along, directions.T @ along)
 
     def spread(self) -> float:
         """Standard deviation of the term over a sample of users: the scale at which its weight starts.
@@ -65,24 +100,40 @@ class Collaboration:
         """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
         return -self._history_rows(users) / self.inverse.diagonal()
 
-    def left_out(self, users: Tensor, items: Tensor) -> Tensor:
-        """float64 [B, I]: the term as if the positive (users[b], items[b]) did not exist.
+    def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+        """float64 [B, I]: the term as if the positive (users[b], items[b]) and its passage did not exist.
 
-        Without it the matrix is G - x eᵀ - e xᵀ + e eᵀ, x the user's row and e the item's unit vector: a
-        rank-2 change, so by Woodbury P' = P - V S⁻¹ Vᵀ with V = P [x, e] and a 2 x 2 matrix S.
+        Let lost be what the item's row of E loses with the passage, x be the user's row, e the item's unit
+        vector and y = E·lost. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and a symmetric M
+        [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many positives, and E Eᵀ
+        becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
         """
-        inverse, diagonal = self.inverse, self.inverse.diagonal()
-        px, pe = self._history_rows(users), inverse[items]
-        x_px, x_pe = self._history_sums(px, users), px.gather(1, items[:, None])[:, 0]
-        s11, s12, s22 = x_px - 1, x_pe - 1, diagonal[items]
-        determinant = s11 * s22 - s12 * s12
-        i11, i12, i22 = (v / determinant for v in (s22, -s12, s11))
-        # P'(x - e) and the diagonal of P'.
-        x_r, e_r = x_px - x_pe, x_pe - diagonal[items]
-        first, second = i11 * x_r + i12 * e_r, i12 * x_r + i22 * e_r
-        numerator = px - pe - px * first[:, None] - pe * second[:, None]
-        shrink = px * px * i11[:, None] + 2 * px * pe * i12[:, None] + pe * pe * i22[:, None]
-        return -numerator / (diagonal - shrink)
+        width = self.along.shape[1]
+        lost = torch.zeros(len(users), width, dtype=torch.float64)
+        if self.texts is not None:
+            lost = self.texts.lost(items, passages)
+        counts = (self.indptr[users + 1] - self.indptr[users]).double()
+        before, after = counts.pow(-USER_POWER), (counts - 1).clamp(min=1).pow(-USER_POWER)
+        change = torch.zeros(len(users), 3, 3, dtype=torch.float64)  # M
+        change[:, 0, 0] = after - before
+        change[:, 0, 1] = change[:, 1, 0] = -after
+        change[:, 1, 1] = after + self.likeness * lost.square().sum(1)
+        change[:, 1, 2] = change[:, 2, 1] = -self.likeness
+
+        moved = torch.stack([self._history_rows(users), self.inverse[items], lost @ self.along.T], 1)  # Aᵀ
+        inner = torch.empty_like(change)  # Vᵀ P V
+        for column in range(3):
+            inner[:, 0, column] = self._history_sums(moved[:, column], users)
+            inner[:, 1, column] = moved[:, column].gather(1, items[:, None])[:, 0]
+        inner[:, 2, :2] = inner[:, :2, 2]
+        inner[:, 2, 2] = ((lost @ self.across) * lost).sum(1)
+        core = torch.linalg.solve(torch.eye(3, dtype=torch.float64) + change @ inner, change)  # C
+
+        history = inner.new_tensor([1.0, -1.0, 0.0]) - (core @ (inner[:, :, :1] - inner[:, :, 1:2]))[..., 0]
+        numerator = torch.einsum("bv,bvi->bi", history, moved)  # P' (x - e)
+        shrink = ((core @ moved) * moved).sum(1)
+        term: Tensor = -numerator / (self.inverse.diagonal() - shrink)
+        return term
 
     def _entries(self, users: Tensor) -> tuple[Tensor, Tensor]:
         start, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
@@ -101,7 +152,7 @@ class Collaboration:
 
 
 def _cooccurrences(indptr: Tensor, indices: Tensor, num_items: int) -> Tensor:
-    """float64 [I, I] XᵀX: how many users have both items."""
+    """float64 [I, I] Xᵀ W X: how many users have both items, each counting by the number of its own."""
     gram = torch.zeros(num_items * num_items, dtype=torch.float64)
     counts = indptr.diff()
     partners = torch.repeat_interleave(counts, counts)  # of each entry: the entries of its user
@@ -112,5 +163,6 @@ def _cooccurrences(indptr: Tensor, indices: Tensor, num_items: int) -> Tensor:
         first = torch.repeat_interleave(start[entries] - (others.cumsum(0) - others), others)
         second = indices[first + torch.arange(len(first))]
         key = torch.repeat_interleave(indices[entries], others) * num_items + second
-        gram.index_add_(0, key, torch.ones(len(key), dtype=torch.float64))
+        weight = partners[entries].double().pow(-USER_POWER)
+        gram.index_add_(0, key, torch.repeat_interleave(weight, others))
     return gram.view(num_items, num_items)

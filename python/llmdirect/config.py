@@ -34,10 +34,13 @@ class ModelConfig:
     """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
-    collaborative: bool = False
-    """Adds the EASE term of the history, exactly left out in training."""
-    ridge: float = 400.0
+    collaborative: bool = True
+    """Adds what the history's items say of others (EASE, told by text which are alike), exactly left out in
+    training."""
+    ridge: float = 64.0
     """Regularisation of the collaborative term."""
+    likeness: float = 2.0
+    """Weight in the collaborative term of how alike the items' texts are."""
     batch_norm: bool = False
     """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
 
@@ -56,6 +59,7 @@ class ModelConfig:
                 user="both",
                 vote=False,
                 popularity=False,
+                collaborative=False,
                 batch_norm=True,
             )
         else:
@@ -77,6 +81,8 @@ class ModelConfig:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
         if not self.ridge > 0:
             raise ValueError(f"ridge: {self.ridge}, expected above 0")
+        if not self.likeness >= 0:
+            raise ValueError(f"likeness: {self.likeness}, expected 0 or above")
         if self.batch_norm and self.form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:
@@ -106,6 +112,9 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 0.0
     clip: float = 1.0
+    averaging: float = 0.99
+    """A running mean of the parameters is validated, kept and ranked with: the share of the old mean at every
+    update; 0: the last parameters themselves."""
     history_dropout: float = 0.7
     """Share of a user's history (and passages) hidden at random from each training pair."""
     patience: int = 5
@@ -142,6 +151,7 @@ class TrainConfig:
                 negatives=1,
                 weight_decay=1e-6,
                 history_dropout=0.0,
+                averaging=0.0,
                 patience=2,
                 num_epochs=25,
                 token_budget=4096,
@@ -165,8 +175,9 @@ class TrainConfig:
         for name in ("negatives", "decays", "refine_epochs", "weight_decay", *AUXILIARY):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or above")
-        if not 0 <= self.history_dropout < 1:
-            raise ValueError(f"history_dropout: {self.history_dropout}, expected from 0 to below 1")
+        for name in ("history_dropout", "averaging"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}, expected from 0 to below 1")
         if self.setup == "bpr" and self.negatives < 1:
             raise ValueError("the bpr setup needs at least one negative a positive")
 
@@ -174,12 +185,13 @@ class TrainConfig:
 def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig, TrainConfig]:
     """Both configurations of a preset with some settings changed, by name; None leaves one as it is.
 
-    Ratings have nothing to do with popularity: the default setup learns a bias for each item, unless
-    `popularity` is given. Raises ValueError for a setting that cannot be.
+    Ratings have nothing to do with popularity: the default setup learns a bias for each item and has no
+    collaborative term, unless `popularity` or `collaborative` are given. Raises ValueError for a setting that
+    cannot be.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if given.get("setup") == "default":
-        given.setdefault("popularity", False)
+        given = {"popularity": False, "collaborative": False, **given}
     in_model = ModelConfig.__dataclass_fields__.keys()
     model = {name: value for name, value in given.items() if name in in_model}
     training = {name: value for name, value in given.items() if name not in in_model}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from llmdirect.artefacts import Json
-from llmdirect.baselines import popularity
+from llmdirect.baselines import BASELINES, TrainData
 from llmdirect.config import TrainConfig
 from llmdirect.dataset import TEST, Dataset
 from llmdirect.documents import prepare
@@ -58,7 +58,7 @@ def demo(
     run = out / "run"
     fitted = train(out / "dataset", run, training=TrainConfig(), progress=progress)
     dataset, trained = Dataset.open(out / "dataset"), Trained.load(run)
-    scorers = {"popularity": popularity(dataset), "direct": trained.scorer}
+    scorers = {"popularity": BASELINES["popularity"].fit(TrainData(dataset)), "direct": trained.scorer}
     if corpus is not None:
         scorers["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
     result: Json = {

@@ -6,8 +6,7 @@ Settings are chosen on the validation of the first split and then fixed; the tes
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, canonical_json, digest, single_writer, write_atomic
-from llmdirect.baselines import EASE_RIDGES, ease, ease_path, popularity
-from llmdirect.config import ModelConfig, Preset, TrainConfig, to_json
-from llmdirect.dataset import TEST, VALID, Dataset
+from llmdirect.csr import Csr
+from llmdirect.dataset import TEST, TRAIN, Dataset
 from llmdirect.documents import open_or_prepare
-from llmdirect.evaluation import by_user, held_out_users
+from llmdirect.evaluation import held_out_users, seen_before
 from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import Scorer, mean_metrics
+from llmdirect.ranking import Scorer, metrics, rank
 from llmdirect.resplit import resplit
-from llmdirect.store import EmbeddingStore, open_store
-from llmdirect.trained import Trained
-from llmdirect.training import train_on
+from llmdirect.scoreboard_page import markdown, plot
+from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, tuned, validation
+from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
+from llmdirect.store import open_store
 
 METRICS = ("ndcg@10", "recall@20", "hit_rate@10", "mrr@10")
 FIRST_SEED = 242
-_TUNED_ON = "ndcg@10"
-_RESAMPLES = 2000
+PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    "direct": {"split": "random", "fractions": (0.7, 0.1, 0.2)},
+    "mmrec": {"split": "random", "fractions": (0.8, 0.1, 0.1)},
+    "leave-last-out": {"split": "leave-last-out"},
+    "global-time": {"split": "global-time", "fractions": (0.7, 0.1, 0.2)},
+}
+"""How the interactions are divided. The last two do so in one way: they have one split."""
+_LONGEST = 20
+_HEAD = 0.5
+"""Share of the train positives that the most popular items, the head, make up."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Board:
-    """What every row is measured on. `splits`: one dataset a seed."""
-
-    splits: list[Dataset]
-    store: EmbeddingStore
-    out: Path
-    progress: Progress
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    scorer: Scorer
-    trials: int
-    details: Json
 
 
 def scoreboard(
@@ -57,210 +47,221 @@ def scoreboard(
     *,
     out: Path | str | None = None,
     rows: Sequence[str] | None = None,
-    splits: int = 3,
+    splits: int | None = None,
+    protocol: str = "direct",
+    budget_minutes: float = 60,
     store: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Json:
-    """Tunes, fits and ranks every row on `splits` random splits, the first of seed 242.
+    """Tunes, fits and ranks every row on `splits` splits, the first of seed 242.
 
     out: where figures and runs are kept, by default DATASET/scoreboard; what is there already is not made
-    again. rows: some of ROWS.
+    again. rows: some of ROWS. splits: 3 if not given, 1 where the protocol has one. budget_minutes: for the
+    tuning of all rows together, in equal shares.
 
-    Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct", "validation",
-    "train_left_out", "per_split", "trials", "seconds"}], …}: means over users of their means over splits,
-    95 % intervals by bootstrap over users; `ratio_direct` is DIRECT's mean over the row's, paired.
-    Raises ValueError for an unknown row.
+    Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct",
+    "p_value_vs_direct", "head", "tail", "coverage", "megabytes", "validation", "train_left_out", "per_split",
+    "settings", "trials", "seconds", "failed"}], …}: means over users of their means over splits, 95 %
+    intervals by bootstrap over users; `ratio_direct` is DIRECT's mean over the row's, paired; p-values are
+    corrected for their number (Holm). A row that failed has its reason in "failed", and nothing else.
+    Raises ValueError for an unknown row or protocol.
     """
     wanted = list(rows or ROWS)
     unknown = [name for name in wanted if name not in ROWS]
     if unknown:
         raise ValueError(f"--rows: {unknown[0]!r} is unknown; there are {', '.join(ROWS)}")
-    if splits < 1:
-        raise ValueError(f"--splits: {splits}, expected at least 1")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol: {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}")
+    if not budget_minutes > 0:
+        raise ValueError(f"--budget-minutes: {budget_minutes}, expected above 0")
+    number = _number_of_splits(splits, protocol)
     found = open_or_prepare(dataset, progress)
-    options = found.manifest["options"]
-    seeded = [
-        resplit(found, seed=FIRST_SEED + number, fractions=tuple(options["fractions"] or (0.7, 0.1, 0.2)))
-        for number in range(splits)
-    ]
+    seeded = [resplit(found, seed=FIRST_SEED + n, **PROTOCOLS[protocol]) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
-    board = _Board(seeded, open_store(found.path, store), folder, progress)
+    to_tune = sum(ROWS[name].space is not None for name in wanted)
+    share = budget_minutes * 60 / max(1, to_tune)
+    board = Board(seeded, open_store(found.path, store), folder, progress, share)
     with single_writer(folder):
-        measured = {name: [_row(board, name, number) for number in range(splits)] for name in wanted}
-    table = [_summary(name, measured) for name in wanted]
-    result: Json = {
-        "rows": table,
-        "dataset": str(found.path),
-        "encoder": board.store.encoder.get("id"),
-        "splits": splits,
-        "num_users": len({user for row in measured[wanted[0]] for user in row["users"]}),
-        "num_items": found.num_items,
-        "metrics": list(METRICS),
-        "positive": options["positive"] or "every interaction",
-        "out": str(folder),
-        "markdown": str(folder / "scoreboard.md"),
-    }
-    result["caption"] = (
-        f"{result['num_users']:,} users, {result['num_items']:,} items, full ranking of the test split, mean "
-        f"of {splits} random splits (seeds from {FIRST_SEED}); embeddings of {result['encoder']}; positive: "
-        f"{result['positive']}; ± and brackets: 95 % intervals over users. valid and train left out: "
-        f"{_TUNED_ON} on validation, and on train pairs each scored as if it did not exist."
-    )
-    text = markdown(result).encode()
-    write_atomic(folder / "scoreboard.md", lambda file: file.write(text))
-    return result
+        measured = {name: _measured(board, name) for name in wanted}
+    return _result(board, found, protocol, measured)
 
 
-def markdown(result: Json) -> str:
-    """The whole table as Markdown, with its caption below."""
-    names = ["model", *result["metrics"], "direct / row", "valid", "train left out", "trials", "seconds"]
-    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    for row in result["rows"]:
-        cells = [f"{row['metrics'][metric]['mean']:.4f}" for metric in result["metrics"]]
-        interval = row["metrics"][result["metrics"][0]]
-        cells[0] += f" ({interval['low']:.4f}-{interval['high']:.4f})"
-        ratio, left_out = row["ratio_direct"], row["train_left_out"]
-        cells.append(f"{ratio['mean']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else "")
-        cells += [f"{row['validation']:.4f}", "" if left_out is None else f"{left_out:.4f}"]
-        cells += [str(row["trials"]), f"{row['seconds']:.0f}"]
-        lines.append("| " + " | ".join([row["model"], *cells]) + " |")
-    return "\n".join(lines) + f"\n\n{result['caption']}\n"
+def _number_of_splits(splits: int | None, protocol: str) -> int:
+    if PROTOCOLS[protocol]["split"] != "random":
+        if splits not in (None, 1):
+            raise ValueError(f"--splits: {splits}, but --protocol {protocol} divides in one way alone")
+        return 1
+    if splits is not None and splits < 1:
+        raise ValueError(f"--splits: {splits}, expected at least 1")
+    return splits or 3
 
 
-def _row(board: _Board, name: str, number: int) -> Json:
+def _measured(board: Board, name: str) -> list[Json] | str:
+    """The row's figures on every split; the reason where it failed."""
+    try:
+        return [_on_split(board, name, number) for number in range(len(board.splits))]
+    except Exception as error:
+        # Whatever a row dies of, the others are wanted, and this one must not silently be missing.
+        logger.warning("%s failed: %s", name, error, exc_info=logger.isEnabledFor(logging.DEBUG))
+        return f"{type(error).__name__}: {error}"
+
+
+def _on_split(board: Board, name: str, number: int) -> Json:
     """The row's figures on one split, read where they are kept, else made and kept."""
-    dataset = board.splits[number]
-    fit, settings = ROWS[name]
-    identity = digest(name, canonical_json(settings), dataset.hash, board.store.hash, *METRICS)[:12]
+    dataset, found = board.splits[number], tuned(board, name)
+    made_of = canonical_json({"row": ROWS[name].made_of, "settings": found["settings"]})
+    identity = digest(name, made_of, dataset.hash, board.store.hash, *METRICS)[:12]
     path = board.out / f"{name}-{dataset.manifest['options']['seed']}-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
         return kept
-    started = time.monotonic()
-    fitted = fit(board, number)
-    seconds = time.monotonic() - started
-    per_user = by_user(fitted.scorer, dataset, TEST, list(METRICS))
+    with board.progress.task(f"{name}, split {number + 1}", None, "") as _:
+        started = time.monotonic()
+        fitted = ROWS[name].fit(board, number, found["settings"])
+        seconds = time.monotonic() - started
     entry: Json = {
-        "users": held_out_users(dataset, TEST).tolist(),
-        "metrics": {metric: values.tolist() for metric, values in per_user.items()},
-        "trials": fitted.trials,
-        "seconds": round(seconds, 2),
-        "validation": mean_metrics(by_user(fitted.scorer, dataset, VALID, [_TUNED_ON]))[_TUNED_ON],
+        **_figures(fitted.scorer, dataset),
+        "trials": found["trials"],
+        "settings": found["settings"],
+        "seconds": round(seconds + (found["seconds"] if number == 0 else 0), 2),
+        "validation": validation(fitted.scorer, dataset),
+        "megabytes": round(_megabytes(fitted.scorer), 2),
         **fitted.details,
     }
-    text = canonical_json(entry).encode() + b"\n"
-    write_atomic(path, lambda file: file.write(text))
+    _write(path, canonical_json(entry) + "\n")
     return entry
 
 
-def _popularity(board: _Board, number: int) -> _Fitted:
-    return _Fitted(popularity(board.splits[number]), 1, {})
-
-
-def _ease(board: _Board, number: int) -> _Fitted:
-    """Tuned on the first split's validation; the other splits take its ridge."""
-    if number:
-        ridge = _row(board, "ease", 0)["settings"]["ridge"]
-        return _Fitted(ease(board.splits[number], ridge), len(EASE_RIDGES), {"settings": {"ridge": ridge}})
-    first = board.splits[0]
-    scorers = zip(EASE_RIDGES, ease_path(first, list(EASE_RIDGES)), strict=True)
-    values = {
-        ridge: mean_metrics(by_user(scorer, first, VALID, [_TUNED_ON]))[_TUNED_ON]
-        for ridge, scorer in scorers
+def _figures(scorer: Scorer, dataset: Dataset) -> Json:
+    """Of the test split: every metric by user, NDCG where head or tail items alone are relevant, coverage."""
+    users, seen = held_out_users(dataset, TEST), seen_before(dataset, TEST)
+    lists = rank(scorer, users, k=_LONGEST, seen=seen)
+    relevant = dataset.csr(TEST).without(seen)
+    by_user = metrics(lists.items, relevant.rows(users), METRICS)
+    head = _is_head(dataset)
+    parts = {
+        part: metrics(lists.items, _only(relevant, chosen).rows(users), [TUNED_ON])[TUNED_ON]
+        for part, chosen in (("head", head), ("tail", ~head))
     }
-    ridge = max(values, key=lambda ridge: values[ridge])
-    return _Fitted(ease(board.splits[number], ridge), len(values), {"settings": {"ridge": ridge}})
-
-
-def _direct(preset: Preset) -> Callable[[_Board, int], _Fitted]:
-    def fit(board: _Board, number: int) -> _Fitted:
-        dataset = board.splits[number]
-        made_of = digest(canonical_json(_settings(preset)), dataset.hash, board.store.hash)[:12]
-        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{made_of}"
-        result = train_on(
-            dataset,
-            board.store,
-            run,
-            model=ModelConfig.for_preset(preset),
-            training=TrainConfig.for_preset(preset),
-            progress=board.progress,
-        )
-        left_out = result["best"]["train_left_out"][_TUNED_ON]
-        return _Fitted(
-            Trained.load(run).scorer, 1, {"train_left_out": left_out, "epoch": result["best_epoch"]}
-        )
-
-    return fit
-
-
-def _settings(preset: Preset) -> Json:
     return {
-        "model": to_json(ModelConfig.for_preset(preset)),
-        "training": to_json(TrainConfig.for_preset(preset)),
+        "users": users.tolist(),
+        "metrics": {metric: values.tolist() for metric, values in by_user.items()},
+        **{part: _mean_of_defined(values) for part, values in parts.items()},
+        "coverage": len(np.unique(lists.items[:, :10][lists.items[:, :10] >= 0])) / dataset.num_items,
     }
 
 
-ROWS: Mapping[str, tuple[Callable[[_Board, int], _Fitted], Json]] = {
-    "popularity": (_popularity, {}),
-    "ease": (_ease, {"ridges": list(EASE_RIDGES)}),
-    "direct-paper": (_direct("paper"), _settings("paper")),
-    "direct": (_direct("default"), _settings("default")),
-}
-"""Each row: how it is fitted, and what its figures depend on beside the data."""
+def _mean_of_defined(values: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def _summary(name: str, measured: Mapping[str, list[Json]]) -> Json:
-    entries = measured[name]
-    row: Json = {
+def _is_head(dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [I]: the most popular items, until they have their share of the train positives."""
+    counts = np.bincount(dataset.csr(TRAIN).indices, minlength=dataset.num_items)
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    head = np.zeros(len(counts), bool)
+    head[order[before < _HEAD * counts.sum()]] = True
+    return head
+
+
+def _only(table: Csr, chosen: NDArray[np.bool_]) -> Csr:
+    kept = chosen[table.indices]
+    rows = np.repeat(np.arange(table.num_rows), np.diff(table.indptr))
+    return Csr.from_pairs(rows[kept], table.indices[kept], table.num_rows)
+
+
+def _megabytes(scorer: Scorer) -> float:
+    """What ranking holds in memory."""
+    arrays = [scorer.query, scorer.item, scorer.item_mass, scorer.item_bias, scorer.user_bias]
+    arrays += list(scorer.item_item or ())
+    return float(sum(array.nbytes for array in arrays if array is not None)) / 1e6
+
+
+def _result(board: Board, found: Dataset, protocol: str, measured: Mapping[str, list[Json] | str]) -> Json:
+    ended = {name: entries for name, entries in measured.items() if not isinstance(entries, str)}
+    per_user = {name: _user_means(entries) for name, entries in ended.items()}
+    table: list[Json] = [
+        {"model": name, "failed": entries} if isinstance(entries, str) else _row(name, entries, per_user)
+        for name, entries in measured.items()
+    ]
+    p_values = {name: _p_value(name, per_user) for name in ended}
+    corrected = holm({name: value for name, value in p_values.items() if value is not None})
+    for row in table:
+        row["p_value_vs_direct"] = corrected.get(row["model"])
+    options = found.manifest["options"]
+    result: Json = {
+        "rows": table,
+        "dataset": str(found.path),
+        "encoder": board.store.encoder.get("id"),
+        "protocol": protocol,
+        "splits": len(board.splits),
+        "num_users": len(next(iter(per_user.values()))["users"]) if per_user else 0,
+        "num_items": found.num_items,
+        "metrics": list(METRICS),
+        "positive": options["positive"] or "every interaction",
+        "detectable": _detectable(per_user),
+        "out": str(board.out),
+        "markdown": str(board.out / "scoreboard.md"),
+        "plot": str(board.out / "scoreboard.svg"),
+    }
+    _write(board.out / "scoreboard.md", markdown(result))
+    _write(board.out / "scoreboard.svg", plot(result))
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def _row(name: str, entries: list[Json], per_user: Mapping[str, dict[str, NDArray[np.float64]]]) -> Json:
+    means, direct = per_user[name], per_user.get("direct")
+    compared = direct is not None and name != "direct"
+    left_out = [entry["train_left_out"] for entry in entries if "train_left_out" in entry]
+
+    def average(key: str) -> float | None:
+        values = [entry[key] for entry in entries if entry[key] is not None]
+        return float(np.mean(values)) if values else None
+
+    return {
         "model": name,
-        "metrics": {metric: _interval(_user_means(entries, metric)) for metric in METRICS},
-        "validation": float(np.mean([entry["validation"] for entry in entries])),
-        "per_split": [float(np.mean(entry["metrics"][_TUNED_ON])) for entry in entries],
+        "failed": None,
+        "metrics": {metric: interval(means[metric]) for metric in METRICS},
+        "ratio_direct": ratio(direct[TUNED_ON], means[TUNED_ON]) if direct is not None and compared else None,
+        "head": average("head"),
+        "tail": average("tail"),
+        "coverage": average("coverage"),
+        "megabytes": average("megabytes"),
+        "validation": average("validation"),
+        "train_left_out": float(np.mean(left_out)) if left_out else None,
+        "per_split": [float(np.mean(entry["metrics"][TUNED_ON])) for entry in entries],
+        "settings": entries[0]["settings"],
         "trials": entries[0]["trials"],
         "seconds": round(sum(entry["seconds"] for entry in entries), 1),
-        "train_left_out": None,
-        "ratio_direct": None,
     }
-    if "train_left_out" in entries[0]:
-        row["train_left_out"] = float(np.mean([entry["train_left_out"] for entry in entries]))
-    if "direct" in measured and name != "direct":
-        row["ratio_direct"] = _ratio(
-            _user_means(measured["direct"], _TUNED_ON), _user_means(entries, _TUNED_ON)
-        )
-    return row
 
 
-def _user_means(entries: Sequence[Json], metric: str) -> NDArray[np.float64]:
-    """float64 [users held out in any split], by user index: the user's mean over splits."""
-    sums: dict[int, list[float]] = {}
-    for entry in entries:
-        for user, value in zip(entry["users"], entry["metrics"][metric], strict=True):
-            sums.setdefault(user, []).append(value)
-    return np.array([np.mean(sums[user]) for user in sorted(sums)])
-
-
-def _resampled(*columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Means [resamples] of each column over the same resampled users."""
-    generator = np.random.default_rng(0)
-    users = len(columns[0])
-    means: list[Any] = [[] for _ in columns]
-    for _ in range(_RESAMPLES):
-        drawn = generator.integers(0, users, users)
-        for column, into in zip(columns, means, strict=True):
-            into.append(column[drawn].mean())
-    return [np.array(into) for into in means]
-
-
-def _interval(values: NDArray[np.float64]) -> dict[str, float]:
-    (means,) = _resampled(values)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
-
-
-def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> dict[str, float] | None:
-    """Ratio of two means over the same users, with its interval; None where the second may be 0."""
-    tops, bottoms = _resampled(over, under)
-    if not (bottoms > 0).all():
+def _p_value(name: str, per_user: Mapping[str, dict[str, NDArray[np.float64]]]) -> float | None:
+    if name == "direct" or "direct" not in per_user:
         return None
-    low, high = np.percentile(tops / bottoms, [2.5, 97.5])
-    return {"mean": float(over.mean() / under.mean()), "low": float(low), "high": float(high)}
+    return p_value(per_user["direct"][TUNED_ON], per_user[name][TUNED_ON])
+
+
+def _detectable(per_user: Mapping[str, dict[str, NDArray[np.float64]]]) -> float | None:
+    """Of DIRECT against the best other row."""
+    others = {name: means for name, means in per_user.items() if name != "direct"}
+    if "direct" not in per_user or not others:
+        return None
+    best = max(others.values(), key=lambda means: float(means[TUNED_ON].mean()))
+    return detectable(per_user["direct"][TUNED_ON], best[TUNED_ON])
+
+
+def _user_means(entries: Sequence[Json]) -> dict[str, NDArray[np.float64]]:
+    """By metric: float64 [users held out in any split] means over splits; and "users", their indices."""
+    users = np.concatenate([np.asarray(entry["users"]) for entry in entries])
+    known, place = np.unique(users, return_inverse=True)
+    means: dict[str, NDArray[np.float64]] = {"users": known.astype(np.float64)}
+    for metric in METRICS:
+        values = np.concatenate([np.asarray(entry["metrics"][metric]) for entry in entries])
+        means[metric] = np.bincount(place, values) / np.bincount(place)
+    return means

@@ -51,15 +51,26 @@ class Documents:
         self.view = view
         self.weight = ((view.lengths > 0) if vote else view.lengths).double()
         self.mass = self.sum_over_items(self.weight)
-        self.pooled = torch.zeros(view.num_items, view.dim, dtype=torch.float64, device=view.pooled.device)
-        # In parts: all weighted passages at once would take twice the memory of the passages themselves.
-        for part in torch.split((view.passage_item >= 0).nonzero()[:, 0], _PART):
-            self.pooled.index_add_(
-                0, view.passage_item[part], view.pooled[part].double() * self.weight[part, None]
-            )
+        self.pooled = self.weighted_sums(self.weight)
         grouped = (view.group >= 0).nonzero()[:, 0]
         self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
         self._sizes = torch.bincount(view.group[grouped])
+
+    def weighted_sums(self, weight: Tensor) -> Tensor:
+        """float64 [I, D] sums of pooled passages, each times its weight [R]."""
+        view = self.view
+        sums = torch.zeros(view.num_items, view.dim, dtype=torch.float64, device=view.pooled.device)
+        # In parts: all weighted passages at once would take twice the memory of the passages themselves.
+        for part in torch.split((view.passage_item >= 0).nonzero()[:, 0], _PART):
+            sums.index_add_(0, view.passage_item[part], view.pooled[part].double() * weight[part, None])
+        return sums
+
+    def is_copied(self) -> Tensor:
+        """bool [R]: whether the same user has written the text elsewhere too."""
+        group = self.view.group
+        if not len(self._sizes):
+            return torch.zeros(len(group), dtype=torch.bool, device=group.device)
+        return (group >= 0) & (self._sizes[group.clamp(min=0)] > 1)
 
     def sum_over_items(self, rows: Tensor) -> Tensor:
         """float64 [I, …] sums of per-passage rows [R, …]."""
@@ -260,7 +271,8 @@ class Scores:
             other = other + model.item_bias_of(popularity[items], items)
             scores = scores.index_put((rows, items), other.to(scores.dtype))
         if self.collaboration is not None:
-            term = self.collaboration.left_out(out.user.cpu(), out.item.cpu()).float().to(scores.device)
+            term = self.collaboration.left_out(out.user.cpu(), out.item.cpu(), out.passage)
+            term = term.float().to(scores.device)
             scores = scores + self.model.log_collaboration.exp() * term
         return scores, query
 

@@ -20,10 +20,12 @@ from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.likeness import ItemDirections
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import mean_metrics, parse_metric
+from llmdirect.running_mean import RunningMean
 from llmdirect.sampling import sample_negatives
 from llmdirect.scalars import flat, scalars
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
@@ -161,13 +163,17 @@ class _Trainer:
         self.model.to(device)
         self.collaboration = None
         if config.collaborative:
-            self.collaboration = Collaboration.fit(self.view.positives, dataset.num_items, config.ridge)
+            texts = ItemDirections(self.documents, self.model.centre)
+            self.collaboration = Collaboration.fit(
+                self.view.positives, dataset.num_items, config.ridge, config.likeness, texts
+            )
             with torch.no_grad():
                 self.model.log_collaboration.fill_(-np.log(self.collaboration.spread()))
         self.objective = Objective(training, self.generator, self._words() if training.rate else None)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
         self.optimiser = self._new_optimiser()
+        self.mean = RunningMean(self.model, training.averaging)
         self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
@@ -197,10 +203,13 @@ class _Trainer:
 
     def _resume(self) -> None:
         state = self.run.values("last/state")
-        self.state = _State(**{key: value for key, value in state.items() if key != "generator"})
+        self.state = _State(**{k: value for k, value in state.items() if k not in ("generator", "updates")})
         self.model.load_state_dict(self.run.tensors("last/model"))
         self.optimiser = self._new_optimiser()
         load_optimiser(self.optimiser, self.run.tensors("last/optimiser"))
+        self.mean = RunningMean(self.model, self.training.averaging)
+        if "last/mean" in self.run.manifest["files"]:
+            self.mean.load(self.run.tensors("last/mean"), state["updates"])
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
         logger.info("%s: found with %s epochs done", self.run.path, self.state.epoch)
 
@@ -215,17 +224,20 @@ class _Trainer:
                 started = time.monotonic()
                 state.epoch += 1
                 losses = self._epoch(self.table or self._read_table())
-                self.table = self._read_table()
+                with self.mean.taken_by(self.model):
+                    table = self._read_table()
+                    figures = self._validate(table)
+                    parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self.table = None if self.training.averaging else table
                 entry = {
                     "epoch": state.epoch,
                     "phase": state.phase,
                     "lr": self.optimiser.param_groups[0]["lr"],
                     "losses": losses,
-                    **self._validate(self.table),
+                    **figures,
                     "seconds": round(time.monotonic() - started, 3),
                 }
-                improved = self._judge(entry)
-                self._commit(improved)
+                self._commit(parameters, self._judge(entry))
                 task.note(_told(entry, self.training.metric))
                 task.advance()
                 for name, value in flat(entry):
@@ -288,6 +300,7 @@ class _Trainer:
             parts["loss"].backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
             self.optimiser.step()
+            self.mean.add(self.model)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
         losses = {name: value / num_pairs for name, value in sums.items()}
@@ -360,19 +373,20 @@ class _Trainer:
 
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
+        self.mean = RunningMean(self.model, self.training.averaging)
         self.table = None
 
-    def _commit(self, improved: bool) -> None:
-        parameters = self.model.state_dict()
+    def _commit(self, validated: dict[str, Tensor], improved: bool) -> None:
+        state = {**vars(self.state), "generator": self.generator.get_state().tolist()}
         files = {
-            "last/model": self.run.write("last/model", parameters),
+            "last/model": self.run.write("last/model", self.model.state_dict()),
             "last/optimiser": self.run.write("last/optimiser", optimiser_tensors(self.optimiser)),
-            "last/state": self.run.write(
-                "last/state", {**vars(self.state), "generator": self.generator.get_state().tolist()}
-            ),
+            "last/state": self.run.write("last/state", {**state, "updates": self.mean.updates}),
         }
+        if self.training.averaging:
+            files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
         if improved:
-            files["best/model"] = self.run.write("best/model", parameters)
+            files["best/model"] = self.run.write("best/model", validated)
             self.run.drop("best/tables", "best/catalogue")  # they were made of other parameters
         self.run.commit(files, history=self.state.history)
 

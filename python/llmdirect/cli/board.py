@@ -8,12 +8,21 @@ from rich.table import Table
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.scoreboard_page import caption
 
 
 @app.command()
 def scoreboard(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prepare wrote.")],
-    splits: Annotated[int, typer.Option(help="Random splits, the first of seed 242.")] = 3,
+    splits: Annotated[
+        int | None, typer.Option(help="Random splits, the first of seed 242.", show_default="3")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="direct (70/10/20), mmrec (8:1:1), leave-last-out or global-time.")
+    ] = "direct",
+    budget_minutes: Annotated[
+        float, typer.Option(help="For the tuning of all rows together, in equal shares.")
+    ] = 60,
     rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Some rows alone.")] = None,
     out: Annotated[
         Path | None,
@@ -22,11 +31,12 @@ def scoreboard(
     store: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="Which embeddings.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rank the test split by popularity, EASE and DIRECT, over several splits; killed, it goes on.
+    """Tune, fit and rank DIRECT beside all that you could have instead; killed, it goes on.
 
     Example:
 
       llmdirect scoreboard instruments --splits 3
+      llmdirect scoreboard instruments --rows ease,ease-text,direct --budget-minutes 5
     """
     from llmdirect.scoreboard import scoreboard as work
 
@@ -35,6 +45,8 @@ def scoreboard(
         out=out,
         rows=[name.strip() for name in rows.split(",")] if rows else None,
         splits=splits,
+        protocol=protocol,
+        budget_minutes=budget_minutes,
         store=store,
         progress=Bars(),
     )
@@ -52,6 +64,9 @@ def show(result: dict[str, Any]) -> None:
     for name in (f"{first}", second, "direct / row", "valid", "train\nleft out", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
+        if row["failed"]:
+            table.add_row(row["model"], "failed")
+            continue
         interval, ratio, left_out = row["metrics"][first], row["ratio_direct"], row["train_left_out"]
         table.add_row(
             row["model"],
@@ -63,5 +78,10 @@ def show(result: dict[str, Any]) -> None:
             f"{row['seconds']:.0f}",
         )
     stdout.print(table)
-    stdout.print(result["caption"], highlight=False, markup=False)
-    stdout.print(f"all figures: {result['markdown']}", highlight=False, markup=False, soft_wrap=True)
+    for row in result["rows"]:
+        if row["failed"]:
+            stdout.print(f"{row['model']} failed: {row['failed']}", highlight=False, markup=False)
+    stdout.print(caption(result), highlight=False, markup=False)
+    stdout.print(
+        f"all figures: {result['markdown']}, {result['plot']}", highlight=False, markup=False, soft_wrap=True
+    )

@@ -1,0 +1,190 @@
+"""The rows of the scoreboard: how each is tuned on validation, and fitted on the train of a split."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from llmdirect.artefacts import Json, canonical_json, digest, write_atomic
+from llmdirect.baselines import BASELINES, TrainData
+from llmdirect.config import ModelConfig, Preset, TrainConfig, to_json
+from llmdirect.dataset import VALID, Dataset
+from llmdirect.evaluation import by_user
+from llmdirect.progress import Progress
+from llmdirect.ranking import Scorer, mean_metrics
+from llmdirect.store import EmbeddingStore
+from llmdirect.trained import Trained
+from llmdirect.training import train_on
+
+TUNED_ON = "ndcg@10"
+TRIALS = 30
+"""Of each baseline that has settings, unless its share of the budget ends before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """What every row is measured on. `splits`: one dataset a seed."""
+
+    splits: list[Dataset]
+    store: EmbeddingStore
+    out: Path
+    progress: Progress
+    seconds_to_tune: float
+    """Of each row."""
+    data: dict[int, TrainData] = field(default_factory=dict)
+
+    def of_split(self, number: int) -> TrainData:
+        """What baselines are fitted from, made once."""
+        if number not in self.data:
+            self.data[number] = TrainData(self.splits[number], self.store)
+        return self.data[number]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A row on one split."""
+
+    scorer: Scorer
+    details: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a row comes about."""
+
+    fit: Callable[[Board, int, Json], Fitted]
+    """(board, number of the split, settings)"""
+    space: Callable[[Any], Mapping[str, Any]] | None = None
+    """The settings of one trial; `None`: there is nothing to tune."""
+    made_of: Json = field(default_factory=dict)
+    """What its figures depend on, beside the data and the settings found."""
+
+
+def tuned(board: Board, name: str) -> Json:
+    """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept."""
+    row = ROWS[name]
+    if row.space is None:
+        return {"settings": {}, "trials": 1, "seconds": 0.0}
+    first = board.splits[0]
+    identity = digest(name, canonical_json(row.made_of), first.hash, board.store.hash, str(TRIALS))[:12]
+    path = board.out / f"{name}-tuned-{identity}.json"
+    if path.exists():
+        kept: Json = json.loads(path.read_bytes())
+        return kept
+    space = row.space
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    with board.progress.task(f"Tuning {name}", TRIALS, "trials") as task:
+
+        def objective(trial: optuna.Trial) -> float:
+            settings = dict(space(trial))
+            trial.set_user_attr("settings", settings)
+            value = validation(row.fit(board, 0, settings).scorer, first)
+            task.advance()
+            return value
+
+        started = time.monotonic()
+        study.optimize(objective, n_trials=TRIALS, timeout=board.seconds_to_tune)
+    found: Json = {
+        "settings": study.best_trial.user_attrs["settings"],
+        "trials": len(study.trials),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    text = canonical_json(found).encode() + b"\n"
+    write_atomic(path, lambda file: file.write(text))
+    return found
+
+
+def validation(scorer: Scorer, dataset: Dataset) -> float:
+    """The figure that all rows are tuned on."""
+    return mean_metrics(by_user(scorer, dataset, VALID, [TUNED_ON]))[TUNED_ON]
+
+
+def _baseline(name: str) -> Row:
+    baseline = BASELINES[name]
+
+    def fit(board: Board, number: int, settings: Json) -> Fitted:
+        return Fitted(baseline.fit(board.of_split(number), **settings))
+
+    return Row(fit, None if name == "popularity" else baseline.space)
+
+
+def _direct(preset: Preset, **changes: Any) -> Callable[[Board, int, Json], Fitted]:
+    """A run of DIRECT; settings change its training."""
+
+    def fit(board: Board, number: int, settings: Json) -> Fitted:
+        dataset = board.splits[number]
+        model = ModelConfig.for_preset(preset, **changes)
+        training = TrainConfig.for_preset(preset, **settings)
+        config = canonical_json({"model": to_json(model), "training": to_json(training)})
+        made_of = digest(config, dataset.hash, board.store.hash)[:12]
+        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{made_of}"
+        result = train_on(dataset, board.store, run, model=model, training=training, progress=board.progress)
+        left_out = result["best"]["train_left_out"][TUNED_ON]
+        return Fitted(Trained.load(run).scorer, {"train_left_out": left_out, "epoch": result["best_epoch"]})
+
+    return fit
+
+
+def _linear_map(trial: Any) -> Json:
+    return {
+        "lr": trial.suggest_float("lr", 3e-4, 3e-3, log=True),
+        "history_dropout": trial.suggest_float("history_dropout", 0.0, 0.9),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+    }
+
+
+_LINEAR_TEXT = _direct("default", aspects=1, collaborative=False)
+"""AlphaRec's idea (Sheng et al. 2025): linear map of mean-pooled text, cosine, softmax, popularity prior."""
+
+
+def _mix(board: Board, number: int, settings: Json) -> Fitted:
+    """Both at their best, added with a weight: what anybody would try first."""
+    text = _LINEAR_TEXT(board, number, tuned(board, "linear-text")["settings"]).scorer
+    graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).scorer
+    assert graph.item_item is not None
+    indptr, indices, values = graph.item_item
+    weight = settings["weight"] / max(float(np.std(values)), 1e-12)
+    return Fitted(replace(text, history=graph.history, item_item=(indptr, indices, values * weight)))
+
+
+def _config(preset: Preset, **changes: Any) -> Json:
+    model = to_json(ModelConfig.for_preset(preset, **changes))
+    return {"model": model, "training": to_json(TrainConfig.for_preset(preset))}
+
+
+ROWS: Mapping[str, Row] = {
+    **{
+        name: _baseline(name)
+        for name in (
+            "popularity",
+            "itemknn",
+            "userknn",
+            "rp3beta",
+            "slim",
+            "ease",
+            "ease-user",
+            "ials",
+            "bpr-mf",
+            "lightgcn",
+            "embedding-knn",
+            "tfidf-knn",
+            "ease-text",
+            "l3ae",
+        )
+    },
+    "linear-text": Row(_LINEAR_TEXT, _linear_map, _config("default", aspects=1, collaborative=False)),
+    "linear-text+ease-text": Row(
+        _mix,
+        lambda trial: {"weight": trial.suggest_float("weight", 1e-3, 10, log=True)},
+        _config("default", aspects=1, collaborative=False),
+    ),
+    "direct-paper": Row(_direct("paper"), None, _config("paper")),
+    "direct": Row(_direct("default"), None, _config("default")),
+}
+"""In the order of the table."""
