@@ -1,4 +1,4 @@
-"""Grid search and scoreboard: resumable, refused where something else is there."""
+"""Grid search: resumable, refused where something else is there."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ from run_helpers import make_dataset
 
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.grid import grid, parse_params
-from llmdirect.scoreboard import scoreboard
 
 
 @pytest.fixture(scope="module")
@@ -123,49 +122,3 @@ def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path
     result = grid(dataset, tmp_path / "runs", params={"lr": [1e-2, 1e-5]}, settings=settings)
     values = [trial["value"] for trial in result["trials"]]
     assert values == sorted(values)
-
-
-def test_scoreboard_rows_agree_with_test_and_are_kept(
-    dataset: Path, tmp_path: Path, cli: CommandLine
-) -> None:
-    command = [
-        "scoreboard",
-        dataset,
-        "--splits",
-        "2",
-        "--rows",
-        "popularity,ease,direct",
-        "--out",
-        tmp_path,
-        "--json",
-    ]
-    answer = cli(*command)
-    assert answer.code == 0, answer.err
-    result = json.loads(answer.out)
-    rows = {row["model"]: row for row in result["rows"]}
-    assert rows.keys() == {"popularity", "ease", "direct"}
-    for row in rows.values():
-        interval = row["metrics"]["ndcg@10"]
-        assert interval["low"] <= interval["mean"] <= interval["high"]
-    # The first split is the dataset's own: the run kept there gives the same figure through `test`.
-    tested = json.loads(
-        cli(
-            "test",
-            dataset,
-            "--parameters",
-            next((tmp_path / "runs").glob("default-242-*")),
-            "--metrics",
-            "ndcg@10",
-            "--json",
-        ).out
-    )
-    assert tested["metrics"]["ndcg@10"] == pytest.approx(rows["direct"]["per_split"][0])
-    assert rows["popularity"]["ratio_direct"]["mean"] == pytest.approx(
-        rows["direct"]["metrics"]["ndcg@10"]["mean"] / rows["popularity"]["metrics"]["ndcg@10"]["mean"]
-    )
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    assert json.loads(cli(*command).out) == result
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
-    assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
-    with pytest.raises(ValueError, match=r"--rows: 'magic' is unknown"):
-        scoreboard(dataset, rows=["magic"], out=tmp_path)

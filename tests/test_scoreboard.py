@@ -1,0 +1,250 @@
+"""The scoreboard: rows agree with `test`, are kept, none is silently missing; baselines against naive ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import CommandLine
+from run_helpers import make_dataset
+
+from llmdirect import scoreboard_rows
+from llmdirect.baselines import BASELINES, TrainData
+from llmdirect.dataset import Dataset
+from llmdirect.ranking import Scorer
+from llmdirect.scoreboard import ROWS, scoreboard
+from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
+from llmdirect.store import open_store
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="module")
+def data(dataset: Path) -> TrainData:
+    return TrainData(Dataset.open(dataset), open_store(dataset))
+
+
+def test_scoreboard_rows_agree_with_test_and_are_kept(
+    dataset: Path, tmp_path: Path, cli: CommandLine
+) -> None:
+    command = [
+        "scoreboard",
+        dataset,
+        "--splits",
+        "2",
+        "--rows",
+        "popularity,ease,direct",
+        "--budget-minutes",
+        "0.05",
+        "--out",
+        tmp_path,
+        "--json",
+    ]
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    rows = {row["model"]: row for row in result["rows"]}
+    assert rows.keys() == {"popularity", "ease", "direct"}
+    for row in rows.values():
+        interval = row["metrics"]["ndcg@10"]
+        assert interval["low"] <= interval["mean"] <= interval["high"]
+    # The first split is the dataset's own: the run kept there gives the same figure through `test`.
+    tested = json.loads(
+        cli(
+            "test",
+            dataset,
+            "--parameters",
+            next((tmp_path / "runs").glob("default-242-*")),
+            "--metrics",
+            "ndcg@10",
+            "--json",
+        ).out
+    )
+    assert tested["metrics"]["ndcg@10"] == pytest.approx(rows["direct"]["per_split"][0])
+    assert rows["popularity"]["ratio_direct"]["mean"] == pytest.approx(
+        rows["direct"]["metrics"]["ndcg@10"]["mean"] / rows["popularity"]["metrics"]["ndcg@10"]["mean"]
+    )
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert json.loads(cli(*command).out) == result
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
+    assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
+    with pytest.raises(ValueError, match=r"--rows: 'magic' is unknown"):
+        scoreboard(dataset, rows=["magic"], out=tmp_path)
+
+
+def dense(data: TrainData) -> np.ndarray:
+    table = np.zeros((data.num_users, data.num_items))
+    table[data.users, data.positives.indices] = 1
+    return table
+
+
+def scores(scorer: Scorer) -> np.ndarray:
+    """[U, I], from the parts of a scorer."""
+    table = np.asarray(scorer.query, float) @ np.asarray(scorer.item, float).T + np.asarray(scorer.item_bias)
+    if scorer.item_item is not None:
+        assert scorer.history is not None
+        indptr, indices, values = scorer.item_item
+        item_item = np.zeros((scorer.num_items, scorer.num_items))
+        item_item[np.repeat(np.arange(scorer.num_items), np.diff(indptr)), indices] = values
+        for user in range(scorer.num_users):
+            table[user] += item_item[scorer.history.row(user)].sum(0)
+    return table
+
+
+def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
+    rows, likeness = dense(data), data.directions @ data.directions.T
+    for power, weight in ((0.0, 0.0), (0.7, 0.0), (0.5, 3.0)):
+        counts = rows.sum(1).clip(1)
+        gram = rows.T @ (counts[:, None] ** -power * rows) + weight * likeness + 5 * np.eye(rows.shape[1])
+        inverse = np.linalg.inv(gram)
+        table = -inverse / np.diag(inverse)
+        np.fill_diagonal(table, 0)
+        found = BASELINES["ease"].fit(data, 5.0, power, weight)
+        np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+
+
+def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
+    rows = dense(data)
+    inverse = np.linalg.inv(data.directions @ data.directions.T + 2 * np.eye(rows.shape[1]))
+    semantic = -inverse / np.diag(inverse)
+    np.fill_diagonal(semantic, 0)
+
+    def loss(table: np.ndarray) -> float:
+        parts = ((rows - rows @ table) ** 2).sum(), (table**2).sum(), ((table - semantic) ** 2).sum()
+        return float(parts[0] + 3 * parts[1] + 20 * parts[2])
+
+    found = BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=2.0, distil=20.0)
+    indptr, indices, values = found.item_item
+    table = np.zeros((data.num_items, data.num_items))
+    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
+    assert not table.diagonal().any()
+    best, rng = loss(table), np.random.default_rng(0)
+    for _ in range(20):
+        step = rng.standard_normal(table.shape) * 1e-2
+        np.fill_diagonal(step, 0)
+        assert loss(table + step) > best
+
+
+def test_slim_is_at_the_minimum_of_its_loss(data: TrainData) -> None:
+    rows, rng = dense(data), np.random.default_rng(0)
+    found = BASELINES["slim"].fit(data, l1=0.5, l2=4.0)
+    indptr, indices, values = found.item_item
+    table = np.zeros((data.num_items, data.num_items))
+    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
+
+    def loss(table: np.ndarray) -> float:
+        return float(0.5 * ((rows - rows @ table) ** 2).sum() + 0.5 * table.sum() + 2 * (table**2).sum())
+
+    assert (table >= 0).all()
+    assert not table.diagonal().any()
+    for _ in range(20):
+        step = rng.standard_normal(table.shape) * 1e-3
+        moved = np.maximum(table + step, 0)
+        np.fill_diagonal(moved, 0)
+        assert loss(moved) > loss(table) - 1e-6
+
+
+def test_neighbourhoods_are_their_formulas(data: TrainData) -> None:
+    rows = dense(data)
+    gram = rows.T @ rows
+    lengths = np.sqrt(np.diag(gram))
+    table = gram / (np.outer(lengths, lengths) + 7)
+    np.fill_diagonal(table, 0)
+    found = BASELINES["itemknn"].fit(data, neighbours=10_000, shrink=7.0, user_power=0.0)
+    np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+
+    common = rows @ rows.T
+    lengths = np.sqrt(np.diag(common))
+    likeness = common / (np.outer(lengths, lengths) + 7)
+    np.fill_diagonal(likeness, 0)
+    found = BASELINES["userknn"].fit(data, neighbours=10_000, shrink=7.0, item_power=0.0)
+    np.testing.assert_allclose(scores(found), likeness @ rows, atol=1e-5)
+
+    to_item = rows / rows.sum(1).clip(1)[:, None]
+    to_user = rows / rows.sum(0).clip(1)[None, :]
+    walk = (to_user.T @ to_item) / rows.sum(0).clip(1)[None, :] ** 0.4
+    np.fill_diagonal(walk, 0)
+    found = BASELINES["rp3beta"].fit(data, neighbours=10_000, alpha=1.0, beta=0.4)
+    np.testing.assert_allclose(scores(found), rows @ walk, atol=1e-5)
+
+
+def test_a_graph_network_learns_and_ends_the_same_each_time(data: TrainData) -> None:
+    settings = {"factors": 8, "layers": 2, "learning_rate": 0.02, "regularisation": 1e-4}
+    once = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
+    again = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
+    np.testing.assert_array_equal(once.query, again.query)
+    untrained = BASELINES["lightgcn"].fit(data, epochs=0, **settings)
+    known = dense(data) > 0
+
+    def margin(scorer: Scorer) -> float:
+        table = scores(scorer)
+        return float(table[known].mean() - table[~known].mean()) / float(table.std())
+
+    assert margin(once) > margin(untrained) + 0.3
+
+
+def test_a_row_that_fails_is_shown_with_its_reason(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> Scorer:
+        raise ModuleNotFoundError("No module named 'implicit'")
+
+    monkeypatch.setitem(scoreboard_rows.ROWS, "ials", scoreboard_rows.Row(fails))
+    result = scoreboard(dataset, out=tmp_path, rows=["popularity", "ials"], splits=1)
+    failed = result["rows"][1]
+    assert failed["failed"] == "ModuleNotFoundError: No module named 'implicit'"
+    assert "metrics" not in failed
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "| ials | failed: ModuleNotFoundError: No module named 'implicit' |" in text
+    assert "ials" not in (tmp_path / "scoreboard.svg").read_text()
+
+
+def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> None:
+    rows = ["linear-text+ease-text"]
+    result = scoreboard(dataset, out=tmp_path, rows=rows, splits=1, budget_minutes=0.02)
+    assert result["rows"][0]["failed"] is None
+    assert result["rows"][0]["settings"].keys() == {"weight"}
+    assert sorted(path.name.split("-tuned-")[0] for path in tmp_path.glob("*-tuned-*")) == [
+        "ease-text",
+        "linear-text",
+        "linear-text+ease-text",
+    ]
+
+
+def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"protocol": "best"}, "--protocol: 'best' is unknown; there are direct, mmrec"),
+        (
+            {"protocol": "leave-last-out", "splits": 3},
+            "--splits: 3, but --protocol leave-last-out",
+        ),
+        ({"splits": 0}, "--splits: 0, expected at least 1"),
+        ({"budget_minutes": 0}, "--budget-minutes: 0, expected above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scoreboard(dataset, out=tmp_path, rows=["popularity"], **options)
+    board = scoreboard(dataset, out=tmp_path, rows=["popularity"], protocol="leave-last-out")
+    assert (board["splits"], board["protocol"]) == (1, "leave-last-out")
+    assert len(ROWS) == 18
+
+
+def test_statistics_of_paired_users() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    better = base + 0.05 + 0.1 * rng.standard_normal(400)
+    assert p_value(better, base) < 0.001
+    assert p_value(base, base) == 1
+    null = [p_value(base, base + 0.1 * rng.standard_normal(400)) for _ in range(40)]
+    assert 0.2 < np.mean(null) < 0.8
+    found = ratio(better, base)
+    assert found is not None
+    assert found["low"] < found["mean"] == better.mean() / base.mean() < found["high"]
+    assert ratio(base, np.zeros(400)) is None
+    assert interval(base)["low"] < base.mean() < interval(base)["high"]
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    # 2.8 standard errors of the difference, as a share of the mean.
+    error = (better - base).std(ddof=1) / 20
+    assert detectable(better, base) == pytest.approx(2.8 * error / base.mean())
