@@ -1,4 +1,4 @@
-"""The scoreboard: rows agree with `test`, are kept, none is silently missing; baselines against naive ones."""
+"""The scoreboard: rows agree with `test`, are kept, none is missing; baselines against naive ones."""
 
 import json
 from pathlib import Path

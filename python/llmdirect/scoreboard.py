@@ -22,7 +22,7 @@ from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, metrics, rank
 from llmdirect.resplit import resplit
 from llmdirect.scoreboard_page import markdown, plot
-from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, tuned, validation
+from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, Budget, tuned, validation
 from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
 from llmdirect.store import open_store
 
@@ -57,7 +57,7 @@ def scoreboard(
 
     out: where figures and runs are kept, by default DATASET/scoreboard; what is there already is not made
     again. rows: some of ROWS. splits: 3 if not given, 1 where the protocol has one. budget_minutes: for the
-    tuning of all rows together, in equal shares.
+    tuning of all rows together, in equal shares; what a row leaves goes to those after it.
 
     Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct",
     "p_value_vs_direct", "head", "tail", "coverage", "megabytes", "validation", "train_left_out", "per_split",
@@ -79,8 +79,8 @@ def scoreboard(
     seeded = [resplit(found, seed=FIRST_SEED + n, **PROTOCOLS[protocol]) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
     to_tune = sum(ROWS[name].space is not None for name in wanted)
-    share = budget_minutes * 60 / max(1, to_tune)
-    board = Board(seeded, open_store(found.path, store), folder, progress, share)
+    budget = Budget(budget_minutes * 60, to_tune)
+    board = Board(seeded, open_store(found.path, store), folder, progress, budget)
     with single_writer(folder):
         measured = {name: _measured(board, name) for name in wanted}
     return _result(board, found, protocol, measured)

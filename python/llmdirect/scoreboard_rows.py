@@ -26,6 +26,23 @@ TRIALS = 30
 """Of each baseline that has settings, unless its share of the budget ends before."""
 
 
+@dataclass(eq=False)
+class Budget:
+    """Time to tune in: what one row leaves goes to those after it."""
+
+    seconds: float
+    rows: int
+
+    def share(self) -> float:
+        """Seconds of the next row."""
+        return max(0.0, self.seconds) / max(1, self.rows)
+
+    def spend(self, seconds: float) -> None:
+        """A row is tuned."""
+        self.seconds -= seconds
+        self.rows -= 1
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
     """What every row is measured on. `splits`: one dataset a seed."""
@@ -34,9 +51,10 @@ class Board:
     store: EmbeddingStore
     out: Path
     progress: Progress
-    seconds_to_tune: float
-    """Of each row."""
+    budget: Budget
     data: dict[int, TrainData] = field(default_factory=dict)
+    parts: dict[int, tuple[Scorer, Scorer]] = field(default_factory=dict)
+    """Of the mix, by split."""
 
     def of_split(self, number: int) -> TrainData:
         """What baselines are fitted from, made once."""
@@ -61,6 +79,8 @@ class Row:
     """(board, number of the split, settings)"""
     space: Callable[[Any], Mapping[str, Any]] | None = None
     """The settings of one trial; `None`: there is nothing to tune."""
+    start: Json | None = None
+    """Those of the first trial; else drawn."""
     made_of: Json = field(default_factory=dict)
     """What its figures depend on, beside the data and the settings found."""
 
@@ -74,6 +94,7 @@ def tuned(board: Board, name: str) -> Json:
     identity = digest(name, canonical_json(row.made_of), first.hash, board.store.hash, str(TRIALS))[:12]
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
+        board.budget.spend(0.0)
         kept: Json = json.loads(path.read_bytes())
         return kept
     space = row.space
@@ -89,7 +110,10 @@ def tuned(board: Board, name: str) -> Json:
             return value
 
         started = time.monotonic()
-        study.optimize(objective, n_trials=TRIALS, timeout=board.seconds_to_tune)
+        if row.start is not None:
+            study.enqueue_trial(row.start)
+        study.optimize(objective, n_trials=TRIALS, timeout=board.budget.share())
+        board.budget.spend(time.monotonic() - started)
     found: Json = {
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
@@ -135,7 +159,7 @@ def _linear_map(trial: Any) -> Json:
     return {
         "lr": trial.suggest_float("lr", 3e-4, 3e-3, log=True),
         "history_dropout": trial.suggest_float("history_dropout", 0.0, 0.9),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1.0, log=True),
     }
 
 
@@ -145,8 +169,11 @@ _LINEAR_TEXT = _direct("default", aspects=1, collaborative=False)
 
 def _mix(board: Board, number: int, settings: Json) -> Fitted:
     """Both at their best, added with a weight: what anybody would try first."""
-    text = _LINEAR_TEXT(board, number, tuned(board, "linear-text")["settings"]).scorer
-    graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).scorer
+    if number not in board.parts:
+        text = _LINEAR_TEXT(board, number, tuned(board, "linear-text")["settings"]).scorer
+        graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).scorer
+        board.parts[number] = text, graph
+    text, graph = board.parts[number]
     assert graph.item_item is not None
     indptr, indices, values = graph.item_item
     weight = settings["weight"] / max(float(np.std(values)), 1e-12)
@@ -178,13 +205,19 @@ ROWS: Mapping[str, Row] = {
             "l3ae",
         )
     },
-    "linear-text": Row(_LINEAR_TEXT, _linear_map, _config("default", aspects=1, collaborative=False)),
+    "linear-text": Row(
+        _LINEAR_TEXT,
+        _linear_map,
+        {"lr": 1e-3, "history_dropout": 0.7, "weight_decay": 1e-6},
+        _config("default", aspects=1, collaborative=False),
+    ),
     "linear-text+ease-text": Row(
         _mix,
         lambda trial: {"weight": trial.suggest_float("weight", 1e-3, 10, log=True)},
+        None,
         _config("default", aspects=1, collaborative=False),
     ),
-    "direct-paper": Row(_direct("paper"), None, _config("paper")),
-    "direct": Row(_direct("default"), None, _config("default")),
+    "direct-paper": Row(_direct("paper"), made_of=_config("paper")),
+    "direct": Row(_direct("default"), made_of=_config("default")),
 }
 """In the order of the table."""
