@@ -112,7 +112,9 @@ def tuned(board: Board, name: str) -> Json:
         started = time.monotonic()
         if row.start is not None:
             study.enqueue_trial(row.start)
-        study.optimize(objective, n_trials=TRIALS, timeout=board.budget.share())
+        until = started + board.budget.share()
+        while len(study.trials) < TRIALS and (not study.trials or time.monotonic() < until):
+            study.optimize(objective, n_trials=1)  # the first one, whatever the budget
         board.budget.spend(time.monotonic() - started)
     found: Json = {
         "settings": study.best_trial.user_attrs["settings"],
