@@ -113,8 +113,10 @@ def tuned(board: Board, name: str) -> Json:
         if row.start is not None:
             study.enqueue_trial(row.start)
         until = started + board.budget.share()
-        while len(study.trials) < TRIALS and (not study.trials or time.monotonic() < until):
-            study.optimize(objective, n_trials=1)  # the first one, whatever the budget
+        for number in range(TRIALS):
+            if number and time.monotonic() >= until:  # the first one runs whatever the budget
+                break
+            study.optimize(objective, n_trials=1)
         board.budget.spend(time.monotonic() - started)
     found: Json = {
         "settings": study.best_trial.user_attrs["settings"],
