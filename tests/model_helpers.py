@@ -154,6 +154,7 @@ def random_model(config: ModelConfig, view: View, seed: int = 0) -> Direct:
         for parameter in model.parameters():
             parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator))
         model.sharpness.fill_(2.0)
+        model.collaboration.fill_(0.7)
     return model.eval()
 
 

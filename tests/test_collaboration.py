@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmdirect import collaboration
-from llmdirect.collaboration import MAX_ITEMS, USER_POWER, Collaboration
+from llmdirect.collaboration import MAX_ITEMS, USER_POWER, Evidence
 from llmdirect.csr import Csr
 
 USERS, ITEMS, RIDGE = 25, 11, 2.5
@@ -40,8 +40,12 @@ class Texts:
     directions: torch.Tensor
     without: torch.Tensor
 
-    def lost(self, items: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
-        return self.directions[items] - self.without[passages]
+    def gram(self) -> torch.Tensor:
+        return self.directions @ self.directions.T
+
+    def lost(self, items: torch.Tensor, passages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lost = self.directions[items] - self.without[passages]
+        return lost @ self.directions.T, lost.square().sum(1)
 
 
 def random_texts(pairs: int) -> Texts:
@@ -71,7 +75,7 @@ def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) 
 def test_of_users_is_ease_on_unseen_items(ridge: float) -> None:
     positives = random_positives()
     dense = dense_of(positives)
-    model = Collaboration.fit(positives, ITEMS, ridge)
+    model = Evidence(positives, ITEMS).collaboration(ridge)
     term = model.of_users(torch.arange(USERS)).numpy()
     unseen = dense == 0
     np.testing.assert_allclose(term[unseen], (dense @ ease(dense, ridge))[unseen], rtol=0, atol=1e-9)
@@ -80,7 +84,7 @@ def test_of_users_is_ease_on_unseen_items(ridge: float) -> None:
 def test_table_gives_what_of_users_gives_on_unseen_items() -> None:
     positives = random_positives()
     dense = torch.from_numpy(dense_of(positives))
-    model = Collaboration.fit(positives, ITEMS, RIDGE)
+    model = Evidence(positives, ITEMS).collaboration(RIDGE)
     table = model.table()
     assert table.dtype == torch.float32
     assert not table.diagonal().any()
@@ -97,7 +101,7 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     dense = dense_of(positives)
     users, items = np.nonzero(dense)
     texts = random_texts(len(users)) if read else None
-    model = Collaboration.fit(positives, ITEMS, ridge, LIKENESS, texts)
+    model = Evidence(positives, ITEMS, texts).collaboration(ridge, LIKENESS)
     passages = torch.arange(len(users))
     term = model.left_out(torch.from_numpy(users), torch.from_numpy(items), passages).numpy()
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
@@ -116,7 +120,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
     """Why training needs the left-out value."""
     positives = random_positives()
     users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
-    model = Collaboration.fit(positives, ITEMS, RIDGE)
+    model = Evidence(positives, ITEMS).collaboration(RIDGE)
     in_sample = (torch.from_numpy(dense_of(positives)) @ model.table().double())[users, items]
     left_out = model.left_out(users, items, torch.full_like(users, -1)).gather(1, items[:, None])[:, 0]
     assert in_sample.mean() > 1.5 * left_out.mean()
@@ -127,13 +131,13 @@ def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_tim
     monkeypatch.setattr(collaboration, "_PAIRS", pairs_at_a_time)
     positives = random_positives(1)
     dense = dense_of(positives)
-    inverse = Collaboration.fit(positives, ITEMS, RIDGE).inverse
+    inverse = Evidence(positives, ITEMS).collaboration(RIDGE).inverse
     expected = np.linalg.inv(gram_of(dense) + RIDGE * np.eye(ITEMS))
     np.testing.assert_allclose(inverse, expected, atol=1e-12)
 
 
 def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Collaboration.fit(random_positives(), ITEMS, RIDGE)
+    model = Evidence(random_positives(), ITEMS).collaboration(RIDGE)
     whole = model.table()
     monkeypatch.setattr(collaboration, "_PART", 3)
     assert torch.equal(model.table(), whole)
@@ -151,20 +155,21 @@ def test_memory_does_not_grow_with_users() -> None:
     assert gram.count_nonzero() == 4
 
 
-def test_spread_of_constant_terms_is_not_zero() -> None:
+def test_spread_is_of_new_items() -> None:
     nobody = Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3)
-    assert Collaboration.fit(nobody, 4, RIDGE).spread() > 0
-    assert Collaboration.fit(random_positives(), ITEMS, RIDGE).spread() == pytest.approx(
-        Collaboration.fit(random_positives(), ITEMS, RIDGE).of_users(torch.arange(USERS)).std().item()
-    )
+    assert Evidence(nobody, 4).collaboration(RIDGE).spread() > 0
+    positives = random_positives()
+    dense = dense_of(positives)
+    expected = (dense @ ease(dense, RIDGE))[dense == 0].std(ddof=1)
+    assert Evidence(positives, ITEMS).collaboration(RIDGE).spread() == pytest.approx(expected)
 
 
 def test_too_many_items() -> None:
     with pytest.raises(ValueError, match=f"{MAX_ITEMS + 1} items .* {MAX_ITEMS} .*--no-collaborative"):
-        Collaboration.fit(random_positives(), MAX_ITEMS + 1, RIDGE)
+        Evidence(random_positives(), MAX_ITEMS + 1).collaboration(RIDGE)
 
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
 def test_ridge_must_be_above_zero(ridge: float) -> None:
     with pytest.raises(ValueError, match=f"ridge: {ridge}, expected above 0"):
-        Collaboration.fit(random_positives(), ITEMS, ridge)
+        Evidence(random_positives(), ITEMS).collaboration(ridge)

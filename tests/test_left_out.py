@@ -36,11 +36,11 @@ from model_helpers import (
 from review_files import review, write_lines
 from torch import Tensor
 
-from llmdirect.collaboration import Collaboration
+from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
-from llmdirect.likeness import ItemDirections
+from llmdirect.likeness import WordLikeness
 from llmdirect.model import Direct
 from llmdirect.ranking import rank
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, TokenTable, scorer
@@ -102,10 +102,11 @@ def rows_of_the_world() -> list[Row]:
     return rows
 
 
-def collaboration_of(view: View, centre: Tensor) -> Collaboration:
-    """The term with texts that weigh as much as a few users."""
-    texts = ItemDirections(Documents(view, vote=False), centre)
-    return Collaboration.fit(view.positives, view.num_items, RIDGE, 3.0, texts)
+def collaboration_of(dataset: Dataset, view: View, like: WordLikeness | None = None) -> Collaboration:
+    """The term with words that weigh as much as a few users; like: whose map of words is taken."""
+    texts = dataset.passages.text.gather(view.passage_idx)
+    words = WordLikeness(Documents(view, vote=False), texts, like)
+    return Evidence(view.positives, view.num_items, words).collaboration(RIDGE, 3.0)
 
 
 @dataclass
@@ -126,18 +127,19 @@ class World:
         places = [
             int(((view.pair_user == user) & (view.pair_item == item)).nonzero()[0, 0]) for user, item in pairs
         ]
-        centre = view.pooled.mean(0)  # a fixed map, as of the model
+        collaboration = collaboration_of(dataset, view)
+        assert isinstance(collaboration.texts, WordLikeness)
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            without.append((rebuilt, collaboration_of(rebuilt, centre)))
+            without.append((rebuilt, collaboration_of(smaller, rebuilt, collaboration.texts)))
         return cls(
             dataset,
             store,
             view,
             Pairs.of(view, torch.tensor(places)),
-            collaboration_of(view, centre),
+            collaboration,
             without,
         )
 
@@ -432,7 +434,11 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         False,
     ),
     "texts of the collaborative term": (
-        forget(ItemDirections, "lost", lambda original, self, *args: 0 * original(self, *args)),
+        forget(
+            WordLikeness,
+            "lost",
+            lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
+        ),
         {"collaborative": True},
         False,
     ),

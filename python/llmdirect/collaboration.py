@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llmdirect.csr import Csr
+from llmdirect.ragged import entries_of
 
 MAX_ITEMS = 20_000
 """Above this the inverse (two float64 matrices of I * I) no longer fits a workstation."""
@@ -22,14 +23,39 @@ _PAIRS = 1 << 20
 
 
 class ItemTexts(Protocol):
-    """Which items are alike by their texts."""
+    """Which items are alike by their texts: E, a row of length 1 for each item, or zeros for one without."""
 
-    @property
-    def directions(self) -> Tensor:
-        """E, float64 [I, D] on the CPU: rows of length 1, or zeros for an item without text."""
+    def gram(self) -> Tensor:
+        """float64 [I, I] E Eᵀ, on the CPU."""
 
-    def lost(self, items: Tensor, passages: Tensor) -> Tensor:
-        """float64 [B, D]: rows of E less what they are without one passage each (-1: the same)."""
+    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
+
+
+class Evidence:
+    """What train says of which items go together. Memory I * I, whatever the number of users."""
+
+    def __init__(self, positives: Csr, num_items: int, texts: ItemTexts | None = None) -> None:
+        """Raises ValueError for more than MAX_ITEMS items."""
+        if num_items > MAX_ITEMS:
+            raise ValueError(
+                f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
+                f"{MAX_ITEMS} it is made for: train with --no-collaborative"
+            )
+        self.texts = texts
+        self.indptr, self.indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
+        self._together = _cooccurrences(self.indptr, self.indices, num_items)
+        self._alike = None if texts is None else texts.gram()
+
+    def collaboration(self, ridge: float, likeness: float = 0.0) -> "Collaboration":
+        """Inverts the item-item matrix. Raises ValueError for a ridge that is not above 0."""
+        if not ridge > 0:
+            raise ValueError(f"ridge: {ridge}, expected above 0")
+        gram = self._together.clone()
+        gram.diagonal().add_(ridge)
+        if self._alike is not None:
+            gram.add_(self._alike, alpha=likeness)
+        return Collaboration(torch.linalg.inv(gram), self.indptr, self.indices, ridge, likeness, self.texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,50 +69,19 @@ class Collaboration:
     inverse: Tensor
     indptr: Tensor
     indices: Tensor
+    ridge: float
     likeness: float
     """Weight of E Eᵀ: how many users' worth of evidence it is that two texts are the same."""
-    texts: ItemTexts | None
-    along: Tensor
-    """P E, float64 [I, D]; D is 0 without texts."""
-    across: Tensor
-    """Eᵀ P E, float64 [D, D]."""
-
-    @classmethod
-    def fit(
-        cls,
-        positives: Csr,
-        num_items: int,
-        ridge: float,
-        likeness: float = 0.0,
-        texts: ItemTexts | None = None,
-    ) -> "Collaboration":
-        """Inverts the item-item matrix; memory I * I, whatever the number of users.
-
-        Raises ValueError for more than MAX_ITEMS items, and for a ridge that is not above 0.
-        """
-        if num_items > MAX_ITEMS:
-            raise ValueError(
-                f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
-                f"{MAX_ITEMS} it is made for: train with --no-collaborative"
-            )
-        if not ridge > 0:
-            raise ValueError(f"ridge: {ridge}, expected above 0")
-        indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
-        gram = _cooccurrences(indptr, indices, num_items)
-        gram.diagonal().add_(ridge)
-        directions = torch.zeros(num_items, 0, dtype=torch.float64) if texts is None else texts.directions
-        gram.addmm_(directions, directions.T, alpha=likeness)
-        inverse = torch.linalg.inv(gram)
-        along = inverse @ directions
-        return cls(inverse, indptr, indices, likeness, texts, along, directions.T @ along)
+    texts: ItemTexts | None = None
 
     def spread(self) -> float:
-        """Standard deviation of the term over a sample of users: the scale at which its weight starts.
-
-        A user's own items are in it, and large: so the term of other items starts small beside the text.
-        """
+        """Standard deviation of the term of items that users do not have, over a sample of users."""
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
-        return max(float(self.of_users(users).std()), 1e-12)
+        term = self.of_users(users)
+        row, place = entries_of(self.indptr, users)
+        new = torch.ones_like(term, dtype=torch.bool).index_put((row, self.indices[place]), torch.tensor(False))
+        # At least two values: a spread of one is none.
+        return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)
 
     def table(self) -> Tensor:
         """float32 [I, I]: entry (j, c) is what item j of the history adds to item c; zero diagonal."""
@@ -100,33 +95,37 @@ class Collaboration:
         """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
         return -self._history_rows(users) / self.inverse.diagonal()
 
-    def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+    def left_out(
+        self, users: Tensor, items: Tensor, passages: Tensor, lost: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """float64 [B, I]: the term as if the positive (users[b], items[b]) and its passage did not exist.
+
+        lost: what `texts.lost` gives for them, where it is known.
 
         Let lost be what the item's row of E loses with the passage, x be the user's row, e the item's unit
         vector and y = E·lost. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and a symmetric M
         [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many positives, and E Eᵀ
         becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
         """
-        width = self.along.shape[1]
-        lost = torch.zeros(len(users), width, dtype=torch.float64)
+        along = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
+        squares = torch.zeros(len(users), dtype=torch.float64)  # |lost|²
         if self.texts is not None:
-            lost = self.texts.lost(items, passages)
+            along, squares = self.texts.lost(items, passages) if lost is None else lost
         counts = (self.indptr[users + 1] - self.indptr[users]).double()
         before, after = counts.pow(-USER_POWER), (counts - 1).clamp(min=1).pow(-USER_POWER)
         change = torch.zeros(len(users), 3, 3, dtype=torch.float64)  # M
         change[:, 0, 0] = after - before
         change[:, 0, 1] = change[:, 1, 0] = -after
-        change[:, 1, 1] = after + self.likeness * lost.square().sum(1)
+        change[:, 1, 1] = after + self.likeness * squares
         change[:, 1, 2] = change[:, 2, 1] = -self.likeness
 
-        moved = torch.stack([self._history_rows(users), self.inverse[items], lost @ self.along.T], 1)  # Aᵀ
+        moved = torch.stack([self._history_rows(users), self.inverse[items], along @ self.inverse], 1)  # Aᵀ
         inner = torch.empty_like(change)  # Vᵀ P V
         for column in range(3):
             inner[:, 0, column] = self._history_sums(moved[:, column], users)
             inner[:, 1, column] = moved[:, column].gather(1, items[:, None])[:, 0]
         inner[:, 2, :2] = inner[:, :2, 2]
-        inner[:, 2, 2] = ((lost @ self.across) * lost).sum(1)
+        inner[:, 2, 2] = (moved[:, 2] * along).sum(1)
         core = torch.linalg.solve(torch.eye(3, dtype=torch.float64) + change @ inner, change)  # C
 
         history = inner.new_tensor([1.0, -1.0, 0.0]) - (core @ (inner[:, :, :1] - inner[:, :, 1:2]))[..., 0]
@@ -135,20 +134,15 @@ class Collaboration:
         term: Tensor = -numerator / (self.inverse.diagonal() - shrink)
         return term
 
-    def _entries(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        start, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
-        row = torch.repeat_interleave(torch.arange(len(users)), counts)
-        first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        return row, self.indices[torch.repeat_interleave(start, counts) + torch.arange(len(row)) - first]
-
     def _history_rows(self, users: Tensor) -> Tensor:
-        row, items = self._entries(users)
+        row, place = entries_of(self.indptr, users)
         sums = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)
-        return sums.index_add_(0, row, self.inverse[items])
+        return sums.index_add_(0, row, self.inverse[self.indices[place]])
 
     def _history_sums(self, values: Tensor, users: Tensor) -> Tensor:
-        row, items = self._entries(users)
-        return torch.zeros(len(users), dtype=torch.float64).index_add_(0, row, values[row, items])
+        row, place = entries_of(self.indptr, users)
+        sums = torch.zeros(len(users), dtype=torch.float64)
+        return sums.index_add_(0, row, values[row, self.indices[place]])
 
 
 def _cooccurrences(indptr: Tensor, indices: Tensor, num_items: int) -> Tensor:

@@ -35,12 +35,12 @@ class ModelConfig:
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
-    """Adds what the history's items say of others (EASE, told by text which are alike), exactly left out in
-    training."""
-    ridge: float = 64.0
-    """Regularisation of the collaborative term."""
-    likeness: float = 2.0
-    """Weight in the collaborative term of how alike the items' texts are."""
+    """Adds what the history's items say of others (EASE, told by words which are alike), weighted on
+    validation."""
+    ridge: float | None = None
+    """Regularisation of the collaborative term; None: found on train pairs that are left out."""
+    likeness: float | None = None
+    """Weight in the collaborative term of how alike the items' words are; None: found as the ridge is."""
     batch_norm: bool = False
     """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
 
@@ -79,9 +79,9 @@ class ModelConfig:
         _check_choice("user", self.user, UserSide)
         if self.aspects < 1:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
-        if not self.ridge > 0:
+        if self.ridge is not None and not self.ridge > 0:
             raise ValueError(f"ridge: {self.ridge}, expected above 0")
-        if not self.likeness >= 0:
+        if self.likeness is not None and not self.likeness >= 0:
             raise ValueError(f"likeness: {self.likeness}, expected 0 or above")
         if self.batch_norm and self.form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")

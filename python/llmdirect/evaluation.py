@@ -11,6 +11,7 @@ from llmdirect.errors import DataError
 from llmdirect.ranking import Scorer, evaluate, parse_metric
 from llmdirect.ratings import rating_metrics
 from llmdirect.scores import Pairs, Scores
+from llmdirect.views import View
 
 _LEFT_OUT_PAIRS = 2048
 """Train pairs on which the left-out figure is taken."""
@@ -56,28 +57,43 @@ def rating_means(scorer: Scorer, dataset: Dataset, split: int) -> dict[str, floa
     return {name: value for name, value in means.items() if not np.isnan(value)}
 
 
-def train_left_out(scores: Scores, metric: str) -> float:
+def sampled_pairs(view: View, passages: Tensor | None = None) -> Pairs:
+    """Up to 2048 train pairs, evenly spread; passages: bool [R], those whose pairs are taken, if there are any.
+
+    A figure on pairs that are left out is taken on them.
+    """
+    rows = torch.arange(len(view.pair_user), device=view.pair_user.device)
+    if passages is not None:
+        kept = (view.pair_passage < 0) | passages[view.pair_passage.clamp(min=0)]
+        rows = rows[kept] if kept.any() else rows
+    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT_PAIRS), device=rows.device).long()
+    return Pairs.of(view, rows[chosen])
+
+
+def train_left_out(scores: Scores, metric: str, terms: Tensor | None = None) -> float:
     """The metric on train pairs, each scored as if it did not exist: its item against all non-positives.
 
-    What an in-sample figure would be without leaking. Taken on up to 2048 pairs, evenly spread; one
-    relevant item a list, so it compares with validation where users have about one there.
+    What an in-sample figure would be without leaking. Taken on `sampled_pairs`; one relevant item a list, so
+    it compares with validation where users have about one there. terms: the collaborative ones of these pairs
+    left out, float32 [n, I], where they are known.
     """
-    view = scores.view
-    count = len(view.pair_user)
-    chosen = torch.linspace(0, count - 1, min(count, _LEFT_OUT_PAIRS), device=view.pair_user.device).long()
-    ranks, candidates = [], []
-    for rows in torch.split(chosen, 256):
-        pairs = Pairs.of(view, rows)
-        table = scores.left_out(pairs)[0]
-        own = table.gather(1, pairs.item[:, None])
-        others = view.hide_positives(table, pairs.user)
-        before = torch.arange(view.num_items, device=table.device) < pairs.item[:, None]
-        above, equal = (others > own).sum(1), others == own
-        # In a list equal scores go by index; the AUC counts them half, as it does everywhere.
-        tied = equal.sum(1) / 2 if metric == "auc" else (equal & before).sum(1)
-        ranks.append((1 + above + tied).double())
-        candidates.append(1 + (others > -torch.inf).sum(1))
-    return float(_of_rank(metric, torch.cat(ranks), torch.cat(candidates)).mean())
+    pairs, values = sampled_pairs(scores.view), []
+    for rows in torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256):
+        part = pairs.at(rows)
+        table = scores.left_out(part, collaborative=None if terms is None else terms[rows])[0]
+        values.append(left_out_values(scores.view, part, table, metric))
+    return float(torch.cat(values).mean())
+
+
+def left_out_values(view: View, pairs: Pairs, table: Tensor, metric: str) -> Tensor:
+    """float64 [B]: the metric of each pair's item against all non-positives, in a table [B, I] of scores."""
+    own = table.gather(1, pairs.item[:, None])
+    others = view.hide_positives(table, pairs.user)
+    before = torch.arange(view.num_items, device=table.device) < pairs.item[:, None]
+    above, equal = (others > own).sum(1), others == own
+    # In a list equal scores go by index; the AUC counts them half, as it does everywhere.
+    tied = equal.sum(1) / 2 if metric == "auc" else (equal & before).sum(1)
+    return _of_rank(metric, (1 + above + tied).double(), 1 + (others > -torch.inf).sum(1))
 
 
 def _of_rank(metric: str, rank: Tensor, candidates: Tensor) -> Tensor:

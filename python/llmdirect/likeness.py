@@ -1,36 +1,148 @@
-"""Which items are alike by their texts, with and without one passage."""
+"""Which items are alike by the words of their texts, with and without one passage.
 
+Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them, so
+this is TF-IDF (Salton and Buckley 1988), beside the embeddings that the text term reads.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
 import torch
 from torch import Tensor
 
+from llmdirect.ragged import entries_of
 from llmdirect.scores import Documents
 
+_WORD = r"\w{2,}"
+_RARE = 2
+"""Items that a word must be said of: what is said of one item alone likens it to no other."""
+_PART = 256
+"""Rows of words that are dense at a time."""
 
-class ItemDirections:
-    """The direction of each item's mean text from the mean of all texts. I items, D numbers.
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each passage says each word, sparse."""
+
+    indptr: Tensor
+    """int64 [R + 1]"""
+    words: Tensor
+    """int64 [nnz] columns"""
+    values: Tensor
+    """float64 [nnz]"""
+    vocabulary: pl.Series
+    """[V] words, sorted; each is said of at least two items."""
+
+    @classmethod
+    def of(cls, texts: pl.Series, items: Tensor, vocabulary: pl.Series | None = None) -> "Counts":
+        """Counts of `texts` [R]; items: int64 [R] what each is about, -1 for nothing.
+
+        vocabulary: the words to count, where they are known already.
+        """
+        said = (
+            pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
+            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(_WORD))
+            .select("passage", "word")
+            .explode("word")
+            .drop_nulls()
+            .group_by("passage", "word")
+            .len("count")
+        )
+        if vocabulary is None:
+            about = said.with_columns(item=pl.Series(items.numpy()).gather(said["passage"]))
+            spread = about.filter(pl.col("item") >= 0).group_by("word").agg(pl.col("item").n_unique())
+            vocabulary = spread.filter(pl.col("item") >= _RARE)["word"].sort()
+        columns = pl.DataFrame({"word": vocabulary, "column": pl.arange(0, len(vocabulary), eager=True)})
+        kept = said.join(columns, on="word").sort("passage", "column")
+        per_passage = torch.bincount(kept["passage"].to_torch().long(), minlength=len(texts))
+        return cls(
+            torch.cat([torch.zeros(1, dtype=torch.int64), per_passage.cumsum(0)]),
+            kept["column"].to_torch().long(),
+            kept["count"].to_torch().double(),
+            vocabulary,
+        )
+
+    def dense(self, passages: Tensor) -> Tensor:
+        """float64 [B, V] of passages [B]."""
+        row, place = entries_of(self.indptr, passages)
+        table = torch.zeros(len(passages), len(self.vocabulary), dtype=torch.float64)
+        return table.index_put((row, self.words[place]), self.values[place])
+
+
+class WordLikeness:
+    """Cosines of items in the space of words, E Eᵀ. I items, V words.
+
+    A word that an item's texts say n times counts (1 + log n)·log((1 + I) / (1 + items with it)), rows have
+    length 1, and E is their directions from the mean row. Vocabulary, the weights of words and the mean row are
+    a fixed map, as the centre of the embeddings is; `like` takes over another one's.
 
     A text that its user wrote about several items enters none of them: without a pair none of its copies
     exist, so that not only the pair's own item would change.
     """
 
-    def __init__(self, documents: Documents, centre: Tensor) -> None:
-        self._centre = centre.double()
-        self._pooled = documents.view.pooled
-        single = ~documents.is_copied()
-        self._weight = torch.where(single, documents.weight, 0.0)
-        self._mass = documents.sum_over_items(self._weight)
-        self._sums = documents.weighted_sums(self._weight)
-        self.directions = self._direction(self._sums, self._mass).cpu()
-
-    def lost(self, items: Tensor, passages: Tensor) -> Tensor:
-        """float64 [B, D]: directions of items less what they are without one passage each (-1: the same)."""
-        weight = torch.where(passages >= 0, self._weight[passages.clamp(min=0)], 0.0)
-        own = self._pooled[passages.clamp(min=0)].double() * weight[:, None]
-        without = self._direction(self._sums[items] - own, self._mass[items] - weight)
-        return self.directions[items.cpu()] - without.cpu()
-
-    def _direction(self, sums: Tensor, mass: Tensor) -> Tensor:
+    def __init__(self, documents: Documents, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
+        """texts: those of the view's passages, [R]."""
+        view = documents.view
+        items = torch.where(documents.is_copied(), -1, view.passage_item).cpu()
+        self.counts = Counts.of(texts, items, None if like is None else like.counts.vocabulary)
+        self._counted, num_items = items >= 0, view.num_items
+        passage = torch.repeat_interleave(torch.arange(len(items)), self.counts.indptr.diff())
+        about = items[passage]
+        size = (num_items, len(self.counts.vocabulary))
+        self._said = torch.sparse_coo_tensor(
+            torch.stack([about[about >= 0], self.counts.words[about >= 0]]),
+            self.counts.values[about >= 0],
+            size,
+            check_invariants=False,
+        ).coalesce()
+        said_of, words = self._said.indices()
+        self._borders = torch.searchsorted(said_of.contiguous(), torch.arange(num_items + 1))
+        if like is None:
+            self.weight = torch.log((1 + num_items) / (1.0 + torch.bincount(words, minlength=size[1]))).double()
+        else:
+            self.weight = like.weight
+        value = (1 + self._said.values().log()) * self.weight[words]
+        length = torch.zeros(num_items, dtype=torch.float64).index_add_(0, said_of, value.square()).sqrt()
+        value = value / torch.where(length > 0, length, 1.0)[said_of]
+        self._unit = torch.sparse_coo_tensor(self._said.indices(), value, size, check_invariants=False).coalesce()
+        total = torch.zeros(size[1], dtype=torch.float64).index_add_(0, words, value)
+        self.mean = total / max(1, int((length > 0).sum())) if like is None else like.mean
+        distance = (1 - 2 * (self._unit @ self.mean[:, None])[:, 0] + self.mean.square().sum()).clamp(min=0)
         # By count: what rounding leaves of nothing is no direction.
-        away = torch.where(mass[:, None] > 0, sums - mass[:, None] * self._centre, 0.0)
+        away = (length > 0) & (distance > 1e-12)
+        self._scale = torch.where(away, distance, 1.0).rsqrt() * away
+
+    def gram(self) -> Tensor:
+        """float64 [I, I] E Eᵀ."""
+        parts = torch.split(torch.arange(len(self._scale)), _PART)
+        return torch.cat([self._along(self._directions(self._of_items(part))) for part in parts])
+
+    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
+        along, squares = [], []
+        for part, own in zip(torch.split(items, _PART), torch.split(passages, _PART), strict=True):
+            said = self._of_items(part)
+            taken = (own >= 0) & self._counted[own.clamp(min=0)]
+            without = said - self.counts.dense(own.clamp(min=0)) * taken[:, None]
+            lost = self._directions(said) - self._directions(without)
+            along.append(self._along(lost))
+            squares.append(lost.square().sum(1))
+        return torch.cat(along), torch.cat(squares)
+
+    def _of_items(self, items: Tensor) -> Tensor:
+        row, place = entries_of(self._borders, items)
+        table = torch.zeros(len(items), len(self.weight), dtype=torch.float64)
+        return table.index_put((row, self._said.indices()[1, place]), self._said.values()[place])
+
+    def _directions(self, said: Tensor) -> Tensor:
+        """Rows of E [B, V] of items that say so many words [B, V]."""
+        value = torch.where(said > 0, 1 + said.clamp(min=1).log(), 0.0) * self.weight
+        length = value.norm(dim=1, keepdim=True)
+        away = torch.where(length > 0, value / torch.where(length > 0, length, 1.0) - self.mean, 0.0)
         length = away.norm(dim=1, keepdim=True)
-        return away / torch.where(length > 0, length, 1.0)
+        return torch.where(length > 1e-6, away / torch.where(length > 0, length, 1.0), 0.0)
+
+    def _along(self, rows: Tensor) -> Tensor:
+        """rows·Eᵀ [B, I] of dense rows [B, V]."""
+        shared = (self._unit @ rows.T).T - (rows @ self.mean)[:, None]
+        return shared * self._scale

@@ -36,6 +36,8 @@ class Direct(nn.Module):
 
     centre: Tensor
     scale: Tensor
+    collaboration: Tensor
+    """Weight of the collaborative term: found on validation, not by gradients (`balance`)."""
 
     def __init__(self, config: ModelConfig, dim: int, num_users: int, num_items: int) -> None:
         super().__init__()
@@ -60,7 +62,7 @@ class Direct(nn.Module):
             self.interest_norm = norm(self.aspects)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.prior = nn.Parameter(torch.tensor(1.0))
-        self.log_collaboration = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("collaboration", torch.zeros(()))
         self.bias = nn.Parameter(torch.tensor(0.0))
         self.user_bias = nn.Parameter(torch.zeros(num_users))
         self.item_bias = nn.Parameter(torch.zeros(num_items))

@@ -4,7 +4,7 @@ Every statistic that enters a score goes through this file, with and without one
 two cannot drift apart. Axes as in `model`; N pairs of a batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from llmdirect.collaboration import Collaboration
 from llmdirect.config import HISTORY
+from llmdirect.csr import Csr
 from llmdirect.model import EPS, Direct, unit
+from llmdirect.ragged import entries_of
 from llmdirect.ranking import Scorer
 from llmdirect.views import View
 
@@ -33,6 +35,10 @@ class Pairs:
         return cls(
             view.pair_user[rows], view.pair_item[rows], view.pair_passage[rows], view.pair_rating[rows]
         )
+
+    def at(self, rows: Tensor) -> "Pairs":
+        """The pairs at these positions of the batch."""
+        return Pairs(self.user[rows], self.item[rows], self.passage[rows], self.rating[rows])
 
 
 _PART = 1 << 14
@@ -55,6 +61,7 @@ class Documents:
         grouped = (view.group >= 0).nonzero()[:, 0]
         self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
         self._sizes = torch.bincount(view.group[grouped])
+        self._borders = torch.cat([self._sizes.new_zeros(1), self._sizes.cumsum(0)])
 
     def weighted_sums(self, weight: Tensor) -> Tensor:
         """float64 [I, D] sums of pooled passages, each times its weight [R]."""
@@ -101,11 +108,8 @@ class Documents:
         """
         group = self.groups(passages)
         position = (group >= 0).nonzero()[:, 0]
-        group = group[position]
-        counts = self._sizes[group]
-        first = torch.repeat_interleave(self._sizes.cumsum(0)[group] - counts.cumsum(0), counts)
-        copies = self._members[first + torch.arange(len(first), device=first.device)]
-        position = torch.repeat_interleave(position, counts)
+        row, place = entries_of(self._borders, group[position])
+        copies, position = self._members[place], position[row]
         others = (copies != passages[position]) & (self.view.passage_item[copies] >= 0)
         return position[others], copies[others]
 
@@ -251,13 +255,15 @@ class Scores:
             text = text / (query @ self.mass.T + EPS)
         return text + self.model.item_bias_of(self.view.popularity)
 
-    def left_out(self, out: Pairs, keep: "Keep | None" = None) -> tuple[Tensor, Tensor]:
+    def left_out(
+        self, out: Pairs, keep: "Keep | None" = None, collaborative: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
 
         The pair's own item is scored without the pair's passage, its popularity without the pair; an item
         with a copy of that passage by the same user (a candidate where its rating made it no positive) is
         scored without the copy. The user's bias and the global one, equal for all items, are left to the
-        caller.
+        caller. collaborative: [B, I] what `left_out_terms` gives for these pairs, where it is known.
         """
         query = self.interests(out.user, out, keep)
         scores = self.catalogue(query)
@@ -271,9 +277,9 @@ class Scores:
             other = other + model.item_bias_of(popularity[items], items)
             scores = scores.index_put((rows, items), other.to(scores.dtype))
         if self.collaboration is not None:
-            term = self.collaboration.left_out(out.user.cpu(), out.item.cpu(), out.passage)
-            term = term.float().to(scores.device)
-            scores = scores + self.model.log_collaboration.exp() * term
+            if collaborative is None:
+                collaborative = left_out_terms(self.collaboration, out)
+            scores = scores + self.model.collaboration * collaborative
         return scores, query
 
     def document_term(self, query: Tensor, out: Pairs) -> Tensor:
@@ -288,6 +294,12 @@ class Scores:
         if self.model.config.form == "cosine":
             return self.model.temperature() * (query * unit(said)).sum(-1)
         return (query * said).sum(-1) / ((query * mass).sum(-1) + EPS)
+
+
+def left_out_terms(collaboration: Collaboration, out: Pairs) -> Tensor:
+    """float32 [B, I]: the collaborative term of the catalogue as if each pair did not exist, unweighted."""
+    term = collaboration.left_out(out.user.cpu(), out.item.cpu(), out.passage.cpu())
+    return term.float().to(out.user.device)
 
 
 class Keep:
@@ -320,18 +332,7 @@ def scorer(scores: Scores) -> Scorer:
         everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
         query = torch.cat([scores.interests(users) for users in everyone])
         cosine = model.config.form == "cosine"
-        history, item_item = None, None
-        if scores.collaboration is not None:
-            table = scores.collaboration.table().mul_(model.log_collaboration.exp().cpu())
-            num_items = view.num_items
-            borders = np.arange(num_items + 1, dtype=np.int64) * num_items
-            history = view.positives
-            item_item = (
-                borders,
-                np.tile(np.arange(num_items, dtype=np.int32), num_items),
-                table.flatten().numpy(),
-            )
-        return Scorer(
+        found = Scorer(
             form="dot" if cosine else "ratio",
             query=(query * model.temperature() if cosine else query).cpu(),
             item=scores.item.cpu(),
@@ -339,6 +340,21 @@ def scorer(scores: Scores) -> Scorer:
             eps=EPS,
             item_bias=model.item_bias_of(view.popularity).cpu(),
             user_bias=(model.bias + model.user_bias).cpu(),
-            history=history,
-            item_item=item_item,
         )
+        if scores.collaboration is None:
+            return found
+        return with_collaboration(found, scores.collaboration, float(model.collaboration))
+
+
+def with_collaboration(text: Scorer, collaboration: Collaboration, weight: float) -> Scorer:
+    """The scorer of a text term and biases, with the weighted collaborative term beside them."""
+    num_items = text.num_items
+    return replace(
+        text,
+        history=Csr(collaboration.indptr, collaboration.indices),
+        item_item=(
+            np.arange(num_items + 1, dtype=np.int64) * num_items,
+            np.tile(np.arange(num_items, dtype=np.int32), num_items),
+            collaboration.table().mul_(weight).flatten(),
+        ),
+    )

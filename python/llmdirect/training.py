@@ -12,23 +12,24 @@ import torch
 from torch import Tensor
 
 from llmdirect.artefacts import Json, single_writer
+from llmdirect.balance import choose, weigh
 from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
-from llmdirect.collaboration import Collaboration
+from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
-from llmdirect.evaluation import by_user, rating_means, train_left_out
-from llmdirect.likeness import ItemDirections
+from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
+from llmdirect.likeness import WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import mean_metrics, parse_metric
+from llmdirect.ranking import Scorer, mean_metrics, parse_metric
 from llmdirect.running_mean import RunningMean
 from llmdirect.sampling import sample_negatives
 from llmdirect.scalars import flat, scalars
-from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
+from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, left_out_terms, scorer
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.token_pass import read_all, read_passages, refreshed
 from llmdirect.trained import ranking_files
@@ -137,6 +138,8 @@ class _State:
     stale: int = 0
     best_value: float | None = None
     best_epoch: int = 0
+    collaboration: float | None = None
+    """Weight of the collaborative term."""
     ended: bool = False
     history: list[Json] = field(default_factory=list)
 
@@ -161,14 +164,10 @@ class _Trainer:
             self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
         self._initialise(store)
         self.model.to(device)
-        self.collaboration = None
+        self.collaboration: Collaboration | None = None
+        self.left_out_terms: Tensor | None = None  # of the sampled pairs
         if config.collaborative:
-            texts = ItemDirections(self.documents, self.model.centre)
-            self.collaboration = Collaboration.fit(
-                self.view.positives, dataset.num_items, config.ridge, config.likeness, texts
-            )
-            with torch.no_grad():
-                self.model.log_collaboration.fill_(-np.log(self.collaboration.spread()))
+            self._collaborate(config)
         self.objective = Objective(training, self.generator, self._words() if training.rate else None)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
@@ -177,6 +176,23 @@ class _Trainer:
         self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
+
+    def _collaborate(self, config: ModelConfig) -> None:
+        """The collaborative term, and its left-out value where the train figure is taken."""
+        texts = self.dataset.passages.text.gather(self.view.passage_idx)
+        with self.progress.task("Collaborative term", 3, "steps") as task:
+            evidence = Evidence(
+                self.view.positives, self.dataset.num_items, WordLikeness(self.documents, texts)
+            )
+            task.advance()
+            self.collaboration = choose(evidence, self.documents, config.ridge, config.likeness)
+            task.advance()
+            pairs = sampled_pairs(self.view)
+            parts = torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256)
+            self.left_out_terms = torch.cat(
+                [left_out_terms(self.collaboration, pairs.at(rows)) for rows in parts]
+            )
+            task.advance()
 
     def _initialise(self, store: EmbeddingStore) -> None:
         view, documents = self.view, self.documents
@@ -293,7 +309,7 @@ class _Trainer:
                     fresh = read_passages(self.model, view, passages)
                     assert not isinstance(table, PooledTable)
                     table = refreshed(table, passages, *fresh)
-                scores = Scores(self.model, self.documents, table, self.collaboration)
+                scores = Scores(self.model, self.documents, table, None)
                 chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
                 parts = self.objective(scores, pairs, chosen)
             self.optimiser.zero_grad(set_to_none=True)
@@ -338,16 +354,29 @@ class _Trainer:
     def _validate(self, table: Table) -> Json:
         """Train, each pair left out, and validation, side by side."""
         self.model.eval()
+        metric = self.training.metric
         with torch.no_grad():
-            scores = self._scores(table)
-            ranking = scorer(scores)
+            ranking = scorer(Scores(self.model, self.documents, table, None))
             if self.lower_is_better:
                 return {"valid": rating_means(ranking, self.dataset, VALID)}
-            metric = self.training.metric
-            return {
-                "train_left_out": {metric: train_left_out(scores, metric)},
-                "valid": mean_metrics(by_user(ranking, self.dataset, VALID, [metric])),
-            }
+
+            def valid(ranking: Scorer) -> float:
+                return mean_metrics(by_user(ranking, self.dataset, VALID, [metric]))[metric]
+
+            figures: Json = {}
+            if self.collaboration is not None:
+                weight, ranking = weigh(ranking, self.collaboration, valid, self.state.collaboration)
+                self._set_weight(weight)
+                figures["collaboration"] = weight
+            left_out = train_left_out(self._scores(table), metric, self.left_out_terms)
+            return {"train_left_out": {metric: left_out}, "valid": {metric: valid(ranking)}, **figures}
+
+    def _set_weight(self, weight: float) -> None:
+        """Of the collaborative term: in the state, in the model, and in the mean that stands in for it."""
+        self.state.collaboration = weight
+        self.model.collaboration.fill_(weight)
+        if self.training.averaging:
+            self.mean.parameters["collaboration"].fill_(weight)
 
     def _value(self, entry: Json) -> float:
         return float(entry["valid"]["mse" if self.lower_is_better else self.training.metric])
@@ -374,6 +403,8 @@ class _Trainer:
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
         self.mean = RunningMean(self.model, self.training.averaging)
+        if self.collaboration is not None:
+            self.state.collaboration = float(self.model.collaboration)
         self.table = None
 
     def _commit(self, validated: dict[str, Tensor], improved: bool) -> None:

@@ -18,6 +18,7 @@ from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
+from llmdirect.ragged import entries_of
 from llmdirect.store import EmbeddingStore
 
 TOKEN_BUDGET = 1 << 15
@@ -164,11 +165,8 @@ class View:
 
     def hide_positives(self, table: Tensor, users: Tensor) -> Tensor:
         """`table` [B, I] with -inf at every positive of the row's user."""
-        start, counts = self.positive_borders[users], self.positive_counts[users]
-        row = torch.repeat_interleave(torch.arange(len(users), device=table.device), counts)
-        first = torch.repeat_interleave(counts.cumsum(0) - counts - start, counts)
-        items = self.positive_items[torch.arange(len(row), device=table.device) - first]
-        return table.index_put((row, items), table.new_tensor(-torch.inf))
+        row, place = entries_of(self.positive_borders, users)
+        return table.index_put((row, self.positive_items[place]), table.new_tensor(-torch.inf))
 
     @cached_property
     def positive_borders(self) -> Tensor:

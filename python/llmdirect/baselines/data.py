@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmdirect.csr import Csr
 from llmdirect.dataset import TRAIN, Dataset
-from llmdirect.likeness import ItemDirections
+from llmdirect.likeness import WordLikeness
 from llmdirect.ranking import Scorer
 from llmdirect.scores import Documents
 from llmdirect.store import EmbeddingStore
@@ -86,12 +86,26 @@ class TrainData:
         return View.build(self.dataset, self.store)
 
     @cached_property
+    def documents(self) -> Documents:
+        """Sums of the texts of train about each item."""
+        return Documents(self.view, vote=False)
+
+    @cached_property
     def directions(self) -> NDArray[np.float64]:
         """float64 [I, D] direction of each item's mean train text from the mean of all; or zeros."""
-        written = self.view.lengths > 0
-        centre = self.view.pooled[written].double().mean(0)
-        found: torch.Tensor = ItemDirections(Documents(self.view, vote=False), centre).directions
-        return found.numpy()
+        documents = self.documents
+        centre = self.view.pooled[self.view.lengths > 0].double().mean(0)
+        away = documents.pooled - documents.mass[:, None] * centre
+        away = torch.where(documents.mass[:, None] > 0, away, 0.0)
+        length = away.norm(dim=1, keepdim=True)
+        found: NDArray[np.float64] = (away / torch.where(length > 0, length, 1.0)).numpy()
+        return found
+
+    @cached_property
+    def common_words(self) -> NDArray[np.float64]:
+        """float64 [I, I] cosines of the items' words (TF-IDF, centred)."""
+        texts = self.dataset.passages.text.gather(self.view.passage_idx)
+        return WordLikeness(self.documents, texts).gram().numpy()
 
 
 @dataclass(frozen=True)
