@@ -101,7 +101,11 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     dense = dense_of(positives)
     users, items = np.nonzero(dense)
     texts = random_texts(len(users)) if read else None
-    model = Evidence(positives, ITEMS, texts).collaboration(ridge, LIKENESS)
+    model = (
+        Evidence(positives, ITEMS, texts).collaboration(ridge, LIKENESS)
+        if texts
+        else Evidence(positives, ITEMS).collaboration(ridge)
+    )
     passages = torch.arange(len(users))
     term = model.left_out(torch.from_numpy(users), torch.from_numpy(items), passages).numpy()
     for row, (user, item) in enumerate(zip(users, items, strict=True)):

@@ -40,7 +40,7 @@ from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
-from llmdirect.likeness import WordLikeness
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct
 from llmdirect.ranking import rank
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, TokenTable, scorer
@@ -102,11 +102,13 @@ def rows_of_the_world() -> list[Row]:
     return rows
 
 
-def collaboration_of(dataset: Dataset, view: View, like: WordLikeness | None = None) -> Collaboration:
-    """The term with words that weigh as much as a few users; like: whose map of words is taken."""
-    texts = dataset.passages.text.gather(view.passage_idx)
-    words = WordLikeness(Documents(view, vote=False), texts, like)
-    return Evidence(view.positives, view.num_items, words).collaboration(RIDGE, 3.0)
+def collaboration_of(
+    dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | None = None
+) -> Collaboration:
+    """The term with texts that weigh as much as a few users; like: whose map of words is taken."""
+    texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
+    alike = WordLikeness(documents, texts, like), EmbeddingLikeness(documents, centre)
+    return Evidence(view.positives, view.num_items, *alike).collaboration(RIDGE, 3.0, 2.0)
 
 
 @dataclass
@@ -127,13 +129,15 @@ class World:
         places = [
             int(((view.pair_user == user) & (view.pair_item == item)).nonzero()[0, 0]) for user, item in pairs
         ]
-        collaboration = collaboration_of(dataset, view)
-        assert isinstance(collaboration.texts, WordLikeness)
+        centre = view.pooled.mean(0)  # a fixed map, as of the model
+        collaboration = collaboration_of(dataset, view, centre)
+        words = collaboration.texts[0]
+        assert isinstance(words, WordLikeness)
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            without.append((rebuilt, collaboration_of(smaller, rebuilt, collaboration.texts)))
+            without.append((rebuilt, collaboration_of(smaller, rebuilt, centre, words)))
         return cls(
             dataset,
             store,
@@ -433,15 +437,18 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         {"collaborative": True},
         False,
     ),
-    "texts of the collaborative term": (
-        forget(
-            WordLikeness,
-            "lost",
-            lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
-        ),
-        {"collaborative": True},
-        False,
-    ),
+    **{
+        f"{kind.__name__} of the collaborative term": (
+            forget(
+                kind,
+                "lost",
+                lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
+            ),
+            {"collaborative": True},
+            False,
+        )
+        for kind in (WordLikeness, EmbeddingLikeness)
+    },
     "float64, pooled": (forget(Documents, "pooled_without", in_float32), {"vote": False}, False),
     "float64, tokens": (
         forget(

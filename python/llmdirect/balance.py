@@ -8,76 +8,80 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.evaluation import left_out_values, sampled_pairs
 from llmdirect.ranking import Scorer
-from llmdirect.scores import Documents, Pairs, with_collaboration
+from llmdirect.scores import Documents, with_collaboration
 
-_START = (256.0, 4.0)
-"""Ridge and likeness."""
+_START = (256.0, 4.0, 0.25)
+"""Ridge, likeness of words, likeness of embeddings."""
 _STEP = 4.0
-_LIMITS = ((1.0, 65536.0), (1 / 64, 1024.0))
+_LIMITS = ((1.0, 65536.0), (1 / 64, 1024.0), (1 / 64, 1024.0))
 _METRIC = "ndcg@10"
 _PART = 256
 """Pairs left out at a time."""
 
 
-def choose(
-    evidence: Evidence, documents: Documents, ridge: float | None = None, likeness: float | None = None
-) -> Collaboration:
-    """The term whose left-out NDCG@10 on train pairs no step of one setting improves; given ones stay.
+Settings = tuple[float, float, float]
+Given = tuple[float | None, float | None, float | None]
 
+
+def choose(evidence: Evidence, documents: Documents, given: Given) -> Collaboration:
+    """The term whose left-out NDCG@10 on train pairs no step of one setting improves.
+
+    evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
     Pairs whose text the same user wrote elsewhere too are left aside: they are easier than what is to be
     ranked.
     """
-    if evidence.texts is None:
-        likeness = 0.0
-    if ridge is not None and likeness is not None:
-        return evidence.collaboration(ridge, likeness)
+    free = [axis for axis, value in enumerate(given) if value is None]
+    ridge, words, embeddings = (
+        start if value is None else value for start, value in zip(_START, given, strict=True)
+    )
+    at: Settings = (ridge, words, embeddings)
+    best = evidence.collaboration(*at)
+    if not free:
+        return best
     view = documents.view
     pairs = sampled_pairs(view, ~documents.is_copied())
-    parts = [
-        (pairs.at(rows), None if evidence.texts is None else evidence.texts.lost(*_places(pairs.at(rows))))
-        for rows in torch.split(torch.arange(len(pairs.user)), _PART)
-    ]
-    start = (_START[0] if ridge is None else ridge, _START[1] if likeness is None else likeness)
-    free = [axis for axis, given in enumerate((ridge, likeness)) if given is None]
+    parts = []
+    for rows in torch.split(torch.arange(len(pairs.user)), _PART):
+        part = pairs.at(rows)
+        places = part.item.cpu(), part.passage.cpu()
+        parts.append((part, places, [texts.lost(*places) for texts in evidence.texts]))
 
-    def measured(settings: tuple[float, float]) -> tuple[float, Collaboration]:
-        found = evidence.collaboration(*settings)
+    def left_out(found: Collaboration) -> float:
         values = [
-            left_out_values(view, part, found.left_out(part.user.cpu(), *_places(part), lost), _METRIC)
-            for part, lost in parts
+            left_out_values(
+                view, part, found.left_out(part.user.cpu(), *places, lost).to(part.user.device), _METRIC
+            )
+            for part, places, lost in parts
         ]
-        return float(torch.cat(values).mean()), found
+        return float(torch.cat(values).mean())
 
-    known: dict[tuple[float, float], float] = {}
-    at = start
-    known[at], best = measured(at)
-    while True:
-        tried = [move for move in _moves(at, free) if move not in known]
-        before = at
-        for move in tried:
-            known[move], found = measured(move)
-            if known[move] > known[at]:
-                at, best = move, found
-        if at == before:
-            return best
-
-
-def _places(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    return pairs.item.cpu(), pairs.passage.cpu()
+    known = {at: left_out(best)}
+    moved = True
+    while moved:
+        moved = False
+        for move in _moves(at, free):
+            if move not in known:
+                found = evidence.collaboration(*move)
+                known[move] = left_out(found)
+                if known[move] > known[at]:
+                    at, best, moved = move, found, True
+    return best
 
 
-def _moves(at: tuple[float, float], free: Sequence[int]) -> list[tuple[float, float]]:
+def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
     moves = []
     for axis in free:
+        low, high = _LIMITS[axis]
         for factor in (_STEP, 1 / _STEP):
-            value = at[axis] * factor
-            if _LIMITS[axis][0] <= value <= _LIMITS[axis][1]:
-                moves.append((value, at[1]) if axis == 0 else (at[0], value))
+            ridge, words, embeddings = (
+                value * factor if number == axis else value for number, value in enumerate(at)
+            )
+            if low <= at[axis] * factor <= high:
+                moves.append((ridge, words, embeddings))
     return moves
 
 

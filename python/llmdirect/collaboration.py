@@ -1,6 +1,7 @@
 """The collaborative term: EASE on train (Steck 2019), told by text which items are alike, and its exact value
 without one interaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,8 +36,8 @@ class ItemTexts(Protocol):
 class Evidence:
     """What train says of which items go together. Memory I * I, whatever the number of users."""
 
-    def __init__(self, positives: Csr, num_items: int, texts: ItemTexts | None = None) -> None:
-        """Raises ValueError for more than MAX_ITEMS items."""
+    def __init__(self, positives: Csr, num_items: int, *texts: ItemTexts) -> None:
+        """texts: ways in which items are alike. Raises ValueError for more than MAX_ITEMS items."""
         if num_items > MAX_ITEMS:
             raise ValueError(
                 f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
@@ -45,23 +46,26 @@ class Evidence:
         self.texts = texts
         self.indptr, self.indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
         self._together = _cooccurrences(self.indptr, self.indices, num_items)
-        self._alike = None if texts is None else texts.gram()
+        self._alike = [one.gram() for one in texts]
 
-    def collaboration(self, ridge: float, likeness: float = 0.0) -> "Collaboration":
-        """Inverts the item-item matrix. Raises ValueError for a ridge that is not above 0."""
+    def collaboration(self, ridge: float, *likeness: float) -> "Collaboration":
+        """Inverts the item-item matrix; likeness: the weight of each of the texts.
+
+        Raises ValueError for a ridge that is not above 0.
+        """
         if not ridge > 0:
             raise ValueError(f"ridge: {ridge}, expected above 0")
         gram = self._together.clone()
         gram.diagonal().add_(ridge)
-        if self._alike is not None:
-            gram.add_(self._alike, alpha=likeness)
+        for alike, weight in zip(self._alike, likeness, strict=True):
+            gram.add_(alike, alpha=weight)
         return Collaboration(torch.linalg.inv(gram), self.indptr, self.indices, ridge, likeness, self.texts)
 
 
 @dataclass(frozen=True, eq=False)
 class Collaboration:
-    """inverse P = (Xᵀ W X + likeness·E Eᵀ + ridge·1)⁻¹, float64 [I, I]; X users' positives, W their weights,
-    E the directions of texts (collective EASE).
+    """inverse P = (Xᵀ W X + Σ_k likeness_k·E_k E_kᵀ + ridge·1)⁻¹, float64 [I, I]; X users' positives, W their
+    weights, E_k the directions of texts (collective EASE).
 
     The term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc.
     """
@@ -70,9 +74,9 @@ class Collaboration:
     indptr: Tensor
     indices: Tensor
     ridge: float
-    likeness: float
-    """Weight of E Eᵀ: how many users' worth of evidence it is that two texts are the same."""
-    texts: ItemTexts | None = None
+    likeness: tuple[float, ...]
+    """How many users' worth of evidence it is that two texts are the same, by each of `texts`."""
+    texts: tuple[ItemTexts, ...]
 
     def spread(self) -> float:
         """Standard deviation of the term of items that users do not have, over a sample of users."""
@@ -96,28 +100,35 @@ class Collaboration:
         return -self._history_rows(users) / self.inverse.diagonal()
 
     def left_out(
-        self, users: Tensor, items: Tensor, passages: Tensor, lost: tuple[Tensor, Tensor] | None = None
+        self,
+        users: Tensor,
+        items: Tensor,
+        passages: Tensor,
+        lost: Sequence[tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """float64 [B, I]: the term as if the positive (users[b], items[b]) and its passage did not exist.
 
-        lost: what `texts.lost` gives for them, where it is known.
+        lost: what each of `texts` gives for them, where it is known.
 
-        Let lost be what the item's row of E loses with the passage, x be the user's row, e the item's unit
-        vector and y = E·lost. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and a symmetric M
-        [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many positives, and E Eᵀ
-        becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
+        Let lost_k be what the item's row of E_k loses with the passage, x be the user's row, e the item's unit
+        vector and y = Σ likeness_k E_k lost_k. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and
+        a symmetric M [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many
+        positives, and E Eᵀ becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V,
+        C = (1 + M Vᵀ P V)⁻¹ M.
         """
         along = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
-        squares = torch.zeros(len(users), dtype=torch.float64)  # |lost|²
-        if self.texts is not None:
-            along, squares = self.texts.lost(items, passages) if lost is None else lost
+        squares = torch.zeros(len(users), dtype=torch.float64)  # Σ likeness_k |lost_k|²
+        if lost is None:
+            lost = [texts.lost(items, passages) for texts in self.texts]
+        for weight, (one, square) in zip(self.likeness, lost, strict=True):
+            along, squares = along + weight * one, squares + weight * square
         counts = (self.indptr[users + 1] - self.indptr[users]).double()
         before, after = counts.pow(-USER_POWER), (counts - 1).clamp(min=1).pow(-USER_POWER)
         change = torch.zeros(len(users), 3, 3, dtype=torch.float64)  # M
         change[:, 0, 0] = after - before
         change[:, 0, 1] = change[:, 1, 0] = -after
-        change[:, 1, 1] = after + self.likeness * squares
-        change[:, 1, 2] = change[:, 2, 1] = -self.likeness
+        change[:, 1, 1] = after + squares
+        change[:, 1, 2] = change[:, 2, 1] = -1.0
 
         moved = torch.stack([self._history_rows(users), self.inverse[items], along @ self.inverse], 1)  # Aᵀ
         inner = torch.empty_like(change)  # Vᵀ P V

@@ -35,12 +35,14 @@ class ModelConfig:
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
-    """Adds what the history's items say of others (EASE, told by words which are alike), weighted on
+    """Adds what the history's items say of others (EASE, told by texts which are alike), weighted on
     validation."""
     ridge: float | None = None
     """Regularisation of the collaborative term; None: found on train pairs that are left out."""
-    likeness: float | None = None
+    word_likeness: float | None = None
     """Weight in the collaborative term of how alike the items' words are; None: found as the ridge is."""
+    embedding_likeness: float | None = None
+    """The same of the items' mean embeddings."""
     batch_norm: bool = False
     """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
 
@@ -81,8 +83,10 @@ class ModelConfig:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
         if self.ridge is not None and not self.ridge > 0:
             raise ValueError(f"ridge: {self.ridge}, expected above 0")
-        if self.likeness is not None and not self.likeness >= 0:
-            raise ValueError(f"likeness: {self.likeness}, expected 0 or above")
+        for name in ("word_likeness", "embedding_likeness"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}: {value}, expected 0 or above")
         if self.batch_norm and self.form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:

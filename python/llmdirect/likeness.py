@@ -1,7 +1,10 @@
-"""Which items are alike by the words of their texts, with and without one passage.
+"""Which items are alike by their texts, with and without one passage: by their words, by their embeddings.
 
-Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them, so
-this is TF-IDF (Salton and Buckley 1988), beside the embeddings that the text term reads.
+Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them: TF-IDF
+(Salton and Buckley 1988) for those. E is a direction for each item; what is alike is E Eᵀ.
+
+A text that its user wrote about several items enters none of them: without a pair none of its copies exist, so
+that not only the pair's own item would change.
 """
 
 from dataclasses import dataclass
@@ -75,9 +78,6 @@ class WordLikeness:
     A word that an item's texts say n times counts (1 + log n)·log((1 + I) / (1 + items with it)), rows have
     length 1, and E is their directions from the mean row. Vocabulary, the weights of words and the mean row are
     a fixed map, as the centre of the embeddings is; `like` takes over another one's.
-
-    A text that its user wrote about several items enters none of them: without a pair none of its copies
-    exist, so that not only the pair's own item would change.
     """
 
     def __init__(self, documents: Documents, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
@@ -146,3 +146,34 @@ class WordLikeness:
         """rows·Eᵀ [B, I] of dense rows [B, V]."""
         shared = (self._unit @ rows.T).T - (rows @ self.mean)[:, None]
         return shared * self._scale
+
+
+class EmbeddingLikeness:
+    """Cosines of items' mean embeddings, each less `centre` [D]."""
+
+    def __init__(self, documents: Documents, centre: Tensor) -> None:
+        self._centre = centre.double()
+        self._pooled = documents.view.pooled
+        self._weight = torch.where(documents.is_copied(), 0.0, documents.weight)
+        self._mass = documents.sum_over_items(self._weight)
+        self._sums = documents.weighted_sums(self._weight)
+        self.directions = self._direction(self._sums, self._mass)
+        """E, float64 [I, D]"""
+
+    def gram(self) -> Tensor:
+        """float64 [I, I] E Eᵀ."""
+        return (self.directions @ self.directions.T).cpu()
+
+    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
+        items, passages = items.to(self._mass.device), passages.to(self._mass.device)
+        weight = torch.where(passages >= 0, self._weight[passages.clamp(min=0)], 0.0)
+        own = self._pooled[passages.clamp(min=0)].double() * weight[:, None]
+        lost = self.directions[items] - self._direction(self._sums[items] - own, self._mass[items] - weight)
+        return (lost @ self.directions.T).cpu(), lost.square().sum(1).cpu()
+
+    def _direction(self, sums: Tensor, mass: Tensor) -> Tensor:
+        # By count: what rounding leaves of nothing is no direction.
+        away = torch.where(mass[:, None] > 0, sums - mass[:, None] * self._centre, 0.0)
+        length = away.norm(dim=1, keepdim=True)
+        return away / torch.where(length > 0, length, 1.0)

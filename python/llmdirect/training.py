@@ -21,7 +21,7 @@ from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
-from llmdirect.likeness import WordLikeness
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
@@ -182,10 +182,14 @@ class _Trainer:
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
         with self.progress.task("Collaborative term", 3, "steps") as task:
             evidence = Evidence(
-                self.view.positives, self.dataset.num_items, WordLikeness(self.documents, texts)
+                self.view.positives,
+                self.dataset.num_items,
+                WordLikeness(self.documents, texts),
+                EmbeddingLikeness(self.documents, self.model.centre),
             )
             task.advance()
-            self.collaboration = choose(evidence, self.documents, config.ridge, config.likeness)
+            given = config.ridge, config.word_likeness, config.embedding_likeness
+            self.collaboration = choose(evidence, self.documents, given)
             task.advance()
             pairs = sampled_pairs(self.view)
             parts = torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256)
@@ -367,7 +371,11 @@ class _Trainer:
             if self.collaboration is not None:
                 weight, ranking = weigh(ranking, self.collaboration, valid, self.state.collaboration)
                 self._set_weight(weight)
-                figures["collaboration"] = weight
+                figures["collaboration"] = {
+                    "weight": weight,
+                    "ridge": self.collaboration.ridge,
+                    "likeness": dict(zip(("words", "embeddings"), self.collaboration.likeness, strict=True)),
+                }
             left_out = train_left_out(self._scores(table), metric, self.left_out_terms)
             return {"train_left_out": {metric: left_out}, "valid": {metric: valid(ranking)}, **figures}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmdirect.csr import Csr
 from llmdirect.dataset import TRAIN, Dataset
-from llmdirect.likeness import WordLikeness
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.ranking import Scorer
 from llmdirect.scores import Documents
 from llmdirect.store import EmbeddingStore
@@ -93,12 +93,8 @@ class TrainData:
     @cached_property
     def directions(self) -> NDArray[np.float64]:
         """float64 [I, D] direction of each item's mean train text from the mean of all; or zeros."""
-        documents = self.documents
         centre = self.view.pooled[self.view.lengths > 0].double().mean(0)
-        away = documents.pooled - documents.mass[:, None] * centre
-        away = torch.where(documents.mass[:, None] > 0, away, 0.0)
-        length = away.norm(dim=1, keepdim=True)
-        found: NDArray[np.float64] = (away / torch.where(length > 0, length, 1.0)).numpy()
+        found: NDArray[np.float64] = EmbeddingLikeness(self.documents, centre).directions.numpy()
         return found
 
     @cached_property
