@@ -27,12 +27,35 @@ Settings = tuple[float, float, float]
 Given = tuple[float | None, float | None, float | None]
 
 
-def choose(evidence: Evidence, documents: Documents, given: Given) -> Collaboration:
-    """The term whose left-out NDCG@10 on train pairs no step of one setting improves.
+class LeftOut:
+    """Train pairs on which terms are compared, each pair left out.
 
-    evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
     Pairs whose text the same user wrote elsewhere too are left aside: they are easier than what is to be
     ranked.
+    """
+
+    def __init__(self, evidence: Evidence, documents: Documents) -> None:
+        self._view = documents.view
+        pairs = sampled_pairs(self._view, ~documents.is_copied())
+        self._parts = []
+        for rows in torch.split(torch.arange(len(pairs.user)), _PART):
+            part = pairs.at(rows.to(pairs.user.device))
+            places = part.user.cpu(), part.item.cpu(), part.passage.cpu()
+            self._parts.append((part, places, [texts.lost(*places[1:]) for texts in evidence.texts]))
+
+    def value(self, term: Collaboration) -> float:
+        """Mean NDCG@10."""
+        values = []
+        for part, places, lost in self._parts:
+            table = term.left_out(*places, lost).to(part.user.device)
+            values.append(left_out_values(self._view, part, table, _METRIC))
+        return float(torch.cat(values).mean())
+
+
+def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Collaboration:
+    """The term whose left-out NDCG@10 no step of one setting improves.
+
+    evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
     """
     free = [axis for axis, value in enumerate(given) if value is None]
     ridge, words, embeddings = (
@@ -42,31 +65,14 @@ def choose(evidence: Evidence, documents: Documents, given: Given) -> Collaborat
     best = evidence.collaboration(*at)
     if not free:
         return best
-    view = documents.view
-    pairs = sampled_pairs(view, ~documents.is_copied())
-    parts = []
-    for rows in torch.split(torch.arange(len(pairs.user)), _PART):
-        part = pairs.at(rows)
-        places = part.item.cpu(), part.passage.cpu()
-        parts.append((part, places, [texts.lost(*places) for texts in evidence.texts]))
-
-    def left_out(found: Collaboration) -> float:
-        values = [
-            left_out_values(
-                view, part, found.left_out(part.user.cpu(), *places, lost).to(part.user.device), _METRIC
-            )
-            for part, places, lost in parts
-        ]
-        return float(torch.cat(values).mean())
-
-    known = {at: left_out(best)}
+    known = {at: left_out.value(best)}
     moved = True
     while moved:
         moved = False
         for move in _moves(at, free):
             if move not in known:
                 found = evidence.collaboration(*move)
-                known[move] = left_out(found)
+                known[move] = left_out.value(found)
                 if known[move] > known[at]:
                     at, best, moved = move, found, True
     return best
@@ -86,21 +92,19 @@ def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
 
 
 def weigh(
-    text: Scorer, collaboration: Collaboration, value_of: Callable[[Scorer], float], weight: float | None
-) -> tuple[float, Scorer]:
-    """The weight of the term with the highest value, and the scorer that has it.
+    text: Scorer, terms: Sequence[Collaboration], value_of: Callable[[Scorer], float]
+) -> tuple[Collaboration, float, Scorer]:
+    """The term and its weight beside the text that have the highest value, and the scorer that has both.
 
-    weight: where the search begins, and how far it goes: from half of it to twice; None: from nothing to 64
-    times the weight at which the term has a spread of 1. Of equal ones the first in the search.
+    Tried: no weight, and those at which a term spreads from 1/16 to 16, in steps of √2; of equal ones the
+    first.
     """
-    if weight:
-        tried = [weight * factor for factor in (1.0, 0.5**0.5, 2**0.5, 0.5, 2.0)]
-    else:
-        tried = [0.0, *(2 ** (power / 2) / collaboration.spread() for power in range(-8, 13))]
-    ranked = ((with_collaboration(text, collaboration, one), one) for one in tried)
-    best, found, best_value = text, 0.0, -torch.inf
-    for scorer, one in ranked:
-        value = value_of(scorer)
-        if value > best_value:
-            best, found, best_value = scorer, one, value
-    return found, best
+    best, best_value = (terms[0], 0.0), value_of(text)
+    for term in terms:
+        unit = 1 / term.spread()
+        for power in range(-8, 9):
+            weight = unit * 2 ** (power / 2)
+            value = value_of(with_collaboration(text, term, weight))
+            if value > best_value:
+                best, best_value = (term, weight), value
+    return *best, with_collaboration(text, *best)

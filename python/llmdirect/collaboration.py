@@ -3,6 +3,7 @@ without one interaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -43,9 +44,9 @@ class Evidence:
                 f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
                 f"{MAX_ITEMS} it is made for: train with --no-collaborative"
             )
-        self.texts = texts
-        self.indptr, self.indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
-        self._together = _cooccurrences(self.indptr, self.indices, num_items)
+        self.positives, self.texts = positives, texts
+        indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
+        self._together = _cooccurrences(indptr, indices, num_items)
         self._alike = [one.gram() for one in texts]
 
     def collaboration(self, ridge: float, *likeness: float) -> "Collaboration":
@@ -59,7 +60,7 @@ class Evidence:
         gram.diagonal().add_(ridge)
         for alike, weight in zip(self._alike, likeness, strict=True):
             gram.add_(alike, alpha=weight)
-        return Collaboration(torch.linalg.inv(gram), self.indptr, self.indices, ridge, likeness, self.texts)
+        return Collaboration(torch.linalg.inv(gram), self.positives, ridge, likeness, self.texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +72,29 @@ class Collaboration:
     """
 
     inverse: Tensor
-    indptr: Tensor
-    indices: Tensor
+    positives: Csr
     ridge: float
     likeness: tuple[float, ...]
     """How many users' worth of evidence it is that two texts are the same, by each of `texts`."""
     texts: tuple[ItemTexts, ...]
+
+    @cached_property
+    def indptr(self) -> Tensor:
+        """int64 [U + 1] where the positives of each user start in `indices`."""
+        return torch.tensor(self.positives.indptr)
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """int64 [N] the positives of all users."""
+        return torch.tensor(self.positives.indices).long()
 
     def spread(self) -> float:
         """Standard deviation of the term of items that users do not have, over a sample of users."""
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
         term = self.of_users(users)
         row, place = entries_of(self.indptr, users)
-        new = torch.ones_like(term, dtype=torch.bool).index_put((row, self.indices[place]), torch.tensor(False))
+        new = torch.ones_like(term, dtype=torch.bool)
+        new[row, self.indices[place]] = False
         # At least two values: a spread of one is none.
         return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)
 
@@ -110,11 +121,11 @@ class Collaboration:
 
         lost: what each of `texts` gives for them, where it is known.
 
-        Let lost_k be what the item's row of E_k loses with the passage, x be the user's row, e the item's unit
-        vector and y = Σ likeness_k E_k lost_k. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and
-        a symmetric M [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many
-        positives, and E Eᵀ becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V,
-        C = (1 + M Vᵀ P V)⁻¹ M.
+        Let lost_k be what the item's row of E_k loses with the passage, x be the user's row, e the item's
+        unit vector and y = Σ likeness_k E_k lost_k. Without the pair the matrix changes by V M Vᵀ,
+        V = [x, e, y] and a symmetric M [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight
+        of so many positives, and E Eᵀ becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ,
+        A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
         """
         along = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
         squares = torch.zeros(len(users), dtype=torch.float64)  # Σ likeness_k |lost_k|²

@@ -58,9 +58,9 @@ def rating_means(scorer: Scorer, dataset: Dataset, split: int) -> dict[str, floa
 
 
 def sampled_pairs(view: View, passages: Tensor | None = None) -> Pairs:
-    """Up to 2048 train pairs, evenly spread; passages: bool [R], those whose pairs are taken, if there are any.
+    """Up to 2048 train pairs, evenly spread: those on which a left-out figure is taken.
 
-    A figure on pairs that are left out is taken on them.
+    passages: bool [R] whose pairs to take alone, if there are any.
     """
     rows = torch.arange(len(view.pair_user), device=view.pair_user.device)
     if passages is not None:
@@ -70,18 +70,16 @@ def sampled_pairs(view: View, passages: Tensor | None = None) -> Pairs:
     return Pairs.of(view, rows[chosen])
 
 
-def train_left_out(scores: Scores, metric: str, terms: Tensor | None = None) -> float:
+def train_left_out(scores: Scores, metric: str) -> float:
     """The metric on train pairs, each scored as if it did not exist: its item against all non-positives.
 
     What an in-sample figure would be without leaking. Taken on `sampled_pairs`; one relevant item a list, so
-    it compares with validation where users have about one there. terms: the collaborative ones of these pairs
-    left out, float32 [n, I], where they are known.
+    it compares with validation where users have about one there.
     """
     pairs, values = sampled_pairs(scores.view), []
     for rows in torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256):
         part = pairs.at(rows)
-        table = scores.left_out(part, collaborative=None if terms is None else terms[rows])[0]
-        values.append(left_out_values(scores.view, part, table, metric))
+        values.append(left_out_values(scores.view, part, scores.left_out(part)[0], metric))
     return float(torch.cat(values).mean())
 
 

@@ -1,10 +1,10 @@
 """Which items are alike by their texts, with and without one passage: by their words, by their embeddings.
 
-Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them: TF-IDF
-(Salton and Buckley 1988) for those. E is a direction for each item; what is alike is E Eᵀ.
+Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them:
+TF-IDF (Salton and Buckley 1988) for those. E is a direction for each item; what is alike is E Eᵀ.
 
-A text that its user wrote about several items enters none of them: without a pair none of its copies exist, so
-that not only the pair's own item would change.
+A text that its user wrote about several items enters none of them: without a pair none of its copies exist,
+so that not only the pair's own item would change.
 """
 
 from dataclasses import dataclass
@@ -76,15 +76,15 @@ class WordLikeness:
     """Cosines of items in the space of words, E Eᵀ. I items, V words.
 
     A word that an item's texts say n times counts (1 + log n)·log((1 + I) / (1 + items with it)), rows have
-    length 1, and E is their directions from the mean row. Vocabulary, the weights of words and the mean row are
-    a fixed map, as the centre of the embeddings is; `like` takes over another one's.
+    length 1, and E is their directions from the mean row. Vocabulary, the weights of words and the mean row
+    are a fixed map, as the centre of the embeddings is; `like` takes over another one's.
     """
 
     def __init__(self, documents: Documents, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
         """texts: those of the view's passages, [R]."""
         view = documents.view
         items = torch.where(documents.is_copied(), -1, view.passage_item).cpu()
-        self.counts = Counts.of(texts, items, None if like is None else like.counts.vocabulary)
+        self.counts: Counts = Counts.of(texts, items, None if like is None else like.counts.vocabulary)
         self._counted, num_items = items >= 0, view.num_items
         passage = torch.repeat_interleave(torch.arange(len(items)), self.counts.indptr.diff())
         about = items[passage]
@@ -97,16 +97,16 @@ class WordLikeness:
         ).coalesce()
         said_of, words = self._said.indices()
         self._borders = torch.searchsorted(said_of.contiguous(), torch.arange(num_items + 1))
-        if like is None:
-            self.weight = torch.log((1 + num_items) / (1.0 + torch.bincount(words, minlength=size[1]))).double()
-        else:
-            self.weight = like.weight
+        spread = torch.bincount(words, minlength=size[1]).double()
+        self.weight: Tensor = torch.log((1 + num_items) / (1 + spread)) if like is None else like.weight
         value = (1 + self._said.values().log()) * self.weight[words]
         length = torch.zeros(num_items, dtype=torch.float64).index_add_(0, said_of, value.square()).sqrt()
         value = value / torch.where(length > 0, length, 1.0)[said_of]
-        self._unit = torch.sparse_coo_tensor(self._said.indices(), value, size, check_invariants=False).coalesce()
+        places = self._said.indices()
+        self._unit = torch.sparse_coo_tensor(places, value, size, check_invariants=False).coalesce()
         total = torch.zeros(size[1], dtype=torch.float64).index_add_(0, words, value)
-        self.mean = total / max(1, int((length > 0).sum())) if like is None else like.mean
+        written = max(1, int((length > 0).sum()))
+        self.mean: Tensor = total / written if like is None else like.mean
         distance = (1 - 2 * (self._unit @ self.mean[:, None])[:, 0] + self.mean.square().sum()).clamp(min=0)
         # By count: what rounding leaves of nothing is no direction.
         away = (length > 0) & (distance > 1e-12)

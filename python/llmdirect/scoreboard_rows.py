@@ -206,6 +206,7 @@ ROWS: Mapping[str, Row] = {
             "embedding-knn",
             "tfidf-knn",
             "ease-text",
+            "ease-words",
             "l3ae",
         )
     },

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from llmdirect.collaboration import Collaboration
 from llmdirect.config import HISTORY
-from llmdirect.csr import Csr
 from llmdirect.model import EPS, Direct, unit
 from llmdirect.ragged import entries_of
 from llmdirect.ranking import Scorer
@@ -255,15 +254,13 @@ class Scores:
             text = text / (query @ self.mass.T + EPS)
         return text + self.model.item_bias_of(self.view.popularity)
 
-    def left_out(
-        self, out: Pairs, keep: "Keep | None" = None, collaborative: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def left_out(self, out: Pairs, keep: "Keep | None" = None) -> tuple[Tensor, Tensor]:
         """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
 
         The pair's own item is scored without the pair's passage, its popularity without the pair; an item
         with a copy of that passage by the same user (a candidate where its rating made it no positive) is
         scored without the copy. The user's bias and the global one, equal for all items, are left to the
-        caller. collaborative: [B, I] what `left_out_terms` gives for these pairs, where it is known.
+        caller.
         """
         query = self.interests(out.user, out, keep)
         scores = self.catalogue(query)
@@ -277,9 +274,8 @@ class Scores:
             other = other + model.item_bias_of(popularity[items], items)
             scores = scores.index_put((rows, items), other.to(scores.dtype))
         if self.collaboration is not None:
-            if collaborative is None:
-                collaborative = left_out_terms(self.collaboration, out)
-            scores = scores + self.model.collaboration * collaborative
+            term = self.collaboration.left_out(out.user.cpu(), out.item.cpu(), out.passage.cpu())
+            scores = scores + self.model.collaboration * term.float().to(scores.device)
         return scores, query
 
     def document_term(self, query: Tensor, out: Pairs) -> Tensor:
@@ -294,12 +290,6 @@ class Scores:
         if self.model.config.form == "cosine":
             return self.model.temperature() * (query * unit(said)).sum(-1)
         return (query * said).sum(-1) / ((query * mass).sum(-1) + EPS)
-
-
-def left_out_terms(collaboration: Collaboration, out: Pairs) -> Tensor:
-    """float32 [B, I]: the collaborative term of the catalogue as if each pair did not exist, unweighted."""
-    term = collaboration.left_out(out.user.cpu(), out.item.cpu(), out.passage.cpu())
-    return term.float().to(out.user.device)
 
 
 class Keep:
@@ -351,7 +341,7 @@ def with_collaboration(text: Scorer, collaboration: Collaboration, weight: float
     num_items = text.num_items
     return replace(
         text,
-        history=Csr(collaboration.indptr, collaboration.indices),
+        history=collaboration.positives,
         item_item=(
             np.arange(num_items + 1, dtype=np.int64) * num_items,
             np.tile(np.arange(num_items, dtype=np.int32), num_items),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llmdirect.artefacts import Json, single_writer
-from llmdirect.balance import choose, weigh
+from llmdirect.balance import LeftOut, choose, weigh
 from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
 from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import ModelConfig, TrainConfig, to_json
@@ -20,7 +20,7 @@ from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
-from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
+from llmdirect.evaluation import by_user, rating_means, train_left_out
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
@@ -29,7 +29,7 @@ from llmdirect.ranking import Scorer, mean_metrics, parse_metric
 from llmdirect.running_mean import RunningMean
 from llmdirect.sampling import sample_negatives
 from llmdirect.scalars import flat, scalars
-from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, left_out_terms, scorer
+from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.token_pass import read_all, read_passages, refreshed
 from llmdirect.trained import ranking_files
@@ -138,8 +138,8 @@ class _State:
     stale: int = 0
     best_value: float | None = None
     best_epoch: int = 0
-    collaboration: float | None = None
-    """Weight of the collaborative term."""
+    balanced: Json | None = None
+    """What the best epoch became with the collaborative term."""
     ended: bool = False
     history: list[Json] = field(default_factory=list)
 
@@ -164,10 +164,6 @@ class _Trainer:
             self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
         self._initialise(store)
         self.model.to(device)
-        self.collaboration: Collaboration | None = None
-        self.left_out_terms: Tensor | None = None  # of the sampled pairs
-        if config.collaborative:
-            self._collaborate(config)
         self.objective = Objective(training, self.generator, self._words() if training.rate else None)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
@@ -176,27 +172,6 @@ class _Trainer:
         self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
-
-    def _collaborate(self, config: ModelConfig) -> None:
-        """The collaborative term, and its left-out value where the train figure is taken."""
-        texts = self.dataset.passages.text.gather(self.view.passage_idx)
-        with self.progress.task("Collaborative term", 3, "steps") as task:
-            evidence = Evidence(
-                self.view.positives,
-                self.dataset.num_items,
-                WordLikeness(self.documents, texts),
-                EmbeddingLikeness(self.documents, self.model.centre),
-            )
-            task.advance()
-            given = config.ridge, config.word_likeness, config.embedding_likeness
-            self.collaboration = choose(evidence, self.documents, given)
-            task.advance()
-            pairs = sampled_pairs(self.view)
-            parts = torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256)
-            self.left_out_terms = torch.cat(
-                [left_out_terms(self.collaboration, pairs.at(rows)) for rows in parts]
-            )
-            task.advance()
 
     def _initialise(self, store: EmbeddingStore) -> None:
         view, documents = self.view, self.documents
@@ -352,39 +327,25 @@ class _Trainer:
     def _mixed_precision(self) -> bool:
         return self.training.amp and self.view.pooled.device.type == "cuda"
 
-    def _scores(self, table: Table) -> Scores:
-        return Scores(self.model, self.documents, table, self.collaboration)
-
     def _validate(self, table: Table) -> Json:
-        """Train, each pair left out, and validation, side by side."""
+        """Train, each pair left out, and validation, side by side; of text and biases alone."""
         self.model.eval()
-        metric = self.training.metric
         with torch.no_grad():
-            ranking = scorer(Scores(self.model, self.documents, table, None))
+            scores = Scores(self.model, self.documents, table, None)
             if self.lower_is_better:
-                return {"valid": rating_means(ranking, self.dataset, VALID)}
+                return {"valid": rating_means(scorer(scores), self.dataset, VALID)}
+            return self._figures(scores, scorer(scores))
 
-            def valid(ranking: Scorer) -> float:
-                return mean_metrics(by_user(ranking, self.dataset, VALID, [metric]))[metric]
+    def _figures(self, scores: Scores, ranking: Scorer) -> Json:
+        metric = self.training.metric
+        return {
+            "train_left_out": {metric: train_left_out(scores, metric)},
+            "valid": {metric: self._valid(ranking)},
+        }
 
-            figures: Json = {}
-            if self.collaboration is not None:
-                weight, ranking = weigh(ranking, self.collaboration, valid, self.state.collaboration)
-                self._set_weight(weight)
-                figures["collaboration"] = {
-                    "weight": weight,
-                    "ridge": self.collaboration.ridge,
-                    "likeness": dict(zip(("words", "embeddings"), self.collaboration.likeness, strict=True)),
-                }
-            left_out = train_left_out(self._scores(table), metric, self.left_out_terms)
-            return {"train_left_out": {metric: left_out}, "valid": {metric: valid(ranking)}, **figures}
-
-    def _set_weight(self, weight: float) -> None:
-        """Of the collaborative term: in the state, in the model, and in the mean that stands in for it."""
-        self.state.collaboration = weight
-        self.model.collaboration.fill_(weight)
-        if self.training.averaging:
-            self.mean.parameters["collaboration"].fill_(weight)
+    def _valid(self, ranking: Scorer) -> float:
+        metric = self.training.metric
+        return mean_metrics(by_user(ranking, self.dataset, VALID, [metric]))[metric]
 
     def _value(self, entry: Json) -> float:
         return float(entry["valid"]["mse" if self.lower_is_better else self.training.metric])
@@ -411,16 +372,13 @@ class _Trainer:
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
         self.mean = RunningMean(self.model, self.training.averaging)
-        if self.collaboration is not None:
-            self.state.collaboration = float(self.model.collaboration)
         self.table = None
 
     def _commit(self, validated: dict[str, Tensor], improved: bool) -> None:
-        state = {**vars(self.state), "generator": self.generator.get_state().tolist()}
         files = {
             "last/model": self.run.write("last/model", self.model.state_dict()),
             "last/optimiser": self.run.write("last/optimiser", optimiser_tensors(self.optimiser)),
-            "last/state": self.run.write("last/state", {**state, "updates": self.mean.updates}),
+            "last/state": self.run.write("last/state", self._state_json()),
         }
         if self.training.averaging:
             files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
@@ -428,6 +386,10 @@ class _Trainer:
             files["best/model"] = self.run.write("best/model", validated)
             self.run.drop("best/tables", "best/catalogue")  # they were made of other parameters
         self.run.commit(files, history=self.state.history)
+
+    def _state_json(self) -> Json:
+        generator = self.generator.get_state().tolist()
+        return {**vars(self.state), "generator": generator, "updates": self.mean.updates}
 
     def _finish(self) -> None:
         """Ranks with the best state once more and keeps all that ranking needs."""
@@ -438,25 +400,67 @@ class _Trainer:
         else:
             table = read_all(self.model, self.documents)
         with torch.no_grad():
-            tables, catalogue = ranking_files(self._scores(table), self.dataset, self._words())
+            scores = Scores(self.model, self.documents, table, self._collaborate(table))
+            tables, catalogue = ranking_files(scores, self.dataset, self._words())
         files = {
+            "best/model": self.run.write("best/model", self.model.state_dict()),
+            "last/state": self.run.write("last/state", self._state_json()),
             "best/tables": self.run.write("best/tables", tables),
             "best/catalogue": self.run.write("best/catalogue", catalogue),
         }
         self.run.commit(files, history=self.state.history, finished=True)
 
+    def _collaborate(self, table: Table) -> Collaboration | None:
+        """The collaborative term at the settings and with the weight that the data ask for."""
+        config = self.model.config
+        if not config.collaborative:
+            return None
+        started = time.monotonic()
+        with self.progress.task("Collaborative term", 3, "steps") as task:
+            texts = self.dataset.passages.text.gather(self.view.passage_idx)
+            evidence = Evidence(
+                self.view.positives,
+                self.dataset.num_items,
+                WordLikeness(self.documents, texts),
+                EmbeddingLikeness(self.documents, self.model.centre),
+            )
+            task.advance()
+            left_out = LeftOut(evidence, self.documents)
+            given = config.ridge, config.word_likeness, config.embedding_likeness
+            terms = [choose(evidence, left_out, given)]
+            if config.embedding_likeness is None:
+                # The text term reads the embeddings already; whether to hear them twice is for validation.
+                terms.append(choose(evidence, left_out, (config.ridge, config.word_likeness, 0.0)))
+            task.advance()
+            text = scorer(Scores(self.model, self.documents, table, None))
+            collaboration, weight, ranking = weigh(text, terms, self._valid)
+            self.model.collaboration.fill_(weight)
+            self.state.balanced = {
+                **self._figures(Scores(self.model, self.documents, table, collaboration), ranking),
+                "collaboration": {
+                    "weight": weight,
+                    "ridge": collaboration.ridge,
+                    "likeness": dict(zip(("words", "embeddings"), collaboration.likeness, strict=True)),
+                    "seconds": round(time.monotonic() - started, 3),
+                },
+            }
+            task.advance()
+        return collaboration
+
     def result(self) -> Json:
         """What `train` returns."""
         state = self.state
-        best = state.history[state.best_epoch - 1]
+        balanced = state.balanced or {}
+        best = {**state.history[state.best_epoch - 1], **balanced}
+        balancing = balanced["collaboration"]["seconds"] if balanced else 0.0
         return {
             "metric": "mse" if self.lower_is_better else self.training.metric,
-            "best_value": state.best_value,
+            "best_value": self._value(best),
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
             "best": best,
             "history": state.history,
-            "seconds": round(sum(entry["seconds"] for entry in state.history), 1),
+            "seconds": round(sum(entry["seconds"] for entry in state.history) + balancing, 1),
         }
 
 

@@ -63,17 +63,22 @@ def _autoencoder(inverse: NDArray[np.floating]) -> NDArray[np.float64]:
     return table
 
 
-def ease(data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0) -> Scorer:
+def ease(
+    data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0, words: float = 0.0
+) -> Scorer:
     """EASE (Steck 2019): B = -P / diag(P) with P = (XᵀX + ridge·1)⁻¹, zero diagonal; score = X B.
 
     user_power: a user of n positives counts n^-user_power. likeness: collective EASE, adds likeness·E Eᵀ of
-    the items' text directions E. Memory: I * I float64. Raises ValueError for a ridge of 0 or below.
+    the items' text directions E; words: the same of their TF-IDF vectors. Memory: I * I float64.
+    Raises ValueError for a ridge of 0 or below.
     """
     if not ridge > 0:
         raise ValueError(f"ridge {ridge}: must be above 0")
     gram = data.gram(user_power)
     if likeness:
         gram += likeness * (data.directions @ data.directions.T)
+    if words:
+        gram += words * data.common_words
     gram[np.diag_indices_from(gram)] += ridge
     return item_item(data, _autoencoder(np.linalg.inv(gram)))
 
@@ -135,6 +140,14 @@ ITEM_ITEM = {
             "ridge": _ridge(trial, 0.3),
             "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
             "likeness": trial.suggest_float("likeness", 0.1, 100, log=True),
+        },
+    ),
+    "ease-words": Baseline(
+        ease,
+        lambda trial: {
+            "ridge": _ridge(trial, 0.3),
+            "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
+            "words": trial.suggest_float("words", 0.1, 100, log=True),
         },
     ),
     "l3ae": Baseline(
