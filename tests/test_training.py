@@ -99,7 +99,7 @@ def test_golden_losses(dataset: Path, tmp_path: Path) -> None:
 
 
 GOLDEN = {
-    "default": [3.802464, 3.578062, 3.310029],
+    "default": [3.780835, 3.557324, 3.290770],
     "paper": [0.742950, 0.722332, 0.707266],
 }
 
@@ -132,7 +132,8 @@ def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
     assert len(rates) < 100
     np.testing.assert_allclose(sorted(set(rates), reverse=True), [1e-3, 1e-4, 1e-5])
     best = max(entry["valid"]["ndcg@10"] for entry in result["history"])
-    assert result["best_value"] == best == result["history"][result["best_epoch"] - 1]["valid"]["ndcg@10"]
+    assert result["history"][result["best_epoch"] - 1]["valid"]["ndcg@10"] == best
+    assert result["best_value"] == result["best"]["valid"]["ndcg@10"] >= best  # with the collaborative term
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))

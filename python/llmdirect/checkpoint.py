@@ -32,7 +32,7 @@ from llmdirect.artefacts import (
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.errors import DataError, MismatchError
 
-FORMAT, VERSION = "llmdirect-run", 1
+FORMAT, VERSION = "llmdirect-run", 2
 _MADE_BY = "llmdirect train DATASET --out RUN"
 _FOLDERS = ("best", "last")
 _DATA_FILE = re.compile(r"(model|mean|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)")

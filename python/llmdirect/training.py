@@ -138,8 +138,6 @@ class _State:
     stale: int = 0
     best_value: float | None = None
     best_epoch: int = 0
-    balanced: Json | None = None
-    """What the best epoch became with the collaborative term."""
     ended: bool = False
     history: list[Json] = field(default_factory=list)
 
@@ -332,20 +330,23 @@ class _Trainer:
         self.model.eval()
         with torch.no_grad():
             scores = Scores(self.model, self.documents, table, None)
-            if self.lower_is_better:
-                return {"valid": rating_means(scorer(scores), self.dataset, VALID)}
             return self._figures(scores, scorer(scores))
 
     def _figures(self, scores: Scores, ranking: Scorer) -> Json:
+        if self.lower_is_better:
+            return {"valid": self._valid(ranking)}
         metric = self.training.metric
-        return {
-            "train_left_out": {metric: train_left_out(scores, metric)},
-            "valid": {metric: self._valid(ranking)},
-        }
+        return {"train_left_out": {metric: train_left_out(scores, metric)}, "valid": self._valid(ranking)}
 
-    def _valid(self, ranking: Scorer) -> float:
-        metric = self.training.metric
-        return mean_metrics(by_user(ranking, self.dataset, VALID, [metric]))[metric]
+    def _valid(self, ranking: Scorer) -> dict[str, float]:
+        if self.lower_is_better:
+            return rating_means(ranking, self.dataset, VALID)
+        return mean_metrics(by_user(ranking, self.dataset, VALID, [self.training.metric]))
+
+    def _gain(self, ranking: Scorer) -> float:
+        """What validation says, the more the better."""
+        value = self._value({"valid": self._valid(ranking)})
+        return -value if self.lower_is_better else value
 
     def _value(self, entry: Json) -> float:
         return float(entry["valid"]["mse" if self.lower_is_better else self.training.metric])
@@ -371,6 +372,7 @@ class _Trainer:
 
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
+        self.model.collaboration.zero_()  # found anew once training has ended
         self.mean = RunningMean(self.model, self.training.averaging)
         self.table = None
 
@@ -400,21 +402,21 @@ class _Trainer:
         else:
             table = read_all(self.model, self.documents)
         with torch.no_grad():
-            scores = Scores(self.model, self.documents, table, self._collaborate(table))
+            collaboration, balanced = self._collaborate(table)
+            scores = Scores(self.model, self.documents, table, collaboration)
             tables, catalogue = ranking_files(scores, self.dataset, self._words())
         files = {
             "best/model": self.run.write("best/model", self.model.state_dict()),
-            "last/state": self.run.write("last/state", self._state_json()),
             "best/tables": self.run.write("best/tables", tables),
-            "best/catalogue": self.run.write("best/catalogue", catalogue),
+            "best/catalogue": self.run.write("best/catalogue", catalogue | {"balanced": balanced}),
         }
         self.run.commit(files, history=self.state.history, finished=True)
 
-    def _collaborate(self, table: Table) -> Collaboration | None:
-        """The collaborative term at the settings and with the weight that the data ask for."""
+    def _collaborate(self, table: Table) -> tuple[Collaboration | None, Json]:
+        """The collaborative term as the data ask for it, with its weight in the model; and its figures."""
         config = self.model.config
         if not config.collaborative:
-            return None
+            return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 3, "steps") as task:
             texts = self.dataset.passages.text.gather(self.view.passage_idx)
@@ -433,9 +435,9 @@ class _Trainer:
                 terms.append(choose(evidence, left_out, (config.ridge, config.word_likeness, 0.0)))
             task.advance()
             text = scorer(Scores(self.model, self.documents, table, None))
-            collaboration, weight, ranking = weigh(text, terms, self._valid)
+            collaboration, weight, ranking = weigh(text, terms, self._gain)
             self.model.collaboration.fill_(weight)
-            self.state.balanced = {
+            figures = {
                 **self._figures(Scores(self.model, self.documents, table, collaboration), ranking),
                 "collaboration": {
                     "weight": weight,
@@ -445,12 +447,13 @@ class _Trainer:
                 },
             }
             task.advance()
-        return collaboration
+        return collaboration, figures
 
     def result(self) -> Json:
         """What `train` returns."""
         state = self.state
-        balanced = state.balanced or {}
+        ended = "best/catalogue" in self.run.manifest["files"]
+        balanced = self.run.values("best/catalogue")["balanced"] if ended else {}
         best = {**state.history[state.best_epoch - 1], **balanced}
         balancing = balanced["collaboration"]["seconds"] if balanced else 0.0
         return {

@@ -1,0 +1,128 @@
+"""The collaborative term's settings and weight: found where they are best, from what may be looked at."""
+
+import numpy as np
+import pytest
+import torch
+from model_helpers import Row, dataset_of, write_embeddings
+
+from llmdirect.balance import LeftOut, choose, weigh
+from llmdirect.collaboration import Evidence
+from llmdirect.csr import Csr
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
+from llmdirect.ranking import Scorer
+from llmdirect.scores import Documents, with_collaboration
+from llmdirect.views import View
+
+USERS, ITEMS = 30, 12
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, LeftOut]:
+    """Users stay with items of one kind, and texts of a kind share words."""
+    rng, rows = np.random.default_rng(0), []
+    for user in range(USERS):
+        for item in rng.choice(np.arange(user % 3, ITEMS, 3), 3, replace=False).tolist():
+            words = " ".join(f"k{item % 3}w{n}" for n in rng.integers(0, 5, 3))
+            rows.append(Row(user, item, f"{words} u{user}i{item}"))
+    dataset = dataset_of(rows, USERS, ITEMS)
+    texts = dataset.passages.text
+    view = View.build(
+        dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts.to_list())
+    )
+    documents = Documents(view, vote=False)
+    alike = WordLikeness(documents, texts), EmbeddingLikeness(documents, view.pooled.mean(0))
+    evidence = Evidence(view.positives, ITEMS, *alike)
+    return evidence, LeftOut(evidence, documents)
+
+
+def test_no_step_of_one_setting_improves(world: tuple[Evidence, LeftOut]) -> None:
+    evidence, left_out = world
+    found = choose(evidence, left_out, (None, None, None))
+    best = left_out.value(found)
+    for axis in range(3):
+        for factor in (4.0, 0.25):
+            settings = [found.ridge, *found.likeness]
+            settings[axis] *= factor
+            if settings[0] >= 1 and min(settings[1:]) >= 1 / 64 and max(settings[1:]) <= 1024:
+                assert left_out.value(evidence.collaboration(*settings)) <= best
+    start = left_out.value(evidence.collaboration(256.0, 4.0, 0.25))
+    assert best >= start
+
+
+def test_given_settings_stay(world: tuple[Evidence, LeftOut]) -> None:
+    evidence, left_out = world
+    found = choose(evidence, left_out, (3.0, None, 0.0))
+    assert (found.ridge, found.likeness[1]) == (3.0, 0.0)
+    assert choose(evidence, left_out, (3.0, 5.0, 7.0)).likeness == (5.0, 7.0)
+
+
+def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> None:
+    evidence, left_out = world
+    positives, gains = evidence.positives, []
+    for user in range(USERS):
+        for item in positives.row(user).tolist():
+            rows = [positives.row(other).tolist() for other in range(USERS)]
+            rows[user] = [kept for kept in rows[user] if kept != item]
+            pairs = [(other, kept) for other, row in enumerate(rows) for kept in row]
+            users, items = zip(*pairs, strict=True)
+            smaller = Csr.from_pairs(np.array(users), np.array(items), USERS)
+            term = Evidence(smaller, ITEMS).collaboration(2.0).of_users(torch.tensor([user]))[0]
+            others = term.clone()
+            others[positives.row(user).tolist()] = -torch.inf
+            ties = (others[:item] == term[item]).sum()  # in a list, equal scores go by index
+            rank = 1 + int((others > term[item]).sum() + ties)
+            gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
+    assert left_out.value(evidence.collaboration(2.0, 0.0, 0.0)) == pytest.approx(np.mean(gains), abs=1e-6)
+
+
+def text_of(seed: int = 0) -> Scorer:
+    rng = np.random.default_rng(seed)
+    return Scorer(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
+
+
+def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evidence, LeftOut]) -> None:
+    evidence, _ = world
+    term = evidence.collaboration(4.0, 1.0, 0.0)
+    relevant = evidence.positives
+    kinds = np.equal.outer(np.arange(USERS) % 3, np.arange(ITEMS) % 3)
+    kinds[np.repeat(np.arange(USERS), np.diff(relevant.indptr)), relevant.indices] = False
+
+    def value(scorer: Scorer, sign: int = 1) -> float:
+        table = np.array([scorer.of_pairs(np.full(ITEMS, user), np.arange(ITEMS)) for user in range(USERS)])
+        return sign * float(table[kinds].mean() - table[~kinds].mean())
+
+    text = text_of()
+    found, weight, scorer = weigh(text, [term], value)
+    assert found is term
+    assert weight * term.spread() == pytest.approx(16.0)
+    assert value(scorer) > value(text)
+    _, weight, scorer = weigh(text, [term], lambda scorer: value(scorer, -1))
+    assert weight == 0.0
+    pairs = torch.arange(ITEMS), torch.arange(ITEMS)
+    np.testing.assert_allclose(scorer.of_pairs(*pairs), text.of_pairs(*pairs), atol=1e-6)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_better_of_two_terms_is_taken(world: tuple[Evidence, LeftOut], which: int) -> None:
+    evidence, _ = world
+    terms = [evidence.collaboration(1e4, 0.0, 0.0), evidence.collaboration(4.0, 1.0, 0.0)]
+    wanted = table_of(with_collaboration(text_of(), terms[which], 1 / terms[which].spread()))
+    found, weight, _ = weigh(text_of(), terms, lambda scorer: float(table_of(scorer) == wanted))
+    assert found is terms[which]
+    assert weight * found.spread() == pytest.approx(1.0)
+
+
+def table_of(scorer: Scorer) -> bytes:
+    return b"" if scorer.item_item is None else np.asarray(scorer.item_item[2]).tobytes()
+
+
+def test_the_scorer_with_a_term_is_the_sum(world: tuple[Evidence, LeftOut]) -> None:
+    evidence, _ = world
+    term, text = evidence.collaboration(4.0, 1.0, 0.5), text_of()
+    scorer = with_collaboration(text, term, 2.0)
+    expected = np.asarray(text.query) @ np.asarray(text.item).T
+    expected = expected + 2.0 * term.of_users(torch.arange(USERS)).numpy()
+    for user in range(USERS):
+        unseen = np.setdiff1d(np.arange(ITEMS), evidence.positives.row(user))
+        found = scorer.of_pairs(np.full(len(unseen), user), unseen)
+        np.testing.assert_allclose(found, expected[user, unseen], rtol=1e-4, atol=1e-5)
