@@ -96,13 +96,14 @@ def scores(scorer: Scorer) -> np.ndarray:
 
 def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
     rows, likeness = dense(data), data.directions @ data.directions.T
-    for power, weight in ((0.0, 0.0), (0.7, 0.0), (0.5, 3.0)):
+    for power, weight, words in ((0.0, 0.0, 0.0), (0.7, 0.0, 0.0), (0.5, 3.0, 0.0), (0.5, 1.0, 2.0)):
         counts = rows.sum(1).clip(1)
         gram = rows.T @ (counts[:, None] ** -power * rows) + weight * likeness + 5 * np.eye(rows.shape[1])
+        gram += words * data.common_words
         inverse = np.linalg.inv(gram)
         table = -inverse / np.diag(inverse)
         np.fill_diagonal(table, 0)
-        found = BASELINES["ease"].fit(data, 5.0, power, weight)
+        found = BASELINES["ease"].fit(data, 5.0, power, weight, words)
         np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
 
 
@@ -229,7 +230,7 @@ def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
             scoreboard(dataset, out=tmp_path, rows=["popularity"], **options)
     board = scoreboard(dataset, out=tmp_path, rows=["popularity"], protocol="leave-last-out")
     assert (board["splits"], board["protocol"]) == (1, "leave-last-out")
-    assert len(ROWS) == 18
+    assert len(ROWS) == 19
 
 
 def test_statistics_of_paired_users() -> None:

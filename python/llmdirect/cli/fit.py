@@ -112,7 +112,15 @@ def train(
     if "train_left_out" in best:
         line += f" {best['train_left_out'][metric_name]:.4f} on train left out and"
     line += f" {result['best_value']:.4f} on validation"
-    stdout.print(f"{line}; {result['seconds']:.0f} s", highlight=False, markup=False, soft_wrap=True)
+    line += f"; {result['seconds']:.0f} s"
+    if "collaboration" in best:
+        term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
+        line += (
+            f"\n  collaborative term: weight {term['weight']:.3g}, ridge {term['ridge']:g}, likeness of words "
+            f"{term['likeness']['words']:g}, of embeddings {term['likeness']['embeddings']:g}; without it "
+            f"{alone[metric_name]:.4f} on validation"
+        )
+    stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("test")
