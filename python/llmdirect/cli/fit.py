@@ -115,10 +115,10 @@ def train(
     line += f"; {result['seconds']:.0f} s"
     if "collaboration" in best:
         term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
+        words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
         line += (
             f"\n  collaborative term: weight {term['weight']:.3g}, ridge {term['ridge']:g}, likeness of words "
-            f"{term['likeness']['words']:g}, of embeddings {term['likeness']['embeddings']:g}; without it "
-            f"{alone[metric_name]:.4f} on validation"
+            f"{words:g}, of embeddings {embeddings:g}; without it {alone[metric_name]:.4f} on validation"
         )
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
