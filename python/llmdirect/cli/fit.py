@@ -117,8 +117,8 @@ def train(
         term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
         words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
         line += (
-            f"\n  collaborative term: weight {term['weight']:.3g}, ridge {term['ridge']:g}, likeness of words "
-            f"{words:g}, of embeddings {embeddings:g}; without it {alone[metric_name]:.4f} on validation"
+            f"\n  collaborative term: weight {term['weight']:.3g}, ridge {term['ridge']:g}, likeness of "
+            f"words {words:g}, of embeddings {embeddings:g}; without it {alone[metric_name]:.4f} on validation"
         )
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
