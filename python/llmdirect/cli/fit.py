@@ -118,7 +118,8 @@ def train(
         words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
         line += (
             f"\n  collaborative term: weight {term['weight']:.3g}, ridge {term['ridge']:g}, likeness of "
-            f"words {words:g}, of embeddings {embeddings:g}; without it {alone[metric_name]:.4f} on validation"
+            f"words {words:g}, of embeddings {embeddings:g}; "
+            f"without it {alone[metric_name]:.4f} on validation"
         )
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
