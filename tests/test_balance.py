@@ -6,11 +6,11 @@ import torch
 from model_helpers import Row, dataset_of, write_embeddings
 
 from llmdirect.balance import LeftOut, choose, weigh
-from llmdirect.collaboration import Evidence
+from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.csr import Csr
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
-from llmdirect.ranking import Scorer
-from llmdirect.scores import Documents, with_collaboration
+from llmdirect.ranking import Scorer, with_item_item
+from llmdirect.scores import Documents
 from llmdirect.views import View
 
 USERS, ITEMS = 30, 12
@@ -106,10 +106,14 @@ def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evide
 def test_the_better_of_two_terms_is_taken(world: tuple[Evidence, LeftOut], which: int) -> None:
     evidence, _ = world
     terms = [evidence.collaboration(1e4, 0.0, 0.0), evidence.collaboration(4.0, 1.0, 0.0)]
-    wanted = table_of(with_collaboration(text_of(), terms[which], 1 / terms[which].spread()))
+    wanted = table_of(with_term(text_of(), terms[which], 1 / terms[which].spread()))
     found, weight, _ = weigh(text_of(), terms, lambda scorer: float(table_of(scorer) == wanted))
     assert found is terms[which]
     assert weight * found.spread() == pytest.approx(1.0)
+
+
+def with_term(text: Scorer, term: Collaboration, weight: float) -> Scorer:
+    return with_item_item(text, term.positives, term.item_item(), weight)
 
 
 def table_of(scorer: Scorer) -> bytes:
@@ -119,7 +123,7 @@ def table_of(scorer: Scorer) -> bytes:
 def test_the_scorer_with_a_term_is_the_sum(world: tuple[Evidence, LeftOut]) -> None:
     evidence, _ = world
     term, text = evidence.collaboration(4.0, 1.0, 0.5), text_of()
-    scorer = with_collaboration(text, term, 2.0)
+    scorer = with_term(text, term, 2.0)
     expected = np.asarray(text.query) @ np.asarray(text.item).T
     expected = expected + 2.0 * term.of_users(torch.arange(USERS)).numpy()
     for user in range(USERS):

@@ -7,12 +7,16 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 
 from collections.abc import Callable, Sequence
 
+import polars as pl
 import torch
+from torch import Tensor
 
 from llmdirect.collaboration import Collaboration, Evidence
+from llmdirect.config import ModelConfig
 from llmdirect.evaluation import left_out_values, sampled_pairs
-from llmdirect.ranking import Scorer
-from llmdirect.scores import Documents, with_collaboration
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
+from llmdirect.ranking import Scorer, with_item_item
+from llmdirect.scores import Documents
 
 _START = (256.0, 4.0, 0.25)
 """Ridge, likeness of words, likeness of embeddings."""
@@ -50,6 +54,22 @@ class LeftOut:
             table = term.left_out(*places, lost).to(part.user.device)
             values.append(left_out_values(self._view, part, table, _METRIC))
         return float(torch.cat(values).mean())
+
+
+def candidates(
+    documents: Documents, texts: pl.Series, centre: Tensor, config: ModelConfig
+) -> list[Collaboration]:
+    """The terms among which validation chooses, each at its best settings; texts: the view's passages, [R].
+
+    The text term reads the embeddings already: whether to hear them twice is for validation, where the
+    configuration does not say.
+    """
+    view = documents.view
+    alike = WordLikeness(documents, texts), EmbeddingLikeness(documents, centre)
+    evidence = Evidence(view.positives, view.num_items, *alike)
+    left_out = LeftOut(evidence, documents)
+    likenesses = [config.embedding_likeness] if config.embedding_likeness is not None else [None, 0.0]
+    return [choose(evidence, left_out, (config.ridge, config.word_likeness, one)) for one in likenesses]
 
 
 def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Collaboration:
@@ -99,12 +119,13 @@ def weigh(
     Tried: no weight, and those at which a term spreads from 1/16 to 16, in steps of √2; of equal ones the
     first.
     """
-    best, best_value = (terms[0], 0.0), value_of(text)
+    best, best_value = (terms[0], 0.0, text), value_of(text)
     for term in terms:
-        unit = 1 / term.spread()
+        unit, table = 1 / term.spread(), term.item_item()
         for power in range(-8, 9):
             weight = unit * 2 ** (power / 2)
-            value = value_of(with_collaboration(text, term, weight))
+            scorer = with_item_item(text, term.positives, table, weight)
+            value = value_of(scorer)
             if value > best_value:
-                best, best_value = (term, weight), value
-    return *best, with_collaboration(text, *best)
+                best, best_value = (term, weight, scorer), value
+    return best

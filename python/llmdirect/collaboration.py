@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.csr import Csr
@@ -105,6 +107,15 @@ class Collaboration:
         for part, rows in zip(torch.split(table, _PART), torch.split(self.inverse, _PART), strict=True):
             part.copy_(-rows / diagonal)
         return table.fill_diagonal_(0.0)
+
+    def item_item(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """The same table as borders, items and values, as `Scorer` takes it."""
+        num_items = len(self.inverse)
+        return (
+            np.arange(num_items + 1, dtype=np.int64) * num_items,
+            np.tile(np.arange(num_items, dtype=np.int32), num_items),
+            self.table().flatten().numpy(),
+        )
 
     def of_users(self, users: Tensor) -> Tensor:
         """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -125,6 +125,15 @@ class Scorer:
                 if place < len(row) and row[place] == item:
                     added[n] += values[self.item_item_rows.indptr[source] + place]
         return added
+
+
+ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
+
+
+def with_item_item(text: Scorer, history: Csr, item_item: ItemItem, weight: float) -> Scorer:
+    """The scorer of a text term and biases, with what items of a history add, times a weight, beside them."""
+    indptr, indices, values = item_item
+    return replace(text, history=history, item_item=(indptr, indices, values * weight))
 
 
 @dataclass(frozen=True, eq=False)

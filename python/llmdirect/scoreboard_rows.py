@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from llmdirect.config import ModelConfig, Preset, TrainConfig, to_json
 from llmdirect.dataset import VALID, Dataset
 from llmdirect.evaluation import by_user
 from llmdirect.progress import Progress
-from llmdirect.ranking import Scorer, mean_metrics
+from llmdirect.ranking import Scorer, mean_metrics, with_item_item
 from llmdirect.store import EmbeddingStore
 from llmdirect.trained import Trained
 from llmdirect.training import train_on
@@ -178,10 +178,10 @@ def _mix(board: Board, number: int, settings: Json) -> Fitted:
         graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).scorer
         board.parts[number] = text, graph
     text, graph = board.parts[number]
+    assert graph.history is not None
     assert graph.item_item is not None
-    indptr, indices, values = graph.item_item
-    weight = settings["weight"] / max(float(np.std(values)), 1e-12)
-    return Fitted(replace(text, history=graph.history, item_item=(indptr, indices, values * weight)))
+    weight = settings["weight"] / max(float(np.std(graph.item_item[2])), 1e-12)
+    return Fitted(with_item_item(text, graph.history, graph.item_item, weight))
 
 
 def _config(preset: Preset, **changes: Any) -> Json:

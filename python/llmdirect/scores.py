@@ -4,9 +4,8 @@ Every statistic that enters a score goes through this file, with and without one
 two cannot drift apart. Axes as in `model`; N pairs of a batch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from llmdirect.collaboration import Collaboration
 from llmdirect.config import HISTORY
 from llmdirect.model import EPS, Direct, unit
 from llmdirect.ragged import entries_of
-from llmdirect.ranking import Scorer
+from llmdirect.ranking import Scorer, with_item_item
 from llmdirect.views import View
 
 
@@ -333,18 +332,7 @@ def scorer(scores: Scores) -> Scorer:
         )
         if scores.collaboration is None:
             return found
-        return with_collaboration(found, scores.collaboration, float(model.collaboration))
-
-
-def with_collaboration(text: Scorer, collaboration: Collaboration, weight: float) -> Scorer:
-    """The scorer of a text term and biases, with the weighted collaborative term beside them."""
-    num_items = text.num_items
-    return replace(
-        text,
-        history=collaboration.positives,
-        item_item=(
-            np.arange(num_items + 1, dtype=np.int64) * num_items,
-            np.tile(np.arange(num_items, dtype=np.int32), num_items),
-            collaboration.table().mul_(weight).flatten(),
-        ),
-    )
+        collaboration = scores.collaboration
+        return with_item_item(
+            found, collaboration.positives, collaboration.item_item(), float(model.collaboration)
+        )

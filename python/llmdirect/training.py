@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from llmdirect.artefacts import Json, single_writer
-from llmdirect.balance import LeftOut, choose, weigh
+from llmdirect.balance import candidates, weigh
 from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
-from llmdirect.collaboration import Collaboration, Evidence
+from llmdirect.collaboration import Collaboration
 from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
-from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
@@ -187,8 +187,10 @@ class _Trainer:
                 self.model.bias.fill_(float(ratings.mean()))
 
     def _words(self) -> WordTypes:
-        texts = self.dataset.passages.text.gather(self.view.passage_idx)
-        return WordTypes.of(self.view, texts, self.progress)
+        return WordTypes.of(self.view, self._texts(), self.progress)
+
+    def _texts(self) -> pl.Series:
+        return self.dataset.passages.text.gather(self.view.passage_idx)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
         lr = self.training.lr * 0.1**self.state.lr_drops
@@ -418,21 +420,8 @@ class _Trainer:
         if not config.collaborative:
             return None, {}
         started = time.monotonic()
-        with self.progress.task("Collaborative term", 3, "steps") as task:
-            texts = self.dataset.passages.text.gather(self.view.passage_idx)
-            evidence = Evidence(
-                self.view.positives,
-                self.dataset.num_items,
-                WordLikeness(self.documents, texts),
-                EmbeddingLikeness(self.documents, self.model.centre),
-            )
-            task.advance()
-            left_out = LeftOut(evidence, self.documents)
-            given = config.ridge, config.word_likeness, config.embedding_likeness
-            terms = [choose(evidence, left_out, given)]
-            if config.embedding_likeness is None:
-                # The text term reads the embeddings already; whether to hear them twice is for validation.
-                terms.append(choose(evidence, left_out, (config.ridge, config.word_likeness, 0.0)))
+        with self.progress.task("Collaborative term", 2, "steps") as task:
+            terms = candidates(self.documents, self._texts(), self.model.centre, config)
             task.advance()
             text = scorer(Scores(self.model, self.documents, table, None))
             collaboration, weight, ranking = weigh(text, terms, self._gain)

@@ -119,6 +119,14 @@ def _ridge(trial: Suggest, low: float = 1.0) -> float:
     return float(trial.suggest_float("ridge", low, 3000, log=True))
 
 
+def _collective(trial: Suggest, texts: str) -> dict[str, Any]:
+    return {
+        "ridge": _ridge(trial, 0.3),
+        "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
+        texts: trial.suggest_float(texts, 0.1, 100, log=True),
+    }
+
+
 ITEM_ITEM = {
     "itemknn": Baseline(itemknn, _neighbourhood),
     "rp3beta": Baseline(rp3beta, _walk),
@@ -134,22 +142,8 @@ ITEM_ITEM = {
         ease,
         lambda trial: {"ridge": _ridge(trial, 0.1), "user_power": trial.suggest_float("user_power", 0.1, 1)},
     ),
-    "ease-text": Baseline(
-        ease,
-        lambda trial: {
-            "ridge": _ridge(trial, 0.3),
-            "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
-            "likeness": trial.suggest_float("likeness", 0.1, 100, log=True),
-        },
-    ),
-    "ease-words": Baseline(
-        ease,
-        lambda trial: {
-            "ridge": _ridge(trial, 0.3),
-            "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
-            "words": trial.suggest_float("words", 0.1, 100, log=True),
-        },
-    ),
+    "ease-text": Baseline(ease, lambda trial: _collective(trial, "likeness")),
+    "ease-words": Baseline(ease, lambda trial: _collective(trial, "words")),
     "l3ae": Baseline(
         l3ae,
         lambda trial: {

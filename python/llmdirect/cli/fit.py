@@ -111,8 +111,7 @@ def train(
     line = f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, {metric_name}"
     if "train_left_out" in best:
         line += f" {best['train_left_out'][metric_name]:.4f} on train left out and"
-    line += f" {result['best_value']:.4f} on validation"
-    line += f"; {result['seconds']:.0f} s"
+    line += f" {result['best_value']:.4f} on validation; {result['seconds']:.0f} s"
     if "collaboration" in best:
         term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
         words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
