@@ -1,5 +1,6 @@
 """Small data sets in memory, their embeddings on disk, models with random parameters, and deletion."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,9 +160,15 @@ def random_model(config: ModelConfig, view: View, seed: int = 0) -> Direct:
 
 
 def scores_of(model: Direct, view: View, tokens: bool, collaboration: object = None) -> Scores:
-    """Scores from the table of all tokens, or from that of pooled text."""
+    """Scores from the table of all tokens, or from that of pooled text.
+
+    Tokens are read in float64: where they cancel each other, a text's direction is what rounding leaves, and
+    that depends on which texts are read together.
+    """
     documents = Documents(view, model.config.vote)
-    table: Table = read_all(model, documents) if tokens else PooledTable(model, documents)
+    table: Table = PooledTable(model, documents)
+    if tokens:
+        table = read_all(copy.deepcopy(model).double(), documents)
     return Scores(model, documents, table, collaboration)
 
 

@@ -46,6 +46,7 @@ def make_dataset(folder: Path, **options: object) -> Path:
 
 SHAPES = {
     "default": ModelConfig(aspects=3),
+    "embeddings": ModelConfig(aspects=3, lexicon=0),
     "vote": ModelConfig(aspects=3, vote=True),
     "both": ModelConfig(aspects=3, user="both", popularity=False),
     "collaborative": ModelConfig(aspects=3, collaborative=True, ridge=5.0),

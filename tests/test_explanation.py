@@ -73,13 +73,15 @@ def test_effect_is_what_removing_the_words_tokens_does(runs: dict[str, Path], na
     query = torch.from_numpy(np.asarray(trained.scorer.query[user])).double()
     rows = [passage["passage_idx"] for passage in entry["passages"]]
     stored = store.lookup(explainer.dataset.passage_keys()[rows]).tolist()
+    texts = {passage["passage_idx"]: passage["text"] for passage in entry["passages"]}
 
     def text_term(removed: tuple[int, int, int] | None) -> float:
         """Everything read from the store again, in a plain loop."""
         said, mass = torch.zeros(trained.scorer.query.shape[1]).double(), torch.zeros(model.aspects).double()
         for row, number in zip(rows, stored, strict=True):
-            tokens = store.tokens[store.offsets[number] : store.offsets[number + 1]].float()
-            spans = store.spans[store.offsets[number] : store.offsets[number + 1]].astype(int).tolist()
+            spans, tokens = store.read(number)
+            tokens = torch.from_numpy(trained.lexicon.beside(tokens, texts[row], spans))
+            spans = spans.astype(int).tolist()
             kept = [
                 n
                 for n, (start, end) in enumerate(spans)

@@ -125,19 +125,24 @@ class World:
     @classmethod
     def of(cls, dataset: Dataset, store: EmbeddingStore, pairs: list[tuple[int, int]]) -> "World":
         """Deletes each pair in turn; the copies' texts are emptied, or their passages go."""
-        view = View.build(dataset, store)
+        plain = View.build(dataset, store)
+        centre = plain.pooled.mean(0)  # a fixed map, as of the model
+        collaboration = collaboration_of(dataset, plain, centre)
+        words = collaboration.texts[0]
+        assert isinstance(words, WordLikeness)
+        lexicon = words.lexicon(plain, 3)
+        assert lexicon.dim == 3
+        view = plain.with_lexicon(lexicon, dataset.passages.text.gather(plain.passage_idx))
         places = [
             int(((view.pair_user == user) & (view.pair_item == item)).nonzero()[0, 0]) for user, item in pairs
         ]
-        centre = view.pooled.mean(0)  # a fixed map, as of the model
-        collaboration = collaboration_of(dataset, view, centre)
-        words = collaboration.texts[0]
-        assert isinstance(words, WordLikeness)
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            without.append((rebuilt, collaboration_of(smaller, rebuilt, centre, words)))
+            again = collaboration_of(smaller, rebuilt, centre, words)
+            texts = smaller.passages.text.gather(rebuilt.passage_idx)
+            without.append((rebuilt.with_lexicon(lexicon, texts), again))
         return cls(
             dataset,
             store,
@@ -260,7 +265,7 @@ def test_a_prepared_dataset(tmp_path: Path) -> None:
     assert copied
     chosen = World.of(dataset, store, copied + pairs[::4])
     for form, user in product(("cosine", "ratio"), ("history", "both")):
-        model = random_model(config(form=form, user=user, collaborative=True), view)
+        model = random_model(config(form=form, user=user, collaborative=True), chosen.view)
         assert chosen.differences(model, tokens=True).max() <= TOLERANCE
 
 
@@ -302,9 +307,15 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
     texts = [*world.dataset.passages.text.to_list(), *changed.passages.text.to_list()]
     store = write_embeddings(tmp_path / "store", texts)
     model = random_model(config(user="both"), world.view)
-    first, second = (
-        scorer(scores_of(model, View.build(data, store), True)) for data in (world.dataset, changed)
-    )
+    views = []
+    for data in (world.dataset, changed):
+        view = View.build(data, store)
+        used = data.passages.text.gather(view.passage_idx)
+        lexicon = WordLikeness(Documents(view, vote=False), used).lexicon(view, 3)
+        views.append(view.with_lexicon(lexicon, used))
+    assert views[0].lexicon.names == views[1].lexicon.names
+    assert torch.equal(views[0].lexicon.vectors, views[1].lexicon.vectors)
+    first, second = (scorer(scores_of(model, view, True)) for view in views)
     for name in ("query", "item", "item_bias"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 

@@ -10,7 +10,7 @@ from llmdirect.artefacts import canonical_json, digest
 from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.documents import prepare
 from llmdirect.errors import DataError
-from llmdirect.resplit import resplit
+from llmdirect.resplit import active_users, resplit
 
 
 def assert_same_split(found: Dataset, written: Dataset) -> None:
@@ -89,3 +89,39 @@ def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
         resplit(plain, seed=1, fractions=(0.5, 0.1, 0.1))
     with pytest.raises(DataError, match=rf"{tmp_path / 'a'}: --split global-time needs times"):
         resplit(plain, seed=1, split="global-time")
+
+
+@pytest.mark.parametrize("data_seed", range(3))
+def test_active_users_are_what_prepare_makes_of_their_reviews(tmp_path: Path, data_seed: int) -> None:
+    records = random_reviews(data_seed)
+    metadata = [{"item_id": f"i{n}", "description": f"text number {n}"} for n in range(5)]
+    items = write_lines(tmp_path / "items.jsonl", metadata)
+    prepare(write_lines(tmp_path / "raw.jsonl", records), tmp_path / "a", items=items)
+    whole = Dataset.open(tmp_path / "a")
+    counts = np.bincount(whole.interactions.user_idx)
+    minimum = int(np.median(counts)) + 1
+    found = active_users(whole, minimum)
+    kept = {whole.user_ids[user] for user in np.flatnonzero(counts >= minimum)}
+    assert 0 < len(kept) < whole.num_users
+    rest = [record for record in records if record["user"] in kept]
+    prepare(write_lines(tmp_path / "rest.jsonl", rest), tmp_path / "b", items=items)
+    written = Dataset.open(tmp_path / "b")
+    assert (found.user_ids, found.item_ids) == (written.user_ids, written.item_ids)
+    assert found.item_titles == written.item_titles
+    for name in ("user_idx", "item_idx", "rating", "timestamp", "positive"):
+        np.testing.assert_array_equal(getattr(found.interactions, name), getattr(written.interactions, name))
+    texts = [dataset.passages.text.gather(dataset.interactions.passage_idx) for dataset in (found, written)]
+    assert texts[0].to_list() == texts[1].to_list()
+    for dataset in (found, written):
+        rows, passages = dataset.interactions, dataset.passages
+        np.testing.assert_array_equal(passages.user_idx[rows.passage_idx], rows.user_idx)
+        np.testing.assert_array_equal(passages.item_idx[rows.passage_idx], rows.item_idx)
+        described = np.flatnonzero(passages.kind == 1)
+        assert (passages.user_idx[described] == -1).all()
+    assert sorted(found.passages.text.to_list()) == sorted(written.passages.text.to_list())
+    np.testing.assert_array_equal(
+        resplit(found, seed=5).interactions.split, resplit(written, seed=5).interactions.split
+    )
+    assert active_users(whole, 1) is whole
+    with pytest.raises(DataError, match=r"no user has 1000 interactions, the most is \d+"):
+        active_users(whole, 1000)

@@ -7,9 +7,7 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 
 from collections.abc import Callable, Sequence
 
-import polars as pl
 import torch
-from torch import Tensor
 
 from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import ModelConfig
@@ -57,15 +55,14 @@ class LeftOut:
 
 
 def candidates(
-    documents: Documents, texts: pl.Series, centre: Tensor, config: ModelConfig
+    documents: Documents, alike: tuple[WordLikeness, EmbeddingLikeness], config: ModelConfig
 ) -> list[Collaboration]:
-    """The terms among which validation chooses, each at its best settings; texts: the view's passages, [R].
+    """The terms among which validation chooses, each at its best settings; alike: how items are, by texts.
 
     The text term reads the embeddings already: whether to hear them twice is for validation, where the
     configuration does not say.
     """
     view = documents.view
-    alike = WordLikeness(documents, texts), EmbeddingLikeness(documents, centre)
     evidence = Evidence(view.positives, view.num_items, *alike)
     left_out = LeftOut(evidence, documents)
     likenesses = [config.embedding_likeness] if config.embedding_likeness is not None else [None, 0.0]

@@ -2,6 +2,7 @@
 
 manifest.json                      the only commit: names the files, holds config, progress and hashes
 best/model-<hash>.safetensors      parameters of the best epoch
+best/lexicon-<hash>.safetensors    numbers of each word, beside the embeddings of its tokens
 best/tables-<hash>.safetensors     all that ranking needs (once training has ended)
 last/model-, optimiser-<hash>.safetensors, last/state-<hash>.json
 history.jsonl                      one line an epoch, a copy of what the state holds
@@ -32,10 +33,12 @@ from llmdirect.artefacts import (
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.errors import DataError, MismatchError
 
-FORMAT, VERSION = "llmdirect-run", 2
+FORMAT, VERSION = "llmdirect-run", 3
 _MADE_BY = "llmdirect train DATASET --out RUN"
 _FOLDERS = ("best", "last")
-_DATA_FILE = re.compile(r"(model|mean|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)")
+_DATA_FILE = re.compile(
+    r"(model|lexicon|mean|tables|catalogue|optimiser|state)-[0-9a-f]{32}\.(safetensors|json)"
+)
 
 
 @dataclass(eq=False)

@@ -37,6 +37,8 @@ class ModelConfig:
     collaborative: bool = True
     """Adds what the history's items say of others (EASE, told by texts which are alike), weighted on
     validation."""
+    lexicon: int = 256
+    """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None
     """Regularisation of the collaborative term; None: found on train pairs that are left out."""
     word_likeness: float | None = None
@@ -62,6 +64,7 @@ class ModelConfig:
                 vote=False,
                 popularity=False,
                 collaborative=False,
+                lexicon=0,
                 batch_norm=True,
             )
         else:
@@ -81,6 +84,8 @@ class ModelConfig:
         _check_choice("user", self.user, UserSide)
         if self.aspects < 1:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
+        if self.lexicon < 0:
+            raise ValueError(f"lexicon: {self.lexicon}, expected 0 or above")
         if self.ridge is not None and not self.ridge > 0:
             raise ValueError(f"ridge: {self.ridge}, expected above 0")
         for name in ("word_likeness", "embedding_likeness"):

@@ -107,7 +107,8 @@ def _recovery(
     """How much of what was planted is found again."""
     words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
     view = View.build(dataset, store)
-    types = WordTypes.of(view, dataset.passages.text.gather(view.passage_idx))
+    texts = dataset.passages.text.gather(view.passage_idx)
+    types = WordTypes.of(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():
         said, _ = trained.model.token_terms(trained.model.standard(types.vectors))
         size = said.view(len(said), trained.model.aspects, -1).norm(dim=2).numpy()

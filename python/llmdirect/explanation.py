@@ -216,10 +216,10 @@ class Explainer:
         for number, (text, stored) in enumerate(
             zip(texts, store.lookup(passage_keys(texts)).tolist(), strict=True)
         ):
-            tokens = np.empty((int(store.row_counts([stored])[0]), store.dim), np.float32)
-            store.gather([stored], tokens)
+            token_spans, tokens = store.read(stored)
+            tokens = self.trained.lexicon.beside(tokens, text, token_spans)
             words = word_spans(text)
-            word = words_of_tokens(store.spans[store.offsets[stored] : store.offsets[stored + 1]], words)
+            word = words_of_tokens(token_spans, words)
             kept = word >= 0
             used, word = np.unique(word[kept], return_inverse=True)
             if not len(used):

@@ -13,14 +13,17 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from llmdirect.lexicon import COUNTED, Lexicon
 from llmdirect.ragged import entries_of
 from llmdirect.scores import Documents
+from llmdirect.views import View
 
-_WORD = r"\w{2,}"
 _RARE = 2
 """Items that a word must be said of: what is said of one item alone likens it to no other."""
 _PART = 256
 """Rows of words that are dense at a time."""
+_SPREAD = 0.5
+"""How far the words' numbers spread passages, over how far their embeddings do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class Counts:
         """
         said = (
             pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
-            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(_WORD))
+            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(COUNTED))
             .select("passage", "word")
             .explode("word")
             .drop_nulls()
@@ -117,6 +120,35 @@ class WordLikeness:
         parts = torch.split(torch.arange(len(self._scale)), _PART)
         return torch.cat([self._along(self._directions(self._of_items(part))) for part in parts])
 
+    def lexicon(self, view: View, size: int) -> Lexicon:
+        """Each word's weight times its place in the `size` leading directions of E (fewer where E has fewer).
+
+        Scaled so that passages, each the mean over its tokens, spread half as far as by their embeddings.
+        """
+        if not size:
+            return Lexicon.none()
+        gram = self.gram()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            items, strength, _ = torch.svd_lowrank(gram, min(size, len(gram)), niter=4)
+        strong = strength > 1e-9 * max(strength.tolist(), default=0.0)
+        items = items[:, strong] * self._scale[:, None]
+        words = self._unit.T @ items - self.mean[:, None] * items.sum(0)
+        vectors = self.weight[:, None] * words / strength[strong].sqrt()
+        counts = self.counts
+        written = (view.lengths > 0).cpu()
+        passage = torch.repeat_interleave(torch.arange(len(written)), counts.indptr.diff())
+        size_of = len(written), len(vectors)
+        said = torch.sparse_coo_tensor(
+            torch.stack([passage, counts.words]), counts.values, size_of, check_invariants=False
+        )
+        means = (said @ vectors)[written] / view.lengths.cpu()[written, None]
+        spread = _spread(means)
+        if not spread > 0:
+            return Lexicon.none()
+        scale = _SPREAD * _spread(view.pooled.cpu()[written].double()) / spread
+        return Lexicon(tuple(counts.vocabulary.to_list()), (vectors * scale).float())
+
     def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
         along, squares = [], []
@@ -148,15 +180,23 @@ class WordLikeness:
         return shared * self._scale
 
 
+def _spread(rows: Tensor) -> float:
+    """Root mean square distance of rows [n, …] from their mean."""
+    return float((rows - rows.mean(0)).square().sum(1).mean().sqrt()) if len(rows) else 0.0
+
+
 class EmbeddingLikeness:
-    """Cosines of items' mean embeddings, each less `centre` [D]."""
+    """Cosines of items' mean embeddings, each less `centre`, which has a number for each of their channels.
+
+    The numbers that a lexicon puts beside them stay out: `WordLikeness` says what words are worth.
+    """
 
     def __init__(self, documents: Documents, centre: Tensor) -> None:
         self._centre = centre.double()
-        self._pooled = documents.view.pooled
+        self._pooled = documents.view.pooled[:, : len(centre)]
         self._weight = torch.where(documents.is_copied(), 0.0, documents.weight)
         self._mass = documents.sum_over_items(self._weight)
-        self._sums = documents.weighted_sums(self._weight)
+        self._sums = documents.weighted_sums(self._weight)[:, : len(centre)]
         self.directions = self._direction(self._sums, self._mass)
         """E, float64 [I, D]"""
 

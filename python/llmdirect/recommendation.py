@@ -113,8 +113,8 @@ def _text_profiles(trained: Trained, texts: list[str], model: str | None, device
         )
     direct, rows = trained.model, []
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
-        worded = torch.from_numpy(embedding.spans[:, 1] > embedding.spans[:, 0])
-        tokens = embedding.tokens[worded].float()
+        read = trained.lexicon.beside(embedding.tokens.float().numpy(), text, embedding.spans)
+        tokens = torch.from_numpy(read[embedding.spans[:, 1] > embedding.spans[:, 0]])
         if not len(tokens):
             raise ValueError(f"--text {text!r}: holds no words")
         if direct.config.form == "cosine":

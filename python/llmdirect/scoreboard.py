@@ -20,7 +20,7 @@ from llmdirect.documents import open_or_prepare
 from llmdirect.evaluation import held_out_users, seen_before
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, metrics, rank
-from llmdirect.resplit import resplit
+from llmdirect.resplit import active_users, resplit
 from llmdirect.scoreboard_page import markdown, plot
 from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, Budget, tuned, validation
 from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
@@ -31,10 +31,13 @@ FIRST_SEED = 242
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "direct": {"split": "random", "fractions": (0.7, 0.1, 0.2)},
     "mmrec": {"split": "random", "fractions": (0.8, 0.1, 0.1)},
+    "alpharec": {"split": "random", "fractions": (0.4, 0.3, 0.3)},
     "leave-last-out": {"split": "leave-last-out"},
     "global-time": {"split": "global-time", "fractions": (0.7, 0.1, 0.2)},
 }
 """How the interactions are divided. The last two do so in one way: they have one split."""
+ACTIVE = {"alpharec": 20}
+"""Protocols that keep users with so many interactions alone."""
 _LONGEST = 20
 _HEAD = 0.5
 """Share of the train positives that the most popular items, the head, make up."""
@@ -75,7 +78,7 @@ def scoreboard(
     if not budget_minutes > 0:
         raise ValueError(f"--budget-minutes: {budget_minutes}, expected above 0")
     number = _number_of_splits(splits, protocol)
-    found = open_or_prepare(dataset, progress)
+    found = active_users(open_or_prepare(dataset, progress), ACTIVE.get(protocol, 1))
     seeded = [resplit(found, seed=FIRST_SEED + n, **PROTOCOLS[protocol]) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
     to_tune = sum(ROWS[name].space is not None for name in wanted)

@@ -167,7 +167,8 @@ def _linear_map(trial: Any) -> Json:
     }
 
 
-_LINEAR_TEXT = _direct("default", aspects=1, collaborative=False)
+_LINEAR: Mapping[str, Any] = {"aspects": 1, "collaborative": False, "lexicon": 0}
+_LINEAR_TEXT = _direct("default", **_LINEAR)
 """AlphaRec's idea (Sheng et al. 2025): linear map of mean-pooled text, cosine, softmax, popularity prior."""
 
 
@@ -214,13 +215,13 @@ ROWS: Mapping[str, Row] = {
         _LINEAR_TEXT,
         _linear_map,
         {"lr": 1e-3, "history_dropout": 0.7, "weight_decay": 1e-6},
-        _config("default", aspects=1, collaborative=False),
+        _config("default", **_LINEAR),
     ),
     "linear-text+ease-text": Row(
         _mix,
         lambda trial: {"weight": trial.suggest_float("weight", 1e-3, 10, log=True)},
         None,
-        _config("default", aspects=1, collaborative=False),
+        _config("default", **_LINEAR),
     ),
     "direct-paper": Row(_direct("paper"), made_of=_config("paper")),
     "direct": Row(_direct("default"), made_of=_config("default")),

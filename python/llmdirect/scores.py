@@ -172,7 +172,7 @@ class TokenTable:
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
-        return self.said[passages], self.mass[passages]
+        return self.said[passages].float(), self.mass[passages].float()
 
 
 Table = PooledTable | TokenTable

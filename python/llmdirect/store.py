@@ -235,6 +235,17 @@ class EmbeddingStore:
             return self._core.gather(numbers, flat, padded_to)
         raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
 
+    def spans_of(self, passage: int) -> NDArray[np.uint32]:
+        """Characters that each token of one passage covers: uint32 [T, 2]."""
+        return self.spans[self.offsets[passage] : self.offsets[passage + 1]]
+
+    def read(self, passage: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Spans uint32 [T, 2] and embeddings float32 [T, dim] of one passage's tokens."""
+        spans = self.spans_of(passage)
+        tokens = np.empty((len(spans), self.dim), np.float32)
+        self.gather([passage], tokens)
+        return spans, tokens
+
 
 def open_store(dataset: Path, store: str | PathLike[str] | None = None) -> EmbeddingStore:
     """The dataset's one store; or the one named `store`; or the store in the folder `store`.

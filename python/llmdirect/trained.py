@@ -13,6 +13,7 @@ from llmdirect.checkpoint import RunFolder
 from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
 from llmdirect.errors import MismatchError, MissingError
+from llmdirect.lexicon import Lexicon
 from llmdirect.model import EPS, Direct
 from llmdirect.ranking import Scorer
 from llmdirect.scores import Scores, scorer
@@ -57,6 +58,8 @@ class Trained:
 
     run: RunFolder
     model: Direct
+    lexicon: Lexicon
+    """What the model reads of a word beside the embeddings of its tokens."""
     scorer: Scorer
     profile: Tensor
     """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
@@ -77,6 +80,7 @@ class Trained:
         tables, catalogue = run.tensors("best/tables"), run.values("best/catalogue")
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
         parameters = run.tensors("best/model")
+        lexicon = Lexicon.from_tensors(run.tensors("best/lexicon"))
         model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
         model.load_state_dict(parameters)
         model.eval().requires_grad_(False)
@@ -101,6 +105,7 @@ class Trained:
         return cls(
             run=run,
             model=model,
+            lexicon=lexicon,
             scorer=ranking,
             profile=tables["profile"],
             seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),

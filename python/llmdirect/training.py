@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -22,6 +21,8 @@ from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.lexicon import Lexicon
+from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
@@ -153,14 +154,20 @@ class _Trainer:
         device: torch.device,
         progress: Progress,
     ) -> None:
-        self.dataset, self.run, self.training, self.progress = dataset, run, training, progress
-        self.view = View.build(dataset, store, progress=progress).to(device)
+        self.dataset, self.run, self.progress = dataset, run, progress
+        self.config, self.training = config, training
+        plain = View.build(dataset, store, progress=progress)
+        self.texts = dataset.passages.text.gather(plain.passage_idx)
+        """Of the view's passages."""
+        self.alike = WordLikeness(Documents(plain, config.vote), self.texts)
+        self.lexicon = self._find_lexicon(plain)
+        self.view = plain.with_lexicon(self.lexicon, self.texts).to(device)
         self.documents = Documents(self.view, config.vote)
         self.generator = torch.Generator().manual_seed(training.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
-        self._initialise(store)
+        self._initialise()
         self.model.to(device)
         self.objective = Objective(training, self.generator, self._words() if training.rate else None)
         self.lower_is_better = training.setup == "default"
@@ -171,7 +178,13 @@ class _Trainer:
         if self.run.manifest["files"]:
             self._resume()
 
-    def _initialise(self, store: EmbeddingStore) -> None:
+    def _find_lexicon(self, plain: View) -> Lexicon:
+        """What the run has kept, since numbers found anew may have other signs; else that of the view."""
+        if "best/lexicon" in self.run.manifest["files"]:
+            return Lexicon.from_tensors(self.run.tensors("best/lexicon"))
+        return self.alike.lexicon(plain, self.config.lexicon)
+
+    def _initialise(self) -> None:
         view, documents = self.view, self.documents
         written = (view.lengths > 0).cpu()
         owned = documents.mass > 0
@@ -187,10 +200,7 @@ class _Trainer:
                 self.model.bias.fill_(float(ratings.mean()))
 
     def _words(self) -> WordTypes:
-        return WordTypes.of(self.view, self._texts(), self.progress)
-
-    def _texts(self) -> pl.Series:
-        return self.dataset.passages.text.gather(self.view.passage_idx)
+        return WordTypes.of(self.view, self.texts, self.progress)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
         lr = self.training.lr * 0.1**self.state.lr_drops
@@ -384,6 +394,8 @@ class _Trainer:
             "last/optimiser": self.run.write("last/optimiser", optimiser_tensors(self.optimiser)),
             "last/state": self.run.write("last/state", self._state_json()),
         }
+        if "best/lexicon" not in self.run.manifest["files"]:
+            files["best/lexicon"] = self.run.write("best/lexicon", self.lexicon.tensors())
         if self.training.averaging:
             files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
         if improved:
@@ -421,7 +433,8 @@ class _Trainer:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
-            terms = candidates(self.documents, self._texts(), self.model.centre, config)
+            embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
+            terms = candidates(self.documents, (self.alike, embeddings), config)
             task.advance()
             text = scorer(Scores(self.model, self.documents, table, None))
             collaboration, weight, ranking = weigh(text, terms, self._gain)

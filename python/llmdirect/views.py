@@ -4,11 +4,12 @@ A view is made from some splits alone (train, for everything that is reported). 
 lists (a user's history, a user's passages) from which a training pair takes its own interaction out.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +18,7 @@ from llmdirect.config import HISTORY
 from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError
+from llmdirect.lexicon import Lexicon
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ragged import entries_of
 from llmdirect.store import EmbeddingStore
@@ -54,6 +56,50 @@ class Slots:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenWords:
+    """The words in which the tokens of passages start, as `Lexicon.find` tells them. R passages, T tokens."""
+
+    indptr: NDArray[np.int64]
+    """[R + 1]"""
+    words: NDArray[np.int64]
+    """[T] rows of the lexicon; -1 for none of its words."""
+    share: NDArray[np.float32]
+    """[T]"""
+
+    @classmethod
+    def of(
+        cls, lexicon: Lexicon, store: EmbeddingStore, stored: NDArray[np.int64], texts: pl.Series
+    ) -> "TokenWords":
+        """Of the tokens with characters of the passages `stored` [R], whose texts these are."""
+        counts, words, share = [0], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for passage, text in zip(stored.tolist(), texts, strict=True):
+            spans = store.spans_of(passage)
+            found = lexicon.find(text, spans[spans[:, 1] > spans[:, 0]])
+            counts.append(len(found[0]))
+            words.append(found[0])
+            share.append(found[1])
+        return cls(np.cumsum(counts), np.concatenate(words), np.concatenate(share))
+
+    def mean(self, lexicon: Lexicon) -> Tensor:
+        """float32 [R, L]: mean over the tokens of each passage; zeros where it has none."""
+        counts = np.diff(self.indptr)
+        passage = np.repeat(np.arange(len(counts)), counts)
+        known = self.words >= 0
+        table = torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack([passage, self.words])[:, known]),
+            torch.from_numpy((self.share / counts.clip(min=1)[passage])[known]).double(),
+            (len(counts), len(lexicon.names)),
+            check_invariants=False,
+        )
+        return (table @ lexicon.vectors.double()).float()
+
+    def rows(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Words and shares of the tokens of passages [B], one passage after another."""
+        _, place = entries_of(torch.from_numpy(self.indptr), torch.from_numpy(passages))
+        return self.words[place.numpy()], self.share[place.numpy()]
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """Everything that a score is made of, but for the parameters. R passages, U users, I items."""
 
@@ -86,11 +132,23 @@ class View:
     stored: NDArray[np.int64]
     """[R] passage number in the store."""
     store: EmbeddingStore
+    lexicon: Lexicon = field(default_factory=Lexicon.none)
+    """What each word brings beside the embeddings of its tokens."""
+    words: TokenWords | None = None
+    """The words of the tokens; None where the lexicon knows none."""
 
     @property
     def dim(self) -> int:
-        """D"""
-        return self.store.dim
+        """D: of the store's embeddings, and of the lexicon."""
+        return self.store.dim + self.lexicon.dim
+
+    def with_lexicon(self, lexicon: Lexicon, texts: pl.Series) -> "View":
+        """The same view with the words' numbers beside the embeddings; texts: of its passages [R]."""
+        if not lexicon.dim:
+            return self
+        words = TokenWords.of(lexicon, self.store, self.stored, texts)
+        pooled = torch.cat([self.pooled, words.mean(lexicon).to(self.pooled.device)], 1)
+        return replace(self, pooled=pooled, lexicon=lexicon, words=words)
 
     @classmethod
     def build(
@@ -206,25 +264,40 @@ class View:
 
         Tokens without characters (specials) are left out: nobody can point at them.
         """
-        return read_tokens(self.store, self.stored[passages.cpu().numpy()])
+        return _padded(*self.flat_tokens(passages.cpu().numpy()))
+
+    def flat_tokens(self, passages: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        """float32 [T, D] the same tokens of passages [B], one after another, and [B] their numbers."""
+        flat, lengths = _flat(self.store, self.stored[passages])
+        if self.words is not None:
+            flat = torch.cat([flat, self.lexicon.numbers(*self.words.rows(passages))], 1)
+        return flat, lengths
 
 
 def read_tokens(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Padded float32 [B, T, D] and mask [B, T] of passages of the store, specials left out."""
+    return _padded(*_flat(store, stored))
+
+
+def _flat(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
     counts = store.row_counts(stored)
     flat = np.empty((int(counts.sum()), store.dim), np.float32)
     offsets = store.gather(stored, flat)
-    real = np.concatenate([worded(store, int(p)) for p in stored]) if len(stored) else np.empty(0, bool)
+    real = np.concatenate([_worded(store, int(p)) for p in stored]) if len(stored) else np.empty(0, bool)
     lengths = np.add.reduceat(np.append(real, False), offsets[:-1]) * (counts > 0)
+    return torch.from_numpy(flat[real]), lengths
+
+
+def _padded(flat: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     mask = torch.arange(int(lengths.max(initial=0))) < torch.from_numpy(lengths)[:, None]
-    padded = torch.zeros(*mask.shape, store.dim)
-    padded[mask] = torch.from_numpy(flat[real])
+    padded = torch.zeros(*mask.shape, flat.shape[1])
+    padded[mask] = flat
     return padded, mask
 
 
-def worded(store: EmbeddingStore, passage: int) -> NDArray[np.bool_]:
+def _worded(store: EmbeddingStore, passage: int) -> NDArray[np.bool_]:
     """bool [tokens of the passage]: which of them cover characters."""
-    spans = store.spans[store.offsets[passage] : store.offsets[passage + 1]]
+    spans = store.spans_of(passage)
     return np.asarray(spans[:, 1] > spans[:, 0])
 
 

@@ -1,7 +1,6 @@
 """Words out of tokens: where they stand in a passage, and one static vector a word type."""
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmdirect.lexicon import plain_letters
 from llmdirect.model import unit
 from llmdirect.progress import SILENT, Progress
-from llmdirect.views import View
+from llmdirect.views import TOKEN_BUDGET, View, length_batches
 
 _PASSAGES = 20_000
 _TYPES = 4096
@@ -24,10 +24,8 @@ _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 def word_spans(text: str) -> NDArray[np.int64]:
     """Characters [n, 2], half-open: words, runs of punctuation, of white space; together the whole text."""
-    if not text.isascii():
-        # A combining mark belongs to the letter before it, though `re` does not count it to a word.
-        text = "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
-    return np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
+    spans = [match.span() for match in _WORD.finditer(plain_letters(text))]
+    return np.array(spans, np.int64).reshape(-1, 2)
 
 
 def words_of_tokens(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -57,35 +55,47 @@ class WordTypes:
         At most 20,000 passages are read, evenly spread.
         """
         store = view.store
-        sums: dict[str, tuple[int, NDArray[np.float32]]] = {}
         chosen = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _PASSAGES)).astype(np.int64))
-        with progress.task("Reading words", len(chosen), "passages") as task:
+        place: dict[str, int] = {}
+        counts: list[int] = []
+        types, shares, lengths = [], [], []
+        with progress.task("Reading words", 2 * len(chosen), "passages") as task:
             for row in chosen.tolist():
+                text = str(texts[row])
+                words, spans = word_spans(text), store.spans_of(int(view.stored[row]))
+                owner = words_of_tokens(spans[spans[:, 1] > spans[:, 0]], words)
+                used, word, tokens = np.unique(owner, return_inverse=True, return_counts=True)
+                numbers = np.full(len(used), -1)
+                for n, (start, end) in enumerate(words[used].tolist()):
+                    if text[start].isalpha():
+                        number = place.setdefault(text[start:end].casefold(), len(counts))
+                        if number == len(counts):
+                            counts.append(0)
+                        counts[number] += 1
+                        numbers[n] = number
+                types.append(numbers[word])
+                shares.append(1 / tokens[word])
+                lengths.append(len(owner))
                 task.advance()
-                text, stored = str(texts[row]), int(view.stored[row])
-                words = word_spans(text)
-                owner = words_of_tokens(store.spans[store.offsets[stored] : store.offsets[stored + 1]], words)
-                flat = np.empty((len(owner), store.dim), np.float32)
-                store.gather([stored], flat)
-                real = owner >= 0
-                owner, flat = owner[real], flat[real]
-                if not len(owner):
-                    continue
-                starts = np.flatnonzero(np.diff(owner, prepend=-1))
-                means = np.add.reduceat(flat, starts) / np.diff(starts, append=len(owner))[:, None]
-                for word, mean in zip(owner[starts].tolist(), means, strict=True):
-                    name = text[words[word, 0] : words[word, 1]].casefold()
-                    if name[0].isalpha():
-                        count, total = sums.get(name, (0, np.float32(0)))
-                        sums[name] = (count + 1, total + mean)
-        counted = sorted(
-            ((name, count, total) for name, (count, total) in sums.items() if count >= _OCCURRENCES),
-            key=lambda entry: (-entry[1], entry[0]),
-        )[:_TYPES]
-        vectors = torch.from_numpy(
-            np.array([total / count for _, count, total in counted], np.float32).reshape(-1, store.dim)
-        ).to(view.pooled.device)
-        return cls([name for name, _, _ in counted], vectors, unit(vectors - vectors.mean(0)))
+            names = sorted(
+                (name for name, number in place.items() if counts[number] >= _OCCURRENCES),
+                key=lambda name: (-counts[place[name]], name),
+            )[:_TYPES]
+            kept = np.full(len(counts) + 1, -1)  # the last one is for what is no word
+            kept[[place[name] for name in names]] = np.arange(len(names))
+            sums = torch.zeros(len(names), view.dim, dtype=torch.float64)
+            for batch in length_batches(np.array(lengths, np.int64), TOKEN_BUDGET):
+                flat, _ = view.flat_tokens(chosen[batch])
+                word = kept[np.concatenate([types[n] for n in batch])]
+                share = torch.from_numpy(np.concatenate([shares[n] for n in batch]))
+                named = torch.from_numpy(word >= 0)
+                sums.index_add_(
+                    0, torch.from_numpy(word)[named], flat[named].double() * share[named][:, None]
+                )
+                task.advance(len(batch))
+        total = torch.tensor([counts[place[name]] for name in names]).double()
+        vectors = (sums / total[:, None]).float().to(view.pooled.device)
+        return cls(names, vectors, unit(vectors - vectors.mean(0)))
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Vectors [N, D] of N random types, and float32 [G, N]: the types linked to each of the first G."""

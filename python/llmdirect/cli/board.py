@@ -18,7 +18,11 @@ def scoreboard(
         int | None, typer.Option(help="Random splits, the first of seed 242.", show_default="3")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="direct (70/10/20), mmrec (8:1:1), leave-last-out or global-time.")
+        str,
+        typer.Option(
+            help="direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 interactions or more), "
+            "leave-last-out or global-time."
+        ),
     ] = "direct",
     budget_minutes: Annotated[
         float, typer.Option(help="For the tuning of all rows together, in equal shares.")
