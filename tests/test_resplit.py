@@ -7,10 +7,11 @@ import pytest
 from review_files import INSTRUMENTS, random_reviews, real, review, write_lines
 
 from llmdirect.artefacts import canonical_json, digest
-from llmdirect.dataset import TRAIN, Dataset
+from llmdirect.dataset import KINDS, TEST, TRAIN, Dataset
+from llmdirect.dataset_parts import active_users, cold_items
 from llmdirect.documents import prepare
 from llmdirect.errors import DataError
-from llmdirect.resplit import active_users, resplit
+from llmdirect.resplit import resplit
 
 
 def assert_same_split(found: Dataset, written: Dataset) -> None:
@@ -125,3 +126,47 @@ def test_active_users_are_what_prepare_makes_of_their_reviews(tmp_path: Path, da
     assert active_users(whole, 1) is whole
     with pytest.raises(DataError, match=r"no user has 1000 interactions, the most is \d+"):
         active_users(whole, 1000)
+
+
+@pytest.mark.parametrize("data_seed", range(3))
+def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int) -> None:
+    prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(data_seed)), tmp_path / "a")
+    whole = Dataset.open(tmp_path / "a")
+    split = cold_items(whole, seed=3, share=0.2)
+    rows, passages = split.interactions, split.passages
+    cold = np.unique(rows.item_idx[rows.split == TEST])
+    assert 0 < len(cold) <= 0.2 * whole.num_items
+    warm = rows.item_idx[rows.split != TEST]
+    assert not np.isin(cold, warm).any()
+    # Every review is in one place at most: a row of some split, or a description without a user.
+    described = np.flatnonzero(passages.kind == KINDS.index("description"))
+    assert (passages.user_idx[described] == -1).all()
+    assert (passages.split[described] == TRAIN).all()
+    assert np.isin(cold, passages.item_idx[described]).all()
+    assert not np.isin(described, rows.passage_idx).any()
+    np.testing.assert_array_equal(passages.split[rows.passage_idx], rows.split)
+    # No user of a test row tells the item about it, nor has written its text elsewhere.
+    groups = whole.copy_group()
+    for row in np.flatnonzero(rows.split == TEST):
+        user, item, passage = rows.user_idx[row], rows.item_idx[row], rows.passage_idx[row]
+        told = whole.passages.user_idx[described[passages.item_idx[described] == item]]
+        assert user not in told
+        assert groups[passage] < 0 or (groups == groups[passage]).sum() == 1
+    # All else is the ordinary split without its test.
+    ordinary = resplit(whole, seed=3).interactions
+    kept = ~np.isin(ordinary.item_idx, cold) & (ordinary.split != TEST)
+    expected = {
+        (u, i): s
+        for u, i, s in zip(
+            ordinary.user_idx[kept], ordinary.item_idx[kept], ordinary.split[kept], strict=True
+        )
+    }
+    found = rows.split != TEST
+    untold = {
+        (u, i): s
+        for u, i, s in zip(rows.user_idx[found], rows.item_idx[found], rows.split[found], strict=True)
+    }
+    dropped = set(expected) - set(untold)
+    assert all(item in passages.item_idx[described] for _, item in dropped)
+    assert all(expected[pair] == code for pair, code in untold.items())
+    assert split.hash != cold_items(whole, seed=4, share=0.2).hash

@@ -1,15 +1,13 @@
-"""Another split, or a part, of a prepared dataset, in memory: several seeds without several folders."""
+"""Another split of a prepared dataset, in memory: several seeds without several folders."""
 
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, canonical_json, digest
-from llmdirect.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset, Interactions
+from llmdirect.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset
 from llmdirect.dataset_tables import split_rows
-from llmdirect.errors import DataError
 from llmdirect.splits import Fractions, check_split
 
 
@@ -62,66 +60,6 @@ def resplit(
         interactions=replace(rows, split=codes),
         passages=replace(passages, split=passage_codes),
     )
-
-
-def active_users(dataset: Dataset, minimum: int) -> Dataset:
-    """Users with at least `minimum` interactions, with their items and passages, all numbered anew.
-
-    Items that none of them has are no candidates. The split codes stay. `hash` is
-    `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users stay.
-
-    Raises DataError where no user has so many, ValueError for the unit "document".
-    """
-    rows, passages = dataset.interactions, dataset.passages
-    if dataset.manifest["options"]["unit"] == "document":
-        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare the part itself")
-    kept_users = np.bincount(rows.user_idx, minlength=dataset.num_users) >= minimum
-    if kept_users.all():
-        return dataset
-    if not kept_users.any():
-        raise DataError(
-            f"{dataset.path}: no user has {minimum} interactions, the most is "
-            f"{np.bincount(rows.user_idx).max()}; choose another protocol"
-        )
-    kept = kept_users[rows.user_idx]
-    kept_items = np.zeros(dataset.num_items, bool)
-    kept_items[rows.item_idx[kept]] = True
-    of_user = passages.user_idx < 0
-    of_user[~of_user] = kept_users[passages.user_idx[~of_user]]
-    kept_passages = of_user & kept_items[passages.item_idx]
-    user, item, passage = (_numbers(part) for part in (kept_users, kept_items, kept_passages))
-    chosen = np.flatnonzero(kept_passages)
-    counts = dict(zip(SPLIT_NAMES, np.bincount(rows.split[kept], minlength=3).tolist(), strict=True))
-    return Dataset(
-        path=dataset.path,
-        manifest=dataset.manifest | {"counts": dataset.manifest["counts"] | {"per_split": counts}},
-        hash=digest(dataset.hash, "users", str(minimum)),
-        user_ids=[dataset.user_ids[index] for index in np.flatnonzero(kept_users)],
-        item_ids=[dataset.item_ids[index] for index in np.flatnonzero(kept_items)],
-        item_titles=[dataset.item_titles[index] for index in np.flatnonzero(kept_items)],
-        interactions=Interactions(
-            user_idx=user[rows.user_idx[kept]].astype(np.int32),
-            item_idx=item[rows.item_idx[kept]].astype(np.int32),
-            passage_idx=passage[rows.passage_idx[kept]],
-            rating=rows.rating[kept],
-            timestamp=rows.timestamp[kept],
-            split=rows.split[kept],
-            positive=rows.positive[kept],
-        ),
-        passages=replace(
-            passages,
-            text=passages.text.gather(chosen),
-            kind=passages.kind[chosen],
-            user_idx=np.where(passages.user_idx < 0, -1, user[passages.user_idx])[chosen].astype(np.int32),
-            item_idx=item[passages.item_idx[chosen]].astype(np.int32),
-            split=passages.split[chosen],
-        ),
-    )
-
-
-def _numbers(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The new index of each old one; -1 for none."""
-    return np.where(kept, np.cumsum(kept) - 1, -1)
 
 
 def _rows_frame(dataset: Dataset) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from llmdirect.artefacts import Json, canonical_json, digest, single_writer, write_atomic
 from llmdirect.csr import Csr
 from llmdirect.dataset import TEST, TRAIN, Dataset
+from llmdirect.dataset_parts import active_users, cold_items
 from llmdirect.documents import open_or_prepare
 from llmdirect.evaluation import held_out_users, seen_before
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, metrics, rank
-from llmdirect.resplit import active_users, resplit
+from llmdirect.resplit import resplit
 from llmdirect.scoreboard_page import markdown, plot
 from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, Budget, tuned, validation
 from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
@@ -34,8 +36,10 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "alpharec": {"split": "random", "fractions": (0.4, 0.3, 0.3)},
     "leave-last-out": {"split": "leave-last-out"},
     "global-time": {"split": "global-time", "fractions": (0.7, 0.1, 0.2)},
+    "cold-items": {"split": "random"},
 }
-"""How the interactions are divided. The last two do so in one way: they have one split."""
+"""How the interactions are divided. leave-last-out and global-time do so in one way: they have one split.
+cold-items holds out items as `dataset_parts.cold_items` does; these alone are candidates of the test."""
 ACTIVE = {"alpharec": 20}
 """Protocols that keep users with so many interactions alone."""
 _LONGEST = 20
@@ -79,11 +83,12 @@ def scoreboard(
         raise ValueError(f"--budget-minutes: {budget_minutes}, expected above 0")
     number = _number_of_splits(splits, protocol)
     found = active_users(open_or_prepare(dataset, progress), ACTIVE.get(protocol, 1))
-    seeded = [resplit(found, seed=FIRST_SEED + n, **PROTOCOLS[protocol]) for n in range(number)]
+    seeded = [_split(found, protocol, FIRST_SEED + n) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
     to_tune = sum(ROWS[name].space is not None for name in wanted)
     budget = Budget(budget_minutes * 60, to_tune)
-    board = Board(seeded, open_store(found.path, store), folder, progress, budget)
+    cold = protocol == "cold-items"
+    board = Board(seeded, open_store(found.path, store), folder, progress, budget, cold)
     with single_writer(folder):
         measured = {name: _measured(board, name) for name in wanted}
     return _result(board, found, protocol, measured)
@@ -97,6 +102,12 @@ def _number_of_splits(splits: int | None, protocol: str) -> int:
     if splits is not None and splits < 1:
         raise ValueError(f"--splits: {splits}, expected at least 1")
     return splits or 3
+
+
+def _split(dataset: Dataset, protocol: str, seed: int) -> Dataset:
+    if protocol == "cold-items":
+        return cold_items(dataset, seed=seed)
+    return resplit(dataset, seed=seed, **PROTOCOLS[protocol])
 
 
 def _measured(board: Board, name: str) -> list[Json] | str:
@@ -123,7 +134,7 @@ def _on_split(board: Board, name: str, number: int) -> Json:
         fitted = ROWS[name].fit(board, number, found["settings"])
         seconds = time.monotonic() - started
     entry: Json = {
-        **_figures(fitted.scorer, dataset),
+        **_figures(_of_cold_items(fitted.scorer, dataset) if board.cold else fitted.scorer, dataset),
         "trials": found["trials"],
         "settings": found["settings"],
         "seconds": round(seconds + (found["seconds"] if number == 0 else 0), 2),
@@ -152,6 +163,12 @@ def _figures(scorer: Scorer, dataset: Dataset) -> Json:
         **{part: _mean_of_defined(values) for part, values in parts.items()},
         "coverage": len(np.unique(lists.items[:, :10][lists.items[:, :10] >= 0])) / dataset.num_items,
     }
+
+
+def _of_cold_items(scorer: Scorer, dataset: Dataset) -> Scorer:
+    """The same scores, with all items that train knows behind those that it does not."""
+    warm = np.isin(np.arange(dataset.num_items), dataset.csr(TRAIN, positive_only=False).indices)
+    return replace(scorer, item_bias=np.where(warm, -np.inf, np.asarray(scorer.item_bias)))
 
 
 def _mean_of_defined(values: NDArray[np.float64]) -> float | None:

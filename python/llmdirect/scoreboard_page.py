@@ -21,6 +21,11 @@ def caption(result: Json) -> str:
         "with half of the train positives, are relevant, and only the others. cover: share of items in any "
         "top-10."
     )
+    if result["protocol"] == "cold-items":
+        text += (
+            " A tenth of the items has no interaction in train: they are known by half of their reviews, the "
+            "users of the other half are tested, and they alone are ranked."
+        )
     if result["detectable"] is not None:
         text += f" Smallest difference to the best other row that would show: {result['detectable']:.1%}."
     return text

@@ -52,6 +52,8 @@ class Board:
     out: Path
     progress: Progress
     budget: Budget
+    cold: bool = False
+    """Whether items without a train interaction alone are candidates of the test."""
     data: dict[int, TrainData] = field(default_factory=dict)
     parts: dict[int, tuple[Scorer, Scorer]] = field(default_factory=dict)
     """Of the mix, by split."""

@@ -21,7 +21,7 @@ def scoreboard(
         str,
         typer.Option(
             help="direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 interactions or more), "
-            "leave-last-out or global-time."
+            "leave-last-out, global-time or cold-items."
         ),
     ] = "direct",
     budget_minutes: Annotated[
@@ -41,6 +41,7 @@ def scoreboard(
 
       llmdirect scoreboard instruments --splits 3
       llmdirect scoreboard instruments --rows ease,ease-text,direct --budget-minutes 5
+      llmdirect scoreboard instruments --protocol cold-items --rows embedding-knn,ease-words,direct
     """
     from llmdirect.scoreboard import scoreboard as work
 
