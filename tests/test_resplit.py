@@ -8,7 +8,7 @@ from review_files import INSTRUMENTS, random_reviews, real, review, write_lines
 
 from llmdirect.artefacts import canonical_json, digest
 from llmdirect.dataset import KINDS, TEST, TRAIN, Dataset
-from llmdirect.dataset_parts import active_users, cold_items
+from llmdirect.dataset_parts import active_users, cold_items, without_users
 from llmdirect.documents import prepare
 from llmdirect.errors import DataError
 from llmdirect.resplit import resplit
@@ -170,3 +170,17 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert all(item in passages.item_idx[described] for _, item in dropped)
     assert all(expected[pair] == code for pair, code in untold.items())
     assert split.hash != cold_items(whole, seed=4, share=0.2).hash
+
+
+def test_nothing_of_held_out_users_is_left(tmp_path: Path) -> None:
+    prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(0)), tmp_path / "a")
+    whole = Dataset.open(tmp_path / "a")
+    held_out = np.arange(whole.num_users) % 3 == 0
+    rest = without_users(whole, held_out)
+    rows, passages = rest.interactions, rest.passages
+    assert not held_out[rows.user_idx].any()
+    assert len(rows) == (~held_out[whole.interactions.user_idx]).sum()
+    theirs = held_out[passages.user_idx]
+    assert (passages.split[theirs] == TEST).all()
+    np.testing.assert_array_equal(passages.split[~theirs], whole.passages.split[~theirs])
+    assert rest.hash not in (whole.hash, without_users(whole, ~held_out).hash)

@@ -37,7 +37,7 @@ class ModelConfig:
     collaborative: bool = True
     """Adds what the history's items say of others (EASE, told by texts which are alike), weighted on
     validation."""
-    lexicon: int = 256
+    lexicon: int = 64
     """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None
     """Regularisation of the collaborative term; None: found on train pairs that are left out."""

@@ -114,6 +114,25 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     )
 
 
+def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
+    """The same users and items, but no interaction and no text of the users in `held_out`, bool [U].
+
+    The hash is that of the dataset and of the users. ValueError for the unit "document".
+    """
+    if dataset.manifest["options"]["unit"] == "document":
+        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare without them")
+    rows, passages = dataset.interactions, dataset.passages
+    kept = ~held_out[rows.user_idx]
+    gone = (passages.user_idx >= 0) & held_out[passages.user_idx]
+    return replace(
+        dataset,
+        manifest=_counted(dataset, rows.split[kept]),
+        hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
+        interactions=_rows(rows, kept),
+        passages=replace(passages, split=np.where(gone, TEST, passages.split).astype(np.uint8)),
+    )
+
+
 def _rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
     return Interactions(**{field.name: getattr(rows, field.name)[kept] for field in fields(rows)})
 

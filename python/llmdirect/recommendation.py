@@ -10,7 +10,7 @@ from torch import Tensor
 from llmdirect.artefacts import Json
 from llmdirect.config import HISTORY
 from llmdirect.csr import Csr
-from llmdirect.encoders import load_encoder
+from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import MismatchError
 from llmdirect.model import unit
 from llmdirect.ranking import RankedLists, Scorer, rank
@@ -54,10 +54,10 @@ def recommend_new(
     items = np.array([trained.item_idx(item_id) for item_id in history or []], np.int64)
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
-    written = _text_profiles(trained, texts, model, device) if texts else None
+    written = text_profiles(trained, texts, _encoder(trained, model, device)) if texts else None
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give --text")
-    scorer = _scorer_of(trained, items, written)
+    scorer = new_user(trained, items, written)
     hidden = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
     lists = rank(scorer, [0], k=k, seen=hidden)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
@@ -76,8 +76,8 @@ def _items(trained: Trained, lists: RankedLists, row: int) -> list[Json]:
     ]
 
 
-def _scorer_of(trained: Trained, items: NDArray[np.int64], written: Tensor | None) -> Scorer:
-    """The run's scorer with one user, made of history and text."""
+def new_user(trained: Trained, items: NDArray[np.int64], written: Tensor | None) -> Scorer:
+    """The run's scorer with one user: items [n] of a history, newest first, and `text_profiles` of texts."""
     model, base = trained.model, trained.scorer
     history = trained.profile[torch.from_numpy(items[:HISTORY])]
     nothing = trained.profile[:0]
@@ -101,8 +101,8 @@ def _scorer_of(trained: Trained, items: NDArray[np.int64], written: Tensor | Non
     )
 
 
-def _text_profiles(trained: Trained, texts: list[str], model: str | None, device: str) -> Tensor:
-    """What each text says, as a row of the history or of the user's own passages: [N, K or M]."""
+def _encoder(trained: Trained, model: str | None, device: str) -> Encoder:
+    """The one that the run's embeddings are of."""
     made_by = trained.run.manifest["store"]["encoder"]
     encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])
     found = encoder.describe()
@@ -111,6 +111,14 @@ def _text_profiles(trained: Trained, texts: list[str], model: str | None, device
             f"{model or made_by['id']} is not the model whose embeddings {trained.run.path} was trained on "
             f"({made_by['id']}, weights {made_by['weights'][:12]}); name it with --model"
         )
+    return encoder
+
+
+def text_profiles(trained: Trained, texts: list[str], encoder: Encoder) -> Tensor:
+    """What each text says, as a row of the history or of the user's own passages: [N, K or M].
+
+    encoder: the one that the run's embeddings are of. ValueError for a text without words.
+    """
     direct, rows = trained.model, []
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
         read = trained.lexicon.beside(embedding.tokens.float().numpy(), text, embedding.spans)
