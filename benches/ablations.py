@@ -1,0 +1,288 @@
+"""python benches/ablations.py DATASET [--splits N] [--only NAME,…] [--reviews FILE] [--out FOLDER]
+
+What each choice is worth: DIRECT with one thing changed, on the validation of random splits (seeds from 1);
+the test split stays closed. Killed, it goes on. Prints a table in Markdown: NDCG@10, its ratio to the default
+paired by user, train pairs left out, bytes a token. --reviews: the raw file, for the document unit, which is
+encoded anew.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmdirect.cli.console import Bars
+from llmdirect.collaboration import Collaboration
+from llmdirect.config import configure
+from llmdirect.consolidation import consolidate
+from llmdirect.dataset import VALID, Dataset
+from llmdirect.documents import open_or_prepare, prepare
+from llmdirect.evaluation import by_user, held_out_users
+from llmdirect.model import principal
+from llmdirect.precompute import precompute
+from llmdirect.resplit import resplit
+from llmdirect.scoreboard_statistics import ratio
+from llmdirect.scores import Pairs
+from llmdirect.stop_words import is_function_word
+from llmdirect.store import EmbeddingStore, open_store
+from llmdirect.trained import Trained
+from llmdirect.training import train_on
+from llmdirect.words import word_spans, words_of_tokens
+
+METRIC = "ndcg@10"
+FITTED_ON = 50_000
+"""Tokens of train passages that a projection is fitted on."""
+
+Rewrite = Callable[[EmbeddingStore, Dataset, Path], EmbeddingStore]
+"""(store, dataset, folder of the new store)"""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing changed."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "default"
+    store: Rewrite | None = None
+    bytes_of: Callable[[int], float] | None = None
+    """Bytes a token of so many dimensions; of the store's own type if not given."""
+    patch: Callable[[], Any] | None = None
+    """A context in which it is trained."""
+    unit: str = "review"
+
+
+@contextmanager
+def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    kept = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+def review_left_in() -> Any:
+    """Each pair's own review stays in the document of its item."""
+    of = Pairs.of
+    left_in = staticmethod(lambda view, rows: replace(of(view, rows), passage=torch.full_like(rows, -1)))
+    return _patched(Pairs, "of", left_in)
+
+
+def collaboration_left_in() -> Any:
+    """The settings of the collaborative term are found on pairs that it knows."""
+    return _patched(Collaboration, "left_out", lambda self, users, *_: self.of_users(users))
+
+
+def _like(store: EmbeddingStore, folder: Path, tokens: Any, spans: Any = None) -> EmbeddingStore:
+    """A store of the same passages with other tokens."""
+    return EmbeddingStore.write(
+        folder,
+        tokens,
+        store.offsets,
+        texts=_TEXTS[str(store.path)],
+        spans=store.spans if spans is None else spans,
+        encoder=store.encoder,
+    )
+
+
+_TEXTS: dict[str, list[str]] = {}
+"""Of each store's passages, by its path: a store keeps their hashes alone."""
+
+
+def _floats(store: EmbeddingStore) -> torch.Tensor:
+    return store.tokens.float()
+
+
+def as_type(dtype: torch.dtype) -> Rewrite:
+    """The tokens in another type."""
+    return lambda store, _, folder: _like(store, folder, store.tokens.to(dtype))
+
+
+def as_int8(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
+    """What is left after eight bits, scaled by channel and then by token; kept as float32 here."""
+    tokens = _floats(store)
+    channels = tokens.abs().amax(0).clamp(min=1e-12)
+    scaled = tokens / channels
+    scales = scaled.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    return _like(store, folder, (scaled / scales).round() * scales * channels)
+
+
+def projected(size: int) -> Rewrite:
+    """The leading principal components of tokens of train passages."""
+
+    def rewrite(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
+        numbers = store.lookup(dataset.passage_keys()[dataset.passages.split == 0])
+        rows = np.concatenate([np.arange(store.offsets[n], store.offsets[n + 1]) for n in np.unique(numbers)])
+        tokens = _floats(store)
+        sample = tokens[torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED_ON])]
+        return _like(store, folder, tokens @ principal(sample, size)[0])
+
+    return rewrite
+
+
+def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
+    """Function words and punctuation cover no characters: nothing reads them."""
+    spans = store.spans.copy()
+    for number, text in enumerate(_TEXTS[str(store.path)]):
+        words = word_spans(text)
+        own = slice(store.offsets[number], store.offsets[number + 1])
+        owner = words_of_tokens(spans[own], words)
+        function = np.array([is_function_word(text[a:b]) for a, b in words.tolist()] + [True])
+        spans[own][function[owner]] = 0
+    return _like(store, folder, _floats(store), spans)
+
+
+def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
+    """Each token as the mean of its word, wherever it stands in train."""
+    places: dict[str, int] = {}
+    types = np.zeros(store.num_rows, np.int64)
+    for number, text in enumerate(_TEXTS[str(store.path)]):
+        words = word_spans(text)
+        own = slice(store.offsets[number], store.offsets[number + 1])
+        owner = words_of_tokens(store.spans[own], words)
+        names = [text[a:b].casefold() for a, b in words.tolist()] + [""]
+        known = np.array([places.setdefault(name, len(places)) for name in names])
+        types[own] = known[owner]
+    used = np.zeros(store.num_rows, bool)
+    for number in store.lookup(dataset.passage_keys()[dataset.passages.split == 0]):
+        used[store.offsets[number] : store.offsets[number + 1]] = True
+    tokens, kind, train = _floats(store), torch.from_numpy(types), torch.from_numpy(used)
+    sums = torch.zeros(len(places), store.dim).index_add_(0, kind[train], tokens[train])
+    means = sums / torch.bincount(kind[train], minlength=len(places)).clamp(min=1)[:, None]
+    return _like(store, folder, means[kind])
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "default": Variant(),
+    "document unit": Variant(unit="document"),
+    "own review left in": Variant(patch=review_left_in),
+    "collaborative term left in": Variant(patch=collaboration_left_in),
+    "without the collaborative term": Variant({"collaborative": False}),
+    "collaborative term without words": Variant({"word_likeness": 0.0}),
+    "collaborative term without embeddings": Variant({"embedding_likeness": 0.0}),
+    "without the lexicon": Variant({"lexicon": 0}),
+    "lexicon of 256": Variant({"lexicon": 256}),
+    "4 channels an aspect": Variant({"channels": 4}),
+    "64 aspects": Variant({"aspects": 64}),
+    "ratio form": Variant({"form": "ratio"}),
+    "preset paper": Variant(preset="paper"),
+    "64 sampled negatives": Variant({"negatives": 64}),
+    "bpr, one negative": Variant({"setup": "bpr", "negatives": 1}),
+    "contrastive loss": Variant({"contrastive": 5e-3}),
+    "rate reduction": Variant({"rate": 1e-6}),
+    "orthogonality": Variant({"orthogonality": 2.5}),
+    "rating anchor": Variant({"anchor": 0.1}),
+    "each review one vote": Variant({"vote": True}),
+    "history and texts of the user": Variant({"user": "both"}),
+    "texts of the user": Variant({"user": "text"}),
+    "without popularity": Variant({"popularity": False}),
+    "without averaging": Variant({"averaging": 0.0}),
+    "whole histories in training": Variant({"history_dropout": 0.0}),
+    "5 epochs on tokens": Variant({"refine_epochs": 5}),
+    "content tokens": Variant(store=content),
+    "bfloat16": Variant(store=as_type(torch.bfloat16), bytes_of=lambda dim: 2 * dim),
+    "int8": Variant(store=as_int8, bytes_of=lambda dim: dim + 2),
+    "256 dimensions": Variant(store=projected(256), bytes_of=lambda dim: 4 * 256),
+    "128 dimensions": Variant(store=projected(128), bytes_of=lambda dim: 4 * 128),
+    "64 dimensions": Variant(store=projected(64), bytes_of=lambda dim: 4 * 64),
+    "static embeddings": Variant(store=static),
+}
+
+
+def main() -> None:
+    """Trains and prints."""
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--only")
+    parser.add_argument("--reviews", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("ablations"))
+    given = parser.parse_args()
+    whole = open_or_prepare(given.dataset)
+    store = open_store(whole.path)
+    texts = dict(zip(map(bytes, whole.passage_keys()), whole.passages.text.to_list(), strict=True))
+    _TEXTS[str(store.path)] = [texts[bytes(key)] for key in store.keys]
+    wanted = given.only.split(",") if given.only else list(VARIANTS)
+    base: dict[str, float] = {}
+    print("| setting | ndcg@10 | to the default | train left out | bytes a token |")
+    print("|---|---:|---:|---:|---:|")
+    for name in dict.fromkeys(["default", *wanted]):
+        if VARIANTS[name].unit == "document" and given.reviews is None:
+            continue
+        splits = [_measured(name, whole, store, seed, given) for seed in range(1, given.splits + 1)]
+        users = sorted({user for split in splits for user in split["values"]})
+        means = {
+            user: float(np.mean([s["values"][user] for s in splits if user in s["values"]])) for user in users
+        }
+        base = base or means
+        print(_row(name, means, base, splits), flush=True)
+
+
+def _measured(
+    name: str, whole: Dataset, store: EmbeddingStore, seed: int, given: argparse.Namespace
+) -> dict[str, Any]:
+    """{"values": NDCG@10 by user id, "left_out", "bytes"} on one split, kept in a file."""
+    variant = VARIANTS[name]
+    folder = given.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    kept = folder / "result.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    dataset, used = resplit(whole, seed=seed), store
+    if variant.unit == "document":
+        dataset = _documents(given.reviews, folder / "dataset", whole, seed, store)
+        used = open_store(dataset.path)
+    elif variant.store is not None:
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        used = variant.store(store, dataset, folder / "store")
+    model, training = configure(variant.preset, **variant.settings)  # type: ignore[arg-type]
+    with variant.patch() if variant.patch else nullcontext():
+        result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
+    values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()
+    ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
+    size = (
+        store.dim * store.tokens.element_size() if variant.bytes_of is None else variant.bytes_of(store.dim)
+    )
+    found = {
+        "values": dict(zip(ids, values, strict=True)),
+        "left_out": result["best"]["train_left_out"][METRIC],
+        "bytes": size,
+    }
+    kept.write_text(json.dumps(found))
+    shutil.rmtree(folder / "store", ignore_errors=True)  # as large as the store itself
+    return found
+
+
+def _documents(reviews: Path, folder: Path, like: Dataset, seed: int, store: EmbeddingStore) -> Dataset:
+    """The same reviews in the document unit, encoded as the store's were."""
+    if not (folder / "manifest.json").exists():
+        options = like.manifest["options"]
+        columns, k_core = options.get("columns"), options.get("k_core", 0)
+        prepare(reviews, folder, unit="document", seed=seed, columns=columns, k_core=k_core)
+    precompute(folder, model=store.encoder["id"], progress=Bars())
+    consolidate(folder, progress=Bars())
+    return Dataset.open(folder)
+
+
+def _row(
+    name: str, means: Mapping[str, float], base: Mapping[str, float], splits: Sequence[Mapping[str, Any]]
+) -> str:
+    beside = ""
+    if means is not base:
+        users = sorted(means.keys() & base.keys())
+        found = ratio(np.array([means[user] for user in users]), np.array([base[user] for user in users]))
+        assert found is not None
+        beside = f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
+    left_out = np.mean([split["left_out"] for split in splits])
+    value = np.mean(list(means.values()))
+    return f"| {name} | {value:.4f} | {beside} | {left_out:.4f} | {splits[0]['bytes']:.0f} |"
+
+
+if __name__ == "__main__":
+    main()
