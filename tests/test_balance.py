@@ -5,8 +5,10 @@ import pytest
 import torch
 from model_helpers import Row, dataset_of, write_embeddings
 
-from llmdirect.balance import LeftOut, choose, weigh
+from llmdirect import balance
+from llmdirect.balance import LeftOut, candidates, choose, weigh
 from llmdirect.collaboration import Collaboration, Evidence
+from llmdirect.config import ModelConfig
 from llmdirect.csr import Csr
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.ranking import Scorer, with_item_item
@@ -14,10 +16,11 @@ from llmdirect.scores import Documents
 from llmdirect.views import View
 
 USERS, ITEMS = 30, 12
+Alike = tuple[WordLikeness, EmbeddingLikeness]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, LeftOut]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, Alike]:
     """Users have items of one kind and one of another, and texts of a kind share words."""
     rng, rows = np.random.default_rng(0), []
     for user in range(USERS):
@@ -26,13 +29,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, LeftOut]:
             words = " ".join(f"k{item % 3}w{n}" for n in rng.integers(0, 5, 3))
             rows.append(Row(user, item, f"{words} u{user}i{item}"))
     dataset = dataset_of(rows, USERS, ITEMS)
-    texts = dataset.passages.text
-    view = View.build(
-        dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts.to_list())
-    )
+    texts = dataset.passages.text.to_list()
+    view = View.build(dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts))
     documents = Documents(view, vote=False)
-    alike = WordLikeness(documents, texts), EmbeddingLikeness(documents, view.pooled.mean(0))
-    evidence = Evidence(view.positives, ITEMS, *alike)
+    texts = dataset.passages.text.gather(view.passage_idx)
+    return documents, (WordLikeness(documents, texts), EmbeddingLikeness(documents, view.pooled.mean(0)))
+
+
+@pytest.fixture(scope="module")
+def world(made: tuple[Documents, Alike]) -> tuple[Evidence, LeftOut]:
+    documents, alike = made
+    evidence = Evidence(documents.view.positives, ITEMS, *alike)
     return evidence, LeftOut(evidence, documents)
 
 
@@ -73,6 +80,54 @@ def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> Non
             rank = 1 + int((others > term[item]).sum())
             gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
     assert left_out.value(evidence.collaboration(2.0, 0.0, 0.0)) == pytest.approx(np.mean(gains), abs=1e-6)
+
+
+def test_settings_are_compared_on_the_most_popular_items(
+    made: tuple[Documents, Alike], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On these alone, every pair refitted without; the terms themselves are of all items."""
+    documents, alike = made
+    monkeypatch.setattr(balance, "_SEARCHED", 9)
+    view = documents.view
+    items = torch.tensor(sorted(np.argsort(-view.popularity.numpy(), kind="stable")[:9].tolist()))
+    whole = Evidence(view.positives, ITEMS, *alike)
+    among = whole.among(items)
+    popular = set(items.tolist())
+    rows = [[item for item in view.positives.row(user).tolist() if item in popular] for user in range(USERS)]
+    grams = [one.gram()[items][:, items] for one in alike]
+
+    def term(histories: list[list[int]], likeness: float) -> torch.Tensor:
+        table = torch.zeros(USERS, ITEMS, dtype=torch.float64)
+        for user, history in enumerate(histories):
+            table[user, history] = max(1, len(history)) ** -0.25
+        table = table[:, items]
+        gram = table.T @ table + 2.0 * torch.eye(9) + likeness * grams[0]
+        weights = -torch.linalg.inv(gram) / torch.linalg.inv(gram).diagonal()
+        return (table > 0).double() @ weights.fill_diagonal_(0)
+
+    found = among.collaboration(2.0, 3.0, 0.0).of_users(torch.arange(USERS))
+    expected = term(rows, 3.0)
+    for user, history in enumerate(rows):
+        new = [place for place, item in enumerate(items.tolist()) if item not in history]
+        torch.testing.assert_close(found[user, new], expected[user, new])
+
+    gains = []
+    for user, history in enumerate(rows):
+        for item in history:
+            fewer = [[*row] for row in rows]
+            fewer[user].remove(item)
+            left = term(fewer, 0.0)[user]
+            place = items.tolist().index(item)
+            others = [p for p, other in enumerate(items.tolist()) if other not in history]
+            rank = 1 + sum(float(left[p]) > float(left[place]) for p in others)
+            gains.append(1 / np.log2(rank + 1))
+    value = LeftOut(among, documents, items).value(among.collaboration(2.0, 0.0, 0.0))
+    assert value == pytest.approx(np.mean(gains), abs=1e-6)
+
+    (term_of_all,) = candidates(
+        documents, alike, ModelConfig(ridge=3.0, word_likeness=2.0, embedding_likeness=0.0)
+    )
+    assert torch.equal(term_of_all.inverse, whole.collaboration(3.0, 2.0, 0.0).inverse)
 
 
 def text_of(seed: int = 0) -> Scorer:

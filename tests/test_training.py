@@ -48,6 +48,19 @@ def content(run: Path) -> dict[str, Any]:
     }
 
 
+def test_more_items_than_the_collaborative_term_is_made_for_are_told_before_training(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdirect.training.MAX_ITEMS", 5)
+    with pytest.raises(
+        ValueError, match=r"items; the collaborative term .* made for 5: train with --no-coll"
+    ):
+        fit(dataset, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    alone = ModelConfig(aspects=3, collaborative=False)
+    train(dataset, tmp_path / "alone", model=alone, training=TrainConfig(num_epochs=1))
+
+
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
 def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, shape: str) -> None:
     fit(dataset, tmp_path / "whole", shape, num_epochs=5)

@@ -49,7 +49,19 @@ class Evidence:
         self.positives, self.texts = positives, texts
         indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
         self._together = _cooccurrences(indptr, indices, num_items)
-        self._alike = [one.gram() for one in texts]
+        self.alike: list[Tensor] = [one.gram() for one in texts]
+        """float64 [I, I] E Eᵀ of each of the texts."""
+
+    def among(self, items: Tensor) -> "Evidence":
+        """Of these items [n] alone, numbered anew."""
+        local = torch.full((len(self._together),), -1)
+        local[items] = torch.arange(len(items))
+        users = np.repeat(np.arange(self.positives.num_rows), np.diff(self.positives.indptr))
+        place = local[torch.tensor(self.positives.indices).long()].numpy()
+        kept = place >= 0
+        positives = Csr.from_pairs(users[kept], place[kept], self.positives.num_rows)
+        parts = [_Part(one, alike, items) for one, alike in zip(self.texts, self.alike, strict=True)]
+        return Evidence(positives, len(items), *parts)
 
     def collaboration(self, ridge: float, *likeness: float) -> "Collaboration":
         """Inverts the item-item matrix; likeness: the weight of each of the texts.
@@ -60,9 +72,25 @@ class Evidence:
             raise ValueError(f"ridge: {ridge}, expected above 0")
         gram = self._together.clone()
         gram.diagonal().add_(ridge)
-        for alike, weight in zip(self._alike, likeness, strict=True):
+        for alike, weight in zip(self.alike, likeness, strict=True):
             gram.add_(alike, alpha=weight)
         return Collaboration(torch.linalg.inv(gram), self.positives, ridge, likeness, self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """`ItemTexts` of some of the items."""
+
+    texts: ItemTexts
+    alike: Tensor
+    items: Tensor
+
+    def gram(self) -> Tensor:
+        return self.alike[self.items][:, self.items]
+
+    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        along, squares = self.texts.lost(self.items[items], passages)
+        return along[:, self.items], squares
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,14 +57,17 @@ def rating_means(scorer: Scorer, dataset: Dataset, split: int) -> dict[str, floa
     return {name: value for name, value in means.items() if not np.isnan(value)}
 
 
-def sampled_pairs(view: View, passages: Tensor | None = None) -> Pairs:
+def sampled_pairs(view: View, passages: Tensor | None = None, items: Tensor | None = None) -> Pairs:
     """Up to 2048 train pairs, evenly spread: those on which a left-out figure is taken.
 
-    passages: bool [R] whose pairs to take alone, if there are any.
+    passages: bool [R] whose pairs to take alone, if there are any; items: bool [I] the same.
     """
     rows = torch.arange(len(view.pair_user), device=view.pair_user.device)
     if passages is not None:
         kept = (view.pair_passage < 0) | passages[view.pair_passage.clamp(min=0)]
+        rows = rows[kept] if kept.any() else rows
+    if items is not None:
+        kept = items[view.pair_item[rows]]
         rows = rows[kept] if kept.any() else rows
     chosen = torch.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT_PAIRS), device=rows.device).long()
     return Pairs.of(view, rows[chosen])

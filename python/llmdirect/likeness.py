@@ -22,6 +22,8 @@ _RARE = 2
 """Items that a word must be said of: what is said of one item alone likens it to no other."""
 _PART = 256
 """Rows of words that are dense at a time."""
+_FITTED_ON = 4096
+"""Items, evenly spread, whose words the lexicon is fitted on."""
 _SPREAD = 0.5
 """How far the words' numbers spread passages, over how far their embeddings do."""
 
@@ -127,27 +129,36 @@ class WordLikeness:
         """
         if not size:
             return Lexicon.none()
-        gram = self.gram()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            items, strength, _ = torch.svd_lowrank(gram, min(size, len(gram)), niter=4)
-        strong = strength > 1e-9 * max(strength.tolist(), default=0.0)
-        items = items[:, strong] * self._scale[:, None]
-        words = self._unit.T @ items - self.mean[:, None] * items.sum(0)
-        vectors = self.weight[:, None] * words / strength[strong].sqrt()
-        counts = self.counts
-        written = (view.lengths > 0).cpu()
+        vectors = self.weight[:, None] * self._leading(size)
+        counts, written = self.counts, (view.lengths > 0).cpu()
         passage = torch.repeat_interleave(torch.arange(len(written)), counts.indptr.diff())
-        size_of = len(written), len(vectors)
         said = torch.sparse_coo_tensor(
-            torch.stack([passage, counts.words]), counts.values, size_of, check_invariants=False
+            torch.stack([passage, counts.words]),
+            counts.values,
+            (len(written), len(vectors)),
+            check_invariants=False,
         )
-        means = (said @ vectors)[written] / view.lengths.cpu()[written, None]
-        spread = _spread(means)
+        spread = _spread((said @ vectors)[written] / view.lengths.cpu()[written, None])
         if not spread > 0:
             return Lexicon.none()
         scale = _SPREAD * _spread(view.pooled.cpu()[written].double()) / spread
         return Lexicon(tuple(counts.vocabulary.to_list()), (vectors * scale).float())
+
+    def _leading(self, size: int) -> Tensor:
+        """float64 [V, L]: right singular vectors of E, or of a part of its rows where it has many."""
+        items = torch.linspace(0, len(self._scale) - 1, min(len(self._scale), _FITTED_ON)).long()
+        rows, scale = self._unit.index_select(0, items).coalesce(), self._scale[items]
+        gram = torch.empty(len(items), len(items), dtype=torch.float64)
+        for part, chosen in zip(torch.split(gram, _PART), torch.split(items, _PART), strict=True):
+            directions = self._directions(self._of_items(chosen))
+            part.copy_(((rows @ directions.T).T - (directions @ self.mean)[:, None]) * scale)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            left, strength, _ = torch.svd_lowrank(gram, min(size, len(gram)), niter=4)
+        strong = strength > 1e-9 * max(strength.tolist(), default=0.0)
+        left = left[:, strong] * scale[:, None]
+        right: Tensor = (rows.T @ left - self.mean[:, None] * left.sum(0)) / strength[strong].sqrt()
+        return right
 
     def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""

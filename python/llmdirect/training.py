@@ -14,7 +14,7 @@ from torch import Tensor
 from llmdirect.artefacts import Json, single_writer
 from llmdirect.balance import candidates, weigh
 from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
-from llmdirect.collaboration import Collaboration
+from llmdirect.collaboration import MAX_ITEMS, Collaboration
 from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
@@ -110,6 +110,11 @@ def train_on(
 def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
     rows = dataset.interactions
     parse_metric(training.metric)
+    if model.collaborative and dataset.num_items > MAX_ITEMS:
+        raise ValueError(
+            f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix of "
+            f"items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
+        )
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not ((rows.split == VALID) & rows.positive).any():
