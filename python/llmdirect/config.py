@@ -142,6 +142,9 @@ class TrainConfig:
     """gamma 3: aspects stand at right angles."""
     anchor: float = 0.0
     """Weight of the rating loss that ties the sign of the sentiment to stars."""
+    fitted_biases: bool = True
+    """Default setup: biases of users and items are damped means, each rating left out of its own; otherwise
+    they are learned with the rest, as published."""
     metric: str = "ndcg@10"
     """What validation watches (default setup: always mse)."""
     seed: int = 0
@@ -167,6 +170,7 @@ class TrainConfig:
                 contrastive=5e-3,
                 rate=1e-6,
                 orthogonality=2.5,
+                fitted_biases=False,
             )
         changes = {name: value for name, value in changes.items() if value is not None}
         if changes.get("setup", base.setup) == "bpr" and not changes.get("negatives", base.negatives):

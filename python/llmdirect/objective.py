@@ -18,6 +18,7 @@ from llmdirect.losses import (
     sampled_softmax_loss,
     softmax_loss,
 )
+from llmdirect.rating_bias import RatingBiases
 from llmdirect.scores import Keep, Pairs, Scores
 from llmdirect.words import WordTypes
 
@@ -29,11 +30,16 @@ WORDS_DRAWN = 512
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The loss of a batch. `words` is needed where the rate reduction has a weight."""
+    """The loss of a batch.
+
+    words: needed where the rate reduction has a weight. biases: those of the model, where they were fitted
+    and know each pair's rating.
+    """
 
     config: TrainConfig
     generator: torch.Generator
     words: WordTypes | None = None
+    biases: RatingBiases | None = None
 
     def __call__(self, scores: Scores, pairs: Pairs, negatives: Tensor | None) -> dict[str, Tensor]:
         """Each part of the loss, weighted; "loss" is their sum. negatives: int64 [B, N], or None for all.
@@ -48,6 +54,8 @@ class Objective:
         if config.setup == "default":
             rated = ~torch.isnan(pairs.rating)
             predicted = own + model.bias + model.user_bias[pairs.user]
+            if self.biases is not None:
+                predicted = predicted + self.biases.change(pairs)
             # Over the whole batch, so that the mean over an epoch weighs every pair alike; 0 without ratings.
             parts["mse"] = (predicted - pairs.rating)[rated].square().sum() / len(rated)
         elif config.setup == "bpr":

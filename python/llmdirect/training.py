@@ -1,6 +1,7 @@
 """Fits DIRECT: epochs on pooled text, then (where asked for) on tokens; best and last state are kept."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from llmdirect.model import Direct, initialise, parameter_groups
 from llmdirect.objective import Objective
 from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, mean_metrics, parse_metric
+from llmdirect.rating_bias import RatingBiases
 from llmdirect.running_mean import RunningMean
 from llmdirect.sampling import sample_negatives
 from llmdirect.scalars import flat, scalars
@@ -41,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _TOPIC_TOKENS = 20_000
 """Tokens from which the aspects start."""
+_RATING_TEMPERATURE = 0.3
+"""Stars that the text term is worth at first, where its cosine is 1 and biases are there already."""
 
 
 def train(
@@ -172,9 +176,12 @@ class _Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
+        fitted = training.setup == "default" and training.fitted_biases and not config.popularity
+        self.biases = RatingBiases.fit(self.view) if fitted else None
         self._initialise()
         self.model.to(device)
-        self.objective = Objective(training, self.generator, self._words() if training.rate else None)
+        words = self._words() if training.rate else None
+        self.objective = Objective(training, self.generator, words, self.biases)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
         self.optimiser = self._new_optimiser()
@@ -199,10 +206,23 @@ class _Trainer:
         enough = int(torch.searchsorted(view.lengths.cpu()[rows].cumsum(0), _TOPIC_TOKENS)) + 1
         tokens, mask = view.tokens(rows[:enough])
         initialise(self.model, view.pooled.cpu()[written], means, tokens[mask], self.training.seed)
-        if self.training.setup == "default":
+        if self.biases is not None:
+            self._fit_biases(self.biases)
+        elif self.training.setup == "default":
             ratings = view.pair_rating[~torch.isnan(view.pair_rating)]
             with torch.no_grad():
                 self.model.bias.fill_(float(ratings.mean()))
+
+    def _fit_biases(self, found: RatingBiases) -> None:
+        """Sets and keeps them; the text term starts small beside them."""
+        model = self.model
+        with torch.no_grad():
+            model.bias.fill_(found.mean)
+            model.user_bias.copy_(found.user)
+            model.item_bias.copy_(found.item)
+            model.log_temperature.fill_(math.log(_RATING_TEMPERATURE))
+        for parameter in (model.bias, model.user_bias, model.item_bias):
+            parameter.requires_grad_(False)
 
     def _words(self) -> WordTypes:
         return WordTypes.of(self.view, self.texts, self.progress)

@@ -1,0 +1,85 @@
+"""Biases of users and items in ratings, as damped means, and what a rating adds to its own."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.scores import Pairs
+from llmdirect.views import View
+
+_RIDGES = tuple(2.0**power for power in range(8))
+_ROUNDS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class RatingBiases:
+    """rating ≈ mean + b_u + b_i, biases with ridges (Koren 2009): as if so many more ratings were average.
+
+    A rating r of residual e has the leverage h = 1 / (n_u + ridge_u) + 1 / (n_i + ridge_i), but for what user
+    and item tell of each other; without it the same biases would miss it by e / (1 - h).
+    """
+
+    mean: float
+    user: Tensor
+    """float32 [U]"""
+    item: Tensor
+    """float32 [I]"""
+    leverage_of_user: Tensor
+    """float32 [U]"""
+    leverage_of_item: Tensor
+    """float32 [I]"""
+
+    @classmethod
+    def fit(cls, view: View) -> "RatingBiases":
+        """On the rated train pairs, with the pair of ridges that misses left-out ratings the least."""
+        rated = ~torch.isnan(view.pair_rating)
+        users, items, ratings = (
+            column[rated].cpu().numpy() for column in (view.pair_user, view.pair_item, view.pair_rating)
+        )
+        sizes = view.num_users, view.num_items
+        fitted = [
+            _fit(users, items, ratings.astype(np.float64), sizes, pair) for pair in product(_RIDGES, _RIDGES)
+        ]
+        (user, item), (of_user, of_item), _ = min(fitted, key=lambda one: one[2])
+        device = view.pair_rating.device
+        tensors = (torch.from_numpy(array).float().to(device) for array in (user, item, of_user, of_item))
+        return cls(float(ratings.mean()), *tensors)
+
+    def change(self, pairs: Pairs) -> Tensor:
+        """float32 [B]: b_u + b_i without each pair's own rating, less b_u + b_i; NaN without a rating."""
+        residual = pairs.rating - self.mean - self.user[pairs.user] - self.item[pairs.item]
+        leverage = self.leverage_of_user[pairs.user] + self.leverage_of_item[pairs.item]
+        leverage = leverage.clamp(max=_MOST)
+        return -residual * leverage / (1 - leverage)
+
+
+_MOST = 0.9
+"""Leverage at most: user and item with one rating each share it, and their sum would be above 1."""
+
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _fit(
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    ratings: NDArray[np.float64],
+    sizes: tuple[int, int],
+    ridges: tuple[float, float],
+) -> tuple[Arrays, Arrays, float]:
+    """Biases, leverages, and the mean square of what left-out ratings are missed by."""
+    centred = ratings - ratings.mean()
+    leverages = tuple(
+        1 / (np.bincount(numbers, minlength=size) + ridge)
+        for numbers, size, ridge in zip((users, items), sizes, ridges, strict=True)
+    )
+    user, item = np.zeros(sizes[0]), np.zeros(sizes[1])
+    for _ in range(_ROUNDS):
+        item = np.bincount(items, centred - user[users], sizes[1]) * leverages[1]
+        user = np.bincount(users, centred - item[items], sizes[0]) * leverages[0]
+    leverage = np.minimum(leverages[0][users] + leverages[1][items], _MOST)
+    missed = (centred - user[users] - item[items]) / (1 - leverage)
+    return (user, item), (leverages[0], leverages[1]), float(np.square(missed).mean())
