@@ -19,8 +19,9 @@ _ROUNDS = 20
 class RatingBiases:
     """rating ≈ mean + b_u + b_i, biases with ridges (Koren 2009): as if so many more ratings were average.
 
-    A rating r of residual e has the leverage h = 1 / (n_u + ridge_u) + 1 / (n_i + ridge_i), but for what user
-    and item tell of each other; without it the same biases would miss it by e / (1 - h).
+    A rating's leverage on its user's bias alone is h_u = 1 / (n_u + ridge_u), on its item's h_i; on both it
+    is close to h with 1 - h = (1 - h_u)(1 - h_i). Biases without it would miss it by e / (1 - h), e its
+    residual.
     """
 
     mean: float
@@ -52,13 +53,9 @@ class RatingBiases:
     def change(self, pairs: Pairs) -> Tensor:
         """float32 [B]: b_u + b_i without each pair's own rating, less b_u + b_i; NaN without a rating."""
         residual = pairs.rating - self.mean - self.user[pairs.user] - self.item[pairs.item]
-        leverage = self.leverage_of_user[pairs.user] + self.leverage_of_item[pairs.item]
-        leverage = leverage.clamp(max=_MOST)
-        return -residual * leverage / (1 - leverage)
+        rest = (1 - self.leverage_of_user[pairs.user]) * (1 - self.leverage_of_item[pairs.item])
+        return residual - residual / rest
 
-
-_MOST = 0.9
-"""Leverage at most: user and item with one rating each share it, and their sum would be above 1."""
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -80,6 +77,6 @@ def _fit(
     for _ in range(_ROUNDS):
         item = np.bincount(items, centred - user[users], sizes[1]) * leverages[1]
         user = np.bincount(users, centred - item[items], sizes[0]) * leverages[0]
-    leverage = np.minimum(leverages[0][users] + leverages[1][items], _MOST)
-    missed = (centred - user[users] - item[items]) / (1 - leverage)
+    rest = (1 - leverages[0][users]) * (1 - leverages[1][items])
+    missed = (centred - user[users] - item[items]) / rest
     return (user, item), (leverages[0], leverages[1]), float(np.square(missed).mean())

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _TOPIC_TOKENS = 20_000
 """Tokens from which the aspects start."""
-_RATING_TEMPERATURE = 0.3
+_RATING_TEMPERATURE = 0.03
 """Stars that the text term is worth at first, where its cosine is 1 and biases are there already."""
 
 
