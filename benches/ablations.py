@@ -20,7 +20,7 @@ import torch
 
 from llmdirect.cli.console import Bars
 from llmdirect.collaboration import Collaboration
-from llmdirect.config import configure
+from llmdirect.config import Preset, configure
 from llmdirect.consolidation import consolidate
 from llmdirect.dataset import VALID, Dataset
 from llmdirect.documents import open_or_prepare, prepare
@@ -49,7 +49,7 @@ class Variant:
     """One thing changed."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
-    preset: str = "default"
+    preset: Preset = "default"
     store: Rewrite | None = None
     bytes_of: Callable[[int], float] | None = None
     """Bytes a token of so many dimensions; of the store's own type if not given."""
@@ -241,7 +241,7 @@ def _measured(
     elif variant.store is not None:
         shutil.rmtree(folder / "store", ignore_errors=True)
         used = variant.store(store, dataset, folder / "store")
-    model, training = configure(variant.preset, **variant.settings)  # type: ignore[arg-type]
+    model, training = configure(variant.preset, **variant.settings)
     with variant.patch() if variant.patch else nullcontext():
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
     values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()

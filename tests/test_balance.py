@@ -121,7 +121,7 @@ def test_settings_are_compared_on_the_most_popular_items(
             others = [p for p, other in enumerate(items.tolist()) if other not in history]
             rank = 1 + sum(float(left[p]) > float(left[place]) for p in others)
             gains.append(1 / np.log2(rank + 1))
-    value = LeftOut(among, documents, items).value(among.collaboration(2.0, 0.0, 0.0))
+    value = LeftOut(among, documents).value(among.collaboration(2.0, 0.0, 0.0))
     assert value == pytest.approx(np.mean(gains), abs=1e-6)
 
     (term_of_all,) = candidates(

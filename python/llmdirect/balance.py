@@ -8,7 +8,6 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import ModelConfig
@@ -39,12 +38,9 @@ class LeftOut:
     ranked.
     """
 
-    def __init__(self, evidence: Evidence, documents: Documents, items: Tensor | None = None) -> None:
-        """items: int64 [n] those that the evidence is of, in its order; all if not given."""
-        self._view = documents.view
-        num_items = self._view.num_items
-        self._items = torch.arange(num_items) if items is None else items
-        local = torch.full((num_items,), -1)
+    def __init__(self, evidence: Evidence, documents: Documents) -> None:
+        self._view, self._items = documents.view, evidence.items
+        local = torch.full((self._view.num_items,), -1)
         local[self._items] = torch.arange(len(self._items))
         device = self._view.pair_item.device
         pairs = sampled_pairs(self._view, ~documents.is_copied(), (local >= 0).to(device))
@@ -73,15 +69,15 @@ def candidates(
     configuration does not say. Settings are compared on the most popular items alone where there are many.
     """
     view = documents.view
-    evidence = Evidence(view.positives, view.num_items, *alike)
-    items = None
+    searched = evidence = Evidence(view.positives, view.num_items, *alike)
     if view.num_items > _SEARCHED:
-        items = torch.argsort(-view.popularity.cpu(), stable=True)[:_SEARCHED].sort().values
-    searched = evidence if items is None else evidence.among(items)
-    left_out = LeftOut(searched, documents, items)
+        searched = evidence.among(
+            torch.argsort(-view.popularity.cpu(), stable=True)[:_SEARCHED].sort().values
+        )
+    left_out = LeftOut(searched, documents)
     likenesses = [config.embedding_likeness] if config.embedding_likeness is not None else [None, 0.0]
     found = [choose(searched, left_out, (config.ridge, config.word_likeness, one)) for one in likenesses]
-    if items is None:
+    if searched is evidence:
         return found
     return [evidence.collaboration(one.ridge, *one.likeness) for one in found]
 

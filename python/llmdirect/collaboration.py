@@ -47,6 +47,8 @@ class Evidence:
                 f"{MAX_ITEMS} it is made for: train with --no-collaborative"
             )
         self.positives, self.texts = positives, texts
+        self.items = torch.arange(num_items)
+        """int64 [I] the items' numbers in the catalogue."""
         indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
         self._together = _cooccurrences(indptr, indices, num_items)
         self.alike: list[Tensor] = [one.gram() for one in texts]
@@ -61,7 +63,9 @@ class Evidence:
         kept = place >= 0
         positives = Csr.from_pairs(users[kept], place[kept], self.positives.num_rows)
         parts = [_Part(one, alike, items) for one, alike in zip(self.texts, self.alike, strict=True)]
-        return Evidence(positives, len(items), *parts)
+        part = Evidence(positives, len(items), *parts)
+        part.items = self.items[items]
+        return part
 
     def collaboration(self, ridge: float, *likeness: float) -> "Collaboration":
         """Inverts the item-item matrix; likeness: the weight of each of the texts.

@@ -20,8 +20,6 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     Raises DataError where no user has so many, ValueError for the unit "document".
     """
     rows, passages = dataset.interactions, dataset.passages
-    if dataset.manifest["options"]["unit"] == "document":
-        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare the part itself")
     kept_users = np.bincount(rows.user_idx, minlength=dataset.num_users) >= minimum
     if kept_users.all():
         return dataset
@@ -33,9 +31,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     kept = kept_users[rows.user_idx]
     kept_items = np.zeros(dataset.num_items, bool)
     kept_items[rows.item_idx[kept]] = True
-    of_user = passages.user_idx < 0
-    of_user[~of_user] = kept_users[passages.user_idx[~of_user]]
-    kept_passages = of_user & kept_items[passages.item_idx]
+    kept_passages = ~_written_by(~kept_users, dataset) & kept_items[passages.item_idx]
     user, item, passage = (_numbers(part) for part in (kept_users, kept_items, kept_passages))
     chosen = np.flatnonzero(kept_passages)
     left = _rows(rows, kept)
@@ -81,7 +77,8 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     whole = resplit(dataset, seed=seed)
     rows, passages = whole.interactions, whole.passages
     rng = np.random.default_rng(seed)
-    written = whole.copy_group()[rows.passage_idx] >= 0
+    groups = whole.copy_group()
+    written = groups[rows.passage_idx] >= 0
     common = np.flatnonzero(np.bincount(rows.item_idx[written], minlength=whole.num_items) > 1)
     if not len(common):
         raise DataError(f"{dataset.path}: no item has two reviews with text, so none can be held out")
@@ -95,7 +92,6 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     place[order] = np.arange(len(rows)) - first[rows.item_idx[order]]
     of_cold = cold[rows.item_idx]
     told = of_cold & (place % 2 == 0)
-    groups = whole.copy_group()
     copied = (np.bincount(groups[groups >= 0]) > 1)[groups[rows.passage_idx]] & written
     tested = of_cold & ~told & ~copied
     kept = tested | ~of_cold & (rows.split != TEST)
@@ -119,11 +115,9 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
 
     The hash is that of the dataset and of the users. ValueError for the unit "document".
     """
-    if dataset.manifest["options"]["unit"] == "document":
-        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare without them")
     rows, passages = dataset.interactions, dataset.passages
     kept = ~held_out[rows.user_idx]
-    gone = (passages.user_idx >= 0) & held_out[passages.user_idx]
+    gone = _written_by(held_out, dataset)
     return replace(
         dataset,
         manifest=_counted(dataset, rows.split[kept]),
@@ -131,6 +125,14 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
         interactions=_rows(rows, kept),
         passages=replace(passages, split=np.where(gone, TEST, passages.split).astype(np.uint8)),
     )
+
+
+def _written_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [passages]: those of `users`, bool [U]. ValueError for the unit "document"."""
+    if dataset.manifest["options"]["unit"] == "document":
+        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare the part itself")
+    author = dataset.passages.user_idx
+    return (author >= 0) & users[author]
 
 
 def _rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:

@@ -77,8 +77,6 @@ class Lexicon:
         """float32 [T, L] of tokens that `find` told."""
         found = torch.from_numpy(words)
         known = torch.from_numpy(share * (words >= 0))
-        if not len(self.names):
-            return torch.zeros(len(found), self.dim)
         return self.vectors[found.clamp(min=0)] * known[:, None]
 
     def tensors(self) -> dict[str, Tensor]:

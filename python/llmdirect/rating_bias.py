@@ -42,9 +42,9 @@ class RatingBiases:
             column[rated].cpu().numpy() for column in (view.pair_user, view.pair_item, view.pair_rating)
         )
         sizes = view.num_users, view.num_items
-        fitted = [
+        fitted = (
             _fit(users, items, ratings.astype(np.float64), sizes, pair) for pair in product(_RIDGES, _RIDGES)
-        ]
+        )
         (user, item), (of_user, of_item), _ = min(fitted, key=lambda one: one[2])
         device = view.pair_rating.device
         tensors = (torch.from_numpy(array).float().to(device) for array in (user, item, of_user, of_item))

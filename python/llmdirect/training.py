@@ -163,14 +163,12 @@ class _Trainer:
         device: torch.device,
         progress: Progress,
     ) -> None:
-        self.dataset, self.run, self.progress = dataset, run, progress
-        self.config, self.training = config, training
+        self.dataset, self.run, self.training, self.progress = dataset, run, training, progress
         plain = View.build(dataset, store, progress=progress)
         self.texts = dataset.passages.text.gather(plain.passage_idx)
         """Of the view's passages."""
-        self.alike = WordLikeness(Documents(plain, config.vote), self.texts)
-        self.lexicon = self._find_lexicon(plain)
-        self.view = plain.with_lexicon(self.lexicon, self.texts).to(device)
+        lexicon = self._find_lexicon(plain, config.lexicon)
+        self.view = plain.with_lexicon(lexicon, self.texts).to(device)
         self.documents = Documents(self.view, config.vote)
         self.generator = torch.Generator().manual_seed(training.seed)
         with torch.random.fork_rng(devices=[]):
@@ -190,11 +188,13 @@ class _Trainer:
         if self.run.manifest["files"]:
             self._resume()
 
-    def _find_lexicon(self, plain: View) -> Lexicon:
+    def _find_lexicon(self, plain: View, size: int) -> Lexicon:
         """What the run has kept, since numbers found anew may have other signs; else that of the view."""
         if "best/lexicon" in self.run.manifest["files"]:
             return Lexicon.from_tensors(self.run.tensors("best/lexicon"))
-        return self.alike.lexicon(plain, self.config.lexicon)
+        if not size:  # nothing to count words for
+            return Lexicon.none()
+        return WordLikeness(Documents(plain, vote=False), self.texts).lexicon(plain, size)
 
     def _initialise(self) -> None:
         view, documents = self.view, self.documents
@@ -420,7 +420,7 @@ class _Trainer:
             "last/state": self.run.write("last/state", self._state_json()),
         }
         if "best/lexicon" not in self.run.manifest["files"]:
-            files["best/lexicon"] = self.run.write("best/lexicon", self.lexicon.tensors())
+            files["best/lexicon"] = self.run.write("best/lexicon", self.view.lexicon.tensors())
         if self.training.averaging:
             files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
         if improved:
@@ -458,8 +458,9 @@ class _Trainer:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
+            words = WordLikeness(self.documents, self.texts)
             embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
-            terms = candidates(self.documents, (self.alike, embeddings), config)
+            terms = candidates(self.documents, (words, embeddings), config)
             task.advance()
             text = scorer(Scores(self.model, self.documents, table, None))
             collaboration, weight, ranking = weigh(text, terms, self._gain)
