@@ -86,7 +86,7 @@ def open_raw(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
             def readable(self) -> bool:
                 return True
 
-            def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # bytes alone are read
                 nonlocal reported
                 data = file.read(len(buffer))
                 buffer[: len(data)] = data

@@ -327,7 +327,7 @@ class _Trainer:
                 chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
                 parts = self.objective(scores, pairs, chosen)
             self.optimiser.zero_grad(set_to_none=True)
-            parts["loss"].backward()  # type: ignore[no-untyped-call]
+            parts["loss"].backward()  # type: ignore[no-untyped-call]  # torch: no types
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
             self.optimiser.step()
             self.mean.add(self.model)

@@ -111,7 +111,7 @@ def lightgcn(
             norms = sum(part.square().sum() for part in (*own, vectors[negatives[rows] + data.num_users]))
             loss = loss + regularisation * norms / len(rows)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch: no types
             optimiser.step()
     with torch.no_grad():
         out = smoothed()

@@ -239,4 +239,4 @@ def grid(
 def _one(dataset: Path | None, datafile: Path | None) -> Path:
     if (dataset is None) == (datafile is None):
         raise typer.BadParameter("give the dataset once: as the argument, or with --datafile")
-    return dataset if dataset is not None else datafile  # type: ignore[return-value]
+    return dataset if dataset is not None else datafile  # type: ignore[return-value]  # one of them is there

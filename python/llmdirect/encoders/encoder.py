@@ -89,7 +89,7 @@ class Encoder:
                 f"{max_length - self.room} special tokens"
             )
         self._weights = weights_digest(model)
-        self._model = model.to(device)  # type: ignore[arg-type]
+        self._model = model.to(device)  # type: ignore[arg-type]  # transformers narrows `to`
         self.dim = self._forward([np.zeros(1, np.int32)]).shape[-1]
 
     def describe(self) -> dict[str, Any]:

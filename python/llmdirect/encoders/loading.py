@@ -28,14 +28,14 @@ def quiet_transformers() -> Iterator[None]:
     """No bars and load reports of transformers on stderr: what matters in them is raised as an error."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers: no types
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers: no types
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers: no types
 
 
 def load_model(source: Source, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -67,7 +67,7 @@ def load_model(source: Source, dtype: torch.dtype | None) -> PreTrainedModel:
             f"({shown}); the download is incomplete, or this is a checkpoint of another kind"
         )
     model.requires_grad_(False)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()  # type: ignore[no-any-return]  # transformers: no types
 
 
 def _class_and_arguments(source: Source, config: Any) -> tuple[type[Any], dict[str, Any]]:
