@@ -120,6 +120,32 @@ def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path
             assert all(passage["text"][w["start"] : w["end"]] == w["text"] for w in passage["words"])
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str) -> None:
+    explainer = Explainer.open(runs[name])
+    for user in (5, 2):
+        alone = explainer.about(explainer.trained.alone(user))
+        assert alone.trained.user_ids == [explainer.trained.user_ids[user]]
+        candidates = explainer.candidates(user)
+        assert alone.candidates(0).tolist() == candidates.tolist()
+        for item in (int(candidates[0]), int(explainer.trained.seen.row(user)[0])):
+            expected = explainer.explain(user, item)
+            assert alone.explain(0, item) == expected
+            assert alone.explain(0, item, candidates[::-1])["rank"] == (
+                expected["rank"] and len(candidates) + 1 - expected["rank"]
+            )
+
+
+def test_an_explanation_is_the_same_after_its_document_was_forgotten(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdirect.explanation._KEPT", 2)
+    explainer = Explainer.open(runs["default"])
+    first = [explainer.explain(0, item) for item in range(4)]
+    again = [explainer.explain(0, item) for item in (0, 3, 1, 2)]
+    assert [again[0], again[2], again[3], again[1]] == first
+
+
 def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
     trained = Trained.load(runs["default"])
     (entry,) = explain(runs["default"], trained.user_ids[3], k=1)["explanations"]

@@ -1,5 +1,6 @@
 """Full ranking against a sort of all scores in NumPy."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -127,6 +128,25 @@ def test_equal_items_tie_wherever_they_stand() -> None:
     assert (lists.items == [0, 1, 2, 3]).all()
     assert lists.auc is not None
     assert (lists.auc == 0.5).all()
+
+
+@pytest.mark.parametrize("form", ["dot", "ratio"])
+@pytest.mark.parametrize("history", [True, False])
+def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form: str, history: bool) -> None:
+    rng = np.random.default_rng(4)
+    first = replace(random_scorer(rng, 6, 30, 5, form, history), user_bias=np.arange(6))
+    few = None if first.history is None else first.history.rows([0, 1])
+    base = replace(first, query=first.query[:2], history=few, user_bias=None)
+    found = base.for_users(first.query, first.history, first.user_bias)
+    np.testing.assert_array_equal(naive_scores(found), naive_scores(first))
+    ours, theirs = (rank(scorer, np.arange(6), k=30, seen=None) for scorer in (found, first))
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
+    assert base.num_users == 2
+    for query in (first.query[:, :4], first.query[:5]):
+        with pytest.raises(ValueError, match=r"do not fit vectors of 5 numbers"):
+            base.for_users(query, first.history, first.user_bias)
+    with pytest.raises(ValueError, match="history belongs to a table of items"):
+        base.for_users(first.query, None if history else Csr.from_pairs([0], [0], 6), None)
 
 
 def test_one_user_alone_gets_the_same_list_and_bits() -> None:

@@ -8,7 +8,7 @@ what re-encoding the text without the word would give. All sums are float64.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from llmdirect.ranking import rank
 from llmdirect.store import EmbeddingStore
 from llmdirect.trained import Trained
 from llmdirect.words import word_spans, words_of_tokens
+
+_KEPT = 256
+"""Documents kept as they were read: their words are the same for every user."""
 
 
 def explain(
@@ -102,6 +105,13 @@ class Explainer:
             )
         return cls(trained, found, store)
 
+    def about(self, trained: Trained) -> "Explainer":
+        """The same texts for other users of the run, or other interests; what was read is shared."""
+        other = replace(self, trained=trained)
+        for name in ("_model", "_average_item", "_documents", "_ratings"):
+            other.__dict__[name] = getattr(self, name)
+        return other
+
     def result(self, entries: list[Json]) -> Json:
         """The explanations with what they come from: what `explain` returns, and the views show."""
         manifest = self.trained.run.manifest
@@ -117,8 +127,8 @@ class Explainer:
         items: NDArray[np.int32] = lists.items[0]
         return items[items >= 0]
 
-    def explain(self, user: int, item: int) -> Json:
-        """One explanation.
+    def explain(self, user: int, item: int, candidates: NDArray[np.int32] | None = None) -> Json:
+        """One explanation; `candidates` as the method of this name gives them, where they are known already.
 
         user_id, item_id, title; rank among the user's candidates (from 1; None for an item seen in train),
         num_candidates; score and its `terms` (they add up to it); `lead` over the user's median candidate;
@@ -126,7 +136,7 @@ class Explainer:
         """
         trained = self.trained
         ids, titles = trained.item_ids, trained.titles
-        candidates = self.candidates(user)
+        candidates = self.candidates(user) if candidates is None else candidates
         place = np.flatnonzero(candidates == item)
         terms = self._terms(user, item)
         text = self._read(item)
@@ -158,34 +168,58 @@ class Explainer:
         return copy.deepcopy(self.trained.model).double()
 
     @cached_property
-    def _item(self) -> Tensor:
-        """float64 [I, K] item vectors as ranking reads them."""
-        return torch.from_numpy(np.asarray(self.trained.scorer.item, np.float64))
+    def _average_item(self) -> Tensor:
+        """float64 [K] mean of the item vectors."""
+        return torch.from_numpy(np.mean(self.trained.scorer.item, 0, dtype=np.float64))
+
+    @cached_property
+    def _documents(self) -> dict[int, "_Text"]:
+        """Documents that were read, the oldest first."""
+        return {}
+
+    @cached_property
+    def _ratings(self) -> dict[int, float]:
+        """Rating of the review in each row of the passages; NaN where it has none."""
+        rows = self.dataset.interactions
+        return dict(zip(rows.passage_idx.tolist(), rows.rating.tolist(), strict=True))
+
+    def _item(self, item: int) -> Tensor:
+        """float64 [K] its vector as ranking reads it."""
+        return torch.from_numpy(np.asarray(self.trained.scorer.item[item], np.float64))
 
     def _query(self, user: int) -> Tensor:
         """float64 [K or A]; in the cosine form the temperature is in it."""
         return torch.from_numpy(np.asarray(self.trained.scorer.query[user], np.float64))
 
-    def _catalogue_text(self, user: int) -> Tensor:
-        """float64 [I, A]: the text term of each item, by aspect."""
-        query, scorer, model = self._query(user), self.trained.scorer, self.trained.model
-        products = (self._item * query).view(len(self._item), model.aspects, -1).sum(2)
+    def _text_of(self, user: int, item: int) -> Tensor:
+        """float64 [A]: the text term of an item, by aspect."""
+        query, scorer = self._query(user), self.trained.scorer
+        products = (self._item(item) * query).view(self.trained.model.aspects, -1).sum(1)
         if scorer.form == "ratio":
-            products = products / ((torch.from_numpy(scorer.item_mass).double() @ query) + EPS)[:, None]
+            mass = torch.from_numpy(np.asarray(scorer.item_mass[item], np.float64))
+            products = products / (mass @ query + EPS)
         return products
+
+    def _average_text(self, user: int) -> Tensor:
+        """float64 [A]: the mean of the items' text terms, by aspect."""
+        query, scorer, aspects = self._query(user), self.trained.scorer, self.trained.model.aspects
+        if scorer.form == "dot":
+            return (self._average_item * query).view(aspects, -1).sum(1)
+        items, masses = (torch.from_numpy(table).double() for table in (scorer.item, scorer.item_mass))
+        products = (items * query).view(len(items), aspects, -1).sum(2)
+        return (products / (masses @ query + EPS)[:, None]).mean(0)
 
     def _terms(self, user: int, item: int) -> dict[str, float]:
         """The parts of a score; they add up to it."""
         scorer = self.trained.scorer
-        text = self._catalogue_text(user)
-        has_text = bool((self._item[item] != 0).any())
-        everywhere = float(text.sum(1).mean()) if has_text else 0.0
+        has_text = bool((self._item(item) != 0).any())
+        everywhere = float(self._average_text(user).sum()) if has_text else 0.0
         pair = np.array([user], np.int32), np.array([item], np.int32)
         return {
             "user": 0.0 if scorer.user_bias is None else float(scorer.user_bias[user]),
             "popularity": float(scorer.item_bias[item]),
             "words_everywhere": everywhere,
-            "words": float(text[item].sum()) - everywhere,
+            "words": float(self._text_of(user, item).sum()) - everywhere,
             "collaboration": float(scorer.collaborative_of_pairs(*pair)[0]),
         }
 
@@ -208,6 +242,14 @@ class Explainer:
         return np.flatnonzero((passages.item_idx == item) & (passages.split == TRAIN))
 
     def _read(self, item: int) -> _Text:
+        """An item's document word by word; the last ones read are kept."""
+        if item not in self._documents:
+            if len(self._documents) >= _KEPT:
+                del self._documents[next(iter(self._documents))]
+            self._documents[item] = self._sum_by_word(item)
+        return self._documents[item]
+
+    def _sum_by_word(self, item: int) -> _Text:
         """Reads the tokens of an item's document and sums them by word."""
         model, store = self._model, self.store
         rows = self._passages_of(item)
@@ -273,7 +315,7 @@ class Explainer:
             products = products / text.said.sum(0).norm().clamp(min=1e-12)
         else:
             products = products / (text.mass.sum(0) @ query + EPS)
-        average = self._catalogue_text(user).mean(0)
+        average = self._average_text(user)
         by_aspect = products - text.share[:, None] * average
         return by_aspect.sum(1).numpy(), by_aspect
 
@@ -315,25 +357,18 @@ class Explainer:
     ) -> list[Json]:
         """Each passage with its words, the one that adds most first."""
         passages, rows = self.dataset.passages, self._passages_of(item)
-        rating_of = dict(
-            zip(
-                self.dataset.interactions.passage_idx.tolist(),
-                self.dataset.interactions.rating.tolist(),
-                strict=True,
-            )
-        )
         strongest = by_aspect.abs().argmax(1).tolist() if len(by_aspect) else []
         found: list[Json] = []
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
             whole = str(passages.text[row])
-            rating = rating_of.get(row, float("nan"))
+            rating = self._ratings.get(row, float("nan"))
             author = int(passages.user_idx[row])
             found.append(
                 {
                     "passage_idx": row,
                     "kind": KINDS[passages.kind[row]],
-                    "user_id": self.trained.user_ids[author] if author >= 0 else None,
+                    "user_id": self.dataset.user_ids[author] if author >= 0 else None,
                     "rating": None if np.isnan(rating) else rating,
                     "text": whole,
                     "contribution": float(contributions[words].sum()),
@@ -373,7 +408,7 @@ class Explainer:
         if exact:
             weighted = weights[:, None] * vectors
             scale = model.temperature().double() / weighted.sum(0).norm().clamp(min=1e-12)
-            parts = list((weighted @ unit(self._item[item]) * scale).tolist())
+            parts = list((weighted @ unit(self._item(item)) * scale).tolist())
         entries: list[dict[str, Any]] = [
             {
                 "item_id": trained.item_ids[index],

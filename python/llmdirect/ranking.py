@@ -3,6 +3,7 @@
 `docs/metrics.md` defines candidates, ties and every metric.
 """
 
+import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,29 @@ class Scorer:
             self._set("item_item_rows", table)
             self._set("item_item", (table.indptr, table.indices, float_array("item_item values", values, 1)))
 
+    def for_users(
+        self, query: ArrayOrTensor, history: Csr | None = None, user_bias: ArrayOrTensor = None
+    ) -> "Scorer":
+        """The same catalogue for other users: query [V, K], V rows of history, user_bias [V].
+
+        The tables of the catalogue are shared, and not checked again. history: left out where this scorer
+        has no table of items. Raises ValueError for shapes that do not fit.
+        """
+        other = copy.copy(self)
+        other._set("query", float_array("query", query, 2))
+        other._set("history", history)
+        other._set("user_bias", None if user_bias is None else float_array("user_bias", user_bias, 1))
+        if (history is None) != (self.item_item is None):
+            raise ValueError("history belongs to a table of items: give it where the scorer has one")
+        bias = other.query[:, 0] if other.user_bias is None else other.user_bias
+        rows = len(bias) if history is None else history.num_rows
+        if other.query.shape[1] != self.query.shape[1] or not len(other.query) == len(bias) == rows:
+            raise ValueError(
+                f"query {other.query.shape}, user_bias {bias.shape} and {rows} rows of history do not fit "
+                f"vectors of {self.query.shape[1]} numbers"
+            )
+        return other
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
@@ -101,13 +125,13 @@ class Scorer:
     def of_pairs(self, users: ArrayOrTensor, items: ArrayOrTensor) -> NDArray[np.float64]:
         """float64 [n]: the score of item n for user n, seen or not."""
         users, items = index_array("users", users), index_array("items", items)
-        query = np.asarray(self.query, np.float64)[users]
-        score: NDArray[np.float64] = (query * np.asarray(self.item, np.float64)[items]).sum(1)
+        query = np.asarray(self.query[users], np.float64)
+        score: NDArray[np.float64] = (query * np.asarray(self.item[items], np.float64)).sum(1)
         if self.form == "ratio":
-            score /= (query * np.asarray(self.item_mass, np.float64)[items]).sum(1) + self.eps
-        score += np.asarray(self.item_bias, np.float64)[items]
+            score /= (query * np.asarray(self.item_mass[items], np.float64)).sum(1) + self.eps
+        score += np.asarray(self.item_bias[items], np.float64)
         if self.user_bias is not None:
-            score += np.asarray(self.user_bias, np.float64)[users]
+            score += np.asarray(self.user_bias[users], np.float64)
         return score + self.collaborative_of_pairs(users, items)
 
     def collaborative_of_pairs(
@@ -117,7 +141,7 @@ class Scorer:
         added = np.zeros(len(users))
         if self.item_item is None or self.item_item_rows is None or self.history is None:
             return added
-        values = np.asarray(self.item_item[2], np.float64)
+        values = self.item_item[2]
         for n, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
             for source in self.history.row(user).tolist():
                 row = self.item_item_rows.row(source)

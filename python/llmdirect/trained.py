@@ -1,9 +1,10 @@
 """A finished run as ranking needs it: tables, ids and parameters, without store or dataset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,6 +115,19 @@ class Trained:
             user_ids=catalogue["users"],
             item_ids=catalogue["items"],
             titles=catalogue["titles"],
+        )
+
+    def alone(self, user: int) -> "Trained":
+        """The run with this user alone, who becomes user 0; the tables of items are shared."""
+        rows, base = np.array([user]), self.scorer
+        history = None if base.history is None else base.history.rows(rows)
+        bias = None if base.user_bias is None else base.user_bias[rows]
+        return replace(
+            self,
+            scorer=base.for_users(base.query[rows], history, bias),
+            seen=self.seen.rows(rows),
+            recent=self.recent.rows(rows),
+            user_ids=[self.user_ids[user]],
         )
 
     def user_idx(self, user_id: str) -> int:
