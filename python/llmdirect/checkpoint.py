@@ -86,6 +86,11 @@ class RunFolder:
         return bool(self.manifest["finished"])
 
     @property
+    def parameters(self) -> str:
+        """Hash of the best parameters."""
+        return str(self.manifest["files"]["best/model"]["hash"])
+
+    @property
     def model_config(self) -> ModelConfig:
         """Shape of the model."""
         return ModelConfig(**self.manifest["config"]["model"])

@@ -340,11 +340,9 @@ class Explainer:
 
     def _aspects(self, by_aspect: Tensor) -> list[Json]:
         names = self.trained.aspect_names
-        sums = by_aspect.sum(0)
-        order = sums.abs().argsort(descending=True, stable=True).tolist()
-        return [
-            {"aspect": aspect, "name": names[aspect], "contribution": float(sums[aspect])} for aspect in order
-        ]
+        sums = self.trained.edits.combined(by_aspect.sum(0).tolist())
+        order = sorted(sums, key=lambda aspect: -abs(sums[aspect]))
+        return [{"aspect": aspect, "name": names[aspect], "contribution": sums[aspect]} for aspect in order]
 
     def _passages(
         self,
@@ -357,7 +355,8 @@ class Explainer:
     ) -> list[Json]:
         """Each passage with its words, the one that adds most first."""
         passages, rows = self.dataset.passages, self._passages_of(item)
-        strongest = by_aspect.abs().argmax(1).tolist() if len(by_aspect) else []
+        edits = self.trained.edits
+        strongest = [edits.group(aspect)[0] for aspect in by_aspect.abs().argmax(1).tolist()]
         found: list[Json] = []
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
@@ -406,9 +405,10 @@ class Explainer:
         exact = model.config.form == "cosine" and model.config.user == "history"
         parts: list[float | None] = [None] * len(recent)
         if exact:
+            factors = torch.from_numpy(trained.factors(user)).repeat_interleave(model.channels)
             weighted = weights[:, None] * vectors
             scale = model.temperature().double() / weighted.sum(0).norm().clamp(min=1e-12)
-            parts = list((weighted @ unit(self._item(item)) * scale).tolist())
+            parts = list((weighted @ (factors * unit(self._item(item))) * scale).tolist())
         entries: list[dict[str, Any]] = [
             {
                 "item_id": trained.item_ids[index],

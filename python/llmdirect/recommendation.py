@@ -1,5 +1,6 @@
 """The best items for users of the run, or for somebody new, without retraining."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,23 @@ from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import MismatchError
 from llmdirect.model import unit
 from llmdirect.ranking import RankedLists, Scorer, rank
-from llmdirect.trained import Trained
+from llmdirect.trained import Trained, scaled
 
 
-def recommend(run: Path | str, user_ids: list[str], *, k: int = 10) -> Json:
+def recommend(
+    run: Path | str, user_ids: list[str], *, k: int = 10, interests: Mapping[int, float] | None = None
+) -> Json:
     """The `k` best items for each of these users, without what they have in train.
 
+    interests: aspect -> factor, as if these users' interest in it were so many times as large.
+
     Returns {"recommendations": [{"user_id", "items": [{"rank", "item_id", "title", "score"}]}]}.
-    Raises MissingError for a user that the run does not know.
+    Raises MissingError for a user that the run does not know, ValueError for an aspect that is none.
     """
     trained = Trained.load(run)
     users = [trained.user_idx(user_id) for user_id in user_ids]
+    for user in users if interests else []:
+        trained = trained.with_interests(user, interests or {})
     lists = rank(trained.scorer, users, k=k, seen=trained.seen)
     return {
         "recommendations": [
@@ -91,7 +98,7 @@ def new_user(trained: Trained, items: NDArray[np.int64], written: Tensor | None)
             query = query * model.temperature()
     return Scorer(
         form=base.form,
-        query=query,
+        query=scaled(query, trained.edits.factors(model.aspects)),
         item=base.item,
         item_mass=base.item_mass,
         eps=base.eps,

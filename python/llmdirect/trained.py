@@ -1,14 +1,18 @@
 """A finished run as ranking needs it: tables, ids and parameters, without store or dataset."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from llmdirect.arrays import ArrayOrTensor
 from llmdirect.artefacts import Json
+from llmdirect.aspect_edits import AspectEdits
 from llmdirect.aspects import aspect_names
 from llmdirect.checkpoint import RunFolder
 from llmdirect.csr import Csr
@@ -16,7 +20,7 @@ from llmdirect.dataset import Dataset
 from llmdirect.errors import MismatchError, MissingError
 from llmdirect.lexicon import Lexicon
 from llmdirect.model import EPS, Direct
-from llmdirect.ranking import Scorer
+from llmdirect.ranking import RankedLists, Scorer, rank
 from llmdirect.scores import Scores, scorer
 from llmdirect.words import WordTypes
 
@@ -69,14 +73,23 @@ class Trained:
     recent: Csr
     """The newest of each user's train positives, at most 30: the history that is read."""
     aspect_names: list[str]
-    """The most specific words of each aspect."""
+    """Of each aspect: its most specific words, or what somebody named it."""
     user_ids: list[str]
     item_ids: list[str]
     titles: list[str | None]
+    query: Tensor
+    """float32 [U, K or A]: the scorer's queries as the model has them: no aspect is off, none was moved."""
+    edits: AspectEdits = field(default_factory=AspectEdits)
+    """What was decided about the aspects; the scorer's queries have nothing of those that are off."""
+    what_if: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    """Users whose interests were moved: float64 [A] what each is multiplied by."""
 
     @classmethod
-    def load(cls, path: Path | str) -> "Trained":
-        """Reads a run. FileNotFoundError where there is none, DataError where it is damaged or unfinished."""
+    def load(cls, path: Path | str, edits: AspectEdits | None = None) -> "Trained":
+        """Reads a run, with what RUN/aspects.json says of its aspects, or with these `edits` instead.
+
+        FileNotFoundError where there is none, DataError where it is damaged or unfinished.
+        """
         run = RunFolder.open(path)
         tables, catalogue = run.tensors("best/tables"), run.values("best/catalogue")
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
@@ -103,6 +116,11 @@ class Trained:
             user_bias=tables.get("user_bias"),
             **collaborative,
         )
+        if edits is None:
+            edits = AspectEdits.read(run.path, run.parameters, model.aspects)
+        if edits.off:
+            query = scaled(tables["query"], edits.factors(model.aspects))
+            ranking = ranking.for_users(query, ranking.history, ranking.user_bias)
         return cls(
             run=run,
             model=model,
@@ -111,10 +129,12 @@ class Trained:
             profile=tables["profile"],
             seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),
             recent=Csr(tables["recent_indptr"].numpy(), tables["recent_indices"].numpy()),
-            aspect_names=catalogue["aspects"],
+            aspect_names=edits.named(catalogue["aspects"]),
             user_ids=catalogue["users"],
             item_ids=catalogue["items"],
             titles=catalogue["titles"],
+            query=tables["query"],
+            edits=edits,
         )
 
     def alone(self, user: int) -> "Trained":
@@ -128,7 +148,40 @@ class Trained:
             seen=self.seen.rows(rows),
             recent=self.recent.rows(rows),
             user_ids=[self.user_ids[user]],
+            query=self.query[rows],
+            what_if={0: self.what_if[user]} if user in self.what_if else {},
         )
+
+    def factors(self, user: int) -> NDArray[np.float64]:
+        """float64 [A]: what the model's interest of the user is multiplied by, 0 for aspects that are off."""
+        return self.what_if.get(user, self.edits.factors(self.model.aspects))
+
+    def with_interests(self, user: int, interests: Mapping[int, float]) -> "Trained":
+        """The run as if some of the user's interests were so many times the model's: {3: 1.5} for +50 %.
+
+        In the cosine form this multiplies the aspect's contribution to every item's score, and nothing else
+        changes; in the ratio form the interest counts so many times as much. An aspect that is switched off
+        stays off; of merged ones any number stands for all. Seen items, popularity and the collaborative
+        term do not depend on interests. Raises ValueError for an aspect that is none or a negative factor.
+        """
+        factors = self.edits.factors(self.model.aspects, interests)
+        base, query = self.scorer, self.scorer.query.copy()
+        query[user] = scaled(self.query[user], factors)
+        return replace(
+            self,
+            scorer=base.for_users(query, base.history, base.user_bias),
+            what_if={**self.what_if, user: factors},
+        )
+
+    def recommend(
+        self, user: int, *, interests: Mapping[int, float] | None = None, k: int = 10
+    ) -> RankedLists:
+        """The `k` best items for a user, without what they have in train; one row.
+
+        interests: aspect -> factor, what `with_interests` takes. Exact: the items' table is ranked anew.
+        """
+        moved = self.with_interests(user, interests) if interests else self
+        return rank(moved.scorer, [user], k=k, seen=self.seen)
 
     def user_idx(self, user_id: str) -> int:
         """Index of an external user id; MissingError naming what to do for a new user."""
@@ -151,6 +204,12 @@ class Trained:
                 f"({self.run.manifest['dataset']['path']}), {dataset.path} is {dataset.hash[:12]}: "
                 "test a run on its own dataset, or train on this one"
             )
+
+
+def scaled(query: ArrayOrTensor, factors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """float32 [..., K]: queries [..., K] with each aspect's channels times its factor [A]."""
+    channels = query.shape[-1] // len(factors)
+    return np.asarray(query, np.float32) * np.repeat(factors, channels).astype(np.float32)
 
 
 def _place(ids: list[str], wanted: str, message: str) -> int:

@@ -19,6 +19,10 @@ def recommend(
         list[str] | None, typer.Option("--user", metavar="ID", help="May be given often.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Items a user.", min=1)] = 10,
+    interest: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ASPECT=+50%", help="As if an interest were larger or smaller; or a factor."),
+    ] = None,
     history: Annotated[
         str | None, typer.Option(metavar="ITEM,…", help="Somebody new: items that they have, newest first.")
     ] = None,
@@ -35,6 +39,8 @@ def recommend(
 
       llmdirect recommend run --user A2IBPI20UZIR0U -k 5
 
+      llmdirect recommend run --user A2IBPI20UZIR0U --interest 3=+50% --interest 7=-100%
+
       llmdirect recommend run --history B0002E1G5C,B0002D0CEO --text "I want a warm sound and little noise"
     """
     from llmdirect.recommendation import recommend as known
@@ -45,8 +51,10 @@ def recommend(
         raise typer.BadParameter(
             "give --user for somebody of the dataset, or --history or --text (or both) for somebody new"
         )
+    if new and interest:
+        raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
     if user:
-        result = known(run, user, k=k)
+        result = known(run, user, k=k, interests=_factors(interest or []))
     else:
         items = [item.strip() for item in history.split(",") if item.strip()] if history else []
         result = unknown(run, history=items, texts=text or [], k=k, model=model, device=device)
@@ -67,6 +75,19 @@ def recommend(
             name = [item["title"] or ""] if titled else []
             table.add_row(str(item["rank"]), item["item_id"], *name, f"{item['score']:.3f}")
         stdout.print(table)
+
+
+def _factors(options: list[str]) -> dict[int, float]:
+    """{3: 1.5} of "3=+50%" or "3=1.5"; several in one option are separated by commas."""
+    factors = {}
+    for option in (part.strip() for given in options for part in given.split(",")):
+        aspect, _, amount = option.partition("=")
+        try:
+            change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
+            factors[int(aspect)] = change
+        except ValueError:
+            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50%, or a factor") from None
+    return factors
 
 
 @app.command()
