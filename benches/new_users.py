@@ -22,7 +22,7 @@ from llmdirect.dataset_parts import without_users
 from llmdirect.documents import open_or_prepare
 from llmdirect.encoders import load_encoder
 from llmdirect.ranking import Scorer, metrics, rank
-from llmdirect.recommendation import new_user, text_profiles
+from llmdirect.recommendation import newcomer, text_profiles
 from llmdirect.resplit import resplit
 from llmdirect.scoreboard_rows import ROWS, Board, Budget, tuned
 from llmdirect.scoreboard_statistics import interval, ratio
@@ -88,9 +88,9 @@ def main() -> None:
                 continue
             written = text_profiles(trained, texts, encoder) if texts else None
             one: dict[str, Any] = {name: of_history(scorer, history) for name, scorer in fitted.items()}
-            one["direct, from the history"] = new_user(trained, history, None)
+            one["direct, from the history"] = newcomer(trained, history, [], None).scorer
             if written is not None:
-                one["direct, from the texts"] = new_user(trained, history[:0], written)
+                one["direct, from the texts"] = newcomer(trained, history[:0], texts, written).scorer
             seen = Csr.from_pairs(np.zeros(len(history), np.int64), history, 1)
             for name, scorer in one.items():
                 lists = rank(scorer, [0], k=10, seen=seen).items

@@ -17,7 +17,7 @@ from llmdirect.errors import MismatchError, MissingError
 from llmdirect.explanation import Explainer, explain
 from llmdirect.model import unit
 from llmdirect.ranking import rank
-from llmdirect.recommendation import recommend, recommend_new
+from llmdirect.recommendation import newcomer, recommend, recommend_new
 from llmdirect.trained import Trained
 from llmdirect.training import train
 
@@ -151,6 +151,27 @@ def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
     (entry,) = explain(runs["default"], trained.user_ids[3], k=1)["explanations"]
     seen = {trained.item_ids[item] for item in trained.seen.row(3).tolist()}
     assert {part["item_id"] for part in entry["history"]} == seen
+    assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
+    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+    assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
+
+
+@pytest.mark.parametrize("items", [[], [2, 7]])
+def test_what_somebody_new_wrote_has_its_share_of_the_interest(
+    runs: dict[str, Path], items: list[int]
+) -> None:
+    explainer = Explainer.open(runs["default"])
+    written = torch.nn.functional.normalize(
+        torch.randn(2, explainer.trained.profile.shape[1], generator=torch.Generator().manual_seed(1))
+    )
+    texts = ["warm and bright", "no noise"]
+    somebody = newcomer(explainer.trained, np.array(items, np.int64), texts, written)
+    entry = explainer.about(somebody).explain(0, 4)
+    assert entry["user_id"] == "you"
+    named = {(part["item_id"], part["title"]) for part in entry["history"]}
+    assert named == {(None, text) for text in texts} | {
+        (explainer.trained.item_ids[item], None) for item in items
+    }
     assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
     text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
     assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)

@@ -105,6 +105,7 @@ def test_agrees_with_a_full_sort(
         assert lists.scores[row].tolist() == [*scores[user, best].tolist(), *[float("-inf")] * padding]
         expected = naive_auc(scores[user], set(relevant.row(user).tolist()), candidates)
         np.testing.assert_allclose(lists.auc[row], expected, rtol=1e-12)
+        np.testing.assert_allclose(scorer.of_user(int(user)), scores[user], rtol=1e-6)
 
 
 def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
@@ -147,6 +148,20 @@ def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form:
             base.for_users(query, first.history, first.user_bias)
     with pytest.raises(ValueError, match="history belongs to a table of items"):
         base.for_users(first.query, None if history else Csr.from_pairs([0], [0], 6), None)
+
+
+@pytest.mark.parametrize("form", ["dot", "ratio"])
+def test_a_score_without_popularity_or_collaboration_is_the_rest_of_it(form: str) -> None:
+    scorer = random_scorer(np.random.default_rng(5), 4, 20, 3, form)
+    plain = replace(scorer, history=None, item_item=None)
+    for popularity in (False, True):
+        for collaboration in (False, True):
+            base = plain if collaboration else scorer
+            expected = naive_scores(replace(base, item_bias=np.zeros(20)) if popularity else base)
+            found = scorer.without(popularity=popularity, collaboration=collaboration)
+            np.testing.assert_array_equal(naive_scores(found), expected)
+            np.testing.assert_allclose(found.of_user(3), expected[3], rtol=1e-6)
+            assert rank(found, [3], k=1, seen=None).scores[0, 0] == expected[3].max()
 
 
 def test_one_user_alone_gets_the_same_list_and_bits() -> None:

@@ -388,7 +388,7 @@ class Explainer:
         return sorted(found, key=lambda passage: -passage["contribution"])
 
     def _history(self, user: int, item: int) -> list[Json]:
-        """The items from which the user's interest was read, with their share of attention.
+        """The items, and texts of somebody new, from which the interest was read: their share of attention.
 
         Where the interest is nothing but their weighted sum (cosine form, history alone), also how much of
         the text term each of them brings.
@@ -397,13 +397,20 @@ class Explainer:
         if model.config.user == "text":
             return []
         recent = trained.recent.row(user)
-        if not len(recent):
-            return []
         vectors = trained.profile[torch.from_numpy(recent.copy()).long()].double()
-        everyone = torch.ones(1, len(recent), dtype=torch.bool)
+        sources: list[tuple[str | None, str | None]] = [
+            (trained.item_ids[item], trained.titles[item]) for item in recent.tolist()
+        ]
+        if trained.written is not None and model.config.user == "history":
+            texts, written = trained.written
+            vectors = torch.cat([vectors, written.double()])
+            sources += [(None, text) for text in texts]
+        if not sources:
+            return []
+        everyone = torch.ones(1, len(sources), dtype=torch.bool)
         weights = attention(self._model.user.history_query, vectors[None], everyone)[0]
         exact = model.config.form == "cosine" and model.config.user == "history"
-        parts: list[float | None] = [None] * len(recent)
+        parts: list[float | None] = [None] * len(sources)
         if exact:
             factors = torch.from_numpy(trained.factors(user)).repeat_interleave(model.channels)
             weighted = weights[:, None] * vectors
@@ -411,11 +418,11 @@ class Explainer:
             parts = list((weighted @ (factors * unit(self._item(item))) * scale).tolist())
         entries: list[dict[str, Any]] = [
             {
-                "item_id": trained.item_ids[index],
-                "title": trained.titles[index],
+                "item_id": item_id,
+                "title": title,
                 "weight": weight,
                 "contribution": part,
             }
-            for index, weight, part in zip(recent.tolist(), weights.tolist(), parts, strict=True)
+            for (item_id, title), weight, part in zip(sources, weights.tolist(), parts, strict=True)
         ]
         return sorted(entries, key=lambda entry: -entry["weight"])

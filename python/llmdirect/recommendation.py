@@ -1,6 +1,7 @@
 """The best items for users of the run, or for somebody new, without retraining."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from llmdirect.csr import Csr
 from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import MismatchError
 from llmdirect.model import unit
-from llmdirect.ranking import RankedLists, Scorer, rank
+from llmdirect.ranking import RankedLists, rank
 from llmdirect.trained import Trained, scaled
 
 
@@ -61,12 +62,11 @@ def recommend_new(
     items = np.array([trained.item_idx(item_id) for item_id in history or []], np.int64)
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
-    written = text_profiles(trained, texts, _encoder(trained, model, device)) if texts else None
+    written = text_profiles(trained, texts, encoder_of(trained, model, device)) if texts else None
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give --text")
-    scorer = new_user(trained, items, written)
-    hidden = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
-    lists = rank(scorer, [0], k=k, seen=hidden)
+    somebody = newcomer(trained, items, texts or [], written)
+    lists = rank(somebody.scorer, [0], k=k, seen=somebody.seen)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
 
 
@@ -83,32 +83,36 @@ def _items(trained: Trained, lists: RankedLists, row: int) -> list[Json]:
     ]
 
 
-def new_user(trained: Trained, items: NDArray[np.int64], written: Tensor | None) -> Scorer:
-    """The run's scorer with one user: items [n] of a history, newest first, and `text_profiles` of texts."""
+def newcomer(
+    trained: Trained, items: NDArray[np.int64], texts: list[str], written: Tensor | None, name: str = "you"
+) -> Trained:
+    """The run with somebody new as its one user: items [n], newest first, and `text_profiles` of `texts`."""
     model, base = trained.model, trained.scorer
     history = trained.profile[torch.from_numpy(items[:HISTORY])]
     nothing = trained.profile[:0]
-    texts = nothing if written is None else written
+    read = nothing if written is None else written
     if model.config.user == "history":
-        history, texts = torch.cat([history, texts]), nothing
-    sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, texts)]
+        history, read = torch.cat([history, read]), nothing
+    sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, read)]
     with torch.no_grad():
         query = model.interests(model.user(*sides))
         if model.config.form == "cosine":
             query = query * model.temperature()
-    return Scorer(
-        form=base.form,
-        query=scaled(query, trained.edits.factors(model.aspects)),
-        item=base.item,
-        item_mass=base.item_mass,
-        eps=base.eps,
-        item_bias=base.item_bias,
-        history=None if base.item_item is None else Csr.from_pairs(np.zeros(len(items), np.int64), items, 1),
-        item_item=base.item_item,
+    own = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
+    shown = scaled(query, trained.edits.factors(model.aspects))
+    return replace(
+        trained,
+        scorer=base.for_users(shown, None if base.item_item is None else own),
+        seen=own,
+        recent=Csr.from_pairs(np.zeros(len(items[:HISTORY]), np.int64), items[:HISTORY], 1),
+        user_ids=[name],
+        query=query,
+        what_if={},
+        written=None if written is None else (tuple(texts), written),
     )
 
 
-def _encoder(trained: Trained, model: str | None, device: str) -> Encoder:
+def encoder_of(trained: Trained, model: str | None, device: str) -> Encoder:
     """The one that the run's embeddings are of."""
     made_by = trained.run.manifest["store"]["encoder"]
     encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])

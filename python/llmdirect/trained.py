@@ -83,6 +83,8 @@ class Trained:
     """What was decided about the aspects; the scorer's queries have nothing of those that are off."""
     what_if: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     """Users whose interests were moved: float64 [A] what each is multiplied by."""
+    written: tuple[tuple[str, ...], Tensor] | None = None
+    """Of somebody new: what they wrote, and what each text says, as a row of `profile`."""
 
     @classmethod
     def load(cls, path: Path | str, edits: AspectEdits | None = None) -> "Trained":
