@@ -176,10 +176,6 @@ def test_t5gemma2_layout_with_text_model_loads_too(
     assert first["weights"] == second["weights"]
 
 
-def test_soft_cap_is_never_dropped(gemma: Encoder) -> None:
-    assert gemma.describe()["attention"] == "eager"
-
-
 def test_special_tokens_are_read_off_the_tokenizer(gemma: Encoder, bert: Encoder) -> None:
     assert gemma.describe()["special_before"] == ["<bos>"]
     assert gemma.describe()["special_after"] == []
@@ -194,33 +190,51 @@ def test_padding_changes_nothing(gemma: Encoder, bert: Encoder) -> None:
             torch.testing.assert_close(one, other.tokens, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_stands_right_and_is_masked(bert: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_stands_right_and_is_masked(
+    checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not packed: its positions are relative.
+    relative = load_encoder(
+        str(checkpoints["t5"][0]), max_length=64
+    )  # not packed: its positions are relative
     seen: dict[str, torch.Tensor] = {}
-    network = bert._model
+    network = relative._model
 
     def spy(**inputs: torch.Tensor) -> Any:
         seen.update(inputs)
         return network(**inputs)
 
-    monkeypatch.setattr(bert, "_model", spy)
-    bert.encode(["great", "the sound is warm"])
-    mask = seen["attention_mask"]
-    assert mask.tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]
+    monkeypatch.setattr(relative, "_model", spy)
+    relative.encode(["great", "the sound is warm"])
+    mask, [long, short] = seen["attention_mask"], (seen["attention_mask"].sum(dim=1)).tolist()
+    assert long > short > 0
+    assert mask.tolist() == [[1] * long, [1] * short + [0] * (long - short)]
     assert (seen["input_ids"][mask == 0] == 0).all()
 
 
-def test_budget_bounds_the_padded_tokens(bert: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_budget_bounds_the_tokens(
+    name: str, checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(str(checkpoints[name][0]), max_length=24)
     sizes: list[int] = []
-    forward = bert._forward
+    forward = encoder._forward
 
     def spy(batch: Any) -> torch.Tensor:
-        sizes.append(len(batch) * max(map(len, batch)))
+        lengths = [len(sequence) for sequence in batch]
+        sizes.append(sum(lengths) if name == "bert" else len(lengths) * max(lengths))
         return forward(batch)
 
-    monkeypatch.setattr(bert, "_forward", spy)
-    bert.encode(TEXTS * 5, token_budget=40)
+    monkeypatch.setattr(encoder, "_forward", spy)
+    encoder.encode(TEXTS * 5, token_budget=40)
     assert len(sizes) > 3
     assert max(sizes) <= 40
+    # What a batch is said to cost beforehand is what it takes.
+    for text in TEXTS:
+        sizes.clear()
+        encoder.encode([text], token_budget=1000)
+        [tokens] = encoder.tokenize([text])
+        assert sum(sizes) == encoder.cost(len(tokens), min(len(tokens), 24))
 
 
 # ---------------------------------------------------------------- windows

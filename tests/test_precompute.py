@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def rows_of(store: EmbeddingStore, text: str) -> torch.Tensor:
     return store.tokens[store.offsets[passage] : store.offsets[passage + 1]]
 
 
-# One sequence a batch makes the bits equal; the default budget makes batches with padding.
+# One sequence a batch makes the bits equal; the default budget packs many.
 @pytest.mark.parametrize("budget", [1, None])
 @pytest.mark.parametrize(
     ("name", "cached_as", "stored_as"),
@@ -272,7 +273,16 @@ def test_a_checkpoint_that_lacks_weights_writes_nothing(
     assert not (tmp_path / "o").exists()
 
 
-def test_plan_keeps_batches_within_budget_and_shards_whole() -> None:
+def _read(count: int) -> int:
+    """Tokens that are read of a passage of `count`: windows of 64 with their overlap."""
+    return sum(each.stop - each.start for each in windows(count, 64))
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [lambda count, _: _read(count), lambda count, longest: len(windows(count, 64)) * longest * (count > 0)],
+)
+def test_plan_keeps_batches_within_budget_and_shards_whole(cost: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 90, 300).astype(np.int32)
     limit, budget, shard_tokens = 64, 200, 500
@@ -280,7 +290,7 @@ def test_plan_keeps_batches_within_budget_and_shards_whole() -> None:
         rows,
         {},
         max_length=limit,
-        count_windows=lambda count: len(windows(count, limit)) if count else 0,
+        cost=cost,
         token_budget=budget,
         shard_tokens=shard_tokens,
     )
@@ -296,6 +306,9 @@ def test_plan_keeps_batches_within_budget_and_shards_whole() -> None:
         assert plan.rows[start : batches[-1][1]].sum() < shard_tokens
         for number, low, high in batches:
             seen.append(number)
-            sequences = sum(len(windows(int(count), limit)) for count in plan.rows[low:high] if count)
-            assert high - low == 1 or sequences * min(int(plan.rows[low]), limit) <= budget
+            longest = min(int(plan.rows[low]), limit)
+            taken = sum(cost(int(count), longest) for count in plan.rows[low:high])
+            assert high - low == 1 or taken <= budget
+            if high < len(plan.rows) and plan.rows[high] and plan.shard[high] == shard:
+                assert taken + cost(int(plan.rows[high]), longest) > budget  # no batch ends too early
     assert seen == sorted(set(seen))

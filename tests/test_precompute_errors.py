@@ -49,13 +49,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
 
 
-def limited_memory(monkeypatch: pytest.MonkeyPatch, padded_tokens: int) -> list[int]:
-    """From now on a batch of more padded tokens does not fit; returns the sizes of those that did."""
+def limited_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
+    """From now on a batch of more tokens does not fit; returns the sizes of those that did."""
     forward, sizes = Encoder._forward, []
 
     def check(self: Encoder, batch: Any) -> torch.Tensor:
-        size = len(batch) * max(map(len, batch))
-        if size > padded_tokens:
+        size = sum(map(len, batch))
+        if size > tokens:
             raise torch.OutOfMemoryError(f"tried to allocate {size} tokens\nand a long table")
         sizes.append(size)
         return forward(self, batch)

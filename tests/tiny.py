@@ -17,6 +17,8 @@ from transformers import (
     GemmaTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaForMaskedLM,
     T5Config,
     T5ForConditionalGeneration,
     T5Gemma2Config,
@@ -130,6 +132,23 @@ def bert() -> BertForMaskedLM:
     )
 
 
+def roberta() -> RobertaForMaskedLM:
+    """Counts positions from its padding index + 1."""
+    return RobertaForMaskedLM(
+        RobertaConfig(
+            vocab_size=200,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=66,
+            pad_token_id=1,
+            type_vocab_size=1,
+            initializer_range=0.2,
+        )
+    )
+
+
 def t5() -> T5ForConditionalGeneration:
     """The first T5, with relative positions and so no limit of its own."""
     return T5ForConditionalGeneration(
@@ -147,15 +166,22 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 def whole_model_rows(name: str, model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
     """The oracle: the encoder inside the model that the checkpoint was saved from, one text, no padding."""
-    inner = model.bert if name == "bert" else model.get_encoder()
     row = torch.tensor([list(ids)])
     with torch.inference_mode():
-        return inner(input_ids=row, attention_mask=torch.ones_like(row)).last_hidden_state[0]
+        return whole_encoder(name, model)(
+            input_ids=row, attention_mask=torch.ones_like(row)
+        ).last_hidden_state[0]
+
+
+def whole_encoder(name: str, model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder inside the whole model."""
+    return getattr(model, name) if name in ("bert", "roberta") else model.get_encoder()
 
 
 def build(name: str, folder: Path) -> tuple[Path, PreTrainedModel]:
-    """The checkpoint called `t5gemma`, `t5gemma2`, `bert` or `t5`, and the whole model it was saved from."""
+    """The checkpoint of one of the models above, by its name, and the whole model that it was saved from."""
     torch.manual_seed(7)
-    model = {"t5gemma": t5gemma, "t5gemma2": t5gemma2, "bert": bert, "t5": t5}[name]().eval()
-    tokenizer = bert_tokenizer() if name == "bert" else gemma_tokenizer()
+    makers = {"t5gemma": t5gemma, "t5gemma2": t5gemma2, "bert": bert, "roberta": roberta, "t5": t5}
+    model = makers[name]().eval()
+    tokenizer = bert_tokenizer() if name in ("bert", "roberta") else gemma_tokenizer()
     return save(model, tokenizer, folder / f"tiny-{name}"), model

@@ -22,7 +22,7 @@ class BatchPlan:
     """Distinct texts in the order they are encoded, longest first, cut into batches and shards.
 
     `text` int32 [n] numbers the distinct texts in the order of their keys; `rows` int32 [n] are their tokens;
-    `batch` and `shard` int32 [n] ascend. `budgets` holds the padded tokens at once of batches that did not
+    `batch` and `shard` int32 [n] ascend. `budgets` holds the tokens at once of batches that did not
     fit the device's memory whole.
     """
 
@@ -55,28 +55,28 @@ def make_plan(
     header: Json,
     *,
     max_length: int,
-    count_windows: Callable[[int], int],
+    cost: Callable[[int, int], int],
     token_budget: int,
     shard_tokens: int,
 ) -> BatchPlan:
-    """Sorts the texts by length and cuts them: `token_budget` padded tokens a batch, `shard_tokens` a shard.
+    """Sorts the texts by length and cuts them: `token_budget` tokens a batch, `shard_tokens` a shard.
 
+    `cost` says how much of the budget a text of so many tokens takes, given the batch's longest sequence.
     A batch holds at least one text, a shard at least one batch; a batch lies in one shard. Texts without
     rows come last and belong to the last batch.
     """
     order = np.argsort(-rows, kind="stable").astype(np.int32)
     batch, shard = np.zeros_like(order), np.zeros_like(order)
-    batch_now = shard_now = longest = sequences = shard_rows = 0
+    batch_now = shard_now = longest = taken = shard_rows = 0
     for place, count in enumerate(rows[order].tolist()):
-        windows = count_windows(count)
         longest = longest or min(count, max_length)
-        if sequences and windows and longest * (sequences + windows) > token_budget:
+        if taken and count and taken + cost(count, longest) > token_budget:
             batch_now += 1
-            longest, sequences = min(count, max_length), 0
+            longest, taken = min(count, max_length), 0
             if shard_rows >= shard_tokens:
                 shard_now += 1
                 shard_rows = 0
-        sequences += windows
+        taken += cost(count, longest)
         shard_rows += count
         batch[place], shard[place] = batch_now, shard_now
     return BatchPlan(order, rows[order], batch, shard, {}, header)

@@ -87,7 +87,7 @@ def precompute(
     once; a text without tokens gets no rows. Batches are fixed beforehand in plan.json: a run that was
     killed goes on where it stopped and ends with the same bytes.
 
-    `dtype` is the type on disk: bfloat16, float16 or float32. `token_budget` is the padded tokens of a batch
+    `dtype` is the type on disk: bfloat16, float16 or float32. `token_budget` is the tokens of a batch
     (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the tokens of a shard, `max_length` a lower
     limit than the model's own. `name` defaults to the model's name with the type. `estimate_only` counts the
     tokens and writes nothing.
@@ -128,7 +128,7 @@ def precompute(
             _count_tokens(encoder, texts, progress),
             header,
             max_length=encoder.max_length,
-            count_windows=encoder.count_windows,
+            cost=encoder.cost,
             token_budget=budget,
             shard_tokens=shard_tokens,
         )
@@ -304,10 +304,10 @@ class _Run:
 
     def _embed(self, batch: int, tokens: list[Tokens]) -> torch.Tensor:
         """The batch's vectors; one that does not fit the device is split, and the plan remembers how."""
-        sequences = sum(self._encoder.count_windows(len(each)) for each in tokens)
         longest = min(max(map(len, tokens)), self._encoder.max_length)
+        cost = sum(self._encoder.cost(len(each), longest) for each in tokens)
         planned = self._plan.header["settings"]["token_budget"]
-        budget = self._plan.budgets.get(batch, min(sequences * longest, planned))
+        budget = self._plan.budgets.get(batch, min(cost, planned))
         while True:
             try:
                 return self._encoder.embed(tokens, token_budget=budget)

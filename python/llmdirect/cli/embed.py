@@ -36,7 +36,7 @@ def precompute(
     dtype: Annotated[str, typer.Option(help="Type on disk: bfloat16, float16 or float32.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     token_budget: Annotated[
-        int | None, typer.Option(help="Padded tokens a batch. (default: 4096 on the CPU, else 32768)")
+        int | None, typer.Option(help="Tokens a batch. (default: 4096 on the CPU, else 32768)")
     ] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[

@@ -23,6 +23,7 @@ from llmdirect.encoders.loading import (
     position_limit,
     weights_digest,
 )
+from llmdirect.encoders.packing import Packing, first_position, pack_attention
 from llmdirect.encoders.sources import Source, resolve
 from llmdirect.encoders.windows import windows
 from llmdirect.errors import DataError
@@ -79,6 +80,7 @@ class Encoder:
     ) -> None:
         self.id, self.revision = source.id, source.revision
         self.device, self.dtype = device, model.dtype
+        self._on_cuda = device.type == "cuda"
         self.max_length, self._model_limit = max_length, model_limit
         self._tokenizer, self._pad_id = tokenizer, pad_id
         self.before, self.after = _special_tokens(tokenizer, source)
@@ -90,6 +92,7 @@ class Encoder:
             )
         self._weights = weights_digest(model)
         self._model = model.to(device)  # type: ignore[arg-type]  # transformers narrows `to`
+        self._packs, self._first_position = pack_attention(model), first_position(model)
         self.dim = self._forward([np.zeros(1, np.int32)]).shape[-1]
 
     def describe(self) -> dict[str, Any]:
@@ -152,8 +155,21 @@ class Encoder:
         special = self.max_length - self.room
         return len(windows(num_tokens - special, self.room)) if num_tokens else 0
 
+    def cost(self, num_tokens: int, longest: int) -> int:
+        """The tokens of the budget that a passage of so many tokens takes in a batch.
+
+        Those that are read, windows and their overlap included; where the model is not packed, one row of
+        `longest` tokens for each sequence, padding included.
+        """
+        if not num_tokens:
+            return 0
+        if not self._packs:
+            return self.count_windows(num_tokens) * longest
+        special = self.max_length - self.room
+        return sum(each.stop - each.start + special for each in windows(num_tokens - special, self.room))
+
     def encode(self, texts: Sequence[str], *, token_budget: int = 8192) -> list[Embedding]:
-        """Embeddings of the texts, in their order; at most `token_budget` padded tokens at once.
+        """Embeddings of the texts, in their order; at most `token_budget` tokens at once.
 
         Texts are batched by length, so a text's last bits may depend on the others.
         """
@@ -167,18 +183,17 @@ class Encoder:
     def embed(self, passages: Sequence[Tokens], *, token_budget: int) -> torch.Tensor:
         """The vectors of all tokens, passage after passage: [sum of lengths, dim] on the encoder's device.
 
-        Sequences are batched in the given order; a batch holds at most `token_budget` padded tokens, or one
+        Sequences are batched in the given order; a batch costs at most `token_budget` tokens, or holds one
         sequence. A passage beyond `max_length` is read in overlapping windows and keeps each token once.
         """
         sequences = [sequence for passage in passages for sequence in self._sequences(passage)]
         rows = [torch.zeros(0, self.dim, dtype=self.dtype, device=self.device)]
-        start = longest = 0
+        start = total = longest = 0
         for index, sequence in enumerate(sequences):
-            padded = max(longest, len(sequence.ids)) * (index - start + 1)
-            if index > start and padded > token_budget:
+            total, longest = total + len(sequence.ids), max(longest, len(sequence.ids))
+            if index > start and (total if self._packs else longest * (index - start + 1)) > token_budget:
                 rows.append(self._kept_rows(sequences[start:index]))
-                start, longest = index, 0
-            longest = max(longest, len(sequence.ids))
+                start, total, longest = index, len(sequence.ids), len(sequence.ids)
         if sequences:
             rows.append(self._kept_rows(sequences[start:]))
         return torch.cat(rows)
@@ -199,30 +214,54 @@ class Encoder:
         return sequences
 
     def _kept_rows(self, batch: Sequence[_Sequence]) -> torch.Tensor:
-        hidden = self._forward([sequence.ids for sequence in batch])
-        width = hidden.shape[1]
+        # Equal lengths side by side: their attention is computed at once.
+        order = sorted(range(len(batch)), key=lambda index: -len(batch[index].ids))
+        rows = self._forward([batch[index].ids for index in order])
+        starts = np.cumsum([0, *(len(batch[index].ids) for index in order)])
+        start_of = dict(zip(order, starts.tolist(), strict=False))
         # Numbers made on the CPU: a boolean mask would make the device wait for its own count.
         kept = [
-            np.arange(row * width + each.low, row * width + each.high, dtype=np.int64)
-            for row, each in enumerate(batch)
+            np.arange(start_of[index] + each.low, start_of[index] + each.high)
+            for index, each in enumerate(batch)
         ]
-        index = torch.from_numpy(np.concatenate(kept)).to(self.device)
-        return hidden.reshape(-1, self.dim).index_select(0, index)
+        return rows.index_select(0, self._send(np.concatenate(kept)))
 
     def _forward(self, batch: Sequence[NDArray[np.int32]]) -> torch.Tensor:
-        """Output of the model, [B, longest, dim]; padding stands right, masked, and its rows are noise."""
+        """Output of the model, sequence after sequence: [sum of lengths, dim]."""
+        with torch.inference_mode():
+            if not self._packs:
+                return self._forward_padded(batch)
+            lengths = [len(sequence) for sequence in batch]
+            places = np.concatenate([np.arange(length) for length in lengths]) + self._first_position
+            ids = np.concatenate(batch).astype(np.int64)
+            output = self._model(
+                input_ids=self._send(ids)[None],
+                # Given, so that no model makes one of its own out of the ids that mean padding.
+                attention_mask=torch.ones(1, len(ids), dtype=torch.int64, device=self.device),
+                position_ids=self._send(places)[None],
+                packing=Packing.of(lengths),
+            )
+            return output.last_hidden_state[0]  # type: ignore[no-any-return]  # transformers: no types
+
+    def _forward_padded(self, batch: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+        """For models that cannot be packed: padding stands right, masked, and its rows are left out."""
         ids = np.full((len(batch), max(map(len, batch))), self._pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, sequence in enumerate(batch):
             ids[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = 1
-        with torch.inference_mode():
-            output = self._model(
-                input_ids=torch.from_numpy(ids).to(self.device),
-                attention_mask=torch.from_numpy(mask).to(self.device),
-            )
-        hidden: torch.Tensor = output.last_hidden_state
-        return hidden
+        output = self._model(input_ids=self._send(ids), attention_mask=self._send(mask))
+        hidden = output.last_hidden_state.reshape(mask.size, -1)
+        return hidden.index_select(0, self._send(np.flatnonzero(mask)))  # type: ignore[no-any-return]
+
+    def _send(self, numbers: NDArray[np.int64]) -> torch.Tensor:
+        """The array on the device; from pinned memory, so that nobody waits for it."""
+        tensor = torch.from_numpy(numbers)
+        return (
+            tensor.pin_memory().to(self.device, non_blocking=True)
+            if self._on_cuda
+            else tensor.to(self.device)
+        )
 
 
 def load_encoder(
