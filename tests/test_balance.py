@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, Alike]:
     view = View.build(dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts))
     documents = Documents(view, vote=False)
     texts = dataset.passages.text.gather(view.passage_idx)
-    return documents, (WordLikeness(documents, texts), EmbeddingLikeness(documents, view.pooled.mean(0)))
+    return documents, (WordLikeness(view, texts), EmbeddingLikeness(documents, view.pooled.mean(0)))
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def collaboration_of(
 ) -> Collaboration:
     """The term with texts that weigh as much as a few users; like: whose map of words is taken."""
     texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
-    alike = WordLikeness(documents, texts, like), EmbeddingLikeness(documents, centre)
+    alike = WordLikeness(view, texts, like), EmbeddingLikeness(documents, centre)
     return Evidence(view.positives, view.num_items, *alike).collaboration(RIDGE, 3.0, 2.0)
 
 
@@ -311,7 +311,7 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
     for data in (world.dataset, changed):
         view = View.build(data, store)
         used = data.passages.text.gather(view.passage_idx)
-        lexicon = WordLikeness(Documents(view, vote=False), used).lexicon(view, 3)
+        lexicon = WordLikeness(view, used).lexicon(view, 3)
         views.append(view.with_lexicon(lexicon, used))
     assert views[0].lexicon.names == views[1].lexicon.names
     assert torch.equal(views[0].lexicon.vectors, views[1].lexicon.vectors)

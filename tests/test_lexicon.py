@@ -7,7 +7,6 @@ from model_helpers import DIM, Row, dataset_of, write_embeddings
 
 from llmdirect.lexicon import Lexicon
 from llmdirect.likeness import WordLikeness
-from llmdirect.scores import Documents
 from llmdirect.views import View, read_tokens
 
 VECTORS = torch.tensor([[1.0, 2.0], [-3.0, 4.0]])
@@ -67,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, WordLikeness, 
         dataset, write_embeddings(tmp_path_factory.mktemp("lexicon") / "store", texts.to_list())
     )
     texts = texts.gather(view.passage_idx)
-    words = WordLikeness(Documents(view, vote=False), texts)
+    words = WordLikeness(view, texts)
     lexicon = words.lexicon(view, 6)
     return view, words, view.with_lexicon(lexicon, texts), lexicon
 
@@ -107,6 +106,6 @@ def test_nothing_to_tell_items_apart_by_is_no_lexicon(tmp_path: object) -> None:
     dataset = dataset_of([Row(user, item, "same words") for user in range(3) for item in range(3)], 3, 3)
     texts = dataset.passages.text
     view = View.build(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
-    words = WordLikeness(Documents(view, vote=False), texts.gather(view.passage_idx))
+    words = WordLikeness(view, texts.gather(view.passage_idx))
     assert words.lexicon(view, 4).dim == 0
     assert words.lexicon(view, 0).dim == 0

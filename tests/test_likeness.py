@@ -77,7 +77,7 @@ def by_hand(skipped: int | None = None) -> np.ndarray:
 
 
 def test_gram_is_the_formula(made: tuple[Documents, pl.Series]) -> None:
-    words = WordLikeness(*made)
+    words = WordLikeness(made[0].view, made[1])
     assert words.counts.vocabulary.to_list() == ["case", "guitar", "red", "strings", "the", "warm"]
     np.testing.assert_allclose(words.gram(), by_hand() @ by_hand().T, rtol=0, atol=1e-12)
     alone = words.gram()[[3, 4, 5]]  # no word in common with another, no text, no passage
@@ -86,7 +86,7 @@ def test_gram_is_the_formula(made: tuple[Documents, pl.Series]) -> None:
 
 @pytest.mark.parametrize("skipped", range(8))
 def test_lost_is_the_row_without_the_passage(made: tuple[Documents, pl.Series], skipped: int) -> None:
-    words = WordLikeness(*made)
+    words = WordLikeness(made[0].view, made[1])
     item, passage = ROWS[skipped].item, made[1].to_list().index(ROWS[skipped].text)
     along, squares = words.lost(torch.tensor([item]), torch.tensor([passage]))
     before, after = by_hand(), by_hand(skipped)
@@ -99,7 +99,7 @@ def test_lost_is_the_row_without_the_passage(made: tuple[Documents, pl.Series], 
 def test_copies_and_no_passage_lose_nothing(made: tuple[Documents, pl.Series], kind: str) -> None:
     documents, texts = made
     if kind == "words":
-        alike: WordLikeness | EmbeddingLikeness = WordLikeness(documents, texts)
+        alike: WordLikeness | EmbeddingLikeness = WordLikeness(documents.view, texts)
     else:
         alike = EmbeddingLikeness(documents, documents.view.pooled.mean(0))
     copies = [row for row, text in enumerate(texts) if text == ROWS[8].text]
@@ -111,7 +111,7 @@ def test_copies_and_no_passage_lose_nothing(made: tuple[Documents, pl.Series], k
 
 
 def test_many_rows_go_in_parts(made: tuple[Documents, pl.Series], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = WordLikeness(*made)
+    words = WordLikeness(made[0].view, made[1])
     items, passages = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 4])
     whole, gram = words.lost(items, passages), words.gram()
     monkeypatch.setattr("llmdirect.likeness._PART", 3)
@@ -122,6 +122,6 @@ def test_many_rows_go_in_parts(made: tuple[Documents, pl.Series], monkeypatch: p
 def test_no_words_at_all(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(0, 1, "two"), Row(1, 1, "")], 2, 3)
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
-    words = WordLikeness(Documents(View.build(dataset, store), vote=False), dataset.passages.text)
+    words = WordLikeness(View.build(dataset, store), dataset.passages.text)
     assert not words.gram().any()
     assert not words.lost(torch.tensor([0]), torch.tensor([0]))[0].any()

@@ -43,7 +43,7 @@ class LeftOut:
         local = torch.full((self._view.num_items,), -1)
         local[self._items] = torch.arange(len(self._items))
         device = self._view.pair_item.device
-        pairs = sampled_pairs(self._view, ~documents.is_copied(), (local >= 0).to(device))
+        pairs = sampled_pairs(self._view, ~self._view.copied, (local >= 0).to(device))
         self._parts = []
         for rows in torch.split(torch.arange(len(pairs.user)), _PART):
             part = pairs.at(rows.to(device))

@@ -85,10 +85,9 @@ class WordLikeness:
     are a fixed map, as the centre of the embeddings is; `like` takes over another one's.
     """
 
-    def __init__(self, documents: Documents, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
+    def __init__(self, view: View, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
         """texts: those of the view's passages, [R]."""
-        view = documents.view
-        items = torch.where(documents.is_copied(), -1, view.passage_item).cpu()
+        items = torch.where(view.copied, -1, view.passage_item).cpu()
         self.counts: Counts = Counts.of(texts, items, None if like is None else like.counts.vocabulary)
         self._counted, num_items = items >= 0, view.num_items
         passage = torch.repeat_interleave(torch.arange(len(items)), self.counts.indptr.diff())
@@ -205,7 +204,7 @@ class EmbeddingLikeness:
     def __init__(self, documents: Documents, centre: Tensor) -> None:
         self._centre = centre.double()
         self._pooled = documents.view.pooled[:, : len(centre)]
-        self._weight = torch.where(documents.is_copied(), 0.0, documents.weight)
+        self._weight = torch.where(documents.view.copied, 0.0, documents.weight)
         self._mass = documents.sum_over_items(self._weight)
         self._sums = documents.weighted_sums(self._weight)[:, : len(centre)]
         self.directions = self._direction(self._sums, self._mass)

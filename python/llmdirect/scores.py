@@ -58,8 +58,8 @@ class Documents:
         self.pooled = self.weighted_sums(self.weight)
         grouped = (view.group >= 0).nonzero()[:, 0]
         self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
-        self._sizes = torch.bincount(view.group[grouped])
-        self._borders = torch.cat([self._sizes.new_zeros(1), self._sizes.cumsum(0)])
+        sizes = torch.bincount(view.group[grouped])
+        self._borders = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
     def weighted_sums(self, weight: Tensor) -> Tensor:
         """float64 [I, D] sums of pooled passages, each times its weight [R]."""
@@ -69,13 +69,6 @@ class Documents:
         for part in torch.split((view.passage_item >= 0).nonzero()[:, 0], _PART):
             sums.index_add_(0, view.passage_item[part], view.pooled[part].double() * weight[part, None])
         return sums
-
-    def is_copied(self) -> Tensor:
-        """bool [R]: whether the same user has written the text elsewhere too."""
-        group = self.view.group
-        if not len(self._sizes):
-            return torch.zeros(len(group), dtype=torch.bool, device=group.device)
-        return (group >= 0) & (self._sizes[group.clamp(min=0)] > 1)
 
     def sum_over_items(self, rows: Tensor) -> Tensor:
         """float64 [I, …] sums of per-passage rows [R, …]."""

@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
+from llmdirect.epochs import Epochs
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
 from llmdirect.lexicon import Lexicon
@@ -30,11 +30,10 @@ from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, mean_metrics, parse_metric
 from llmdirect.rating_bias import RatingBiases
 from llmdirect.running_mean import RunningMean
-from llmdirect.sampling import sample_negatives
 from llmdirect.scalars import flat, scalars
-from llmdirect.scores import Documents, Pairs, PooledTable, Scores, Table, scorer
+from llmdirect.scores import Documents, PooledTable, Scores, Table, scorer
 from llmdirect.store import EmbeddingStore, open_store
-from llmdirect.token_pass import read_all, read_passages, refreshed
+from llmdirect.token_pass import read_all
 from llmdirect.trained import ranking_files
 from llmdirect.views import View
 from llmdirect.words import WordTypes
@@ -179,7 +178,8 @@ class _Trainer:
         self._initialise()
         self.model.to(device)
         words = self._words() if training.rate else None
-        self.objective = Objective(training, self.generator, words, self.biases)
+        objective = Objective(training, self.generator, words, self.biases)
+        self.epochs = Epochs(self.model, self.documents, objective, training, self.generator)
         self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
         self.optimiser = self._new_optimiser()
@@ -194,7 +194,7 @@ class _Trainer:
             return Lexicon.from_tensors(self.run.tensors("best/lexicon"))
         if not size:  # nothing to count words for
             return Lexicon.none()
-        return WordLikeness(Documents(plain, vote=False), self.texts).lexicon(plain, size)
+        return WordLikeness(plain, self.texts).lexicon(plain, size)
 
     def _initialise(self) -> None:
         view, documents = self.view, self.documents
@@ -253,7 +253,14 @@ class _Trainer:
             while not self._ended():
                 started = time.monotonic()
                 state.epoch += 1
-                losses = self._epoch(self.table or self._read_table())
+                losses = self.epochs.run(
+                    state.epoch, self.table or self._read_table(), self.optimiser, self.mean
+                )
+                if not np.isfinite(losses["loss"]):
+                    raise DataError(
+                        f"{self.run.path}: the loss is {losses['loss']} in epoch {state.epoch}; lower --lr "
+                        f"(now {self.training.lr})"
+                    )
                 with self.mean.taken_by(self.model):
                     table = self._read_table()
                     figures = self._validate(table)
@@ -298,69 +305,6 @@ class _Trainer:
         if self.state.phase == "pooled":
             return PooledTable(self.model, self.documents)
         return read_all(self.model, self.documents)
-
-    def _epoch(self, table: Table) -> dict[str, float]:
-        """One pass over the train pairs in random order; the mean of each part of the loss."""
-        self.model.train()
-        view, training = self.view, self.training
-        num_pairs = len(view.pair_user)
-        negatives = None
-        if training.negatives and training.setup != "default":
-            drawn = sample_negatives(
-                view.pair_user.cpu(),
-                view.positives,
-                view.num_items,
-                training.negatives,
-                seed=training.seed,
-                draw=self.state.epoch,
-            )
-            negatives = torch.from_numpy(drawn).long()
-        sums: dict[str, float] = {}
-        for rows, passages in self._steps(torch.randperm(num_pairs, generator=self.generator)):
-            pairs = Pairs.of(view, rows.to(view.pair_user.device))
-            with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):
-                if passages is not None:
-                    fresh = read_passages(self.model, view, passages)
-                    assert not isinstance(table, PooledTable)
-                    table = refreshed(table, passages, *fresh)
-                scores = Scores(self.model, self.documents, table, None)
-                chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
-                parts = self.objective(scores, pairs, chosen)
-            self.optimiser.zero_grad(set_to_none=True)
-            parts["loss"].backward()  # type: ignore[no-untyped-call]  # torch: no types
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
-            self.optimiser.step()
-            self.mean.add(self.model)
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
-        losses = {name: value / num_pairs for name, value in sums.items()}
-        if not np.isfinite(losses["loss"]):
-            raise DataError(
-                f"{self.run.path}: the loss is {losses['loss']} in epoch {self.state.epoch}; lower --lr "
-                f"(now {self.training.lr})"
-            )
-        return losses
-
-    def _steps(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The pairs of each update and, on tokens, the passages that it reads."""
-        if self.state.phase == "pooled":
-            for rows in torch.split(order, self.training.batch_size):
-                yield rows, None
-            return
-        lengths = self.view.lengths.cpu()
-        passages = torch.randperm(len(lengths), generator=self.generator)
-        passages = passages[
-            (self.view.passage_item.cpu()[passages] >= 0) | (self.model.config.user != "history")
-        ]
-        step = lengths[passages].cumsum(0) // self.training.token_budget
-        updates = int(step[-1]) + 1 if len(step) else 1
-        groups = [passages[step == number] for number in range(updates)]
-        for rows, group in zip(order.tensor_split(updates), groups, strict=True):
-            if len(rows):
-                yield rows, group.to(self.view.lengths.device)
-
-    def _mixed_precision(self) -> bool:
-        return self.training.amp and self.view.pooled.device.type == "cuda"
 
     def _validate(self, table: Table) -> Json:
         """Train, each pair left out, and validation, side by side; of text and biases alone."""
@@ -458,7 +402,7 @@ class _Trainer:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
-            words = WordLikeness(self.documents, self.texts)
+            words = WordLikeness(self.view, self.texts)
             embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
             terms = candidates(self.documents, (words, embeddings), config)
             task.advance()

@@ -227,6 +227,13 @@ class View:
         return table.index_put((row, self.positive_items[place]), table.new_tensor(-torch.inf))
 
     @cached_property
+    def copied(self) -> Tensor:
+        """bool [R]: whether the same user has written the text elsewhere too."""
+        grouped = self.group >= 0
+        sizes = torch.bincount(self.group[grouped], minlength=1)
+        return grouped & (sizes[self.group.clamp(min=0)] > 1)
+
+    @cached_property
     def positive_borders(self) -> Tensor:
         """int64 [U + 1] where the positives of each user start in `positive_items`."""
         return torch.tensor(self.positives.indptr, device=self.pooled.device)

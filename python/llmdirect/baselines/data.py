@@ -100,7 +100,7 @@ class TrainData:
     def common_words(self) -> NDArray[np.float64]:
         """float64 [I, I] cosines of the items' words (TF-IDF, centred)."""
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
-        return WordLikeness(self.documents, texts).gram().numpy()
+        return WordLikeness(self.view, texts).gram().numpy()
 
 
 @dataclass(frozen=True)
