@@ -174,7 +174,7 @@ VARIANTS: Mapping[str, Variant] = {
     "ratio form": Variant({"form": "ratio"}),
     "preset paper": Variant(preset="paper"),
     "64 sampled negatives": Variant({"negatives": 64}),
-    "bpr, one negative": Variant({"setup": "bpr", "negatives": 1}),
+    "bpr with one negative": Variant({"setup": "bpr", "negatives": 1}),
     "contrastive loss": Variant({"contrastive": 5e-3}),
     "rate reduction": Variant({"rate": 1e-6}),
     "orthogonality": Variant({"orthogonality": 2.5}),
@@ -230,7 +230,7 @@ def _measured(
 ) -> dict[str, Any]:
     """{"values": NDCG@10 by user id, "left_out", "bytes"} on one split, kept in a file."""
     variant = VARIANTS[name]
-    folder = given.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    folder = given.out / f"{name.replace(' ', '-')}-{seed}"
     kept = folder / "result.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
