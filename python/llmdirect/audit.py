@@ -120,6 +120,7 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
     """
     try:
         store = EmbeddingStore.open(folder, verify=verify)
+        _ = store.calibration  # read, and compared with its hash
     except (DataError, FileNotFoundError) as error:
         return [str(error)], []
     texts = dataset.passages.text.unique(maintain_order=True)

@@ -23,7 +23,7 @@ class BatchPlan:
 
     `text` int32 [n] numbers the distinct texts in the order of their keys; `rows` int32 [n] are their tokens;
     `batch` and `shard` int32 [n] ascend. `budgets` holds the tokens at once of batches that did not
-    fit the device's memory whole.
+    fit the device's memory whole; `calibration` is the entry of the file that the run stores tokens with.
     """
 
     text: NDArray[np.int32]
@@ -32,6 +32,7 @@ class BatchPlan:
     shard: NDArray[np.int32]
     budgets: dict[int, int]
     header: Json
+    calibration: Json | None = None
 
     @property
     def num_shards(self) -> int:
@@ -58,6 +59,7 @@ def make_plan(
     cost: Callable[[int, int], int],
     token_budget: int,
     shard_tokens: int,
+    calibration: Json | None = None,
 ) -> BatchPlan:
     """Sorts the texts by length and cuts them: `token_budget` tokens a batch, `shard_tokens` a shard.
 
@@ -79,7 +81,7 @@ def make_plan(
         taken += cost(count, longest)
         shard_rows += count
         batch[place], shard[place] = batch_now, shard_now
-    return BatchPlan(order, rows[order], batch, shard, {}, header)
+    return BatchPlan(order, rows[order], batch, shard, {}, header, calibration)
 
 
 def write_plan(folder: Path, plan: BatchPlan) -> None:
@@ -96,6 +98,7 @@ def write_plan(folder: Path, plan: BatchPlan) -> None:
         **plan.header,
         "num_shards": plan.num_shards,
         "assignment": name,
+        **({"calibration": plan.calibration} if plan.calibration else {}),
         "budgets": {str(batch): budget for batch, budget in sorted(plan.budgets.items())},
     }
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
@@ -116,7 +119,7 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
         version = value["format"], value["version"]
         budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
         name = str(value["assignment"])
-        differences = _differences(value, header)
+        differences = _differences({key: value.get(key) for key in header}, header)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a plan ({error!r}); {cure}") from None
     if version != (FORMAT, VERSION):
@@ -132,14 +135,14 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     if name != f"plan-{digest(table.tobytes())[:16]}.npy":
         raise DataError(f"{folder / name}: content does not match the hash in its name; {cure}")
     text, rows, batch, shard = np.ascontiguousarray(table.T)
-    return BatchPlan(text, rows, batch, shard, budgets, header)
+    return BatchPlan(text, rows, batch, shard, budgets, header, value.get("calibration"))
 
 
 def _differences(found: Json, wanted: Json, place: str = "") -> list[str]:
     """Each leaf in which two JSON objects differ, with both values."""
     lines: list[str] = []
-    for key, value in wanted.items():
-        other = found.get(key)
+    for key in dict.fromkeys([*wanted, *found]):
+        value, other = wanted.get(key), found.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
             lines += _differences(other, value, f"{place}{key}.")
         elif value != other:

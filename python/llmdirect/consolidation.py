@@ -25,6 +25,7 @@ from llmdirect.artefacts import (
 from llmdirect.errors import DataError, MismatchError, MissingError
 from llmdirect.progress import SILENT, Progress
 from llmdirect.shards import STORE_FORMAT, STORE_VERSION, read_store_manifest
+from llmdirect.token_form import Calibration
 
 Layout = Literal["store", "padded"]
 _PUBLISHED_ENCODER = {"id": "published"}
@@ -117,6 +118,7 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
         if new:
             _check_complete(folder, [int(path.name) for path in shards])
             _check_alike(folder, old, {path: shards[path] for path in new})
+            Calibration.read(folder, (shards[new[-1]].get("form") or {}).get("calibration"))
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
             check_disk(folder, total, "the store, beside its shards, needs")
@@ -131,6 +133,7 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
                     **data,
                     "encoder": last["encoder"],
                     "source": last["source"],
+                    **({"form": last["form"]} if "form" in last else {}),
                     "parts": done + [hashes[path] for path in new],
                 }
                 write_manifest(folder, {"format": STORE_FORMAT, "version": STORE_VERSION, **old})
@@ -207,13 +210,13 @@ def _check_alike(folder: Path, old: Json | None, new: dict[Path, Json]) -> None:
     """All parts are of one encoder, the new ones of one source, and none repeats what the store has."""
     first, reference = next(iter(new.items()))
     if old is not None:
-        reference, first = {**reference, "encoder": old["encoder"]}, folder
+        reference, first = {**reference, "encoder": old["encoder"], "form": old.get("form")}, folder
     for path, manifest in new.items():
-        for key in ("encoder", "source"):
-            if manifest[key] != reference[key]:
+        for key in ("encoder", "form", "source"):
+            if manifest.get(key) != reference.get(key):
                 raise MismatchError(
-                    f"{path / MANIFEST}: {key} is {canonical_json(manifest[key])}, but "
-                    f"{first / MANIFEST} has {canonical_json(reference[key])}; remove the shards of one "
+                    f"{path / MANIFEST}: {key} is {canonical_json(manifest.get(key))}, but "
+                    f"{first / MANIFEST} has {canonical_json(reference.get(key))}; remove the shards of one "
                     "of the two and run `llmdirect precompute` again"
                 )
     if old is None:

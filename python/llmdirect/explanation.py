@@ -20,6 +20,7 @@ from torch import Tensor
 
 from llmdirect._core import passage_keys
 from llmdirect.artefacts import Json
+from llmdirect.content import word_spans, words_of_tokens
 from llmdirect.dataset import KINDS, TRAIN, Dataset
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.model import EPS, Direct, attention, unit
@@ -27,7 +28,6 @@ from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import rank
 from llmdirect.store import EmbeddingStore
 from llmdirect.trained import Trained
-from llmdirect.words import word_spans, words_of_tokens
 
 _KEPT = 256
 """Documents kept as they were read: their words are the same for every user."""

@@ -23,13 +23,13 @@ from llmdirect.artefacts import (
     told_when_full,
 )
 from llmdirect.batch_plan import BatchPlan, make_plan, read_plan, write_plan
+from llmdirect.dataset import TRAIN
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
 from llmdirect.encoders.sources import Source, slug
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.progress import SILENT, Progress, Task
 from llmdirect.shards import (
-    ITEM_BYTES,
     damaged_file,
     keep_or_clear,
     read_store_manifest,
@@ -37,6 +37,7 @@ from llmdirect.shards import (
     store_bytes,
     write_shard,
 )
+from llmdirect.token_form import Calibration, TokenForm, fit
 
 DEFAULT_MODEL = "google/t5gemma-2b-2b-ul2"
 SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
@@ -49,18 +50,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class _Texts:
-    """The distinct texts of a dataset in the order of their keys; `row` is where each comes first."""
+    """The distinct texts of a dataset in the order of their keys; `row` is where each comes first, `train`
+    whether it stands in train.
+    """
 
     keys: NDArray[np.uint8]
     row: NDArray[np.int64]
+    train: NDArray[np.bool_]
     texts: list[str]
 
     @classmethod
     def of(cls, dataset: Dataset) -> "_Texts":
         keys = np.ascontiguousarray(dataset.passage_keys())
         # As strings of 16 bytes: padding is zero bytes, so they compare as the bytes do.
-        _, row = np.unique(keys.view("S16").ravel(), return_index=True)
-        return cls(keys[row], row.astype(np.int64), dataset.passages.text.gather(row).to_list())
+        _, row, number = np.unique(keys.view("S16").ravel(), return_index=True, return_inverse=True)
+        train = np.bincount(number, dataset.passages.split == TRAIN) > 0
+        return cls(keys[row], row.astype(np.int64), train, dataset.passages.text.gather(row).to_list())
 
     @property
     def hash(self) -> str:
@@ -72,6 +77,8 @@ def precompute(
     *,
     model: str = DEFAULT_MODEL,
     dtype: str = "bfloat16",
+    project: int | None = None,
+    tokens: str = "all",
     device: str = "auto",
     token_budget: int | None = None,
     shard_tokens: int = SHARD_TOKENS,
@@ -87,7 +94,10 @@ def precompute(
     once; a text without tokens gets no rows. Batches are fixed beforehand in plan.json: a run that was
     killed goes on where it stopped and ends with the same bytes.
 
-    `dtype` is the type on disk: bfloat16, float16 or float32. `token_budget` is the tokens of a batch
+    `dtype` is the type on disk: bfloat16, float16, float32, or int8; `project` keeps so many principal
+    components, `tokens` "content" drops special tokens, punctuation and stop words once they are encoded.
+    Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
+    alone, and lie in calibration.safetensors. `token_budget` is the tokens of a batch
     (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the tokens of a shard, `max_length` a lower
     limit than the model's own. `name` defaults to the model's name with the type. `estimate_only` counts the
     tokens and writes nothing.
@@ -96,8 +106,7 @@ def precompute(
     a store of another model or other settings), DataError (no passages, a vector that is not finite),
     OSError (too little disk or device memory), BusyError (another process writes there).
     """
-    if dtype not in ITEM_BYTES:
-        raise ValueError(f"dtype={dtype!r}; one of {', '.join(ITEM_BYTES)}")
+    form = TokenForm(dtype, project, tokens)
     for option, value in {"token_budget": token_budget, "shard_tokens": shard_tokens}.items():
         if value is not None and value < 1:
             raise ValueError(f"{option}={value}; at least 1")
@@ -106,10 +115,10 @@ def precompute(
     if not texts.texts:
         raise DataError(f"{dataset.path}: has no passages to encode")
     source = resolve(model, revision)
-    store = dataset.path / "stores" / (slug(name) if name else f"{slug(source.id)}-{dtype}")
+    store = dataset.path / "stores" / (slug(name) if name else f"{slug(source.id)}-{form.name}")
     with nullcontext() if estimate_only else single_writer(store):
         if (store / MANIFEST).exists():
-            return _already_consolidated(store, source, dtype, max_length, texts)
+            return _already_consolidated(store, source, form, max_length, texts)
         encoder = load_encoder(model, device=device, max_length=max_length, revision=revision)
         place = encoder.device.type
         budget = token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"])
@@ -118,21 +127,34 @@ def precompute(
             "encoder": encoder.describe(),
             "settings": {
                 "dtype": dtype,
+                **({"project": project} if project else {}),
+                **({"tokens": tokens} if tokens != "all" else {}),
                 "token_budget": budget,
                 "shard_tokens": shard_tokens,
                 "device": place,
             },
         }
-        frozen = read_plan(store, header)
-        plan = frozen or make_plan(
-            _count_tokens(encoder, texts, progress),
-            header,
-            max_length=encoder.max_length,
-            cost=encoder.cost,
-            token_budget=budget,
-            shard_tokens=shard_tokens,
-        )
-        run = _Run(store, texts, encoder, plan, dtype)
+        form.dim(encoder.dim)
+        plan = frozen = read_plan(store, header)
+        calibration = Calibration.read(store, frozen.calibration) if frozen else Calibration()
+        if plan is None:
+            rows = _count_tokens(encoder, texts, progress)
+            entry = None
+            if form.calibrated and not estimate_only:
+                train = np.flatnonzero(texts.train)
+                known = [texts.texts[text] for text in train.tolist()]
+                calibration = fit(encoder, known, rows[train], form, token_budget=budget, progress=progress)
+                entry = calibration.write(store)
+            plan = make_plan(
+                rows,
+                header,
+                max_length=encoder.max_length,
+                cost=encoder.cost,
+                token_budget=budget,
+                shard_tokens=shard_tokens,
+                calibration=entry,
+            )
+        run = _Run(store, texts, encoder, plan, form, calibration)
         pending = list(range(plan.num_shards)) if estimate_only else run.pending()
         result = run.summary(pending, dataset.num_passages)
         if estimate_only:
@@ -146,7 +168,7 @@ def precompute(
 
 
 def _already_consolidated(
-    store: Path, source: Source, dtype: str, max_length: int | None, texts: _Texts
+    store: Path, source: Source, form: TokenForm, max_length: int | None, texts: _Texts
 ) -> dict[str, Any]:
     """The answer where the store is complete: nothing to do, or a refusal to mix."""
     manifest = read_store_manifest(store, "llmdirect consolidate")
@@ -168,8 +190,12 @@ def _already_consolidated(
         for key, value in wanted.items()
         if encoder.get(key) != value
     ]
-    if manifest["dtype"] != dtype:
-        different.append(f"dtype is {manifest['dtype']!r} there, {dtype!r} here")
+    there = vars(TokenForm.of_manifest(manifest))
+    different += [
+        f"{key} is {there[key]!r} there, {value!r} here"
+        for key, value in vars(form).items()
+        if there[key] != value
+    ]
     keys = np.load(store / manifest["files"]["keys"]["name"])
     if digest(np.sort(np.ascontiguousarray(keys).view("S16").ravel()).tobytes()) != texts.hash:
         different.append("it was made from other texts")
@@ -199,14 +225,31 @@ def _count_tokens(encoder: Encoder, texts: _Texts, progress: Progress) -> NDArra
     return np.array(counts, np.int32)
 
 
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """What a shard will hold: arrays by name [rows, …], rows of each text, and their spans [rows, 2]."""
+
+    arrays: dict[str, torch.Tensor]
+    lengths: NDArray[np.int64]
+    spans: NDArray[np.uint32]
+
+
 class _Run:
     """One run over the shards that are not there yet."""
 
-    def __init__(self, store: Path, texts: _Texts, encoder: Encoder, plan: BatchPlan, dtype: str) -> None:
+    def __init__(
+        self,
+        store: Path,
+        texts: _Texts,
+        encoder: Encoder,
+        plan: BatchPlan,
+        form: TokenForm,
+        calibration: Calibration,
+    ) -> None:
         self._store, self._texts, self._encoder, self._plan = store, texts, encoder, plan
-        self._dtype_name = dtype
+        self._form, self._calibration = form, calibration.to(encoder.device)
+        self._dim = form.dim(encoder.dim)
         self._on_cuda = encoder.device.type == "cuda"
-        self._dtype: torch.dtype = getattr(torch, dtype)
         self._identity = plan.header["encoder"]
         self._source = {"texts": plan.header["texts"], "settings": plan.header["settings"]}
 
@@ -215,17 +258,17 @@ class _Run:
         return [
             shard
             for shard in range(self._plan.num_shards)
-            if not keep_or_clear(
-                shard_folder(self._store, shard),
-                rows=self._rows(shard),
-                encoder=self._identity,
-                source=self._source,
-            )
+            if not keep_or_clear(shard_folder(self._store, shard), expected=self._expected(shard))
         ]
+
+    def _expected(self, shard: int) -> Json:
+        start, stop = self._plan.shard_range(shard)
+        expected = {"encoder": self._identity, "source": self._source, "passages": stop - start}
+        return expected if self._form.tokens != "all" else {**expected, "rows": self._rows(shard)}
 
     def summary(self, pending: list[int], num_passages: int) -> dict[str, Any]:
         """What the run amounts to, before it starts."""
-        plan, dim = self._plan, self._encoder.dim
+        plan, row_bytes = self._plan, self._form.row_bytes(self._dim)
         rows = int(plan.rows.sum())
         rows_to_write = sum(map(self._rows, pending))
         texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
@@ -237,21 +280,23 @@ class _Run:
             "texts_without_tokens": int((plan.rows == 0).sum()),
             "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
             "tokens": rows,
-            "dim": dim,
-            "dtype": self._dtype_name,
-            "bytes": store_bytes(rows, len(plan.text), dim, self._dtype_name),
+            "dim": self._dim,
+            "dtype": self._form.dtype,
+            "calibration": plan.calibration,
+            "bytes": store_bytes(rows, len(plan.text), row_bytes),
             "shards": plan.num_shards,
             "pending_shards": len(pending),
             "encoded_shards": 0,
             "tokens_to_encode": rows_to_write,
-            "bytes_to_write": store_bytes(rows_to_write, texts_to_write, dim, self._dtype_name),
+            "bytes_to_write": store_bytes(rows_to_write, texts_to_write, row_bytes),
             "bytes_free": free_bytes(self._store),
             "consolidated": False,
         }
+        at_most = "at most " if self._form.tokens != "all" else ""  # which words a text has is seen later
         logger.info(
-            "%s texts, %s tokens: %.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs as "
-            "much again while both are there",
-            *(f"{result['texts']:,}", f"{rows:,}", result["bytes"] / 1e9),
+            "%s texts, %s tokens: %s%.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs "
+            "as much again while both are there",
+            *(f"{result['texts']:,}", f"{rows:,}", at_most, result["bytes"] / 1e9),
             *(len(pending), plan.num_shards, result["bytes_to_write"] / 1e9),
         )
         if result["texts_in_windows"]:
@@ -272,7 +317,7 @@ class _Run:
         ):
             try:
                 for shard in pending:
-                    vectors, spans = self._encode_shard(shard, task)
+                    encoded = self._encode_shard(shard, task)
                     # The writer waits for the device, so that this thread can go on to the next shard.
                     ready = (
                         torch.cuda.current_stream(self._encoder.device).record_event()
@@ -281,26 +326,43 @@ class _Run:
                     )
                     while len(writing) >= _WAITING_SHARDS:
                         writing.popleft().result()
-                    writing.append(writer.submit(self._write_shard, shard, vectors, spans, ready))
+                    writing.append(writer.submit(self._write_shard, shard, encoded, ready))
                 while writing:
                     writing.popleft().result()
             except BaseException:
                 writer.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _encode_shard(self, shard: int, task: Task) -> tuple[torch.Tensor, NDArray[np.uint32]]:
+    def _encode_shard(self, shard: int, task: Task) -> "_Encoded":
         start, stop = self._plan.shard_range(shard)
-        tokens = self._encoder.tokenize([self._texts.texts[text] for text in self._plan.text[start:stop]])
-        vectors = torch.empty(
-            self._rows(shard), self._encoder.dim, dtype=self._dtype, pin_memory=self._on_cuda
+        texts = [self._texts.texts[text] for text in self._plan.text[start:stop]]
+        tokens = self._encoder.tokenize(texts)
+        kept = self._form.kept(texts, [each.spans for each in tokens])
+        lengths = np.array([each.sum() for each in kept], np.int64)
+        encoded = _Encoded(
+            self._buffers(int(lengths.sum())),
+            lengths,
+            np.concatenate([each.spans[own] for each, own in zip(tokens, kept, strict=True)]),
         )
         row = 0
         for batch, low, high in self._plan.batches(shard):
-            part = self._embed(batch, tokens[low - start : high - start]).to(self._dtype)
-            vectors[row : row + len(part)].copy_(part, non_blocking=self._on_cuda)
-            row += len(part)
+            part = self._embed(batch, tokens[low - start : high - start])
             task.advance(len(part))
-        return vectors, np.concatenate([each.spans for each in tokens])
+            own = np.concatenate(kept[low - start : high - start])
+            if not own.all():  # numbers made on the CPU: a mask would make the device wait for its own count
+                part = part.index_select(0, torch.from_numpy(np.flatnonzero(own)).to(part.device))
+            for name, values in self._calibration.store(part, self._form.dtype).items():
+                encoded.arrays[name][row : row + len(part)].copy_(values, non_blocking=self._on_cuda)
+            row += len(part)
+        return encoded
+
+    def _buffers(self, rows: int) -> dict[str, torch.Tensor]:
+        """Memory for `rows` tokens as they are stored."""
+        dtype: torch.dtype = getattr(torch, self._form.dtype)
+        buffers = {"tokens": torch.empty(rows, self._dim, dtype=dtype, pin_memory=self._on_cuda)}
+        if self._calibration.channels is not None:
+            buffers["scales"] = torch.empty(rows, dtype=torch.float16, pin_memory=self._on_cuda)
+        return buffers
 
     def _embed(self, batch: int, tokens: list[Tokens]) -> torch.Tensor:
         """The batch's vectors; one that does not fit the device is split, and the plan remembers how."""
@@ -327,34 +389,38 @@ class _Run:
             self._plan.budgets[batch] = budget
             write_plan(self._store, self._plan)
 
-    def _write_shard(
-        self, shard: int, vectors: torch.Tensor, spans: NDArray[np.uint32], ready: torch.cuda.Event | None
-    ) -> None:
+    def _write_shard(self, shard: int, encoded: "_Encoded", ready: torch.cuda.Event | None) -> None:
         if ready is not None:
             ready.synchronize()
         start, stop = self._plan.shard_range(shard)
-        offsets = np.concatenate([[0], np.cumsum(self._plan.rows[start:stop], dtype=np.int64)])
-        finite = torch.isfinite(vectors).all(dim=1)
+        offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
+        tokens, scales = encoded.arrays["tokens"], encoded.arrays.get("scales")
+        finite = torch.isfinite(tokens).all(dim=1) if scales is None else torch.isfinite(scales)
         if not bool(finite.all()):
             place = int(np.searchsorted(offsets, int(finite.logical_not().nonzero()[0]), side="right")) - 1
             self._refuse(int(self._plan.text[start + place]))
-        bits = vectors.view(torch.uint16) if self._dtype is torch.bfloat16 else vectors
+        channels = self._calibration.channels
         write_shard(
             shard_folder(self._store, shard),
-            tokens=bits.numpy(),
+            tokens=(tokens.view(torch.uint16) if tokens.dtype is torch.bfloat16 else tokens).numpy(),
             offsets=offsets,
-            spans=spans,
+            spans=encoded.spans,
             keys=self._texts.keys[self._plan.text[start:stop]],
-            dtype=self._dtype_name,
+            scales=None if scales is None else scales.numpy(),
+            channels=None if channels is None else channels.cpu().numpy(),
+            dtype=self._form.dtype,
+            form=self._form.to_json(self._plan.calibration),
             encoder=self._identity,
             source=self._source,
         )
 
     def _refuse(self, text: int) -> None:
-        cure = "store --dtype bfloat16 or float32" if self._dtype is torch.float16 else "try another --device"
+        dtype = self._form.dtype
+        wider = dtype in ("float16", "int8")
+        cure = "store --dtype bfloat16 or float32" if wider else "try another --device"
         raise DataError(
             f"{self._store}: passage {self._texts.row[text]} ({self._texts.texts[text][:40]!r} …) has a "
-            f"vector that is not finite in {self._dtype_name}; {cure}"
+            f"vector that is not finite in {dtype}; {cure}"
         )
 
     def _rows(self, shard: int) -> int:

@@ -132,8 +132,10 @@ def text_profiles(trained: Trained, texts: list[str], encoder: Encoder) -> Tenso
     """
     direct, rows = trained.model, []
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
-        read = trained.lexicon.beside(embedding.tokens.float().numpy(), text, embedding.spans)
-        tokens = torch.from_numpy(read[embedding.spans[:, 1] > embedding.spans[:, 0]])
+        [kept] = trained.form.kept([text], [embedding.spans])
+        kept &= embedding.spans[:, 1] > embedding.spans[:, 0]
+        vectors = trained.calibration.project(embedding.tokens.float()).numpy()
+        tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
             raise ValueError(f"--text {text!r}: holds no words")
         if direct.config.form == "cosine":

@@ -1,19 +1,21 @@
 """Shards: folders with the files of a store, each committed by its manifest."""
 
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect._core import write_store_files
+from llmdirect._core import Store, write_store_files
 from llmdirect.artefacts import MANIFEST, Json, read_manifest, sync_folder, write_manifest
 from llmdirect.errors import DataError
 
 STORE_FORMAT, STORE_VERSION = "llmdirect-store", 2
-ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _BESIDE_TOKENS = 8  # bytes of a token's span
 _BESIDE_PASSAGES = 24  # bytes of a passage's offset and key
+
+logger = logging.getLogger(__name__)
 
 
 def read_store_manifest(folder: Path, made_by: str) -> Json:
@@ -26,9 +28,9 @@ def shard_folder(store: Path, shard: int) -> Path:
     return store / "shards" / f"{shard:05d}"
 
 
-def store_bytes(rows: int, passages: int, dim: int, dtype: str) -> int:
-    """Bytes on disk of so many tokens and passages."""
-    return rows * (dim * ITEM_BYTES[dtype] + _BESIDE_TOKENS) + passages * _BESIDE_PASSAGES
+def store_bytes(rows: int, passages: int, row_bytes: int) -> int:
+    """Bytes on disk of so many tokens, of `row_bytes` each, and passages."""
+    return rows * (row_bytes + _BESIDE_TOKENS) + passages * _BESIDE_PASSAGES
 
 
 def write_shard(
@@ -41,13 +43,19 @@ def write_shard(
     dtype: str,
     encoder: Json,
     source: Json,
+    scales: NDArray[np.float16] | None = None,
+    channels: NDArray[np.float32] | None = None,
+    form: Json | None = None,
 ) -> None:
     """Writes the data files of a new folder, then the manifest, which alone makes the shard exist.
 
-    `tokens` [rows, dim] in the store's type (bfloat16 as its uint16 bits).
+    `tokens` [rows, dim] in the store's type (bfloat16 as its uint16 bits), `scales` [rows] and `channels`
+    [dim] with int8 alone. `form` tells how tokens are kept, where not all are as the encoder gave them.
     """
     folder.mkdir(parents=True)
-    arrays = [("tokens", tokens), ("offsets", offsets), ("spans", spans), ("keys", keys)]
+    given = {"tokens": tokens, "offsets": offsets, "spans": spans, "keys": keys}
+    beside = {"scales": scales, "channels": channels}
+    arrays = [(name, array) for name, array in {**given, **beside}.items() if array is not None]
     try:
         manifest = {
             "format": STORE_FORMAT,
@@ -58,6 +66,7 @@ def write_shard(
             "passages": len(keys),
             "encoder": encoder,
             "source": source,
+            **({"form": form} if form else {}),
             "files": write_store_files(folder, arrays),
         }
         write_manifest(folder, manifest)
@@ -67,10 +76,10 @@ def write_shard(
     sync_folder(folder.parent)
 
 
-def keep_or_clear(folder: Path, *, rows: int, encoder: Json, source: Json) -> bool:
-    """Whether the shard is complete and of this run; what a killed run left of it is removed.
+def keep_or_clear(folder: Path, *, expected: Json) -> bool:
+    """Whether the shard is complete and of this run, to the byte; what is left of another one is removed.
 
-    Raises DataError where a committed shard is of another encoder or plan.
+    Raises DataError where the manifest of a committed shard has other values than `expected`.
     """
     if not folder.exists():
         return False
@@ -78,13 +87,15 @@ def keep_or_clear(folder: Path, *, rows: int, encoder: Json, source: Json) -> bo
         shutil.rmtree(folder)
         return False
     manifest = read_store_manifest(folder, "llmdirect precompute")
-    found = [manifest.get(key) for key in ("encoder", "source", "rows")]
-    if found != [encoder, source, rows]:
+    if any(manifest.get(key) != value for key, value in expected.items()):
         raise DataError(f"{folder}: not a shard of this run; delete it, and it is made again")
-    if damaged_file(folder, manifest) is None:
-        return True
-    shutil.rmtree(folder)
-    return False
+    try:
+        Store.open(folder, False, True)
+    except DataError as error:
+        logger.warning("%s; it is made again", str(error).split(";")[0])
+        shutil.rmtree(folder)
+        return False
+    return True
 
 
 def damaged_file(folder: Path, manifest: Json) -> Path | None:

@@ -15,7 +15,8 @@ from llmdirect._core import passage_keys
 from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest
 from llmdirect.consolidation import consolidate, store_folder
 from llmdirect.errors import DataError
-from llmdirect.shards import ITEM_BYTES, read_store_manifest, write_shard
+from llmdirect.shards import read_store_manifest, write_shard
+from llmdirect.token_form import Calibration, TokenForm
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingStore", "consolidate", "open_store", "passage_keys"]
 
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
+_WRITTEN = ("bfloat16", "float16", "float32")
 
 
 class EmbeddingStore:
@@ -80,9 +82,9 @@ class EmbeddingStore:
         """
         array = _as_numpy(tokens)
         dtype = str(tokens.dtype).removeprefix("torch.")
-        if array.ndim != 2 or not array.shape[1] or dtype not in ITEM_BYTES:
+        if array.ndim != 2 or not array.shape[1] or dtype not in _WRITTEN:
             raise ValueError(
-                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(ITEM_BYTES)}"
+                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(_WRITTEN)}"
             )
         borders = np.ascontiguousarray(offsets, np.int64)
         ends = borders[[0, -1]].tolist() if borders.ndim == 1 and len(borders) else []
@@ -137,6 +139,16 @@ class EmbeddingStore:
         """What made the embeddings: model, revision, tokenizer, settings."""
         encoder: Json = self.manifest["encoder"]
         return encoder
+
+    @property
+    def form(self) -> TokenForm:
+        """Which tokens are there, in how many dimensions."""
+        return TokenForm.of_manifest(self.manifest)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What the encoder's vectors went through. DataError where its file is missing or damaged."""
+        return Calibration.read(self.path, (self.manifest.get("form") or {}).get("calibration"))
 
     @property
     def hash(self) -> str:

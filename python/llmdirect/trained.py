@@ -22,6 +22,7 @@ from llmdirect.lexicon import Lexicon
 from llmdirect.model import EPS, Direct
 from llmdirect.ranking import RankedLists, Scorer, rank
 from llmdirect.scores import Scores, scorer
+from llmdirect.token_form import Calibration, TokenForm
 from llmdirect.words import WordTypes
 
 
@@ -31,6 +32,7 @@ def ranking_files(scores: Scores, dataset: Dataset, words: WordTypes) -> tuple[d
     Nothing in them says anything of the held-out splits.
     """
     ranking, view = scorer(scores), scores.view
+    projection = view.store.calibration.projection
     tables: dict[str, Any] = {
         "query": ranking.query,
         "item": ranking.item,
@@ -40,6 +42,7 @@ def ranking_files(scores: Scores, dataset: Dataset, words: WordTypes) -> tuple[d
         "profile": scores.profiles.cpu().numpy(),
         "recent_indptr": view.recent.indptr,
         "recent_indices": view.recent.indices,
+        "projection": None if projection is None else projection.numpy(),
         "seen_indptr": view.seen.indptr,
         "seen_indices": view.seen.indices,
     }
@@ -65,6 +68,10 @@ class Trained:
     model: Direct
     lexicon: Lexicon
     """What the model reads of a word beside the embeddings of its tokens."""
+    form: TokenForm
+    """Which tokens of a text the model reads."""
+    calibration: Calibration
+    """What the encoder's vectors go through before the model reads them."""
     scorer: Scorer
     profile: Tensor
     """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
@@ -127,6 +134,8 @@ class Trained:
             run=run,
             model=model,
             lexicon=lexicon,
+            form=TokenForm.of_manifest({"dtype": "float32", **run.manifest["store"]}),
+            calibration=Calibration(projection=tables.get("projection")),
             scorer=ranking,
             profile=tables["profile"],
             seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),

@@ -99,7 +99,13 @@ def train_on(
     identity: Json = {
         "config": {"model": to_json(model), "training": to_json(training)},
         "dataset": {"path": str(dataset.path.resolve()), "hash": dataset.hash},
-        "store": {"path": str(store.path.resolve()), "hash": store.hash, "encoder": store.encoder},
+        "store": {
+            "path": str(store.path.resolve()),
+            "hash": store.hash,
+            "encoder": store.encoder,
+            "dtype": store.dtype,
+            "form": store.manifest.get("form"),
+        },
     }
     with single_writer(out):
         run = RunFolder.open_or_create(out, identity, overwrite)

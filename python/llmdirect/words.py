@@ -1,15 +1,13 @@
-"""Words out of tokens: where they stand in a passage, and one static vector a word type."""
+"""Words out of tokens: one static vector a word type."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.lexicon import plain_letters
+from llmdirect.content import word_spans, words_of_tokens
 from llmdirect.model import unit
 from llmdirect.progress import SILENT, Progress
 from llmdirect.views import TOKEN_BUDGET, View, length_batches
@@ -19,19 +17,6 @@ _TYPES = 4096
 _OCCURRENCES = 5
 LINK = 0.2
 """Cosine of two static word vectors from which they are linked, as published."""
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
-
-
-def word_spans(text: str) -> NDArray[np.int64]:
-    """Characters [n, 2], half-open: words, runs of punctuation, of white space; together the whole text."""
-    spans = [match.span() for match in _WORD.finditer(plain_letters(text))]
-    return np.array(spans, np.int64).reshape(-1, 2)
-
-
-def words_of_tokens(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The word in which each token [T, 2] of a text starts: int64 [T]; -1 for a token without characters."""
-    owner = np.searchsorted(words[:, 1], spans[:, 0], side="right")
-    return np.where(spans[:, 1] > spans[:, 0], owner, -1)
 
 
 @dataclass(frozen=True, eq=False)

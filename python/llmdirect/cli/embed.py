@@ -24,6 +24,7 @@ Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens and disk, without encoding
+  llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
 """
 
 
@@ -33,7 +34,15 @@ def precompute(
     model: Annotated[
         str, typer.Option(help="Id of the Hub, a folder, or minilm.")
     ] = "google/t5gemma-2b-2b-ul2",
-    dtype: Annotated[str, typer.Option(help="Type on disk: bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str, typer.Option(help="Type on disk: bfloat16, float16, float32 or int8.")
+    ] = "bfloat16",
+    project: Annotated[
+        int | None, typer.Option(help="Keep so many principal components. (default: all dimensions)")
+    ] = None,
+    tokens: Annotated[
+        str, typer.Option(help="all; content: without special tokens, punctuation and stop words.")
+    ] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     token_budget: Annotated[
         int | None, typer.Option(help="Tokens a batch. (default: 4096 on the CPU, else 32768)")
@@ -56,6 +65,8 @@ def precompute(
         dataset,
         model=model,
         dtype=dtype,
+        project=project,
+        tokens=tokens,
         device=device,
         token_budget=token_budget,
         shard_tokens=shard_tokens,
@@ -80,6 +91,9 @@ def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
         if result["bytes_free"] < result["bytes_to_write"]:
             free += ", too little"
         return f"{result['store']} would hold {size} in {result['shards']} shards; {free}"
+    fitted = result["calibration"] or {}
+    if "explained" in fitted:
+        size += f", {result['dim']} components with {fitted['explained']:.1%} of the variance"
     made = f"{result['encoded_shards']} of {result['shards']} shards made now"
     return f"{result['store']}: {size}; {made}; next: llmdirect consolidate {dataset}"
 
