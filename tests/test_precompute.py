@@ -225,15 +225,16 @@ def test_other_texts_and_changed_weights_are_refused(
     assert cli(*run, dataset).code == 0
     if consolidated:
         assert cli("consolidate", dataset).code == 0
-    (tmp_path / "next").mkdir()
-    other = make_dataset(tmp_path / "next", [*TEXTS, "one more"])
-    shutil.copytree(dataset / "stores", other / "stores")
-    before = visible(other)
-    answer = cli(*run, other)
-    assert answer.code == 1
-    assert answer.err.count("error: ") == 1
-    assert ("other texts" if consolidated else "texts is '") in answer.err
-    assert visible(other) == before
+    if not consolidated:  # a consolidated store grows
+        (tmp_path / "next").mkdir()
+        other = make_dataset(tmp_path / "next", [*TEXTS, "one more"])
+        shutil.copytree(dataset / "stores", other / "stores")
+        before = visible(other)
+        answer = cli(*run, other)
+        assert answer.code == 1
+        assert answer.err.count("error: ") == 1
+        assert "texts is '" in answer.err
+        assert visible(other) == before
 
     weights = load_file(path / "model.safetensors")
     weights = {key: value * 1.5 for key, value in weights.items()}

@@ -78,7 +78,10 @@ def write_store_files(
     folder: str | PathLike[str], arrays: Sequence[tuple[str, NDArray[Any]]]
 ) -> dict[str, dict[str, Any]]: ...
 def consolidate_shards(
-    shards: Sequence[PathLike[str]], out: str | PathLike[str], progress: Callable[[int], object]
+    shards: Sequence[PathLike[str]],
+    out: str | PathLike[str],
+    progress: Callable[[int], object],
+    kept: Sequence[NDArray[np.bool_] | None] | None = None,
 ) -> dict[str, Any]: ...
 
 @final

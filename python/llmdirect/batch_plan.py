@@ -108,25 +108,31 @@ def write_plan(folder: Path, plan: BatchPlan) -> None:
 def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     """The plan that lies in `folder`, or None. MismatchError where it was made for another `header`.
 
-    DataError where the files are damaged.
+    None as well where the header `grows` a consolidated store and the plan is the one that store was made
+    by. DataError where the files are damaged.
     """
     path = folder / PLAN
     if not path.exists():
         return None
-    cure = f"delete {folder} or choose another --store"
+    growing = "grows" in header
+    cure = f"delete {path} and {folder / 'shards'}" if growing else f"delete {folder}"
+    cure += " or choose another --store"
     try:
         value = json.loads(path.read_bytes())
         version = value["format"], value["version"]
+        if growing and value.get("grows") != header["grows"]:
+            return None
         budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
         name = str(value["assignment"])
-        differences = _differences({key: value.get(key) for key in header}, header)
+        different = differences({key: value.get(key) for key in header}, header)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a plan ({error!r}); {cure}") from None
     if version != (FORMAT, VERSION):
         raise DataError(f"{path}: format and version {version}, expected {(FORMAT, VERSION)}; {cure}")
-    if differences:
+    if different:
         raise MismatchError(
-            f"{path}: a store of another run ({'; '.join(differences)}); give the same options, {cure}"
+            f"{path}: a store of another run ({'; '.join(different)}); give the same options, {cure}; where "
+            "texts differ and its shards are complete, `llmdirect consolidate` lets the store grow"
         )
     try:
         table = np.load(folder / name)
@@ -138,13 +144,20 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     return BatchPlan(text, rows, batch, shard, budgets, header, value.get("calibration"))
 
 
-def _differences(found: Json, wanted: Json, place: str = "") -> list[str]:
+def remove_plan(folder: Path) -> None:
+    """Removes the plan of a store that is complete."""
+    (folder / PLAN).unlink(missing_ok=True)
+    for path in folder.glob("plan-*.npy"):
+        path.unlink()
+
+
+def differences(found: Json, wanted: Json, place: str = "") -> list[str]:
     """Each leaf in which two JSON objects differ, with both values."""
     lines: list[str] = []
     for key in dict.fromkeys([*wanted, *found]):
         value, other = wanted.get(key), found.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
-            lines += _differences(other, value, f"{place}{key}.")
+            lines += differences(other, value, f"{place}{key}.")
         elif value != other:
             lines.append(f"{place}{key} is {other!r} there, {value!r} here")
     return lines

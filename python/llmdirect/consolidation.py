@@ -1,8 +1,8 @@
 """Joining shards, or folders in the published format, into one store."""
 
 import json
+import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.artefacts import (
@@ -17,14 +18,22 @@ from llmdirect.artefacts import (
     Json,
     canonical_json,
     check_disk,
-    digest,
     single_writer,
     told_when_full,
     write_manifest,
 )
+from llmdirect.batch_plan import PLAN, remove_plan
+from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError, MismatchError, MissingError
 from llmdirect.progress import SILENT, Progress
-from llmdirect.shards import STORE_FORMAT, STORE_VERSION, read_store_manifest
+from llmdirect.shards import (
+    STORE_FORMAT,
+    STORE_VERSION,
+    clear_shards,
+    content_hash,
+    encoder_differences,
+    read_store_manifest,
+)
 from llmdirect.token_form import Calibration
 
 Layout = Literal["store", "padded"]
@@ -50,10 +59,13 @@ def consolidate(
 
     `source` is a dataset whose shards `precompute` made: they are joined, together with the store
     that is already there, and removed afterwards unless `keep_shards`; `store` names the store where
-    the dataset has several. Or `source` is a folder with any of `user_embeddings/`, `user_masks/`,
-    `item_embeddings/`, `item_masks/`, each `0.npy, 1.npy, …`: written to `out`, as a ragged store
-    without the masked rows (layout "store", the default; `dtype` "float32", "bfloat16", "float16" or "int8"),
-    or as `all_user_embeddings.npy` and its kin for plain `np.load` (layout "padded").
+    the dataset has several, or is the path of one elsewhere. Passages that the dataset has no more are
+    dropped from its own stores, not from one elsewhere.
+
+    Or `source` is a folder with any of `user_embeddings/`, `user_masks/`, `item_embeddings/`, `item_masks/`,
+    each `0.npy, 1.npy, …`: written to `out`, as a ragged store without the masked rows (layout "store", the
+    default; `dtype` "float32", "bfloat16", "float16" or "int8"), or as `all_user_embeddings.npy` and its kin
+    for plain `np.load` (layout "padded").
 
     Returns what was written: counts, and `changed`, false where the store was up to date already.
     Raises DataError naming the file at fault, MismatchError where shards are of different encoders,
@@ -77,7 +89,9 @@ def consolidate(
             f"out, layout and dtype are for the published format, and {folder} holds none of "
             + ", ".join(f"{name}/" for name in _PUBLISHED)
         )
-    return _shards(store_folder(folder, store), keep_shards, progress)
+    place = store_folder(folder, store)
+    own = place.parent == folder / "stores" and (folder / MANIFEST).exists()
+    return _shards(place, Dataset.open(folder).passage_keys() if own else None, keep_shards, progress)
 
 
 def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Progress) -> Json:
@@ -106,19 +120,24 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
     return _summary(out, manifest)
 
 
-def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
+def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, progress: Progress) -> Json:
     with single_writer(folder):
         old = _existing(folder)
         shards = {path: _manifest(path) for path in _shard_folders(folder)}
-        done = list(old.get("parts", ())) if old else []
-        hashes = {path: _content(manifest) for path, manifest in shards.items()}
+        done = old.get("parts", ()) if old else ()
+        hashes = {path: content_hash(manifest) for path, manifest in shards.items()}
         new = [path for path in shards if hashes[path] not in done]
         if not new and old is None:
             raise DataError(f"{folder}: no shards to join; run `llmdirect precompute` first")
-        if new:
+        if new or _is_growing(folder, old):
             _check_complete(folder, [int(path.name) for path in shards])
+        kept = None if old is None or wanted is None else _kept(folder, wanted)
+        dropped = 0 if kept is None else int((~kept).sum())
+        if new or dropped:
             _check_alike(folder, old, {path: shards[path] for path in new})
-            Calibration.read(folder, (shards[new[-1]].get("form") or {}).get("calibration"))
+            described = shards[new[-1]] if new else old
+            assert described is not None
+            Calibration.read(folder, (described.get("form") or {}).get("calibration"))
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
             check_disk(folder, total, "the store, beside its shards, needs")
@@ -127,24 +146,46 @@ def _shards(folder: Path, keep_shards: bool, progress: Progress) -> Json:
                 _only_committed_files(folder),
             ):
                 with _on_bytes(progress, "consolidate", total) as on_bytes:
-                    data = _core.consolidate_shards(parts, folder, on_bytes)
-                last = shards[new[-1]]
+                    chosen = [[kept, *[None] * len(new)]] if dropped else []
+                    data = _core.consolidate_shards(parts, folder, on_bytes, *chosen)
                 old = {
                     **data,
-                    "encoder": last["encoder"],
-                    "source": last["source"],
-                    **({"form": last["form"]} if "form" in last else {}),
-                    "parts": done + [hashes[path] for path in new],
+                    "encoder": (old or described)["encoder"],
+                    "source": described["source"],
+                    **({"form": described["form"]} if "form" in described else {}),
+                    "parts": list(hashes.values()),  # what lies beside it and is in it
                 }
                 write_manifest(folder, {"format": STORE_FORMAT, "version": STORE_VERSION, **old})
-        if not keep_shards and (folder / "shards").exists():
-            shutil.rmtree(folder / "shards")
+        if not keep_shards:
+            clear_shards(folder)
+            remove_plan(folder)
         assert old is not None
-        return _summary(folder, old, shards=len(new), changed=bool(new))
+        return _summary(folder, old, shards=len(new), changed=bool(new or dropped), dropped=dropped)
+
+
+def _is_growing(folder: Path, old: Json | None) -> bool:
+    """Whether `precompute` has begun to make shards that the store lacks."""
+    plan = folder / PLAN
+    if old is None or not plan.exists():
+        return False
+    try:
+        return bool(json.loads(plan.read_bytes()).get("grows") == content_hash(old))
+    except (ValueError, AttributeError):
+        raise DataError(f"{plan}: not a plan; remove it and run `llmdirect precompute` again") from None
+
+
+def _kept(folder: Path, wanted: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which passages of the store the dataset still has."""
+    keys = _core.Store.open(folder, False, False).data("keys", False)
+    return np.isin(keys.view("S16"), np.ascontiguousarray(wanted).view("S16"))
 
 
 def store_folder(dataset: Path, name: str | None) -> Path:
-    """The dataset's one store, or the one of this name."""
+    """The dataset's one store, or the one of this name; or the folder that `name` is the path of."""
+    if name is not None and os.sep in name:
+        if not Path(name).is_dir():
+            raise FileNotFoundError(f"{name}: no such folder")
+        return Path(name)
     stores = dataset / "stores"
     if not stores.is_dir():
         raise FileNotFoundError(f"{stores}: not found; `llmdirect precompute {dataset}` makes it")
@@ -208,12 +249,15 @@ def _check_complete(folder: Path, present: list[int]) -> None:
 
 def _check_alike(folder: Path, old: Json | None, new: dict[Path, Json]) -> None:
     """All parts are of one encoder, the new ones of one source, and none repeats what the store has."""
+    if not new:
+        return
     first, reference = next(iter(new.items()))
     if old is not None:
         reference, first = {**reference, "encoder": old["encoder"], "form": old.get("form")}, folder
     for path, manifest in new.items():
         for key in ("encoder", "form", "source"):
-            if manifest.get(key) != reference.get(key):
+            there, here = manifest.get(key), reference.get(key)
+            if there != here and not (key == "encoder" and not encoder_differences(there or {}, here or {})):
                 raise MismatchError(
                     f"{path / MANIFEST}: {key} is {canonical_json(manifest.get(key))}, but "
                     f"{first / MANIFEST} has {canonical_json(reference.get(key))}; remove the shards of one "
@@ -258,10 +302,6 @@ def _on_bytes(progress: Progress, label: str, total: int) -> Iterator[Callable[[
 
 def _data_bytes(manifest: Json) -> int:
     return sum(int(entry["bytes"]) for entry in manifest["files"].values())
-
-
-def _content(manifest: Json) -> str:
-    return digest(canonical_json(manifest["files"]))
 
 
 def _summary(folder: Path, manifest: Json, **more: int) -> Json:

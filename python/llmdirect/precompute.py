@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmdirect._core import Store
 from llmdirect.artefacts import (
     MANIFEST,
     Json,
@@ -22,7 +24,7 @@ from llmdirect.artefacts import (
     single_writer,
     told_when_full,
 )
-from llmdirect.batch_plan import BatchPlan, make_plan, read_plan, write_plan
+from llmdirect.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
 from llmdirect.dataset import TRAIN
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
@@ -30,7 +32,10 @@ from llmdirect.encoders.sources import Source, slug
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.progress import SILENT, Progress, Task
 from llmdirect.shards import (
+    clear_shards,
+    content_hash,
     damaged_file,
+    encoder_differences,
     keep_or_clear,
     read_store_manifest,
     shard_folder,
@@ -71,6 +76,12 @@ class _Texts:
     def hash(self) -> str:
         return digest(self.keys.tobytes())
 
+    def without(self, known: NDArray[np.bool_]) -> "_Texts":
+        """Those that are not `known` [n]."""
+        places = np.flatnonzero(~known)
+        texts = [self.texts[place] for place in places.tolist()]
+        return _Texts(self.keys[places], self.row[places], self.train[places], texts)
+
 
 def precompute(
     dataset_path: Path | str,
@@ -92,15 +103,17 @@ def precompute(
 
     Each distinct text is encoded once; a text beyond the model's limit in overlapping windows, each token
     once; a text without tokens gets no rows. Batches are fixed beforehand in plan.json: a run that was
-    killed goes on where it stopped and ends with the same bytes.
+    killed goes on where it stopped and ends with the same bytes. A consolidated store grows: only the texts
+    that it lacks are encoded, as its others were, and `consolidate` joins them.
 
     `dtype` is the type on disk: bfloat16, float16, float32, or int8; `project` keeps so many principal
     components, `tokens` "content" drops special tokens, punctuation and stop words once they are encoded.
     Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
-    alone, and lie in calibration.safetensors. `token_budget` is the tokens of a batch
-    (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the tokens of a shard, `max_length` a lower
-    limit than the model's own. `name` defaults to the model's name with the type. `estimate_only` counts the
-    tokens and writes nothing.
+    alone, and lie in calibration.safetensors; a store that grows keeps them.
+
+    `token_budget` is the tokens of a batch (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the
+    tokens of a shard, `max_length` a lower limit than the model's own. `name` defaults to the model's name
+    with the form; a path names a store elsewhere. `estimate_only` counts the tokens and writes nothing.
 
     Returns counts, bytes and the folder. Raises MissingError (model, device), MismatchError (the folder holds
     a store of another model or other settings), DataError (no passages, a vector that is not finite),
@@ -115,14 +128,19 @@ def precompute(
     if not texts.texts:
         raise DataError(f"{dataset.path}: has no passages to encode")
     source = resolve(model, revision)
-    store = dataset.path / "stores" / (slug(name) if name else f"{slug(source.id)}-{form.name}")
+    store = _store_place(dataset, name, f"{slug(source.id)}-{form.name}")
     with nullcontext() if estimate_only else single_writer(store):
-        if (store / MANIFEST).exists():
-            return _already_consolidated(store, source, form, max_length, texts)
+        old = read_store_manifest(store, "llmdirect consolidate") if (store / MANIFEST).exists() else None
+        if old is not None:
+            _check_finished(store, old, source, form, max_length)
+            known = Store.open(store, False, False).find(texts.keys) >= 0
+            if known.all():
+                return _nothing_to_do(store, old, len(known))
+            texts = texts.without(known)
         encoder = load_encoder(model, device=device, max_length=max_length, revision=revision)
         place = encoder.device.type
         budget = token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"])
-        header = {
+        header: Json = {
             "texts": texts.hash,
             "encoder": encoder.describe(),
             "settings": {
@@ -134,16 +152,22 @@ def precompute(
                 "device": place,
             },
         }
+        if old is not None:
+            header["grows"] = content_hash(old)
+            if different := encoder_differences(old["encoder"], header["encoder"]):
+                raise _other_store(store, different)
         form.dim(encoder.dim)
         plan = frozen = read_plan(store, header)
-        calibration = Calibration.read(store, frozen.calibration) if frozen else Calibration()
+        entry = frozen.calibration if frozen else (old or {}).get("form", {}).get("calibration")
+        calibration = Calibration.read(store, entry)
         if plan is None:
             rows = _count_tokens(encoder, texts, progress)
-            entry = None
-            if form.calibrated and not estimate_only:
+            if form.calibrated and entry is None and not estimate_only:
                 train = np.flatnonzero(texts.train)
-                known = [texts.texts[text] for text in train.tolist()]
-                calibration = fit(encoder, known, rows[train], form, token_budget=budget, progress=progress)
+                fitted_on = [texts.texts[text] for text in train.tolist()]
+                calibration = fit(
+                    encoder, fitted_on, rows[train], form, token_budget=budget, progress=progress
+                )
                 entry = calibration.write(store)
             plan = make_plan(
                 rows,
@@ -155,6 +179,8 @@ def precompute(
                 calibration=entry,
             )
         run = _Run(store, texts, encoder, plan, form, calibration)
+        if old is not None and frozen is None and not estimate_only:
+            clear_shards(store)  # they were kept beside the store, which has them
         pending = list(range(plan.num_shards)) if estimate_only else run.pending()
         result = run.summary(pending, dataset.num_passages)
         if estimate_only:
@@ -167,11 +193,17 @@ def precompute(
         return {**result, "encoded_shards": len(pending)}
 
 
-def _already_consolidated(
-    store: Path, source: Source, form: TokenForm, max_length: int | None, texts: _Texts
-) -> dict[str, Any]:
-    """The answer where the store is complete: nothing to do, or a refusal to mix."""
-    manifest = read_store_manifest(store, "llmdirect consolidate")
+def _store_place(dataset: Dataset, name: str | None, default: str) -> Path:
+    """DATASET/stores/NAME, or the folder that `name` is the path of."""
+    if name and os.sep in name:
+        return Path(name)
+    return dataset.path / "stores" / (slug(name) if name else default)
+
+
+def _check_finished(
+    store: Path, manifest: Json, source: Source, form: TokenForm, max_length: int | None
+) -> None:
+    """Raises MismatchError where a consolidated store is of another model or form, DataError for damage."""
     if damaged := damaged_file(store, manifest):
         raise DataError(
             f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "
@@ -185,26 +217,27 @@ def _already_consolidated(
         wanted["weights"] = load_encoder(
             str(source.folder), device="cpu", dtype=encoder["compute_dtype"], max_length=encoder["max_length"]
         ).describe()["weights"]
-    different = [
-        f"{key} is {encoder.get(key)!r} there, {value!r} here"
-        for key, value in wanted.items()
-        if encoder.get(key) != value
-    ]
-    there = vars(TokenForm.of_manifest(manifest))
-    different += [
-        f"{key} is {there[key]!r} there, {value!r} here"
-        for key, value in vars(form).items()
-        if there[key] != value
-    ]
-    keys = np.load(store / manifest["files"]["keys"]["name"])
-    if digest(np.sort(np.ascontiguousarray(keys).view("S16").ravel()).tobytes()) != texts.hash:
-        different.append("it was made from other texts")
+    different = differences({key: encoder.get(key) for key in wanted}, wanted)
+    different += differences(vars(TokenForm.of_manifest(manifest)), vars(form))
     if different:
-        raise MismatchError(
-            f"{store}: a finished store of another run ({'; '.join(different)}); "
-            "delete it or choose another --store"
-        )
+        raise _other_store(store, different)
+
+
+def _other_store(store: Path, different: list[str]) -> MismatchError:
+    return MismatchError(
+        f"{store}: a finished store of another run ({'; '.join(different)}); "
+        "delete it or choose another --store"
+    )
+
+
+def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
+    """The answer where a consolidated store has all `wanted` texts."""
     logger.info("%s is complete and consolidated: nothing to do", store)
+    if manifest["passages"] > wanted:
+        logger.info(
+            "it also holds %s texts that the dataset has no more; `llmdirect consolidate` drops them",
+            f"{manifest['passages'] - wanted:,}",
+        )
     return {
         "store": str(store),
         "texts": manifest["passages"],
@@ -251,7 +284,7 @@ class _Run:
         self._dim = form.dim(encoder.dim)
         self._on_cuda = encoder.device.type == "cuda"
         self._identity = plan.header["encoder"]
-        self._source = {"texts": plan.header["texts"], "settings": plan.header["settings"]}
+        self._source = {key: value for key, value in plan.header.items() if key != "encoder"}
 
     def pending(self) -> list[int]:
         """The shards that are not complete; what a killed run left of them is removed."""

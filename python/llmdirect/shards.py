@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect._core import Store, write_store_files
-from llmdirect.artefacts import MANIFEST, Json, read_manifest, sync_folder, write_manifest
+from llmdirect.artefacts import (
+    MANIFEST,
+    Json,
+    canonical_json,
+    digest,
+    read_manifest,
+    sync_folder,
+    write_manifest,
+)
+from llmdirect.batch_plan import differences
 from llmdirect.errors import DataError
 
 STORE_FORMAT, STORE_VERSION = "llmdirect-store", 2
@@ -21,6 +30,23 @@ logger = logging.getLogger(__name__)
 def read_store_manifest(folder: Path, made_by: str) -> Json:
     """The manifest of a store or shard, of any version. Raises as `read_manifest` does."""
     return read_manifest(folder, STORE_FORMAT, STORE_VERSION, made_by, oldest=1)
+
+
+def content_hash(manifest: Json) -> str:
+    """Digest of the data files: equal for stores and shards that hold the same bytes."""
+    return digest(canonical_json(manifest["files"]))
+
+
+def encoder_differences(found: Json, wanted: Json) -> list[str]:
+    """In what two encoders' descriptions differ, but for the versions of libraries: they move last bits."""
+    found, wanted = ({**each, "versions": None} for each in (found, wanted))
+    return differences(found, wanted)
+
+
+def clear_shards(store: Path) -> None:
+    """Removes all shards of the store."""
+    if (store / "shards").exists():
+        shutil.rmtree(store / "shards")
 
 
 def shard_folder(store: Path, shard: int) -> Path:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmdirect import _core
 from llmdirect._core import passage_keys
-from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest
+from llmdirect.artefacts import MANIFEST, Json
 from llmdirect.consolidation import consolidate, store_folder
 from llmdirect.errors import DataError
-from llmdirect.shards import read_store_manifest, write_shard
+from llmdirect.shards import content_hash, read_store_manifest, write_shard
 from llmdirect.token_form import Calibration, TokenForm
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class EmbeddingStore:
     @property
     def hash(self) -> str:
         """Digest of the content: equal for stores that hold the same bytes."""
-        return digest(canonical_json(self.manifest["files"]))
+        return content_hash(self.manifest)
 
     def _view(self, name: str, dtype: str, *shape: int, writable: bool = False) -> NDArray[Any]:
         return self._core.data(name, writable).view(dtype).reshape(shape)

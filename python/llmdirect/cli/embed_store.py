@@ -65,4 +65,6 @@ def consolidate(
     else:
         state = "written" if result["changed"] else "up to date already, nothing to do"
         counts = f"{result['passages']:,} passages, {result['rows']:,} x {result['dim']} {result['dtype']}"
+        if result.get("dropped"):
+            state += f", without {result['dropped']:,} passages that the dataset has no more"
         stderr.print(f"{result['path']}: {counts}, {state}", highlight=False)

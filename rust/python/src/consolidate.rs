@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use llmdirect_core::store::{self, Joined};
 use llmdirect_core::{Cancel, Error};
+use numpy::PyReadonlyArray1;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -58,16 +60,29 @@ fn joined_to_python(py: Python<'_>, joined: Joined) -> PyResult<Bound<'_, PyDict
     Ok(dict)
 }
 
-/// Joins shards into the data files of a store in `out`; `progress` gets bytes done.
+/// Joins shards into the data files of a store in `out`; `progress` gets bytes done. `kept` bool [passages] of each
+/// shard, or None for all of them.
 #[pyfunction]
-fn consolidate_shards(
-    py: Python<'_>,
+#[pyo3(signature = (shards, out, progress, kept=None))]
+fn consolidate_shards<'py>(
+    py: Python<'py>,
     shards: Vec<PathBuf>,
     out: PathBuf,
     progress: Py<PyAny>,
-) -> PyResult<Bound<'_, PyDict>> {
+    kept: Option<Vec<Option<PyReadonlyArray1<'py, bool>>>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mut chosen = vec![None; shards.len()];
+    for (place, kept) in kept.into_iter().flatten().enumerate() {
+        let choice = kept
+            .map(|kept| kept.as_slice().map(<[bool]>::to_vec))
+            .transpose()?;
+        match chosen.get_mut(place) {
+            Some(slot) => *slot = choice,
+            None => return Err(PyValueError::new_err("kept is longer than shards")),
+        }
+    }
     let joined = with_progress(py, progress, |on_bytes, cancel| {
-        store::consolidate_shards(&shards, &out, on_bytes, cancel)
+        store::consolidate_shards(&shards, &chosen, &out, on_bytes, cancel)
     })?;
     joined_to_python(py, joined)
 }

@@ -122,14 +122,18 @@ impl StoreWriter {
 
 /// Joins `shards`, in the order given, into the data files of a store in `out`.
 ///
+/// `kept`: for each shard which of its passages go into the store; `None` for all, which copies whole chunks
+/// with their checksums.
+///
 /// Needs a few MiB of memory whatever the size. On an error `out` is as before, but for complete
 /// files that no manifest names, where already the renaming of the last files failed.
 ///
 /// # Errors
 /// [`Error::Data`] for a damaged shard or one of another type or dimension, [`Error::Io`] (a full
-/// disk among them), [`Error::Interrupted`].
+/// disk among them), [`Error::Interrupted`], [`Error::Argument`] where `kept` does not fit the shards.
 pub fn consolidate_shards(
     shards: &[PathBuf],
+    kept: &[Option<Vec<bool>>],
     out: &Path,
     on_bytes: OnBytes<'_>,
     cancel: &Cancel,
@@ -158,10 +162,20 @@ pub fn consolidate_shards(
             ));
         }
     }
+    if kept.len() != shards.len() {
+        return Err(Error::Argument(format!(
+            "{} choices of passages for {} shards",
+            kept.len(),
+            shards.len()
+        )));
+    }
     let channels = common_channels(shards, &manifests)?;
     let mut writer = StoreWriter::create(out, first.dtype, first.dim, channels.as_deref())?;
-    for (shard, manifest) in shards.iter().zip(&manifests) {
-        append(&mut writer, shard, manifest, on_bytes, cancel)?;
+    for ((shard, manifest), kept) in shards.iter().zip(&manifests).zip(kept) {
+        match kept {
+            None => append(&mut writer, shard, manifest, on_bytes, cancel)?,
+            Some(kept) => append_chosen(&mut writer, shard, manifest, kept, on_bytes, cancel)?,
+        }
     }
     writer.commit(out)
 }
@@ -239,6 +253,96 @@ fn append(
     writer.rows += append_offsets(&mut writer.offsets, reader, from, chunks, cancel)?;
     on_bytes(entry.bytes);
     Ok(())
+}
+
+/// As [`append`], of the passages that are `kept` alone. Every byte of the shard is read and checked.
+fn append_chosen(
+    writer: &mut StoreWriter,
+    shard: &Path,
+    manifest: &Manifest,
+    kept: &[bool],
+    on_bytes: OnBytes<'_>,
+    cancel: &Cancel,
+) -> Result<()> {
+    if kept.len() != manifest.passages {
+        return Err(Error::Argument(format!(
+            "{}: {} choices for {} passages",
+            shard.display(),
+            kept.len(),
+            manifest.passages
+        )));
+    }
+    let expected = manifest.expected();
+    let checksums = manifest.checksums(shard)?;
+    let beside = [&manifest.files.checksums, &manifest.files.channels];
+    on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
+    let files: Vec<_> = expected.iter().zip(&checksums).collect();
+    let [tokens, offsets, spans, keys, scaled @ ..] = &files[..] else {
+        unreachable!("a store has at least four files");
+    };
+
+    let ((entry, header), chunks) = offsets;
+    let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
+    let (path, mut check) = (reader.path().to_path_buf(), OffsetCheck::default());
+    let mut borders: Vec<u64> = Vec::with_capacity(manifest.passages + 1);
+    while let Some((bytes, chunk)) = reader.next_chunk()? {
+        check.feed(bytes, &path)?;
+        let values = bytes.as_chunks::<8>().0.iter();
+        borders.extend(values.map(|value| u64::from_le_bytes(*value)));
+        on_bytes(chunk.bytes);
+    }
+    check.finish(manifest.rows, &path)?;
+    let (mut rows, mut passages) = (Vec::new(), Vec::new());
+    for (passage, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+        let (start, stop) = (borders[passage], borders[passage + 1]);
+        writer.end_passage((stop - start) as usize)?;
+        lengthen(&mut rows, start, stop);
+        lengthen(&mut passages, passage as u64, passage as u64 + 1);
+    }
+
+    let copies = [
+        (Some(tokens), Some(&mut writer.tokens), &rows),
+        (Some(spans), Some(&mut writer.spans), &rows),
+        (Some(keys), Some(&mut writer.keys), &passages),
+        (scaled.first(), writer.scales.as_mut(), &rows),
+    ];
+    for (file, writer, ranges) in copies {
+        let (Some(((entry, header), chunks)), Some(writer)) = (file, writer) else {
+            continue; // only int8 has scales
+        };
+        let size: usize = header.shape[1..].iter().product::<usize>() * header.dtype.size;
+        let mut ranges = ranges
+            .iter()
+            .map(|&(start, stop)| (start * size as u64, stop * size as u64))
+            .peekable();
+        let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
+        let mut done = 0;
+        while let Some((bytes, chunk)) = reader.next_chunk()? {
+            cancel.check()?;
+            let end = done + chunk.bytes;
+            while let Some(&(start, stop)) = ranges.peek()
+                && start < end
+            {
+                let (low, high) = (start.max(done) - done, stop.min(end) - done);
+                writer.write(&bytes[low as usize..high as usize])?;
+                if stop > end {
+                    break; // the rest of it is in the next chunk
+                }
+                ranges.next();
+            }
+            done = end;
+            on_bytes(chunk.bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Appends [start, stop) to ascending ranges, or lengthens the last of them.
+fn lengthen(ranges: &mut Vec<(u64, u64)>, start: u64, stop: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.1 == start => last.1 = stop,
+        _ => ranges.push((start, stop)),
+    }
 }
 
 /// Copies a shard's offsets but for the first, raised by `base`; returns the shard's rows.
