@@ -2,7 +2,8 @@
 #
 #   PYTHON=python3.12      the interpreter that .venv is made with (3.11 or newer)
 #   TORCH_BACKEND=cpu      the CPU build of torch (1 GB of disk) in place of the CUDA build (5 GB)
-#   DATA=reviews.json.gz   `make demo` on your own reviews; `make bench` on lines of a user and their items
+#   DATA=reviews.json.gz   `make demo` on your own reviews; `make bench` on lines of a user and their items,
+#                          `make bench-precompute` on your reviews
 
 PYTHON ?= python3
 TORCH_BACKEND ?=
@@ -18,10 +19,10 @@ RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.loc
 NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-core clean
+.PHONY: help setup demo test lint bench bench-core bench-precompute clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
 
 setup: $(VENV)/.extension  ## .venv with everything, the extension built in release mode
@@ -47,6 +48,9 @@ bench: setup $(VENV)/.bench  ## speed of the core beside its peers: docs/benchma
 bench-core: setup $(VENV)/.bench  ## the core alone (criterion), and its path through Python (pytest-benchmark)
 	cargo bench --quiet -p llmdirect-core
 	$(BIN)/pytest -o filterwarnings= benches/test_speed.py
+
+bench-precompute: setup $(VENV)/.bench  ## MiniLM beside sentence-transformers on the CPU, on generated reviews or DATA=FILE
+	$(BIN)/python -W ignore benches/precompute_speed.py $(DATA)
 
 clean:  ## removes .venv and build outputs
 	rm -rf $(VENV) target python/llmdirect/_core*.so

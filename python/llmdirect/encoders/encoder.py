@@ -25,6 +25,7 @@ from llmdirect.encoders.loading import (
 )
 from llmdirect.encoders.packing import Packing, first_position, pack_attention
 from llmdirect.encoders.sources import Source, resolve
+from llmdirect.encoders.speed import keep_freed_memory, operations
 from llmdirect.encoders.windows import windows
 from llmdirect.errors import DataError
 
@@ -92,6 +93,8 @@ class Encoder:
             )
         self._weights = weights_digest(model)
         self._model = model.to(device)  # type: ignore[arg-type]  # transformers narrows `to`
+        if device.type == "cpu":
+            keep_freed_memory()
         self._packs, self._first_position = pack_attention(model), first_position(model)
         self.dim = self._forward([np.zeros(1, np.int32)]).shape[-1]
 
@@ -119,6 +122,17 @@ class Encoder:
                 "transformers": transformers.__version__,
             },
         }
+
+    def operations(self, lengths: Sequence[int]) -> float:
+        """Floating-point operations of the matrix products that read passages of these lengths."""
+        special = self.max_length - self.room
+        read = [
+            each.stop - each.start + special
+            for length in lengths
+            if length
+            for each in windows(length - special, self.room)
+        ]
+        return operations(self._model, read)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Token ids and character spans of each text, whole, whatever its length.

@@ -121,7 +121,7 @@ def weights_digest(model: PreTrainedModel) -> str:
     def one(item: tuple[str, torch.Tensor]) -> str:
         name, tensor = item
         state = hashlib.blake2b(digest_size=16)
-        state.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest(name, f"{tensor.dtype} {tuple(tensor.shape)}", state.digest())
 
     with ThreadPoolExecutor() as pool:
