@@ -115,14 +115,14 @@ def as_int8(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingS
 
 
 def projected(size: int) -> Rewrite:
-    """The leading principal components of tokens of train passages."""
+    """The leading principal components of tokens of train passages, in bfloat16."""
 
     def rewrite(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
         numbers = store.lookup(dataset.passage_keys()[dataset.passages.split == 0])
         rows = np.concatenate([np.arange(store.offsets[n], store.offsets[n + 1]) for n in np.unique(numbers)])
         tokens = _floats(store)
         sample = tokens[torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED_ON])]
-        return _like(store, folder, tokens @ principal(sample, size)[0])
+        return _like(store, folder, (tokens @ principal(sample, size)[0]).bfloat16())
 
     return rewrite
 
@@ -189,9 +189,9 @@ VARIANTS: Mapping[str, Variant] = {
     "content tokens": Variant(store=content),
     "bfloat16": Variant(store=as_type(torch.bfloat16), bytes_of=lambda dim: 2 * dim),
     "int8": Variant(store=as_int8, bytes_of=lambda dim: dim + 2),
-    "256 dimensions": Variant(store=projected(256), bytes_of=lambda dim: 4 * 256),
-    "128 dimensions": Variant(store=projected(128), bytes_of=lambda dim: 4 * 128),
-    "64 dimensions": Variant(store=projected(64), bytes_of=lambda dim: 4 * 64),
+    "256 dimensions": Variant(store=projected(256), bytes_of=lambda dim: 2 * 256),
+    "128 dimensions": Variant(store=projected(128), bytes_of=lambda dim: 2 * 128),
+    "64 dimensions": Variant(store=projected(64), bytes_of=lambda dim: 2 * 64),
     "static embeddings": Variant(store=static),
 }
 
