@@ -4,8 +4,9 @@ import errno
 import logging
 import os
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from llmdirect.dataset import TRAIN
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
 from llmdirect.encoders.sources import Source, slug
+from llmdirect.encoders.speed import peak_rate
 from llmdirect.errors import DataError, MismatchError
-from llmdirect.progress import SILENT, Progress, Task
+from llmdirect.pace import Pace
+from llmdirect.progress import SILENT, Progress
 from llmdirect.shards import (
     clear_shards,
     content_hash,
@@ -189,8 +192,8 @@ def precompute(
         with told_when_full(store, "make room and run again: shards that are complete stay"):
             if frozen is None:
                 write_plan(store, plan)
-            run.encode(pending, progress)
-        return {**result, "encoded_shards": len(pending)}
+            pace = run.encode(pending, progress)
+        return {**result, "encoded_shards": len(pending), **pace}
 
 
 def _store_place(dataset: Dataset, name: str | None, default: str) -> Path:
@@ -267,6 +270,14 @@ class _Encoded:
     spans: NDArray[np.uint32]
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A shard's texts, tokenised, and for each a mask of the tokens that are kept."""
+
+    tokens: list[Tokens]
+    kept: list[NDArray[np.bool_]]
+
+
 class _Run:
     """One run over the shards that are not there yet."""
 
@@ -283,6 +294,9 @@ class _Run:
         self._form, self._calibration = form, calibration.to(encoder.device)
         self._dim = form.dim(encoder.dim)
         self._on_cuda = encoder.device.type == "cuda"
+        self._copies: torch.cuda.Stream | None = None
+        if self._on_cuda:
+            self._copies = torch.cuda.Stream(encoder.device)  # type: ignore[no-untyped-call]  # torch: no types
         self._identity = plan.header["encoder"]
         self._source = {key: value for key, value in plan.header.items() if key != "encoder"}
 
@@ -340,54 +354,86 @@ class _Run:
             )
         return result
 
-    def encode(self, pending: list[int], progress: Progress) -> None:
-        """Encodes the shards; a second thread writes them, and its errors are raised here."""
+    def encode(self, pending: list[int], progress: Progress) -> dict[str, Any]:
+        """Encodes the shards; returns how fast.
+
+        One thread tokenises the next shard, another writes the last ones: the device waits for neither.
+        Their errors are raised here.
+        """
+        if not pending:
+            return {}
         writing: deque[Future[None]] = deque()
         total = sum(map(self._rows, pending))
+        work = self._encoder.operations(
+            np.concatenate([self._plan.rows[slice(*self._plan.shard_range(shard))] for shard in pending])
+        )
+        peak = peak_rate(self._encoder.device, self._encoder.dtype)
         with (
             progress.task(f"encode with {self._identity['id']}", total, "tokens") as task,
+            ThreadPoolExecutor(1, thread_name_prefix="tokeniser") as tokeniser,
             ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer,
         ):
+            pace = Pace(task, work, *peak)
+            ahead = tokeniser.submit(self._read, pending[0])
             try:
-                for shard in pending:
-                    encoded = self._encode_shard(shard, task)
+                for shard, following in zip(pending, [*pending[1:], None], strict=True):
+                    texts = ahead.result()
+                    if following is not None:
+                        ahead = tokeniser.submit(self._read, following)
+                    encoded = self._encode_shard(shard, texts, pace)
                     # The writer waits for the device, so that this thread can go on to the next shard.
-                    ready = (
-                        torch.cuda.current_stream(self._encoder.device).record_event()
-                        if self._on_cuda
-                        else None
-                    )
+                    ready = self._copies.record_event() if self._copies is not None else None
                     while len(writing) >= _WAITING_SHARDS:
                         writing.popleft().result()
-                    writing.append(writer.submit(self._write_shard, shard, encoded, ready))
+                    writing.append(writer.submit(self._write_shard, shard, encoded, ready, pace))
                 while writing:
                     writing.popleft().result()
             except BaseException:
-                writer.shutdown(wait=False, cancel_futures=True)
+                for each in (tokeniser, writer):
+                    each.shutdown(wait=False, cancel_futures=True)
                 raise
+            return pace.summary()
 
-    def _encode_shard(self, shard: int, task: Task) -> "_Encoded":
+    def _read(self, shard: int) -> _Read:
         start, stop = self._plan.shard_range(shard)
         texts = [self._texts.texts[text] for text in self._plan.text[start:stop]]
         tokens = self._encoder.tokenize(texts)
-        kept = self._form.kept(texts, [each.spans for each in tokens])
-        lengths = np.array([each.sum() for each in kept], np.int64)
+        return _Read(tokens, self._form.kept(texts, [each.spans for each in tokens]))
+
+    def _encode_shard(self, shard: int, read: _Read, pace: Pace) -> _Encoded:
+        start, _ = self._plan.shard_range(shard)
+        lengths = np.array([each.sum() for each in read.kept], np.int64)
         encoded = _Encoded(
             self._buffers(int(lengths.sum())),
             lengths,
-            np.concatenate([each.spans[own] for each, own in zip(tokens, kept, strict=True)]),
+            np.concatenate([each.spans[own] for each, own in zip(read.tokens, read.kept, strict=True)]),
         )
         row = 0
         for batch, low, high in self._plan.batches(shard):
-            part = self._embed(batch, tokens[low - start : high - start])
-            task.advance(len(part))
-            own = np.concatenate(kept[low - start : high - start])
+            tokens = read.tokens[low - start : high - start]
+            part = self._embed(batch, tokens)
+            pace.encoded(len(tokens), len(part), self._encoder.operations([len(each) for each in tokens]))
+            own = np.concatenate(read.kept[low - start : high - start])
             if not own.all():  # numbers made on the CPU: a mask would make the device wait for its own count
                 part = part.index_select(0, torch.from_numpy(np.flatnonzero(own)).to(part.device))
-            for name, values in self._calibration.store(part, self._form.dtype).items():
-                encoded.arrays[name][row : row + len(part)].copy_(values, non_blocking=self._on_cuda)
+            values = self._calibration.store(part, self._form.dtype)
+            with self._copying(values):
+                for name, column in values.items():
+                    encoded.arrays[name][row : row + len(part)].copy_(column, non_blocking=self._on_cuda)
             row += len(part)
         return encoded
+
+    @contextmanager
+    def _copying(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Copies from the device go beside the next batch's arithmetic, in a stream of their own."""
+        if self._copies is None:
+            yield
+            return
+        self._copies.wait_stream(torch.cuda.current_stream(self._encoder.device))
+        with torch.cuda.stream(self._copies):
+            yield
+        for column in values.values():
+            column.record_stream(self._copies)  # its memory is not used again before it is copied
 
     def _buffers(self, rows: int) -> dict[str, torch.Tensor]:
         """Memory for `rows` tokens as they are stored."""
@@ -422,7 +468,7 @@ class _Run:
             self._plan.budgets[batch] = budget
             write_plan(self._store, self._plan)
 
-    def _write_shard(self, shard: int, encoded: "_Encoded", ready: torch.cuda.Event | None) -> None:
+    def _write_shard(self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: Pace) -> None:
         if ready is not None:
             ready.synchronize()
         start, stop = self._plan.shard_range(shard)
@@ -446,6 +492,7 @@ class _Run:
             encoder=self._identity,
             source=self._source,
         )
+        pace.written(sum(array.nbytes for array in encoded.arrays.values()))
 
     def _refuse(self, text: int) -> None:
         dtype = self._form.dtype

@@ -25,7 +25,7 @@ from llmdirect.encoders.loading import (
 )
 from llmdirect.encoders.packing import Packing, first_position, pack_attention
 from llmdirect.encoders.sources import Source, resolve
-from llmdirect.encoders.speed import keep_freed_memory, operations
+from llmdirect.encoders.speed import arithmetic, keep_freed_memory
 from llmdirect.encoders.windows import windows
 from llmdirect.errors import DataError
 
@@ -95,6 +95,7 @@ class Encoder:
         self._model = model.to(device)  # type: ignore[arg-type]  # transformers narrows `to`
         if device.type == "cpu":
             keep_freed_memory()
+        self._arithmetic = arithmetic(model)
         self._packs, self._first_position = pack_attention(model), first_position(model)
         self.dim = self._forward([np.zeros(1, np.int32)]).shape[-1]
 
@@ -123,16 +124,18 @@ class Encoder:
             },
         }
 
-    def operations(self, lengths: Sequence[int]) -> float:
+    def operations(self, lengths: Sequence[int] | NDArray[np.int32]) -> float:
         """Floating-point operations of the matrix products that read passages of these lengths."""
         special = self.max_length - self.room
-        read = [
-            each.stop - each.start + special
-            for length in lengths
-            if length
-            for each in windows(length - special, self.room)
-        ]
-        return operations(self._model, read)
+        a_token, a_pair = self._arithmetic
+        total = 0.0
+        for length, count in zip(
+            *map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True
+        ):
+            for each in windows(length - special, self.room) if length else ():
+                read = each.stop - each.start + special
+                total += count * (a_token * read + a_pair * read * read)
+        return total
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Token ids and character spans of each text, whole, whatever its length.

@@ -4,7 +4,6 @@ import ctypes
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -23,7 +22,7 @@ _PEAKS = {
     "A10G": 70e12,
     "RTX 4090": 165e12,
 }
-_SIDE = 1024
+_SIDE = 768
 
 # Options of glibc's mallopt: how much freed memory stays, and what size is asked of the system each time.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -41,18 +40,17 @@ def keep_freed_memory() -> None:
             mallopt(option, 1 << 30)
 
 
-def operations(model: PreTrainedModel, lengths: Sequence[int]) -> float:
-    """Floating-point operations of the matrix products for sequences of these lengths, each read by itself.
+def arithmetic(model: PreTrainedModel) -> tuple[float, float]:
+    """Floating-point operations of the matrix products: (a token, a pair of tokens of one sequence).
 
-    Two a weight of each linear layer and token; attention adds 4 · length² · width a layer. A sliding window
+    Two a weight of each linear layer and token; attention adds 4 · width a layer and pair. A sliding window
     is not subtracted: it is longer than reviews are.
     """
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     config = getattr(model.config, "encoder", model.config)
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    attention: float = 4 * config.num_hidden_layers * width
-    return sum(2.0 * weights * length + attention * length * length for length in lengths)
+    return 2.0 * weights, 4.0 * config.num_hidden_layers * width
 
 
 def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
@@ -65,7 +63,7 @@ def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
         for part, rate in _PEAKS.items():
             if part in name:
                 return rate, "data sheet"
-    side = _SIDE if device.type == "cpu" else 8 * _SIDE
+    side = _SIDE if device.type == "cpu" else 10 * _SIDE
     left, right = torch.ones(2, side, side, dtype=dtype, device=device)
     seconds = []
     for _ in range(4):
