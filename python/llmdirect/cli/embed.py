@@ -24,6 +24,7 @@ Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens and disk, without encoding
+  llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
 """
 
@@ -57,8 +58,29 @@ def precompute(
         str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only count tokens and bytes.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only measure the errors of a sample, against float32.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
+    if check:
+        from llmdirect.encoding_check import check as measure
+
+        checked = measure(
+            dataset,
+            model=model,
+            dtype=dtype,
+            project=project,
+            device=device,
+            max_length=max_length,
+            revision=revision,
+            progress=Bars(),
+        )
+        if as_json:
+            emit(checked)
+        else:
+            stderr.print(_checked(checked), highlight=False, markup=False)
+        return
     from llmdirect.precompute import precompute as run
 
     result = run(
@@ -80,6 +102,23 @@ def precompute(
         emit(result)
     else:
         stderr.print(_told(result, dataset, estimate), highlight=False, markup=False)
+
+
+def _checked(result: dict[str, Any]) -> str:
+    tokens, outliers = (
+        f"{result['tokens']:,} tokens of {result['passages']} passages",
+        result["outlier_channels"],
+    )
+    lines = [f"{result['model']} on {result['device']}, {tokens}:"]
+    for each in result["stages"]:
+        error = f"relative error {each['relative']:.2e}, worst cosine {each['worst_cosine']:.5f}"
+        lines.append(f"  {each['name']:<20} {error}")
+    outliers = result["outlier_channels"]
+    largest = f"the largest, {outliers['channel']}, is {outliers['largest']:.1f} times the median"
+    lines.append(f"  outlier channels     {outliers['count']}; {largest}")
+    if result["soft_cap"] is not None:
+        lines.append(f"  soft-cap             without it, vectors would differ by {result['soft_cap']:.2e}")
+    return "\n".join(lines)
 
 
 def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:

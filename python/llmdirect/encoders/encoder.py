@@ -2,7 +2,8 @@
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from llmdirect.encoders.loading import (
     position_limit,
     weights_digest,
 )
-from llmdirect.encoders.packing import Packing, first_position, pack_attention
+from llmdirect.encoders.packing import Packing, first_position, pack_attention, soft_capped
 from llmdirect.encoders.sources import Source, resolve
 from llmdirect.encoders.speed import arithmetic, keep_freed_memory
 from llmdirect.encoders.windows import windows
@@ -136,6 +137,23 @@ class Encoder:
                 read = each.stop - each.start + special
                 total += count * (a_token * read + a_pair * read * read)
         return total
+
+    @property
+    def soft_capped(self) -> bool:
+        """Whether its attention has a soft-cap."""
+        return bool(soft_capped(self._model))
+
+    @contextmanager
+    def uncapped(self) -> Iterator[None]:
+        """Within it, attention has no soft-cap: to see what dropping it would do, and for nothing else."""
+        layers = [(layer, layer.attn_logit_softcapping) for layer in soft_capped(self._model)]
+        for layer, _ in layers:
+            layer.attn_logit_softcapping = None  # type: ignore[assignment]  # not a parameter
+        try:
+            yield
+        finally:
+            for layer, cap in layers:
+                layer.attn_logit_softcapping = cap
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Token ids and character spans of each text, whole, whatever its length.

@@ -65,6 +65,16 @@ def first_position(model: PreTrainedModel) -> int:
     return 0
 
 
+def soft_capped(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The attention layers with a soft-cap: T5Gemma 1 has them, T5Gemma 2 only a setting without use."""
+    return [
+        module
+        for module in model.modules()
+        if getattr(getattr(module, "config", None), "model_type", None) == "t5_gemma_module"
+        and getattr(module, "attn_logit_softcapping", None) is not None
+    ]
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
