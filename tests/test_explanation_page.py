@@ -29,7 +29,7 @@ from llmdirect.explanation_wording import (
 )
 
 Json = dict[str, Any]
-VOID = {"meta"}
+VOID = {"meta", "link", "input"}
 TAGS = set(
     """html head meta title style body a div header h1 h2 h3 h4 p bdi nav ol li ul main article section strong
     svg rect line text span figure figcaption mark details summary table thead tbody tr th td dl dt dd

@@ -44,7 +44,7 @@ def render(result: Json, title: str) -> str:
     explanations = result["explanations"]
     if not explanations:
         raise ValueError("there are no explanations to show; explain at least one item")
-    articles = "".join(_article(number, one) for number, one in enumerate(explanations, 1))
+    articles = "".join(article(number, one) for number, one in enumerate(explanations, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
@@ -56,7 +56,7 @@ def render(result: Json, title: str) -> str:
         '<p class="muted small">Why these items, word by word. '
         '<a href="#how-to-read">How to read this</a></p>'
         f"</header>\n{_index(explanations)}"
-        f'<main id="main">{articles}{_legend()}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
+        f'<main id="main">{articles}{legend()}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
     )
 
 
@@ -81,7 +81,8 @@ def _index(explanations: list[Json]) -> str:
     return f'<nav aria-label="Items on this page"><ol class="index">{entries}</ol></nav>\n'
 
 
-def _article(number: int, explanation: Json) -> str:
+def article(number: int, explanation: Json) -> str:
+    """One explanation in full; `number` tells its anchors from those of others on the page."""
     identity = f"Item <bdi>{safe(explanation['item_id'])}</bdi> · " if explanation["title"] else ""
     scored = signed(explanation["score"], decimals([explanation["score"]]))
     return (
@@ -237,7 +238,8 @@ def _terms(explanation: Json) -> str:
     )
 
 
-def _legend() -> str:
+def legend() -> str:
+    """How marks, contributions and effects are to be read."""
     samples = "".join(
         f'<span><mark class="{sign} {sign}1">word</mark> <mark class="{sign} {sign}4">word</mark> '
         f"{meaning}</span>"

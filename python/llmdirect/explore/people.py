@@ -1,0 +1,188 @@
+"""Whose list it is, what if their interests were others, and the order that follows."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from urllib.parse import urlencode
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llmdirect.artefacts import Json
+from llmdirect.encoders import Encoder
+from llmdirect.errors import MissingError
+from llmdirect.explanation import Explainer
+from llmdirect.explanation_wording import PARTS
+from llmdirect.recommendation import newcomer, text_profiles
+from llmdirect.trained import Trained
+
+TERMS = ("popularity", "collaboration")
+"""What a list can be made without, beside the interests."""
+_SAMPLE = 2_000
+_GUESTS = 256
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Factors of interests by aspect (1 is left out), and terms that do not count."""
+
+    interests: Mapping[int, float] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, fields: list[tuple[str, str]]) -> "WhatIf":
+        """From the fields of an address: a3=1.5, without=popularity. ValueError for what is none of these."""
+        interests, without = {}, set()
+        for name, value in fields:
+            if name == "without":
+                if value not in TERMS:
+                    raise ValueError(f"without={value}: there are {' and '.join(TERMS)}")
+                without.add(value)
+            elif name[:1] == "a" and name[1:].isdecimal():
+                try:
+                    interests[int(name[1:])] = float(value)
+                except ValueError:
+                    raise ValueError(f"{name}={value}: expected a number, such as 1.5") from None
+        changed = {aspect: factor for aspect, factor in sorted(interests.items()) if factor != 1}
+        return cls(changed, tuple(sorted(without)))
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """What `read` reads."""
+        moved = [(f"a{aspect}", f"{factor:g}") for aspect, factor in self.interests.items()]
+        return moved + [("without", term) for term in self.without]
+
+    def applied(self, trained: Trained) -> Trained:
+        """The run with one user, as if."""
+        changed = trained.with_interests(0, self.interests) if self.interests else trained
+        if not self.without:
+            return changed
+        flags = {term: term in self.without for term in TERMS}
+        return replace(changed, scorer=changed.scorer.without(**flags))
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A user of the dataset or somebody new, as the one user of a run."""
+
+    who: tuple[str, str]
+    """The field of an address that names them: ("user", ID) or ("guest", KEY)."""
+    explainer: Explainer
+    what_if: WhatIf
+    plain: Trained
+    """As the model has them, nothing changed."""
+
+    @classmethod
+    def of(cls, explainer: Explainer, plain: Trained, who: tuple[str, str], what_if: WhatIf) -> "Person":
+        """`plain`: a run with one user."""
+        return cls(who, explainer.about(what_if.applied(plain)), what_if, plain)
+
+    @property
+    def trained(self) -> Trained:
+        """The run with this one user, as if."""
+        return self.explainer.trained
+
+    def address(self, page: str, *fields: tuple[str, str]) -> str:
+        """Of a page about this person, as if."""
+        return f"{page}?{urlencode([self.who, *fields, *self.what_if.fields])}"
+
+    @cached_property
+    def order(self) -> NDArray[np.int32]:
+        """Candidates, best first."""
+        return _order(self.trained)
+
+    @cached_property
+    def order_before(self) -> NDArray[np.int32]:
+        """The same if nothing were changed."""
+        return self.order if self.what_if == WhatIf() else _order(self.plain)
+
+    @cached_property
+    def places_before(self) -> NDArray[np.int32]:
+        """Place of each item in `order_before`, from 0; an item that is no candidate has none that means it."""
+        places = np.zeros(self.plain.scorer.num_items, np.int32)
+        places[self.order_before] = np.arange(len(self.order_before))
+        return places
+
+    def explain(self, item: int) -> Json:
+        """As `Explainer.explain`."""
+        return self.explainer.explain(0, item, self.order)
+
+    def leads(self, items: NDArray[np.int32]) -> list[dict[str, float]]:
+        """What sets each item apart from the median candidate, by part."""
+        if not len(self.order):
+            return []
+        scorer = self.trained.scorer
+        both = np.append(items, self.order[len(self.order) // 2])
+        nobody = np.zeros(len(both), np.int32)
+        popularity = np.asarray(scorer.item_bias[both], np.float64)
+        collaboration = scorer.collaborative_of_pairs(nobody, both)
+        words = scorer.of_pairs(nobody, both) - popularity - collaboration
+        values = np.stack([words, popularity, collaboration])
+        values = values[:, :-1] - values[:, -1:]
+        return [dict(zip(PARTS, column, strict=True)) for column in values.T.tolist()]
+
+    def spread(self) -> dict[int, float]:
+        """By aspect: standard deviation over the catalogue of what it adds to a score, nothing changed.
+
+        How much of this person's order it decides. At most 2,000 items are looked at, evenly spread.
+        """
+        scorer, model = self.plain.scorer, self.plain.model
+        chosen = np.unique(np.linspace(0, scorer.num_items - 1, min(scorer.num_items, _SAMPLE)).astype(int))
+        products = (scorer.item[chosen] * scorer.query[0]).reshape(len(chosen), model.aspects, -1).sum(2)
+        if scorer.form == "ratio":
+            products = products / (scorer.item_mass[chosen] @ scorer.query[0] + scorer.eps)[:, None]
+        combined = self.plain.edits.combined(list(products.T))
+        return {aspect: float(np.std(values)) for aspect, values in combined.items()}
+
+
+def _order(trained: Trained) -> NDArray[np.int32]:
+    scores = trained.scorer.of_user(0)
+    unseen = np.ones(len(scores), np.bool_)
+    unseen[trained.seen.row(0)] = False
+    candidates = np.flatnonzero(unseen).astype(np.int32)
+    order: NDArray[np.int32] = candidates[np.argsort(-scores[candidates], kind="stable")]
+    return order
+
+
+@dataclass(eq=False)
+class Guests:
+    """People who are not in the dataset; they live as long as the server, the last 256 of them."""
+
+    trained: Trained
+    encoder: Callable[[], Encoder]
+    kept: OrderedDict[str, Trained] = field(default_factory=OrderedDict)
+
+    def add(self, text: str, items: list[int]) -> str:
+        """Key of somebody who wrote this text, or none, and has these items, newest first.
+
+        Raises ValueError, in words for them, where nothing is known or the model reads texts alone.
+        """
+        text = text.strip()
+        if text and not any(map(str.isalnum, text)):
+            raise ValueError("your text holds no words; write what you look for, or what you liked and why")
+        if not text and not items:
+            raise ValueError("write a text, or pick an item you liked; one of them is needed")
+        if not text and self.trained.model.config.user == "text":
+            raise ValueError("this model reads interests from texts alone; write one")
+        key = hashlib.blake2b(repr((text, items)).encode(), digest_size=8).hexdigest()
+        if key not in self.kept:
+            texts = [text] if text else []
+            with torch.inference_mode():
+                written = text_profiles(self.trained, texts, self.encoder()) if texts else None
+            while len(self.kept) >= _GUESTS:
+                self.kept.popitem(last=False)
+            self.kept[key] = newcomer(self.trained, np.array(items, np.int64), texts, written)
+        return key
+
+    def find(self, key: str) -> Trained:
+        """MissingError where nobody has this key."""
+        try:
+            return self.kept[key]
+        except KeyError:
+            raise MissingError(
+                "this page was made from a text or from items that the server no longer has, since it was "
+                "started again; write it once more"
+            ) from None

@@ -1,0 +1,61 @@
+"""Serves the pages of a run until it is told to end."""
+
+import socket
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from llmdirect.encoders import Encoder
+from llmdirect.errors import MissingError
+from llmdirect.explanation import Explainer
+from llmdirect.progress import SILENT, Progress
+from llmdirect.recommendation import encoder_of
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    run: Path | str,
+    *,
+    ready: Callable[[str], None],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    dataset: Path | str | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> None:
+    """Serves on host and port (0: a free one) and calls `ready` with the address; returns after Ctrl-C.
+
+    dataset, model, device: as for `explain` and `recommend_new`. Raises what opening the run raises,
+    MissingError where the extra `explore` is not installed, OSError where the port is taken.
+    """
+    try:
+        import uvicorn
+
+        from llmdirect.explore.app import make_app
+        from llmdirect.explore.catalogue import Catalogue
+        from llmdirect.explore.pages import home
+    except ModuleNotFoundError as error:
+        raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
+
+    with progress.task("Opening the run", None, "files"):
+        explainer = Explainer.open(run, dataset)
+        home(Catalogue(explainer))
+
+    @cache
+    def encoder() -> Encoder:
+        return encoder_of(explainer.trained, model, device)
+
+    app = make_app(explainer, encoder, [host, *_LOCAL] if host in _LOCAL else None)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise OSError(f"{host}:{port}: {error.strerror}; choose another --port or --host") from None
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listening.getsockname()[1]}/")
+        config = uvicorn.Config(app, log_level="warning", server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
