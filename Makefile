@@ -8,6 +8,7 @@
 PYTHON ?= python3
 TORCH_BACKEND ?=
 DATA ?=
+RUN ?= demo/synthetic/run
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.loc
 NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-core bench-precompute clean
+.PHONY: help setup demo test test-browser screenshots lint bench bench-core bench-precompute clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -33,6 +34,14 @@ demo: setup  ## all stages on a generated corpus, or on DATA=FILE
 test: setup  ## Rust and Python tests
 	cargo test --quiet --workspace
 	$(BIN)/pytest
+
+test-browser: setup  ## the pages of `explore` in Chromium (Debian: apt-get install chromium)
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
+		{ echo "chromium is missing: install it (Debian: apt-get install chromium), or leave this target out"; exit 1; }
+	$(BIN)/pytest -m browser tests/test_browser.py
+
+screenshots: setup  ## docs/images of `explore` and `report`, from RUN (demo/synthetic/run)
+	$(BIN)/python benches/screenshots.py $(RUN)
 
 lint: setup  ## formatting, types, stubs, clippy: warnings are errors
 	$(BIN)/ruff format --check .

@@ -63,7 +63,7 @@ from llmdirect.cli import board, data, demo, embed, embed_store, fit, look, use 
 
 _ORDER = (
     *("demo", "prepare", "audit", "precompute", "consolidate", "train", "test", "recommend", "explain"),
-    *("explore", "grid", "scoreboard", "cache-model", "download"),
+    *("explore", "report", "grid", "scoreboard", "cache-model", "download"),
 )
 """As the work goes, which is how --help lists them."""
 app.registered_commands.sort(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmdirect.cli import app
-from llmdirect.cli.console import Bars, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.use import RunArgument
 
 
@@ -35,3 +35,35 @@ def explore(
         stdout.print(f"{address}  (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
 
     serve(run, host=host, port=port, dataset=dataset, model=model, device=device, ready=say, progress=Bars())
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
+    scoreboard: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `scoreboard --json` printed.")
+    ] = None,
+    faithfulness: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `faithfulness --json` printed.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a run as one HTML file: data, training, scoreboard, aspects, explained recommendations.
+
+    Examples:
+
+      llmdirect report run
+
+      llmdirect report run --out report.html --scoreboard scoreboard.json
+    """
+    from llmdirect.report import report as work
+
+    result = work(
+        run, out, dataset=dataset, scoreboard=scoreboard, faithfulness=faithfulness, progress=Bars()
+    )
+    if as_json:
+        emit(result)
+    else:
+        stdout.print(f"report: {result['report']}", highlight=False, markup=False, soft_wrap=True)

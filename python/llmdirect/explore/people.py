@@ -101,7 +101,7 @@ class Person:
 
     @cached_property
     def places_before(self) -> NDArray[np.int32]:
-        """Place of each item in `order_before`, from 0; an item that is no candidate has none that means it."""
+        """int32 [I]: place of each candidate in `order_before`, from 0; of other items nothing."""
         places = np.zeros(self.plain.scorer.num_items, np.int32)
         places[self.order_before] = np.arange(len(self.order_before))
         return places

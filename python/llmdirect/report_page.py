@@ -1,0 +1,251 @@
+"""The page of a report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from llmdirect.artefacts import Json
+from llmdirect.explanation import Explainer
+from llmdirect.explanation_page import article, legend
+from llmdirect.explanation_passages import safe
+from llmdirect.explanation_style import STYLE
+from llmdirect.explanation_wording import name_of, placed, reason
+from llmdirect.explore.catalogue import Catalogue
+from llmdirect.report_plots import STYLE as PLOT_STYLE
+from llmdirect.report_plots import Line, intervals, lines
+from llmdirect.scoreboard_page import caption
+
+_RULES: Final = """
+.grid2{display:grid;gap:1rem;grid-template-columns:minmax(0,1fr)}
+@media (min-width:56rem){.grid2{grid-template-columns:repeat(2,minmax(0,1fr))}}
+.grid2>.card{margin:0} main>section,main>.grid2,main>details{margin-bottom:1rem}
+h2{margin:2rem 0 .75rem} .card h3{margin-top:0}
+.key-figures{display:flex;flex-wrap:wrap;gap:.5rem 2.5rem;margin:1rem 0 1.5rem}
+.key-figures div{display:grid} .key-figures strong{font-size:1.6rem;line-height:1.2}
+pre{overflow-x:auto;background:var(--page);border:1px solid var(--border);border-radius:8px;
+ padding:.75rem 1rem;font-size:.875rem;line-height:1.6;margin:0}
+details.one{background:var(--card);border:1px solid var(--border);border-radius:12px;padding:.25rem 1.25rem}
+details.one>summary{color:var(--text);padding:.6rem 0;font-size:1rem} details.one article{margin:1rem 0}
+details.one .card .card{border:0}
+nav.contents{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem}
+"""
+
+
+def render(
+    explainer: Explainer,
+    *,
+    history: Sequence[Json],
+    explanations: Sequence[Json],
+    scoreboard: Json | None,
+    faithfulness: Json | None,
+    commands: Sequence[str],
+    environment: Mapping[str, str],
+) -> str:
+    """The page as a string; `report` says what it is made of."""
+    name = f"{explainer.dataset.path.name}: {explainer.trained.run.path.name}"
+    sections = {
+        "Data": _data(explainer),
+        "Training": _training(explainer, history),
+        "Scoreboard": _scoreboard(scoreboard),
+        "Aspects": _aspects(Catalogue(explainer)),
+        "Recommendations": _recommendations(explanations),
+        "Faithfulness": _faithfulness(faithfulness),
+        "Again": _again(commands, environment),
+    }
+    shown = {title: content for title, content in sections.items() if content}
+    links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in shown)
+    body = "".join(
+        f'<section id="{title.lower()}"><h2>{title}</h2>{content}</section>\n'
+        for title, content in shown.items()
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{safe(name)}</title>\n<style>{STYLE}{PLOT_STYLE}{_RULES}</style>\n</head>\n<body>\n"
+        f'<div class="wrap"><header><h1><bdi>{safe(name)}</bdi></h1>{_headline(explainer, history)}'
+        f'<nav class="contents" aria-label="Contents">{links}</nav></header>\n'
+        f"<main>\n{body}</main></div>\n</body>\n</html>\n"
+    )
+
+
+def _headline(explainer: Explainer, history: Sequence[Json]) -> str:
+    trained = explainer.trained
+    metric = trained.run.train_config.metric
+    figures = [(f"{len(trained.user_ids):,}", "users"), (f"{len(trained.item_ids):,}", "items")]
+    figures.append((f"{explainer.store.num_rows:,}", "tokens read"))
+    told = [entry["valid"][metric] for entry in history if metric in entry.get("valid", {})]
+    if told:
+        better = min if metric in ("rmse", "mse", "mae") else max
+        figures.append((f"{better(told):.4f}", f"{metric} of the text term on validation, best epoch"))
+    return (
+        '<div class="key-figures">'
+        + "".join(
+            f'<div><strong class="num">{value}</strong><span class="muted small">{safe(what)}</span></div>'
+            for value, what in figures
+        )
+        + "</div>"
+    )
+
+
+def _facts(title: str, facts: Mapping[str, object]) -> str:
+    entries = "".join(
+        f"<dt>{safe(name.replace('_', ' '))}</dt><dd><bdi>{safe(value)}</bdi></dd>"
+        for name, value in facts.items()
+    )
+    return f'<div class="card"><h3>{safe(title)}</h3><dl class="facts small">{entries}</dl></div>'
+
+
+def _data(explainer: Explainer) -> str:
+    dataset, store, run = explainer.dataset, explainer.store, explainer.trained.run
+    counts, options = dataset.manifest["counts"], dataset.manifest["options"]
+    split = ", ".join(f"{name} {count:,}" for name, count in counts["per_split"].items())
+    data = {
+        "users": f"{counts['users']:,}",
+        "items": f"{counts['items']:,}",
+        "interactions": f"{counts['interactions']:,}",
+        "density": f"{counts['density']:.3%}",
+        "split": f"{options['split']}, seed {options['seed']}: {split}",
+        "positive": options["positive"] or "every interaction",
+        "words of a text, median": counts["median_words"],
+        "rows dropped": f"{counts['duplicates_dropped']:,} repeated, {counts['bad_lines']:,} unreadable",
+        "copies of a text kept in one split": counts["copies_kept_together"]["interactions"],
+        "hash": dataset.hash,
+    }
+    made = store.encoder
+    embeddings = {
+        "language model": made.get("id", "unnamed"),
+        "revision": made.get("revision", ""),
+        "longest text": f"{made.get('max_length', '')} tokens, longer ones in windows",
+        "passages": f"{store.num_passages:,}",
+        "tokens": f"{store.num_rows:,}",
+        "embedding": f"{store.dim} numbers, {store.dtype}",
+        "hash": store.hash,
+    }
+    shape = {**run.manifest["config"]["model"], "weight of collaboration": ""}
+    shape["weight of collaboration"] = f"{float(explainer.trained.model.collaboration):.3g}"
+    return (
+        f'<div class="grid2">{_facts("Reviews", data)}{_facts("Token embeddings", embeddings)}</div>'
+        '<details class="one"><summary>All settings of the model and its training</summary>'
+        '<div class="grid2">'
+        f"{_facts('Model', shape)}{_facts('Training', run.manifest['config']['training'])}</div></details>"
+    )
+
+
+def _training(explainer: Explainer, history: Sequence[Json]) -> str:
+    if not history:
+        return ""
+    metric = explainer.trained.run.train_config.metric
+    epochs = [entry["epoch"] for entry in history]
+    names = sorted({name for entry in history for name in entry["losses"]} - {"loss"})
+    shown = ["loss"] if len(names) < 2 else ["loss", *names]
+    losses = [
+        Line(name, *_points(epochs, [entry["losses"].get(name) for entry in history])) for name in shown
+    ]
+    curves = [
+        Line(title, *_points(epochs, [entry.get(key, {}).get(metric) for entry in history]))
+        for key, title in (("valid", "validation"), ("train_left_out", "train, each pair left out"))
+    ]
+    curves = [curve for curve in curves if curve.x]
+    best = None
+    if curves and metric not in ("rmse", "mse", "mae"):
+        best = curves[0].x[max(range(len(curves[0].y)), key=lambda n: curves[0].y[n])]
+    plots = f'<div class="card">{lines("Loss", "epoch", "loss", losses)}</div>'
+    if curves:
+        note = "" if best is None else f" (dashed: best epoch, {best:g})"
+        plots += f'<div class="card">{lines(f"{metric}{note}", "epoch", metric, curves, best)}</div>'
+    seconds = sum(entry["seconds"] for entry in history)
+    return (
+        f'<div class="grid2">{plots}</div><p class="muted small">{len(history)} epochs in {seconds:,.0f} s. '
+        "Full ranking; in train each pair is scored as if it did not exist. The collaborative term is added "
+        "after these epochs.</p>"
+    )
+
+
+def _points(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    there = [(at, value) for at, value in zip(x, y, strict=True) if value is not None]
+    return [at for at, _ in there], [value for _, value in there]
+
+
+def _scoreboard(result: Json | None) -> str:
+    if result is None:
+        return ""
+    metric = result["metrics"][0]
+    rows = [
+        (row["model"], *(float(row["metrics"][metric][end]) for end in ("low", "mean", "high")))
+        for row in result["rows"]
+        if not row["failed"]
+    ]
+    rows.sort(key=lambda row: -row[2])
+    plot = intervals(f"{metric} on the test split", f"{metric}, 95 % intervals over users", rows, "direct")
+    return f'<div class="card">{plot}</div><p class="muted small">{safe(caption(result))}</p>'
+
+
+def _aspects(catalogue: Catalogue) -> str:
+    names = catalogue.explainer.trained.aspect_names
+    items, users = catalogue.item_shares.mean(0), catalogue.user_shares.mean(0)
+    widest = max(float(items.max()), float(users.max()), 1e-12)
+    rows = "".join(
+        f'<tr><th scope="row"><bdi>{safe(names[aspect])}</bdi><svg class="bar" aria-hidden="true"><rect '
+        f'class="for" width="{users[aspect] / widest * 100:.2f}%" height="10" rx="2"/></svg></th>'
+        f'<td class="num">{users[aspect]:.1%}</td><td class="num">{items[aspect]:.1%}</td></tr>'
+        for aspect in sorted(catalogue.aspects, key=lambda aspect: -users[aspect])
+    )
+    return (
+        '<div class="card"><table><thead><tr><th scope="col">Aspect, by its most specific words</th>'
+        '<th scope="col" class="num">of interest</th><th scope="col" class="num">of texts</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _recommendations(explanations: Sequence[Json]) -> str:
+    if not explanations:
+        return ""
+    shown = "".join(
+        f'<details class="one"><summary><strong><bdi>{safe(name_of(one))}</bdi></strong> '
+        f'<span class="muted">{safe(placed(one))} {safe(reason(one["lead"]))}</span></summary>'
+        f"{article(number, one)}</details>\n"
+        for number, one in enumerate(explanations, 1)
+    )
+    return (
+        '<p class="muted">The best item of users evenly spread over the data, none of them chosen; open one '
+        f"to see the words.</p>{shown}{legend()}"
+    )
+
+
+def _faithfulness(result: Json | None) -> str:
+    if result is None:
+        return ""
+    plots = "".join(
+        '<div class="card">'
+        + lines(
+            title,
+            "words, % of the text",
+            "score after reading again",
+            [
+                Line(
+                    "direct" if method == "direct" else method.replace("_", " "),
+                    [100 * share for share in curve["share"]],
+                    curve["score"],
+                )
+                for method, curve in result[name].items()
+            ],
+        )
+        + "</div>"
+        for name, title in (
+            ("deletion", "Strongest words taken out first: lower is better"),
+            ("insertion", "Strongest words put in first: higher is better"),
+        )
+    )
+    told = f" {result['pairs']:,} recommendations." if "pairs" in result else ""
+    return (
+        f'<div class="grid2">{plots}</div><p class="muted small">The texts are written without the words and '
+        f"encoded again by the language model.{told}</p>"
+    )
+
+
+def _again(commands: Sequence[str], environment: Mapping[str, str]) -> str:
+    return (
+        '<div class="card"><h3>The commands</h3><pre tabindex="0">'
+        f"{safe(chr(10).join(commands))}</pre></div>{_facts('Where this report was made', environment)}"
+    )

@@ -1,0 +1,136 @@
+"""The report: figures as they are in the run, plots that can be read, and nothing from outside."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from run_helpers import fit, make_dataset
+from test_explanation_page import Page
+
+from llmdirect.explanation import Explainer
+from llmdirect.report import commands
+from llmdirect.report_plots import Line, intervals, lines, ticks
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    fit(make_dataset(folder / "data"), folder / "run", lr=5e-3)
+    return folder / "run"
+
+
+def read(path: Path) -> Page:
+    page = Page(path.read_text())
+    page.close()
+    return page
+
+
+def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli: CommandLine) -> None:
+    out = run.parent / "report.html"
+    answer = cli("report", run, "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out) == {"report": str(out.resolve()), "explained": 12}
+    page, text = read(out), out.read_text()
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "link", "iframe"}
+    assert not re.search(r"https?://|url\(", text)
+    assert "default-src 'none'" in text
+    shown, explainer = page.text(), Explainer.open(run)
+    for fact in (explainer.dataset.hash, explainer.store.hash, f"{explainer.store.num_rows:,}", "24", "14"):
+        assert fact in shown
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    best = max(entry["valid"]["ndcg@10"] for entry in history)
+    assert f"{best:.4f}" in shown
+    assert shown.count("Ranked 1 of") == 24  # the line to open, and the explanation in it
+    for name in explainer.trained.aspect_names:
+        assert name in shown
+    for title in ("Scoreboard", "Faithfulness"):
+        assert f"#{title.lower()}" not in page.attributes("a", "href")
+
+
+def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli: CommandLine) -> None:
+    folder = run.parent
+    row = {"model": "direct", "failed": None, "metrics": {"ndcg@10": {"mean": 0.2, "low": 0.1, "high": 0.3}}}
+    other = {"model": "a<b", "failed": None, "metrics": {"ndcg@10": {"mean": 0.1, "low": 0.05, "high": 0.15}}}
+    board = {
+        "rows": [other, row, {"model": "broken", "failed": "no memory"}],
+        "metrics": ["ndcg@10"],
+        "protocol": "direct",
+        "splits": 1,
+        "num_users": 24,
+        "num_items": 14,
+        "encoder": "random",
+        "positive": "every interaction",
+        "detectable": None,
+    }
+    curve = {"share": [0.0, 0.1, 1.0], "score": [3.0, 2.0, 0.5], "rank": [1, 2, 9]}
+    faith = {"deletion": {"direct": curve, "random": curve}, "insertion": {"direct": curve}, "pairs": 7}
+    (folder / "board.json").write_text(json.dumps(board))
+    (folder / "faith.json").write_text(json.dumps(faith))
+    out = folder / "whole.html"
+    given = ("--scoreboard", folder / "board.json", "--faithfulness", folder / "faith.json")
+    assert cli("report", run, "--out", out, *given).code == 0
+    page = read(out)
+    assert {"#scoreboard", "#faithfulness"} <= set(page.attributes("a", "href"))
+    assert "a<b" in page.text()
+    assert "0.2000" in page.text()
+    assert "broken" not in page.text()
+    assert "7 recommendations" in page.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [("{", "is not JSON"), ("{}", "has no 'rows'"), ("[]", "has no 'rows'")]
+)
+def test_a_file_that_is_no_scoreboard_is_refused(
+    run: Path, cli: CommandLine, content: str, sentence: str
+) -> None:
+    wrong, out = run.parent / "wrong.json", run.parent / "never.html"
+    wrong.write_text(content)
+    answer = cli("report", run, "--out", out, "--scoreboard", wrong)
+    assert answer.code == 1
+    assert sentence in answer.err
+    assert "llmdirect scoreboard DATASET --json" in answer.err
+    assert not out.exists()
+
+
+def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
+    told = commands(Explainer.open(run))
+    data = run.parent / "data"
+    assert told[0] == f"llmdirect prepare REVIEWS --out {data}"
+    assert told[2] == f"llmdirect consolidate {data}"
+    assert told[3] == (
+        f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32"
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0.013, 0.094, [0.02, 0.04, 0.06, 0.08]),
+        (-3, 3, [-2, 0, 2]),
+        (5, 5, [5]),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_points_stand_where_their_values_are() -> None:
+    svg = lines(
+        "t", "epoch", "loss", [Line("one", [1, 2, 3], [0.0, 5.0, 10.0]), Line("two", [1, 3], [10, 0])]
+    )
+    paths = re.findall(r'<path class="curve c(\d)" d="M([\d. L]+)"/>', svg)
+    points = {name: [tuple(map(float, p.split())) for p in path.split("L")] for name, path in paths}
+    one, two = points["0"], points["1"]
+    assert one[1] == pytest.approx(((one[0][0] + one[2][0]) / 2, (one[0][1] + one[2][1]) / 2), abs=0.1)
+    assert one[0][1] > one[2][1]  # down is less
+    assert two == [(one[0][0], one[2][1]), (one[2][0], one[0][1])]
+    flat = lines("t", "x", "y", [Line("one", [1], [0.0])])
+    assert "nan" not in flat
+    rows = intervals("t", "x", [("a", 1, 2, 3), ("b", 2, 3, 4)], "b")
+    ends = [tuple(map(float, found)) for found in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', rows)]
+    centres = [float(found) for found in re.findall(r'cx="([\d.]+)"', rows)]
+    assert centres[0] == pytest.approx(sum(ends[0]) / 2, abs=0.1)
+    assert ends[1][0] == pytest.approx(centres[0], abs=0.1)
