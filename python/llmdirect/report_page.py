@@ -26,6 +26,7 @@ pre{overflow-x:auto;background:var(--page);border:1px solid var(--border);border
 details.one{background:var(--card);border:1px solid var(--border);border-radius:12px;padding:.25rem 1.25rem}
 details.one>summary{color:var(--text);padding:.6rem 0;font-size:1rem} details.one article{margin:1rem 0}
 details.one .card .card{border:0}
+.grid2+*{margin-top:1rem} details.one+details.one{margin-top:.5rem}
 nav.contents{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem}
 """
 
