@@ -2,6 +2,9 @@
 
 import pytest
 from command_line import CommandLine
+from processes import start
+
+__all__ = ["start"]
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ Each run is a process of its own, killed with SIGKILL. They are forked from a se
 the libraries once.
 """
 
-import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -20,77 +18,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from precompute_helpers import build_checkpoints, make_usual_dataset
+from precompute_helpers import TEXTS, build_checkpoints, make_dataset
+from processes import finish, kill, wait_for
 from store_helpers import random_content, visible, write_dataset, write_published, write_store
 
 from llmdirect.errors import BusyError
 from llmdirect.store import EmbeddingStore, consolidate
-
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["llmdirect.cli", "llmdirect.precompute", "llmdirect.store", "transformers.models.bert.modeling_bert"]
-)
-TOO_LONG = 300  # seconds; reached by a fault alone
-
-
-def _command(arguments: list[str], errors: str) -> None:
-    """What the process does: `llmdirect` with these arguments, its standard error kept in a file."""
-    os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
-    sys.argv = ["llmdirect", *arguments]
-    from llmdirect.cli import main
-
-    main()
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BaseProcess]]:
-    """Starts `llmdirect` with the given arguments; what still runs at the end is killed."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    processes: list[BaseProcess] = []
-
-    def start(*arguments: object) -> BaseProcess:
-        process = SERVER.Process(
-            target=_command, args=([str(each) for each in arguments], str(tmp_path / "errors"))
-        )
-        process.start()
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.join()
-
-
-def finish(process: BaseProcess, tmp_path: Path) -> None:
-    process.join(TOO_LONG)
-    assert process.exitcode == 0, (tmp_path / "errors").read_text()
-
-
-def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
-    """Looks until the condition holds or the process has ended."""
-    end = time.monotonic() + TOO_LONG
-    while process.is_alive() and not condition():
-        assert time.monotonic() < end
-        time.sleep(0.0005)
-
-
-def kill(process: BaseProcess) -> bool:
-    """SIGKILL; whether it hit a running process."""
-    process.kill()
-    process.join(TOO_LONG)
-    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A dataset and a checkpoint."""
     folder = tmp_path_factory.mktemp("work")
-    return make_usual_dataset(folder), build_checkpoints(folder, "bert")["bert"].path
+    texts = [f"{text} {number}" for number in range(3) for text in TEXTS]
+    return make_dataset(folder, [*texts, "", " "]), build_checkpoints(folder, "bert")["bert"].path
 
 
 def shards_done(dataset: Path) -> int:
     return len(list(dataset.glob("stores/*/shards/*/manifest.json")))
+
+
+def more_shards_than(dataset: Path, count: int) -> bool:
+    return shards_done(dataset) > count
 
 
 def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
@@ -99,42 +48,79 @@ def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
     dataset, model = work
     unbroken, broken = (Path(shutil.copytree(dataset, tmp_path / name)) for name in ("unbroken", "broken"))
     options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1)
-    finish(start("--help"), tmp_path)  # the server's imports are not the run's time
-    began = time.monotonic()
     finish(start("precompute", unbroken, *options), tmp_path)
-    duration = time.monotonic() - began
     expected = visible(unbroken)
     total = shards_done(unbroken)
-    assert total >= 8
+    assert total >= 24
 
-    def later() -> Callable[[], bool]:
-        end = time.monotonic() + rng.uniform(duration / 4, duration)
-        return lambda: time.monotonic() > end
-
+    # Twenty times in a row: each run gets some way beyond the one before, and a random moment further.
     rng = random.Random(7)
-    stages: list[Callable[[], Callable[[], bool]]] = [
-        lambda: lambda: any(broken.glob("stores/*/plan.json")),
-        later,
-        lambda: lambda: any(broken.glob("stores/*/shards/*/.*.tmp*")),
-        lambda: lambda: shards_done(broken) >= total // 2,
-        later,
-        lambda: lambda: shards_done(broken) >= total - 1,
+    stages: list[Callable[[], bool]] = [
+        lambda: any(broken.glob("stores/*/plan.json")),
+        lambda: any(broken.glob("stores/*/shards/*/.*.tmp*")),
+        *(partial(more_shards_than, broken, count) for count in range(17)),
+        lambda: shards_done(broken) >= total - 1,
     ]
     hits = 0
     for stage in stages:
         process = start("precompute", broken, *options)
-        wait_for(stage(), process)
+        wait_for(stage, process)
+        time.sleep(rng.uniform(0, 0.02))
         hits += kill(process)
         # Whatever has a manifest is whole.
         for manifest in broken.glob("stores/*/shards/*/manifest.json"):
             EmbeddingStore.open(manifest.parent, verify=True)
-    assert hits >= 3
+    assert hits >= 15
     finish(start("precompute", broken, *options), tmp_path)
     assert visible(broken) == expected
     for folder in (unbroken, broken):
         finish(start("consolidate", folder), tmp_path)
     assert visible(broken) == visible(unbroken)
     assert EmbeddingStore.open(next((broken / "stores").iterdir()), verify=True).num_passages > 8
+
+
+def test_growth_killed_anywhere_ends_with_the_same_bytes(
+    work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
+) -> None:
+    _, model = work
+    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8", "--project", 8)
+    for name in ("small", "grown"):
+        (tmp_path / name).mkdir()
+    small = make_dataset(tmp_path / "small", TEXTS[:6])
+    finish(start("precompute", small, *options), tmp_path)
+    finish(start("consolidate", small), tmp_path)
+    [old] = (small / "stores").iterdir()
+    grown = make_dataset(tmp_path / "grown", [*TEXTS[2:], "one", "and another"])
+    shutil.copytree(small / "stores", grown / "stores")
+    unbroken, broken = (Path(shutil.copytree(grown, tmp_path / name)) for name in ("unbroken", "broken"))
+    for command in (("precompute", unbroken, *options), ("consolidate", unbroken)):
+        finish(start(*command), tmp_path)
+    [folder] = (broken / "stores").iterdir()
+
+    rng = random.Random(9)
+    first = (old / "manifest.json").read_bytes()
+    stages: list[tuple[bool, Callable[[], bool]]] = [
+        (True, lambda: (folder / "plan.json").exists()),
+        *((True, partial(more_shards_than, broken, count)) for count in range(0, 5, 2)),
+        (False, lambda: any(folder.glob(".*.tmp*"))),
+        (False, lambda: any(folder.glob(".*.tmp*"))),
+        (False, lambda: (folder / "manifest.json").read_bytes() != first),
+    ]
+    hits = 0
+    for encoding, stage in stages:
+        if not encoding and shards_done(broken):
+            finish(start("precompute", broken, *options), tmp_path)
+        process = start("precompute", broken, *options) if encoding else start("consolidate", broken)
+        wait_for(stage, process)
+        time.sleep(rng.uniform(0, 0.005))
+        hits += kill(process)
+        EmbeddingStore.open(folder, verify=True)  # the old one or the new one, whole
+    assert hits >= 3
+    for command in (("precompute", broken, *options), ("consolidate", broken)):
+        finish(start(*command), tmp_path)
+    assert visible(broken) == visible(unbroken)
+    store = EmbeddingStore.open(folder, verify=True)
+    assert store.num_passages == len(TEXTS)
 
 
 SIZES = [[300, 0, 700], [900], [1, 1200, 40], [800, 30]]

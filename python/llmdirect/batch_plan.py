@@ -1,7 +1,9 @@
 """What is encoded together, fixed before the first shard: a resumed run computes the very same bits."""
 
+import fcntl
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -103,6 +105,19 @@ def write_plan(folder: Path, plan: BatchPlan) -> None:
     }
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_atomic(folder / PLAN, lambda file: file.write(text.encode() + b"\n"))
+
+
+def record_budget(folder: Path, plan: BatchPlan, batch: int, budget: int) -> None:
+    """Writes the plan with the tokens at once of one batch more, and with those that others have recorded."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # between processes of one run: the store's own lock is theirs
+        found = json.loads((folder / PLAN).read_bytes())["budgets"]
+        plan.budgets.update({int(number): int(tokens) for number, tokens in found.items()})
+        plan.budgets[batch] = budget
+        write_plan(folder, plan)
+    finally:
+        os.close(handle)
 
 
 def read_plan(folder: Path, header: Json) -> BatchPlan | None:

@@ -121,7 +121,7 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
 
 
 def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, progress: Progress) -> Json:
-    with single_writer(folder):
+    with single_writer(folder), _only_committed_files(folder):
         old = _existing(folder)
         shards = {path: _manifest(path) for path in _shard_folders(folder)}
         done = old.get("parts", ()) if old else ()
@@ -141,10 +141,7 @@ def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, p
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
             check_disk(folder, total, "the store, beside its shards, needs")
-            with (
-                told_when_full(folder, "make room and run again; nothing has changed"),
-                _only_committed_files(folder),
-            ):
+            with told_when_full(folder, "make room and run again; nothing has changed"):
                 with _on_bytes(progress, "consolidate", total) as on_bytes:
                     chosen = [[kept, *[None] * len(new)]] if dropped else []
                     data = _core.consolidate_shards(parts, folder, on_bytes, *chosen)

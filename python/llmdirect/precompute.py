@@ -2,12 +2,11 @@
 
 import errno
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,75 +14,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect._core import Store
-from llmdirect.artefacts import (
-    MANIFEST,
-    Json,
-    check_disk,
-    digest,
-    free_bytes,
-    single_writer,
-    told_when_full,
-)
-from llmdirect.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
-from llmdirect.dataset import TRAIN
+from llmdirect.artefacts import Json, check_disk, fellow_writer, free_bytes, single_writer, told_when_full
+from llmdirect.batch_plan import record_budget
 from llmdirect.documents import Dataset
-from llmdirect.encoders import Encoder, Tokens, load_encoder, resolve
-from llmdirect.encoders.sources import Source, slug
+from llmdirect.encoders import Tokens
 from llmdirect.encoders.speed import peak_rate
-from llmdirect.errors import DataError, MismatchError
+from llmdirect.encoding_job import Job, Options, open_job
+from llmdirect.errors import DataError
 from llmdirect.pace import Pace
 from llmdirect.progress import SILENT, Progress
-from llmdirect.shards import (
-    clear_shards,
-    content_hash,
-    damaged_file,
-    encoder_differences,
-    keep_or_clear,
-    read_store_manifest,
-    shard_folder,
-    store_bytes,
-    write_shard,
-)
-from llmdirect.token_form import Calibration, TokenForm, fit
+from llmdirect.shards import keep_or_clear, shard_folder, store_bytes, write_shard
+from llmdirect.team import Team
+from llmdirect.token_form import TokenForm
 
 DEFAULT_MODEL = "google/t5gemma-2b-2b-ul2"
 SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
-_TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768}
 _WAITING_SHARDS = 2  # encoded and not yet written: bounds the memory
-_COUNTED_AT_ONCE = 8192
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Texts:
-    """The distinct texts of a dataset in the order of their keys; `row` is where each comes first, `train`
-    whether it stands in train.
-    """
-
-    keys: NDArray[np.uint8]
-    row: NDArray[np.int64]
-    train: NDArray[np.bool_]
-    texts: list[str]
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> "_Texts":
-        keys = np.ascontiguousarray(dataset.passage_keys())
-        # As strings of 16 bytes: padding is zero bytes, so they compare as the bytes do.
-        _, row, number = np.unique(keys.view("S16").ravel(), return_index=True, return_inverse=True)
-        train = np.bincount(number, dataset.passages.split == TRAIN) > 0
-        return cls(keys[row], row.astype(np.int64), train, dataset.passages.text.gather(row).to_list())
-
-    @property
-    def hash(self) -> str:
-        return digest(self.keys.tobytes())
-
-    def without(self, known: NDArray[np.bool_]) -> "_Texts":
-        """Those that are not `known` [n]."""
-        places = np.flatnonzero(~known)
-        texts = [self.texts[place] for place in places.tolist()]
-        return _Texts(self.keys[places], self.row[places], self.train[places], texts)
 
 
 def precompute(
@@ -121,144 +69,47 @@ def precompute(
     Returns counts, bytes and the folder. Raises MissingError (model, device), MismatchError (the folder holds
     a store of another model or other settings), DataError (no passages, a vector that is not finite),
     OSError (too little disk or device memory), BusyError (another process writes there).
+
+    Started by torchrun, the processes share the shards; each takes a GPU of its own.
     """
-    form = TokenForm(dtype, project, tokens)
-    for option, value in {"token_budget": token_budget, "shard_tokens": shard_tokens}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{option}={value}; at least 1")
-    dataset = Dataset.open(dataset_path)
-    texts = _Texts.of(dataset)
-    if not texts.texts:
-        raise DataError(f"{dataset.path}: has no passages to encode")
-    source = resolve(model, revision)
-    store = _store_place(dataset, name, f"{slug(source.id)}-{form.name}")
-    with nullcontext() if estimate_only else single_writer(store):
-        old = read_store_manifest(store, "llmdirect consolidate") if (store / MANIFEST).exists() else None
-        if old is not None:
-            _check_finished(store, old, source, form, max_length)
-            known = Store.open(store, False, False).find(texts.keys) >= 0
-            if known.all():
-                return _nothing_to_do(store, old, len(known))
-            texts = texts.without(known)
-        encoder = load_encoder(model, device=device, max_length=max_length, revision=revision)
-        place = encoder.device.type
-        budget = token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"])
-        header: Json = {
-            "texts": texts.hash,
-            "encoder": encoder.describe(),
-            "settings": {
-                "dtype": dtype,
-                **({"project": project} if project else {}),
-                **({"tokens": tokens} if tokens != "all" else {}),
-                "token_budget": budget,
-                "shard_tokens": shard_tokens,
-                "device": place,
-            },
-        }
-        if old is not None:
-            header["grows"] = content_hash(old)
-            if different := encoder_differences(old["encoder"], header["encoder"]):
-                raise _other_store(store, different)
-        form.dim(encoder.dim)
-        plan = frozen = read_plan(store, header)
-        entry = frozen.calibration if frozen else (old or {}).get("form", {}).get("calibration")
-        calibration = Calibration.read(store, entry)
-        if plan is None:
-            rows = _count_tokens(encoder, texts, progress)
-            if form.calibrated and entry is None and not estimate_only:
-                train = np.flatnonzero(texts.train)
-                fitted_on = [texts.texts[text] for text in train.tolist()]
-                calibration = fit(
-                    encoder, fitted_on, rows[train], form, token_budget=budget, progress=progress
-                )
-                entry = calibration.write(store)
-            plan = make_plan(
-                rows,
-                header,
-                max_length=encoder.max_length,
-                cost=encoder.cost,
-                token_budget=budget,
-                shard_tokens=shard_tokens,
-                calibration=entry,
-            )
-        run = _Run(store, texts, encoder, plan, form, calibration)
-        if old is not None and frozen is None and not estimate_only:
-            clear_shards(store)  # they were kept beside the store, which has them
-        pending = list(range(plan.num_shards)) if estimate_only else run.pending()
-        result = run.summary(pending, dataset.num_passages)
-        if estimate_only:
-            return result
-        check_disk(store, result["bytes_to_write"], "the shards need")
-        with told_when_full(store, "make room and run again: shards that are complete stay"):
-            if frozen is None:
-                write_plan(store, plan)
-            pace = run.encode(pending, progress)
-        return {**result, "encoded_shards": len(pending), **pace}
-
-
-def _store_place(dataset: Dataset, name: str | None, default: str) -> Path:
-    """DATASET/stores/NAME, or the folder that `name` is the path of."""
-    if name and os.sep in name:
-        return Path(name)
-    return dataset.path / "stores" / (slug(name) if name else default)
-
-
-def _check_finished(
-    store: Path, manifest: Json, source: Source, form: TokenForm, max_length: int | None
-) -> None:
-    """Raises MismatchError where a consolidated store is of another model or form, DataError for damage."""
-    if damaged := damaged_file(store, manifest):
-        raise DataError(
-            f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "
-            "`llmdirect consolidate` again"
-        )
-    encoder = manifest["encoder"]
-    limits = [limit for limit in (encoder.get("model_limit"), max_length) if limit is not None]
-    wanted: Json = {"id": source.id, "revision": source.revision, "max_length": min(limits, default=None)}
-    if source.revision is None and encoder.get("id") == source.id:
-        # A folder's content may have changed under its name; a revision of the Hub or a package does not.
-        wanted["weights"] = load_encoder(
-            str(source.folder), device="cpu", dtype=encoder["compute_dtype"], max_length=encoder["max_length"]
-        ).describe()["weights"]
-    different = differences({key: encoder.get(key) for key in wanted}, wanted)
-    different += differences(vars(TokenForm.of_manifest(manifest)), vars(form))
-    if different:
-        raise _other_store(store, different)
-
-
-def _other_store(store: Path, different: list[str]) -> MismatchError:
-    return MismatchError(
-        f"{store}: a finished store of another run ({'; '.join(different)}); "
-        "delete it or choose another --store"
+    options = Options(
+        dataset=Path(dataset_path),
+        model=model,
+        form=TokenForm(dtype, project, tokens),
+        device=device,
+        token_budget=token_budget,
+        shard_tokens=shard_tokens,
+        max_length=max_length,
+        revision=revision,
+        name=name,
     )
-
-
-def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
-    """The answer where a consolidated store has all `wanted` texts."""
-    logger.info("%s is complete and consolidated: nothing to do", store)
-    if manifest["passages"] > wanted:
-        logger.info(
-            "it also holds %s texts that the dataset has no more; `llmdirect consolidate` drops them",
-            f"{manifest['passages'] - wanted:,}",
-        )
-    return {
-        "store": str(store),
-        "texts": manifest["passages"],
-        "tokens": manifest["rows"],
-        "pending_shards": 0,
-        "encoded_shards": 0,
-        "consolidated": True,
-    }
-
-
-def _count_tokens(encoder: Encoder, texts: _Texts, progress: Progress) -> NDArray[np.int32]:
-    counts: list[int] = []
-    with progress.task("count tokens", len(texts.texts), "texts") as task:
-        for start in range(0, len(texts.texts), _COUNTED_AT_ONCE):
-            part = texts.texts[start : start + _COUNTED_AT_ONCE]
-            counts += encoder.count_tokens(part)
-            task.advance(len(part))
-    return np.array(counts, np.int32)
+    team = Team.of_environment()
+    options = replace(options, device=team.device(device))
+    dataset = Dataset.open(dataset_path)
+    if estimate_only:
+        job = open_job(options, dataset, frozen=False, progress=progress)
+        return job if isinstance(job, dict) else _Run(job).summary(list(range(job.plan.num_shards)))
+    with team.gathered():
+        if not team.first:
+            team.meet()  # the first has frozen the plan
+        with (
+            (single_writer if team.first else fellow_writer)(options.store) as share,
+            told_when_full(options.store, "make room and run again: shards that are complete stay"),
+        ):
+            job = open_job(options, dataset, frozen=True, progress=progress)
+            run = None if isinstance(job, dict) else _Run(job)
+            pending = run.pending() if run else []
+            result = job if isinstance(job, dict) else _Run(job).summary(pending)
+            if share and team.size > 1:
+                share()
+                team.meet()
+            team.meet()  # all know what is pending before the first shard is made
+            pace: dict[str, Any] = {}
+            if run:
+                check_disk(options.store, result["bytes_to_write"], "the shards need")
+                pace = run.encode(team.share(pending), progress)
+            team.meet()
+            return {**result, "encoded_shards": len(pending), **pace}
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,24 +132,17 @@ class _Read:
 class _Run:
     """One run over the shards that are not there yet."""
 
-    def __init__(
-        self,
-        store: Path,
-        texts: _Texts,
-        encoder: Encoder,
-        plan: BatchPlan,
-        form: TokenForm,
-        calibration: Calibration,
-    ) -> None:
-        self._store, self._texts, self._encoder, self._plan = store, texts, encoder, plan
-        self._form, self._calibration = form, calibration.to(encoder.device)
-        self._dim = form.dim(encoder.dim)
-        self._on_cuda = encoder.device.type == "cuda"
+    def __init__(self, job: Job) -> None:
+        self._store, self._texts, self._encoder, self._plan = job.store, job.texts, job.encoder, job.plan
+        self._form, self._calibration = job.form, job.calibration.to(job.encoder.device)
+        self._dim = job.form.dim(job.encoder.dim)
+        self._num_passages = job.num_passages
+        self._on_cuda = job.encoder.device.type == "cuda"
         self._copies: torch.cuda.Stream | None = None
         if self._on_cuda:
-            self._copies = torch.cuda.Stream(encoder.device)  # type: ignore[no-untyped-call]  # torch: no types
-        self._identity = plan.header["encoder"]
-        self._source = {key: value for key, value in plan.header.items() if key != "encoder"}
+            self._copies = torch.cuda.Stream(job.encoder.device)  # type: ignore[no-untyped-call]  # torch: no types
+        self._identity = job.plan.header["encoder"]
+        self._source = {key: value for key, value in job.plan.header.items() if key != "encoder"}
 
     def pending(self) -> list[int]:
         """The shards that are not complete; what a killed run left of them is removed."""
@@ -313,7 +157,7 @@ class _Run:
         expected = {"encoder": self._identity, "source": self._source, "passages": stop - start}
         return expected if self._form.tokens != "all" else {**expected, "rows": self._rows(shard)}
 
-    def summary(self, pending: list[int], num_passages: int) -> dict[str, Any]:
+    def summary(self, pending: list[int]) -> dict[str, Any]:
         """What the run amounts to, before it starts."""
         plan, row_bytes = self._plan, self._form.row_bytes(self._dim)
         rows = int(plan.rows.sum())
@@ -322,7 +166,7 @@ class _Run:
         result = {
             "store": str(self._store),
             "model": self._identity["id"],
-            "passages": num_passages,
+            "passages": self._num_passages,
             "texts": len(plan.text),
             "texts_without_tokens": int((plan.rows == 0).sum()),
             "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
@@ -465,8 +309,7 @@ class _Run:
             if self._on_cuda:
                 torch.cuda.empty_cache()
             logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, budget)
-            self._plan.budgets[batch] = budget
-            write_plan(self._store, self._plan)
+            record_budget(self._store, self._plan, batch, budget)
 
     def _write_shard(self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: Pace) -> None:
         if ready is not None:

@@ -7,6 +7,7 @@ import typer
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stderr
+from llmdirect.progress import SILENT
 
 _CACHE_EXAMPLES = """Keep a model's encoder on this machine, to be found by its id without a network.
 
@@ -26,6 +27,7 @@ Examples:
   llmdirect precompute DATASET --estimate           # tokens and disk, without encoding
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
+  torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
 """
 
 
@@ -82,7 +84,9 @@ def precompute(
             stderr.print(_checked(checked), highlight=False, markup=False)
         return
     from llmdirect.precompute import precompute as run
+    from llmdirect.team import Team
 
+    first = Team.of_environment().first
     result = run(
         dataset,
         model=model,
@@ -96,8 +100,10 @@ def precompute(
         revision=revision,
         name=store,
         estimate_only=estimate,
-        progress=Bars(),
+        progress=Bars() if first else SILENT,
     )
+    if not first:
+        return
     if as_json:
         emit(result)
     else:
