@@ -96,10 +96,7 @@ def precompute(
             (single_writer if team.first else fellow_writer)(options.store) as share,
             told_when_full(options.store, "make room and run again: shards that are complete stay"),
         ):
-            job = open_job(options, dataset, frozen=True, progress=progress)
-            run = None if isinstance(job, dict) else _Run(job)
-            pending = run.pending() if run else []
-            result = job if isinstance(job, dict) else _Run(job).summary(pending)
+            run, pending, result = _open_run(options, dataset, progress)
             if share and team.size > 1:
                 share()
                 team.meet()
@@ -110,6 +107,18 @@ def precompute(
                 pace = run.encode(team.share(pending), progress)
             team.meet()
             return {**result, "encoded_shards": len(pending), **pace}
+
+
+def _open_run(
+    options: Options, dataset: Dataset, progress: Progress
+) -> tuple["_Run | None", list[int], dict[str, Any]]:
+    """The run as its plan says (None: nothing to do), the shards it lacks, what `precompute` returns."""
+    job = open_job(options, dataset, frozen=True, progress=progress)
+    if isinstance(job, dict):
+        return None, [], job
+    run = _Run(job)
+    pending = run.pending()
+    return run, pending, run.summary(pending)
 
 
 @dataclass(frozen=True, eq=False)
