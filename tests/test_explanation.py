@@ -14,7 +14,8 @@ from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.documents import prepare
 from llmdirect.errors import MismatchError, MissingError
-from llmdirect.explanation import Explainer, explain
+from llmdirect.explaining import explain
+from llmdirect.explanation import Explainer
 from llmdirect.model import unit
 from llmdirect.ranking import rank
 from llmdirect.recommendation import newcomer, recommend, recommend_new

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from llmdirect.artefacts import Json, write_atomic
+from llmdirect.explanation_cards import bar, collaboration, counterfactual, history, than
 from llmdirect.explanation_passages import safe, texts, word_table
 from llmdirect.explanation_style import STYLE
 from llmdirect.explanation_wording import (
@@ -92,7 +93,8 @@ def article(number: int, explanation: Json) -> str:
         f'<p class="headline"><strong>{_placed(explanation)}</strong> '
         f"{safe(reason(explanation['lead']))}</p></header>\n"
         f'{_lead(explanation)}<div class="columns"><div>{texts(number, explanation)}'
-        f"{word_table(number, explanation)}</div><div>{_aspects(explanation)}{_history(explanation)}"
+        f"{word_table(number, explanation)}</div><div>{than(explanation)}{counterfactual(explanation)}"
+        f"{_aspects(explanation)}{history(explanation)}{collaboration(explanation)}"
         f"{_terms(explanation)}</div></div>\n</article>\n"
     )
 
@@ -168,7 +170,7 @@ def _aspects(explanation: Json) -> str:
     places = decimals(values)
     rows = [
         f'<tr><th scope="row"><bdi>{safe(aspect["name"])}</bdi>'
-        f"{_bar(aspect['contribution'], low, high)}</th>"
+        f"{bar(aspect['contribution'], low, high)}</th>"
         f'<td class="num">{signed(aspect["contribution"], places)}</td></tr>'
         for aspect in aspects
     ]
@@ -180,47 +182,6 @@ def _aspects(explanation: Json) -> str:
             f"<table>{head}<tbody>{''.join(rows[_OPEN_ASPECTS:])}</tbody></table></details>"
         )
     return f'<section class="card"><h3>What the words are about</h3>{table}</section>\n'
-
-
-def _bar(value: float, low: float, high: float) -> str:
-    """A bar from zero, on a scale from `low` to `high` that the whole table shares."""
-    span = high - low or 1.0
-    zero, end = -low / span * 100, (value - low) / span * 100
-    return (
-        f'<svg class="bar" aria-hidden="true"><rect class="{"for" if value > 0 else "against"}" '
-        f'x="{min(zero, end):.2f}%" width="{abs(end - zero):.2f}%" height="10" rx="2"/>'
-        f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="-2" y2="12"/></svg>'
-    )
-
-
-def _history(explanation: Json) -> str:
-    entries = explanation["history"]
-    if not entries:
-        return (
-            '<section class="card"><h3>What the interest was read from</h3>'
-            "<p>Nothing in this user's history was read.</p></section>\n"
-        )
-    told = [entry["contribution"] for entry in entries if entry["contribution"] is not None]
-    places = decimals(told)
-    highest = max(entry["weight"] for entry in entries)
-    rows = "".join(
-        f'<tr><th scope="row"><bdi>{safe(entry["title"] or entry["item_id"])}</bdi>'
-        f"{_bar(entry['weight'], 0.0, highest)}</th>"
-        f'<td class="num">{entry["weight"]:.0%}</td>'
-        + (f'<td class="num">{_optional(entry["contribution"], places)}</td>' if told else "")
-        + "</tr>"
-        for entry in entries
-    )
-    column = '<th scope="col" class="num">Contribution</th>' if told else ""
-    return (
-        '<section class="card"><h3>What the interest was read from</h3><table><thead><tr>'
-        '<th scope="col">Item of the history</th><th scope="col" class="num">Attention</th>'
-        f"{column}</tr></thead><tbody>{rows}</tbody></table></section>\n"
-    )
-
-
-def _optional(value: float | None, places: int) -> str:
-    return "" if value is None else signed(value, places)
 
 
 def _terms(explanation: Json) -> str:

@@ -105,6 +105,51 @@ def reason(lead: Json | None, minus: str = _MINUS) -> str:
     return f"{sentence} {_capital(_joined(other))} {speaks} it."
 
 
+def other_reason(than: Json, minus: str = _MINUS) -> str:
+    """By how much the item scores above or below another one, and what that is made of: one sentence."""
+    parts = {"words": than["parts"]["words"] + than["parts"]["words_everywhere"]}
+    parts |= {name: than["parts"][name] for name in ("popularity", "collaboration")}
+    places = decimals([than["total"], *parts.values()])
+    order = sorted(parts, key=lambda name: -abs(parts[name]))
+    told = _joined([f"{name} ({signed(parts[name], places, minus)})" for name in order])
+    total = signed(than["total"], places, minus)
+    place = "is no candidate" if than["rank"] is None else f"has rank {than['rank']:,}"
+    return f"Its score less that of {name_of(than)}, which {place}, is {total}: {told}."
+
+
+def fewest(found: Json) -> str:
+    """What a counterfactual found: one or two sentences."""
+    k = found["k"]
+    if not found["possible"]:
+        return (
+            f"Without any text it would have rank {found['without_text']['rank']:,}, still among the {k} "
+            "best: it is there for other reasons than words."
+        )
+    count = len(found["words"])
+    words = "this word" if count == 1 else f"these {count:,} words"
+    return (
+        f"Without {words} of {found['num_words']:,} it would fall from rank {found['rank']:,} to "
+        f"{found['checked']['rank']:,}, the texts read again by the language model "
+        f"({found['predicted']['rank']:,} by effect alone)."
+    )
+
+
+def counted(words: list[Json]) -> list[str]:
+    """The words by type, in the order in which each comes first, with the number of times."""
+    counts: dict[str, int] = {}
+    for word in words:
+        name = readable(word["text"]).casefold()
+        counts[name] = counts.get(name, 0) + 1
+    return [
+        name if count == 1 else f"{name} \N{MULTIPLICATION SIGN}{count}" for name, count in counts.items()
+    ]
+
+
+def telling(words: list[Json], key: str = "contribution") -> list[Json]:
+    """Those of the entries whose text names something: no function words, no punctuation."""
+    return [word for word in words if word[key] and not is_function_word(word["text"])]
+
+
 def lead_decimals(lead: Json) -> int:
     """Decimal places for the numbers of a lead."""
     return decimals(lead[part] for part in ("total", *PARTS))

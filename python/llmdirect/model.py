@@ -105,6 +105,13 @@ class Direct(nn.Module):
             return (said * mentions[..., None]).flatten(1), mentions
         return torch.tanh(self.sentiment(standard)) * mentions, mentions
 
+    def said_along(self, standard: Tensor, vector: Tensor) -> Tensor:
+        """[T]: s_t m_t · vector of single tokens, vector [K]: A numbers a token instead of K."""
+        if not isinstance(self.sentiment, nn.Parameter):
+            return self.token_terms(standard)[0] @ vector
+        directions = (self.sentiment * vector).view(-1, self.aspects, self.channels).sum(2)
+        return (self.mentions(standard) * (standard @ directions)).sum(1)
+
     def pooled_map(self, standard: Tensor) -> Tensor:
         """P [..., K] of mean-pooled text while every token mentions all aspects alike (sharpness 0)."""
         assert isinstance(self.sentiment, nn.Parameter)

@@ -163,17 +163,21 @@ class Scorer:
         self, users: NDArray[np.int32], items: NDArray[np.int32]
     ) -> NDArray[np.float64]:
         """float64 [n]: the collaborative term of item n for user n; 0 without one."""
-        added = np.zeros(len(users))
-        if self.item_item is None or self.item_item_rows is None or self.history is None:
-            return added
-        values = self.item_item[2]
-        for n, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
+        pairs = zip(users.tolist(), items.tolist(), strict=True)
+        return np.array([self.collaborative_parts(*pair)[1].sum() for pair in pairs], np.float64)
+
+    def collaborative_parts(self, user: int, item: int) -> tuple[list[int], NDArray[np.float64]]:
+        """The items of a user's history that add to the collaborative term of an item, and what each adds."""
+        sources: list[int] = []
+        values: list[float] = []
+        if self.item_item is not None and self.item_item_rows is not None and self.history is not None:
             for source in self.history.row(user).tolist():
                 row = self.item_item_rows.row(source)
                 place = int(np.searchsorted(row, item))
                 if place < len(row) and row[place] == item:
-                    added[n] += values[self.item_item_rows.indptr[source] + place]
-        return added
+                    sources.append(source)
+                    values.append(float(self.item_item[2][self.item_item_rows.indptr[source] + place]))
+        return sources, np.array(values, np.float64)
 
 
 ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]

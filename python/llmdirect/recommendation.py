@@ -112,8 +112,11 @@ def newcomer(
     )
 
 
-def encoder_of(trained: Trained, model: str | None, device: str) -> Encoder:
-    """The one that the run's embeddings are of."""
+def encoder_of(trained: Trained, model: str | None = None, device: str = "auto") -> Encoder:
+    """The language model that the run's embeddings are of.
+
+    model: where it lies, if its name is not enough. Raises MismatchError for another one.
+    """
     made_by = trained.run.manifest["store"]["encoder"]
     encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])
     found = encoder.describe()

@@ -16,23 +16,31 @@ from llmdirect.explanation_wording import (
     NO_CLAIM,
     PARTS,
     aspect_names,
+    counted,
     decimals,
     excerpt,
+    fewest,
     lead_decimals,
     level,
     name_of,
+    other_reason,
     placed,
     readable,
     reason,
     segments,
     signed,
     strongest,
+    telling,
     words_of,
 )
 
 _FOR: Final = "bold bright_blue"
 _AGAINST: Final = "underline dark_orange3"
 _EXCERPT: Final = 240
+_LISTED: Final = 6
+"""Rows of a list."""
+_HISTORY_WORDS: Final = 4
+_COUNTED: Final = 24
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -66,7 +74,76 @@ def _blocks(
     words = words_of(explanation)[:max_words]
     if words:
         blocks += [Text(), _word_table(explanation, words, plain)]
+    for listed in (_history(explanation), _collaboration(explanation), *_than(explanation)):
+        if listed is not None:
+            blocks += [Text(), listed]
+    if (found := explanation.get("counterfactual")) is not None:
+        gone = [_line(word) for word in counted(found["words"])]
+        more = f" and {len(gone) - _COUNTED} more" if len(gone) > _COUNTED else ""
+        blocks += [Text(), Text(_safe(fewest(found)))]
+        if gone:
+            blocks.append(Text(", ".join(gone[:_COUNTED]) + more, style="bold"))
     return blocks
+
+
+def _history(explanation: Json) -> Table | None:
+    """The items from which the interest was read, and the words about them that say most."""
+    entries = explanation["history"]
+    if not entries:
+        return None
+    told = [entry["contribution"] for entry in entries if entry["contribution"] is not None]
+    table = _plain_table("interest read from", "attention")
+    if told:
+        table.add_column("contribution", justify="right", no_wrap=True)
+        table.add_column("most by", style="dim")
+    places = decimals(told)
+    for entry in entries[:_LISTED]:
+        row = [_line(entry["title"] or entry["item_id"]), f"{entry['weight']:.0%}"]
+        if told:
+            words = telling(entry.get("words") or [])[:_HISTORY_WORDS]
+            row.append(signed(entry["contribution"] or 0.0, places, "-"))
+            row.append(", ".join(_line(word["text"]) for word in words))
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _collaboration(explanation: Json) -> Table | None:
+    """What each item that the user has adds to the collaborative term."""
+    entries = explanation.get("collaboration") or []
+    if not entries:
+        return None
+    rows = [(entry["title"] or entry["item_id"], entry["contribution"]) for entry in entries]
+    return _numbers("chosen together with", "collaboration", rows)
+
+
+def _than(explanation: Json) -> list[Text | Table]:
+    """What the item has over another one."""
+    other = explanation.get("than")
+    if other is None:
+        return []
+    words = [(readable(e["text"]), e["difference"]) for e in telling(other["words"], "difference")]
+    aspects = [(e["name"], e["difference"]) for e in other["aspects"]]
+    tables = [("difference by word", words), ("difference by aspect", aspects)]
+    return [
+        Text(_safe(other_reason(other, minus="-"))),
+        *(_numbers(name, "difference", rows) for name, rows in tables if rows),
+    ]
+
+
+def _plain_table(first: str, second: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column(first, overflow="ellipsis", no_wrap=True, max_width=48)
+    table.add_column(second, justify="right", no_wrap=True)
+    return table
+
+
+def _numbers(first: str, second: str, rows: list[tuple[str, float]]) -> Table:
+    """Names with signed numbers, the first few."""
+    places = decimals(value for _, value in rows)
+    table = _plain_table(first, second)
+    for name, value in rows[:_LISTED]:
+        table.add_row(Text(_line(name)), signed(value, places, "-"))
+    return table
 
 
 def _title(explanation: Json) -> Text:

@@ -99,7 +99,18 @@ def explain(
         typer.Option("--item", metavar="ID", help="May be given often. (default: the user's best -k)"),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many, without --item.", min=1)] = 3,
+    than: Annotated[
+        str | None, typer.Option("--than", metavar="ID", help="Say why rather than this other item.")
+    ] = None,
+    counterfactual: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="The words without which it would not be among the K best.", min=1),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to look at.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the language model lies (for --counterfactual).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="For --counterfactual: auto, cpu, cuda.")] = "auto",
     dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -110,10 +121,23 @@ def explain(
       llmdirect explain run --user A2IBPI20UZIR0U
 
       llmdirect explain run --user A2IBPI20UZIR0U --item B0002E1G5C --html why.html
-    """
-    from llmdirect.explanation import explain as work
 
-    result = work(run, user, item, k=k, dataset=dataset, progress=Bars())
+      llmdirect explain run --user A2IBPI20UZIR0U --item B0002E1G5C --than B0002D0CEO --counterfactual 10
+    """
+    from llmdirect.explaining import explain as work
+
+    result = work(
+        run,
+        user,
+        item,
+        k=k,
+        than=than,
+        counterfactual=counterfactual,
+        dataset=dataset,
+        model=model,
+        device=device,
+        progress=Bars(),
+    )
     if html is not None:
         from llmdirect.explanation_page import write_page
 

@@ -1,0 +1,151 @@
+"""An item's document word by word, and what each word does to the score in closed form, in float64."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.content import word_spans, words_of_tokens
+from llmdirect.lexicon import Lexicon
+from llmdirect.model import EPS, Direct, unit
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPassage:
+    """A text with the vectors of its tokens, as a language model has read it."""
+
+    text: str
+    spans: NDArray[np.uint32]
+    """[T, 2] characters of each token."""
+    tokens: NDArray[np.float32]
+    """[T, D], without the lexicon's numbers."""
+
+    def inputs(self, lexicon: Lexicon) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
+        """What the model reads: float64 [T', D + L] of the tokens with characters, int64 [T'] the word that
+        each belongs to, int64 [W, 2] characters of these words: those in which some token starts."""
+        tokens = lexicon.beside(self.tokens, self.text, self.spans)
+        words = word_spans(self.text)
+        word = words_of_tokens(self.spans, words)
+        kept = word >= 0
+        used, word = np.unique(word[kept], return_inverse=True)
+        return torch.from_numpy(tokens[kept]).double(), word, words[used]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemText:
+    """An item's document word by word, in float64. W words, K = A * C, R passages."""
+
+    said: Tensor
+    """[W, K] Σ of a word's tokens of s_t m_t, each token with its weight."""
+    mass: Tensor
+    """[W, A] the same of m_t."""
+    share: Tensor
+    """[W] share of the document's weight that the word has; adds up to 1."""
+    passage: Tensor
+    """int64 [W] number of the passage the word stands in."""
+    remaining: Tensor
+    """[W] growth of the passage's other words when this one is gone; 1 where each token has a vote."""
+    spans: NDArray[np.int64]
+    """[W, 2] characters of the passage."""
+    vote: bool
+    """Whether each passage has one vote, which its words share."""
+
+    @classmethod
+    def of(cls, passages: Sequence[ReadPassage], model: Direct, lexicon: Lexicon) -> "ItemText":
+        """Sums the tokens of the passages by word. model: in float64."""
+        width = model.aspects * model.channels
+        said, mass = [torch.zeros(0, width).double()], [torch.zeros(0, model.aspects).double()]
+        share, owner, scale = [torch.zeros(0).double()], [torch.zeros(0).long()], [torch.zeros(0).double()]
+        spans = [np.zeros((0, 2), np.int64)]
+        for number, passage in enumerate(passages):
+            tokens, word, words = passage.inputs(lexicon)
+            if not len(words):
+                continue
+            terms, mentions = model.token_terms(model.standard(tokens))
+            index = torch.from_numpy(word)
+            counts = torch.bincount(index, minlength=len(words)).double()
+            weight = 1 / counts.sum() if model.config.vote else 1.0
+            said.append(_summed(terms, index, len(words)) * weight)
+            mass.append(_summed(mentions, index, len(words)) * weight)
+            share.append(counts * weight)
+            owner.append(torch.full((len(words),), number))
+            left = counts.sum() - counts
+            grown = torch.where(left > 0, counts.sum() / left.clamp(min=1), 0.0)
+            scale.append(grown if model.config.vote else torch.ones_like(counts))
+            spans.append(words)
+        whole = torch.cat(share)
+        return cls(
+            torch.cat(said),
+            torch.cat(mass),
+            whole / whole.sum(),
+            torch.cat(owner),
+            torch.cat(scale),
+            np.concatenate(spans),
+            model.config.vote,
+        )
+
+    def __len__(self) -> int:
+        """W"""
+        return len(self.said)
+
+    def only(self, words: NDArray[np.int64]) -> "ItemText":
+        """The document with these words alone, in this order, each token's vector as it was read.
+
+        Where each review has one vote, the words that are left of one share it.
+        """
+        said, mass, share = self.said[words], self.mass[words], self.share[words]
+        passage, remaining = self.passage[words], self.remaining[words]
+        whole = torch.zeros(int(self.passage.max()) + 1 if len(self) else 0, dtype=torch.float64)
+        before = whole.index_add(0, self.passage, self.share)
+        after = whole.index_add(0, passage, share)
+        if self.vote:
+            grown = (before / after.clamp(min=1e-300))[passage]
+            said, mass, share = said * grown[:, None], mass * grown[:, None], share * grown
+            others = before[passage] - share
+            remaining = torch.where(others > 1e-12, before[passage] / others.clamp(min=1e-300), 0.0)
+        return ItemText(
+            said, mass, share / share.sum(), passage, remaining, self.spans[words], vote=self.vote
+        )
+
+    def products(self, query: Tensor, model: Direct) -> Tensor:
+        """float64 [W, A]: what each word adds to the text term by aspect, as the document now stands."""
+        by_aspect = (self.said * query).view(len(self), model.aspects, model.channels).sum(2)
+        if model.config.form == "cosine":
+            over: Tensor = self.said.sum(0).norm().clamp(min=1e-12)
+        else:
+            over = self.mass.sum(0) @ query + EPS
+        return by_aspect / over
+
+    def effects(self, query: Tensor, model: Direct) -> tuple[Tensor, Tensor]:
+        """[W] the text term less the text term without the word; [R] the same for whole passages."""
+        said, mass = self.said.sum(0), self.mass.sum(0)
+        now = text_term(model, query, said, mass)
+        count = int(self.passage.max()) + 1 if len(self) else 0
+        passage_said = _summed(self.said, self.passage, count)
+        passage_mass = _summed(self.mass, self.passage, count)
+        # Exactly nothing is left without the only passage, not a rounding residue.
+        several = float(bool((self.passage != self.passage[:1]).any()))
+        others_said, others_mass = (said - passage_said) * several, (mass - passage_mass) * several
+        rest_said = (passage_said[self.passage] - self.said) * self.remaining[:, None]
+        rest_mass = (passage_mass[self.passage] - self.mass) * self.remaining[:, None]
+        without_word = text_term(
+            model, query, others_said[self.passage] + rest_said, others_mass[self.passage] + rest_mass
+        )
+        return now - without_word, now - text_term(model, query, others_said, others_mass)
+
+
+def text_term(model: Direct, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
+    """float64 […]: the text term of documents with the sums P […, K] and Q […, A]."""
+    if model.config.form == "cosine":
+        cosine: Tensor = unit(said) @ query
+        return cosine
+    ratio: Tensor = (said @ query) / (mass @ query + EPS)
+    return ratio
+
+
+def _summed(rows: Tensor, index: Tensor, count: int) -> Tensor:
+    """float64 [count, N] sums of rows [n, N] by index [n]."""
+    return torch.zeros(count, rows.shape[1]).double().index_add_(0, index, rows)
