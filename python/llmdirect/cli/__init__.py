@@ -59,11 +59,11 @@ def main() -> None:
 
 
 # At the end: each of these modules registers its commands on `app`.
-from llmdirect.cli import board, data, demo, embed, embed_store, fit, look, use  # noqa: E402, F401
+from llmdirect.cli import board, data, demo, embed, embed_store, fit, judge, look, use  # noqa: E402, F401
 
 _ORDER = (
     *("demo", "prepare", "audit", "precompute", "consolidate", "train", "test", "recommend", "explain"),
-    *("explore", "report", "grid", "scoreboard", "cache-model", "download"),
+    *("explore", "report", "faithfulness", "grid", "scoreboard", "cache-model", "download"),
 )
 """As the work goes, which is how --help lists them."""
 app.registered_commands.sort(
