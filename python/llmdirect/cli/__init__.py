@@ -59,11 +59,22 @@ def main() -> None:
 
 
 # At the end: each of these modules registers its commands on `app`.
-from llmdirect.cli import board, data, demo, embed, embed_store, fit, judge, look, use  # noqa: E402, F401
+from llmdirect.cli import (  # noqa: E402
+    aspect_list,  # noqa: F401
+    board,  # noqa: F401
+    data,  # noqa: F401
+    demo,  # noqa: F401
+    embed,  # noqa: F401
+    embed_store,  # noqa: F401
+    fit,  # noqa: F401
+    judge,  # noqa: F401
+    look,  # noqa: F401
+    use,  # noqa: F401
+)
 
 _ORDER = (
     *("demo", "prepare", "audit", "precompute", "consolidate", "train", "test", "recommend", "explain"),
-    *("explore", "report", "faithfulness", "grid", "scoreboard", "cache-model", "download"),
+    *("aspects", "explore", "report", "faithfulness", "grid", "scoreboard", "cache-model", "download"),
 )
 """As the work goes, which is how --help lists them."""
 app.registered_commands.sort(

@@ -1,0 +1,109 @@
+"""A run's aspects as a table: their words, in whom and what they are highest; and what is decided of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect.artefacts import Json
+from llmdirect.aspect_edits import FILE, AspectEdits
+from llmdirect.aspect_quality import usage_shares
+from llmdirect.trained import Trained
+
+_EXAMPLES = 3
+
+
+def aspect_overview(run: Path | str) -> Json:
+    """The aspects of a run, merged ones as one, in the order of their numbers.
+
+    Returns {"run", "aspects": [{"aspect", "name", "words" (most specific first), "off", "merged" (numbers of
+    all that are this one), "share" (of what the items' texts say), "users", "items"}]}; the users and items
+    are those in which the aspect is highest: {"user_id" or "item_id" and "title", "share"}.
+    """
+    trained = Trained.load(run)
+    edits, aspects = trained.edits, trained.model.aspects
+    words = trained.run.values("best/catalogue")["aspects"]
+    usage = edits.combined(usage_shares(trained).tolist())
+    off = edits.factors(aspects) == 0
+    by_user, by_item = _shares(trained.query.numpy(), aspects), _item_shares(trained)
+    entries = []
+    for aspect, share in usage.items():
+        group = list(edits.group(aspect))
+        users, items = by_user[:, group].sum(1), by_item[:, group].sum(1)
+        entries.append(
+            {
+                "aspect": aspect,
+                "name": trained.aspect_names[aspect],
+                "words": [word for one in group for word in words[one].split(", ")],
+                "off": bool(off[aspect]),
+                "merged": group,
+                "share": share,
+                "users": [
+                    {"user_id": trained.user_ids[row], "share": float(users[row])} for row in _highest(users)
+                ],
+                "items": [
+                    {
+                        "item_id": trained.item_ids[row],
+                        "title": trained.titles[row],
+                        "share": float(items[row]),
+                    }
+                    for row in _highest(items)
+                ],
+            }
+        )
+    return {"run": str(run), "aspects": entries}
+
+
+def edit_aspects(
+    run: Path | str,
+    *,
+    rename: Mapping[int, str] | None = None,
+    merge: Sequence[Sequence[int]] = (),
+    split: Sequence[int] = (),
+    off: Sequence[int] = (),
+    on: Sequence[int] = (),
+    reset: bool = False,
+) -> AspectEdits:
+    """Changes RUN/aspects.json, after which rankings and explanations of the run honour it.
+
+    rename: aspect -> name, empty for its words. merge: lists of aspects that become one; split takes such a
+    group apart. off, on: switches. reset: forgets what was decided before. Raises ValueError for an aspect
+    that is none.
+    """
+    trained = Trained.load(run, AspectEdits())
+    folder, parameters = trained.run.path, trained.run.parameters
+    aspects = trained.model.aspects
+    edits = AspectEdits() if reset else AspectEdits.read(folder, parameters, aspects)
+    edits = edits.split(split).rename(rename or {})
+    for group in merge:
+        edits = edits.merge(group)
+    edits = edits.switch(off=off, on=on)
+    edits.check(aspects)
+    if edits == AspectEdits():
+        (folder / FILE).unlink(missing_ok=True)
+    else:
+        edits.write(folder, parameters)
+    return edits
+
+
+def _shares(vectors: NDArray[np.float32], aspects: int) -> NDArray[np.float64]:
+    """float64 [n, A]: share of each aspect in the squared length of vectors [n, K]; zeros for zeros."""
+    parts = np.square(vectors.astype(np.float64)).reshape(len(vectors), aspects, -1).sum(2)
+    shares: NDArray[np.float64] = parts / np.maximum(parts.sum(1, keepdims=True), 1e-300)
+    return shares
+
+
+def _item_shares(trained: Trained) -> NDArray[np.float64]:
+    scorer, aspects = trained.scorer, trained.model.aspects
+    if scorer.item_mass is None:
+        return _shares(np.asarray(scorer.item), aspects)
+    mass = np.asarray(scorer.item_mass, np.float64)
+    shares: NDArray[np.float64] = mass / np.maximum(mass.sum(1, keepdims=True), 1e-300)
+    return shares
+
+
+def _highest(values: NDArray[np.float64]) -> list[int]:
+    """Rows of the largest values, at most three, the earlier of equals first."""
+    rows: list[int] = np.argsort(-values, kind="stable")[:_EXAMPLES].tolist()
+    return rows

@@ -1,0 +1,75 @@
+"""`aspects`: what interests are about, and what somebody decides of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli import app
+from llmdirect.cli.console import JsonFlag, emit, stdout
+
+
+@app.command()
+def aspects(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")],
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="ASPECT=NAME", help="Without a name: its words again.")
+    ] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Tell these as one.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Take merged ones apart.")] = None,
+    off: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count nothing.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count again.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget all that was decided before.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the aspects of a run; name them, merge them, or switch them off for every ranking.
+
+    Examples:
+
+      llmdirect aspects run
+
+      llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
+    """
+    from llmdirect.aspect_overview import aspect_overview, edit_aspects
+
+    if rename or merge or split or off or on or reset:
+        names = {}
+        for option in rename or []:
+            aspect, equals, name = option.partition("=")
+            if not equals:
+                raise typer.BadParameter(f"--rename {option}: expected ASPECT=NAME")
+            names[_numbers("--rename", aspect)[0]] = name
+        edit_aspects(
+            run,
+            rename=names,
+            merge=[_numbers("--merge", group) for group in merge or []],
+            split=_numbers("--split", split),
+            off=_numbers("--off", off),
+            on=_numbers("--on", on),
+            reset=reset,
+        )
+    result = aspect_overview(run)
+    if as_json:
+        emit(result)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("aspect", style="bold")
+    table.add_column("share", justify="right")
+    table.add_column("highest in", style="dim")
+    for entry in result["aspects"]:
+        name = f"{entry['name']} (off)" if entry["off"] else entry["name"]
+        items = ", ".join(item["title"] or item["item_id"] for item in entry["items"])
+        table.add_row("+".join(map(str, entry["merged"])), name, f"{entry['share']:.1%}", items)
+    stdout.print(table)
+
+
+def _numbers(option: str, text: str | None) -> list[int]:
+    """[4, 7] of "4,7"."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: expected numbers of aspects") from None
