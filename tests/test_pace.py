@@ -10,8 +10,8 @@ import pytest
 from command_line import CommandLine
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
 
-from llmdirect import pace, precompute
-from llmdirect.encoders import Encoder
+from llmdirect import pace
+from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.pace import Pace
 from llmdirect.progress import Silent
 
@@ -120,6 +120,6 @@ def test_an_error_of_the_tokeniser_stops_the_run(
 
 
 def test_operations_of_a_plan_are_those_of_its_batches(bert: Checkpoint) -> None:
-    encoder = precompute.load_encoder(str(bert.path))
+    encoder = load_encoder(str(bert.path))
     lengths = np.array([3, 90, 90, 0, 64, 7], np.int32)
     assert encoder.operations(lengths) == pytest.approx(sum(encoder.operations([int(n)]) for n in lengths))
