@@ -16,10 +16,10 @@ from store_helpers import assert_same, joined, random_content, visible, write_st
 from llmdirect import _core
 from llmdirect._core import passage_keys
 from llmdirect.artefacts import write_manifest
+from llmdirect.calibration import CALIBRATION
 from llmdirect.encoders import Encoder
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.store import EmbeddingStore, consolidate
-from llmdirect.token_form import CALIBRATION
 
 NEW = ["no strings at all", "she plays the amplifier", "", "sturdy strap, sturdy cable"]
 

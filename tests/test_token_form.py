@@ -14,6 +14,7 @@ from run_helpers import write_reviews
 from store_helpers import visible, write_published
 
 from llmdirect._core import passage_keys
+from llmdirect.calibration import CALIBRATION, to_int8
 from llmdirect.content import content_tokens, word_spans
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
@@ -23,7 +24,7 @@ from llmdirect.precompute import precompute
 from llmdirect.recommendation import text_profiles
 from llmdirect.stop_words import STOP_WORDS
 from llmdirect.store import EmbeddingStore, consolidate
-from llmdirect.token_form import CALIBRATION, TokenForm, to_int8
+from llmdirect.token_form import TokenForm
 from llmdirect.trained import Trained
 from llmdirect.training import View
 

@@ -34,7 +34,6 @@ from llmdirect.shards import (
     encoder_differences,
     read_store_manifest,
 )
-from llmdirect.token_form import Calibration
 
 Layout = Literal["store", "padded"]
 _PUBLISHED_ENCODER = {"id": "published"}
@@ -137,7 +136,7 @@ def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, p
             _check_alike(folder, old, {path: shards[path] for path in new})
             described = shards[new[-1]] if new else old
             assert described is not None
-            Calibration.read(folder, (described.get("form") or {}).get("calibration"))
+            _check_calibration(folder, described)
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
             check_disk(folder, total, "the store, beside its shards, needs")
@@ -219,6 +218,14 @@ def _shard_folders(folder: Path) -> list[Path]:
         return []
     numbered = (path for path in shards.iterdir() if path.name.isdecimal() and (path / MANIFEST).exists())
     return sorted(numbered, key=lambda path: int(path.name))
+
+
+def _check_calibration(folder: Path, manifest: Json) -> None:
+    """DataError where the store's calibration file is missing or damaged."""
+    if entry := (manifest.get("form") or {}).get("calibration"):
+        from llmdirect.calibration import Calibration  # torch: most stores are joined without it
+
+        Calibration.read(folder, entry)
 
 
 def _check_complete(folder: Path, present: list[int]) -> None:

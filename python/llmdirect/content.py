@@ -1,14 +1,21 @@
 """Where words stand in a text, and which tokens belong to words that name something."""
 
 import re
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect.lexicon import plain_letters
 from llmdirect.stop_words import is_function_word
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
+
+
+def plain_letters(text: str) -> str:
+    """As long as `text`, with a letter for each combining mark, which `re` does not count to a word."""
+    if text.isascii():
+        return text
+    return "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
 
 
 def word_spans(text: str) -> NDArray[np.int64]:

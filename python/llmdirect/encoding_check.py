@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmdirect.calibration import Calibration, fit
 from llmdirect.dataset import TRAIN
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
-from llmdirect.token_form import Calibration, TokenForm, fit
+from llmdirect.token_form import TokenForm
 
 _TOKENS = 1 << 13  # of the sample: minutes on a CPU, seconds on a GPU
 _SEED = 242

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmdirect._core import Store
 from llmdirect.artefacts import MANIFEST, Json, check_disk, digest
 from llmdirect.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
+from llmdirect.calibration import Calibration, fit
 from llmdirect.dataset import TRAIN
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, load_encoder, resolve
@@ -26,7 +27,7 @@ from llmdirect.shards import (
     read_store_manifest,
     store_bytes,
 )
-from llmdirect.token_form import Calibration, TokenForm, fit
+from llmdirect.token_form import TokenForm
 
 _TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768}
 _COUNTED_AT_ONCE = 8192

@@ -6,7 +6,6 @@ since a word brings the same numbers wherever it stands, a text remains a sum ov
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,16 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmdirect.content import plain_letters
+
 COUNTED = r"\w{2,}"
 """What counts as a word, for Python's expressions and for those of Rust."""
 _COUNTED = re.compile(COUNTED)
-
-
-def plain_letters(text: str) -> str:
-    """As long as `text`, with a letter for each combining mark, which `re` does not count to a word."""
-    if text.isascii():
-        return text
-    return "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
 
 
 @dataclass(frozen=True, eq=False)

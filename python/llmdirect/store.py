@@ -16,10 +16,12 @@ from llmdirect.artefacts import MANIFEST, Json
 from llmdirect.consolidation import consolidate, store_folder
 from llmdirect.errors import DataError
 from llmdirect.shards import content_hash, read_store_manifest, write_shard
-from llmdirect.token_form import Calibration, TokenForm
+from llmdirect.token_form import TokenForm
 
 if TYPE_CHECKING:
     import torch
+
+    from llmdirect.calibration import Calibration
 
 __all__ = ["EmbeddingStore", "consolidate", "open_store", "passage_keys"]
 
@@ -146,8 +148,10 @@ class EmbeddingStore:
         return TokenForm.of_manifest(self.manifest)
 
     @cached_property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> "Calibration":
         """What the encoder's vectors went through. DataError where its file is missing or damaged."""
+        from llmdirect.calibration import Calibration  # torch: a store is of use without it
+
         return Calibration.read(self.path, (self.manifest.get("form") or {}).get("calibration"))
 
     @property

@@ -14,6 +14,7 @@ from llmdirect.arrays import ArrayOrTensor
 from llmdirect.artefacts import Json
 from llmdirect.aspect_edits import AspectEdits
 from llmdirect.aspects import aspect_names
+from llmdirect.calibration import Calibration
 from llmdirect.checkpoint import RunFolder
 from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
@@ -22,7 +23,7 @@ from llmdirect.lexicon import Lexicon
 from llmdirect.model import EPS, Direct
 from llmdirect.ranking import RankedLists, Scorer, rank
 from llmdirect.scores import Scores, scorer
-from llmdirect.token_form import Calibration, TokenForm
+from llmdirect.token_form import TokenForm
 from llmdirect.words import WordTypes
 
 
