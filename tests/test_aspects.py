@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import CommandLine
+from model_helpers import DIM, config, normal
 from run_helpers import fit, make_dataset
 
+from llmdirect.aspect_evidence import stars_auc
 from llmdirect.aspect_overview import aspect_overview, edit_aspects
 from llmdirect.aspect_quality import (
     aspect_quality,
@@ -18,8 +21,12 @@ from llmdirect.aspect_quality import (
     uniqueness,
     usage_shares,
 )
+from llmdirect.aspects import aspect_names
 from llmdirect.dataset import TRAIN, Dataset
+from llmdirect.explanation import Explainer
+from llmdirect.model import Direct, unit
 from llmdirect.trained import Trained
+from llmdirect.words import WordTypes
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,25 @@ def test_quality_of_a_run(run: Path, dataset: Path, tmp_path: Path) -> None:
     assert usage_shares(trained).tolist() == pytest.approx((np.array(by_hand) / sum(by_hand)).tolist())
 
 
+def test_words_said_of_many_items_name_an_aspect() -> None:
+    model = Direct(config(), DIM, 2, 2).eval()
+    vectors = normal(6, DIM)
+    vectors[1] = vectors[0]  # one meaning, two words
+    names = ["odd", "often", "two", "three", "four", "the"]
+    items = torch.tensor([1, 50, 7, 1, 20, 90])
+    told = [name.split(", ") for name in aspect_names(model, WordTypes(names, vectors, unit(vectors), items))]
+    with torch.no_grad():
+        said, _ = model.token_terms(model.standard(vectors))
+    size = said.view(6, 3, -1).norm(dim=2).numpy()
+    telling = size / size.sum(1, keepdims=True) * np.log1p(items.numpy())[:, None]
+    for aspect, words in enumerate(told):
+        assert words == sorted(names[:5], key=lambda name: -telling[names.index(name), aspect])
+        assert words.index("often") < words.index("odd")
+    assert aspect_names(model, WordTypes([], vectors[:0], vectors[:0], items[:0])) == [
+        f"aspect {number}" for number in range(3)
+    ]
+
+
 def test_overview_names_who_is_highest(run: Path) -> None:
     trained = Trained.load(run)
     entries = aspect_overview(run)["aspects"]
@@ -96,6 +122,63 @@ def test_overview_names_who_is_highest(run: Path) -> None:
     ]
     assert merged[1]["name"] == "rest"
     assert merged[1]["share"] == pytest.approx(entries[1]["share"] + entries[2]["share"])
+
+
+def test_the_example_says_most_of_the_aspect(run: Path) -> None:
+    explainer = Explainer.open(run)
+    trained, model = explainer.trained, explainer.model
+    entries = aspect_overview(run, examples=True)["aspects"]
+    plain = aspect_overview(run)["aspects"]
+    assert [{k: v for k, v in entry.items() if k != "example"} for entry in entries] == plain
+    for entry in entries:
+        best, sentence = -np.inf, None
+        for item in entry["items"]:
+            rows = explainer.passages_of(trained.item_idx(item["item_id"]))
+            for passage in explainer.read_passages(rows):  # texts without a full stop inside
+                tokens, _, _ = passage.inputs(trained.lexicon)
+                said = model.token_terms(model.standard(tokens))[0].detach().numpy()
+                size = np.linalg.norm(said.reshape(len(said), 3, -1), axis=2)
+                value = (size[:, entry["aspect"]] - size.mean(1)).sum()
+                if value > best:
+                    best, sentence = value, passage.text
+        assert entry["example"] == sentence
+
+
+@pytest.mark.parametrize("shape", ["default", "ratio"])
+def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run", shape)
+    explainer = Explainer.open(tmp_path / "run")
+    found = stars_auc(explainer)
+    if shape == "default":  # words have no sign of their own
+        assert found is None
+        return
+    rows, model = explainer.dataset.interactions, explainer.model
+    liked, disliked = [], []
+    for row, rating in zip(rows.passage_idx.tolist(), rows.rating.tolist(), strict=True):
+        if explainer.dataset.passages.split[row] == TRAIN and rating != 3:
+            [passage] = explainer.read_passages(np.array([row]))
+            terms, mentions = model.token_terms(model.standard(passage.inputs(explainer.trained.lexicon)[0]))
+            (liked if rating > 3 else disliked).append(float(terms.sum() / mentions.sum()))
+    wins = [(a > b) + (a == b) / 2 for a in liked for b in disliked]
+    assert found == {"auc": pytest.approx(np.mean(wins)), "liked": len(liked), "disliked": len(disliked)}
+
+
+def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    fit(dataset, tmp_path / "other", seed=5)
+    answer = cli(
+        "aspects", run, "--examples", "--quality", "--beside", f"{run},{tmp_path / 'other'}", "--json"
+    )
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    found = [Trained.load(run), Trained.load(tmp_path / "other")]
+    expected = aspect_quality(found[0], Dataset.open(dataset), found)
+    assert told["quality"] == {**expected, "stars": None}
+    shown = cli("aspects", run, "--examples", "--quality").out
+    assert "words have no sign of their own" in shown
+    assert all(entry["example"] in shown for entry in told["aspects"])
+    refused = cli("aspects", run, "--beside", run)
+    assert refused.code == 2
+    assert "--quality" in refused.err
 
 
 def test_aspects_command(run: Path, cli: CommandLine) -> None:

@@ -80,6 +80,7 @@ def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     assert ndcg["popularity"] * 1.5 < ndcg["direct"] < ndcg["oracle"]
     words, aspects = result["recovery"]["words"], result["recovery"]["aspects"]
     assert words["of_interest"] > 4 * words["of_interest_by_chance"]
+    assert words["sentence_of_interest"] > 1.5 * words["sentence_of_interest_by_chance"]
     assert aspects["nmi"] > 2 * aspects["nmi_by_chance"]
     assert len(result["explanations"]["explanations"]) == 3
     assert Path(result["page"]).read_text().count("Ranked") >= 3

@@ -371,7 +371,7 @@ AUXILIARY = {
 def test_auxiliary_losses_enter_and_have_gradients(view: View, weight: str) -> None:
     pairs = all_pairs(view)
     vectors = normal(20, DIM)
-    words = WordTypes([f"w{number}" for number in range(20)], vectors, unit(vectors))
+    words = WordTypes([f"w{number}" for number in range(20)], vectors, unit(vectors), torch.ones(20).long())
 
     def step(**weights: float) -> tuple[float, dict[str, Tensor]]:
         model = random_model(config(), view).train()

@@ -15,6 +15,7 @@ from llmdirect.recovery import (
     planted_word_precision,
     sentiment_recovery,
 )
+from llmdirect.stop_words import is_function_word
 from llmdirect.synthetic import Corpus, generate
 from llmdirect.synthetic_text import ASPECTS
 from llmdirect.words import word_spans
@@ -85,11 +86,15 @@ def test_precision_of_random_explanations_is_the_base_rate(corpus: Corpus) -> No
     assert found["of_interest"] == pytest.approx(found["of_interest_by_chance"], abs=0.01)
     shares = []
     for one in shown:
-        aspects = [corpus.aspect_of_word.get(word["text"]) for p in one["passages"] for word in p["words"]]
+        telling = [w["text"] for p in one["passages"] for w in p["words"] if not is_function_word(w["text"])]
+        aspects = [corpus.aspect_of_word.get(word) for word in telling]
         cared = corpus.cares_about(one["user_id"])
         shares.append([np.mean([a in cared for a in aspects]), np.mean([a is not None for a in aspects])])
     by_chance = [found["of_interest_by_chance"], found["planted_by_chance"]]
     np.testing.assert_allclose(by_chance, np.mean(shares, axis=0))
+    in_sentence = found["sentence_of_interest_by_chance"]
+    assert found["sentence_of_interest"] == pytest.approx(in_sentence, abs=0.02)
+    assert in_sentence > by_chance[0]
     assert 0 < by_chance[0] < by_chance[1]
 
 
@@ -97,25 +102,33 @@ def test_precision_by_hand(corpus: Corpus) -> None:
     user = next(user for user in corpus.user_ids if corpus.cares_about(user) == {0})
     item = corpus.item_ids[0]
     # "Crisp" is of the user's aspect, "plush" of another; of the tied words the earlier one goes first.
+    # "The" and "." name nothing. "cable" stands in the sentence of "Crisp", "box" in one of its own.
     first = explanation(
-        user, item, [("The", 0.3), ("Crisp", 0.9), ("one", -5.0)], [("plush", 0.5), (".", 0.3)]
+        user,
+        item,
+        [("The", 3.0), ("Crisp", 0.9), ("cable.", 0.3), ("Box", -5.0)],
+        [("plush", 0.5), (".", 0.3), ("pouch", 0.3)],
     )
     second = explanation(user, item, [("muddy", 0.1)])
     found = planted_word_precision([first, second, explanation(user, item, [])], corpus, k=3)
-    # Three of the first (Crisp, plush, The), the only one of the second.
+    # Three of the first (Crisp, plush, cable), the only one of the second.
     assert found == {
         "of_interest": pytest.approx(2 / 4),
         "planted": pytest.approx(3 / 4),
+        "sentence_of_interest": pytest.approx(3 / 4),
         "of_interest_by_chance": pytest.approx((3 * 1 / 5 + 1) / 4),
         "planted_by_chance": pytest.approx((3 * 2 / 5 + 1) / 4),
+        "sentence_of_interest_by_chance": pytest.approx((3 * 2 / 5 + 1) / 4),
     }
     json.dumps(found)
 
 
 def test_precision_refuses_what_it_cannot_measure(corpus: Corpus) -> None:
     empty = explanation(corpus.user_ids[0], corpus.item_ids[0], [])
-    with pytest.raises(ValueError, match="none of the 1 explanations has a word"):
+    with pytest.raises(ValueError, match="none of the 1 explanations has a word that names something"):
         planted_word_precision([empty], corpus)
+    with pytest.raises(ValueError, match="has a word that names something"):
+        planted_word_precision([explanation(corpus.user_ids[0], "x", [("The", 1.0)])], corpus)
     with pytest.raises(ValueError, match="k is 0, below 1"):
         planted_word_precision([empty], corpus, k=0)
     with pytest.raises(ValueError, match=r"user 'nobody' is not in the corpus of .*reviews\.json\.gz"):

@@ -52,3 +52,8 @@ def test_types_are_means_over_occurrences(tmp_path: Path) -> None:
     for name, vector in zip(types.names, types.vectors.numpy(), strict=True):
         np.testing.assert_allclose(vector, expected[name], rtol=1e-5)
     assert types.names[0] == "warm"
+    said_of = {
+        name: {row % 5 for row, text in enumerate(texts) if name in text.replace(",", "").casefold().split()}
+        for name in types.names
+    }
+    assert types.items.tolist() == [len(said_of[name]) for name in types.names]

@@ -8,20 +8,26 @@ from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json
 from llmdirect.aspect_edits import FILE, AspectEdits
+from llmdirect.aspect_evidence import example_sentence
 from llmdirect.aspect_quality import usage_shares
+from llmdirect.explanation import Explainer
 from llmdirect.trained import Trained
 
 _EXAMPLES = 3
 
 
-def aspect_overview(run: Path | str) -> Json:
+def aspect_overview(run: Path | str, examples: bool = False) -> Json:
     """The aspects of a run, merged ones as one, in the order of their numbers.
 
-    Returns {"run", "aspects": [{"aspect", "name", "words" (most specific first), "off", "merged" (numbers of
+    examples: `example` of each aspect too, the sentence that says most of it (None without texts), out of the
+    texts about the items in which it is highest; they are read from the run's store.
+
+    Returns {"run", "aspects": [{"aspect", "name", "words" (most telling first), "off", "merged" (numbers of
     all that are this one), "share" (of what the items' texts say), "users", "items"}]}; the users and items
     are those in which the aspect is highest: {"user_id" or "item_id" and "title", "share"}.
     """
-    trained = Trained.load(run)
+    explainer = Explainer.open(run) if examples else None
+    trained = Trained.load(run) if explainer is None else explainer.trained
     edits, aspects = trained.edits, trained.model.aspects
     words = trained.run.values("best/catalogue")["aspects"]
     usage = edits.combined(usage_shares(trained).tolist())
@@ -31,8 +37,12 @@ def aspect_overview(run: Path | str) -> Json:
     for aspect, share in usage.items():
         group = list(edits.group(aspect))
         users, items = by_user[:, group].sum(1), by_item[:, group].sum(1)
+        example: Json = {}
+        if explainer is not None:
+            example["example"] = example_sentence(explainer, group, _highest(items))
         entries.append(
             {
+                **example,
                 "aspect": aspect,
                 "name": trained.aspect_names[aspect],
                 "words": [word for one in group for word in words[one].split(", ")],

@@ -17,7 +17,7 @@ _MOST_MATCHED: Final = 12
 
 
 def top_words(trained: Trained) -> list[list[str]]:
-    """The most specific words of each aspect, as they name it when nobody has named it otherwise."""
+    """The most telling words of each aspect, as they name it when nobody has named it otherwise."""
     catalogue = trained.run.values("best/catalogue")
     return [name.split(", ") for name in catalogue["aspects"]]
 

@@ -1,7 +1,7 @@
 """How much of what was planted in a synthetic corpus a model finds again."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmdirect.artefacts import Json
 from llmdirect.csr import Csr
+from llmdirect.explanation_wording import sentences
 from llmdirect.ranking import Scorer, evaluate, mean_metrics
+from llmdirect.stop_words import is_function_word
 from llmdirect.synthetic import Corpus
 
 T = TypeVar("T")
@@ -25,38 +27,49 @@ def planted_word_precision(
 ) -> dict[str, float]:
     """How many of the k words with the highest contribution are planted, over all explanations.
 
-    explanations: the JSON of explanations: user_id, and passages with words that have text and
-    contribution. Of equal contributions the earlier word goes first; case does not count.
+    explanations: the JSON of explanations: user_id, and passages with their text and words, which have
+    start, text and contribution. Function words are left out of account, as wherever words are listed. Of
+    equal contributions the earlier word goes first; case does not count.
 
     Returns `of_interest`, the share of planted words of an aspect that the user cares about (interest above
-    uniform), `planted`, the share of planted words of any aspect, and `of_interest_by_chance` and
-    `planted_by_chance`: what as many words picked at random from each explanation give on average.
+    uniform), `planted`, the share of planted words of any aspect, `sentence_of_interest`, the share of words
+    in whose sentence a word of the first kind stands, and each name with `_by_chance`: what as many words
+    picked at random from each explanation give on average.
 
-    Raises ValueError for k below 1, an unknown user, and explanations without any word.
+    Raises ValueError for k below 1, an unknown user, and explanations without any word that is no function
+    word.
     """
     if k < 1:
         raise ValueError(f"k is {k}, below 1")
     aspect_of_word = corpus.aspect_of_word
-    # Columns: of an aspect of interest, planted.
-    top, chance = np.zeros(2), np.zeros(2)
+    names = ("of_interest", "planted", "sentence_of_interest")
+    top, chance = np.zeros(3), np.zeros(3)
     picked = 0
     for explanation in explanations:
         user = explanation["user_id"]
         if user not in corpus.user_rows:
             raise ValueError(f"user {user!r} is not in the corpus of {corpus.reviews_path}")
-        words = list(chain.from_iterable(passage["words"] for passage in explanation["passages"]))
-        if not words:
-            continue
         cared = corpus.cares_about(user)
-        aspects = [aspect_of_word.get(word["text"].casefold()) for word in words]
-        hits = np.array([[aspect in cared, aspect is not None] for aspect in aspects], np.float64)
-        order = np.argsort([-word["contribution"] for word in words], kind="stable")[:k]
+        found: list[tuple[float, tuple[bool, bool, bool]]] = []
+        for passage in explanation["passages"]:
+            borders = [start for start, _ in sentences(passage["text"])]
+            aspects = [aspect_of_word.get(word["text"].casefold()) for word in passage["words"]]
+            places = [bisect_right(borders, word["start"]) for word in passage["words"]]
+            said = {place for place, aspect in zip(places, aspects, strict=True) if aspect in cared}
+            found += [
+                (word["contribution"], (aspect in cared, aspect is not None, place in said))
+                for word, aspect, place in zip(passage["words"], aspects, places, strict=True)
+                if not is_function_word(word["text"])
+            ]
+        if not found:
+            continue
+        hits = np.array([hit for _, hit in found], np.float64)
+        order = np.argsort([-contribution for contribution, _ in found], kind="stable")[:k]
         picked += len(order)
         top += hits[order].sum(0)
         chance += len(order) * hits.mean(0)
     if not picked:
-        raise ValueError(f"none of the {len(explanations)} explanations has a word")
-    names = ("of_interest", "planted")
+        raise ValueError(f"none of the {len(explanations)} explanations has a word that names something")
     return {
         **dict(zip(names, (top / picked).tolist(), strict=True)),
         **dict(zip((f"{name}_by_chance" for name in names), (chance / picked).tolist(), strict=True)),

@@ -193,7 +193,7 @@ def _aspects(catalogue: Catalogue) -> str:
         for aspect in sorted(catalogue.aspects, key=lambda aspect: -users[aspect])
     )
     return (
-        '<div class="card"><table><thead><tr><th scope="col">Aspect, by its most specific words</th>'
+        '<div class="card"><table><thead><tr><th scope="col">Aspect, by its most telling words</th>'
         '<th scope="col" class="num">of interest</th><th scope="col" class="num">of texts</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )

@@ -81,7 +81,7 @@ class Trained:
     recent: Csr
     """The newest of each user's train positives, at most 30: the history that is read."""
     aspect_names: list[str]
-    """Of each aspect: its most specific words, or what somebody named it."""
+    """Of each aspect: its most telling words, or what somebody named it."""
     user_ids: list[str]
     item_ids: list[str]
     titles: list[str | None]

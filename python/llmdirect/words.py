@@ -32,6 +32,8 @@ class WordTypes:
     """float32 [V, D]"""
     centred: Tensor
     """The same less their mean, scaled to length 1: what cosines are taken of."""
+    items: Tensor
+    """int64 [V] in the texts of how many items the word stands."""
 
     @classmethod
     def of(cls, view: View, texts: pl.Series, progress: Progress = SILENT) -> "WordTypes":
@@ -43,9 +45,11 @@ class WordTypes:
         chosen = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _PASSAGES)).astype(np.int64))
         place: dict[str, int] = {}
         counts: list[int] = []
+        said_of: list[set[int]] = []
         types, shares, lengths = [], [], []
         with progress.task("Reading words", 2 * len(chosen), "passages") as task:
-            for row in chosen.tolist():
+            owners = view.passage_item[torch.from_numpy(chosen).to(view.passage_item.device)].tolist()
+            for row, item in zip(chosen.tolist(), owners, strict=True):
                 text = str(texts[row])
                 words, spans = word_spans(text), store.spans_of(int(view.stored[row]))
                 owner = words_of_tokens(spans[spans[:, 1] > spans[:, 0]], words)
@@ -56,7 +60,9 @@ class WordTypes:
                         number = place.setdefault(text[start:end].casefold(), len(counts))
                         if number == len(counts):
                             counts.append(0)
+                            said_of.append(set())
                         counts[number] += 1
+                        said_of[number].add(item)
                         numbers[n] = number
                 types.append(numbers[word])
                 shares.append(1 / tokens[word])
@@ -80,7 +86,8 @@ class WordTypes:
                 task.advance(len(batch))
         total = torch.tensor([counts[place[name]] for name in names]).double()
         vectors = (sums / total[:, None]).float().to(view.pooled.device)
-        return cls(names, vectors, unit(vectors - vectors.mean(0)))
+        items = torch.tensor([len(said_of[place[name]]) for name in names], dtype=torch.int64)
+        return cls(names, vectors, unit(vectors - vectors.mean(0)), items)
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Vectors [N, D] of N random types, and float32 [G, N]: the types linked to each of the first G."""

@@ -1,10 +1,11 @@
 """`aspects`: what interests are about, and what somebody decides of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from llmdirect.cli import app
 from llmdirect.cli.console import JsonFlag, emit, stdout
@@ -22,6 +23,15 @@ def aspects(
     split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Take merged ones apart.")] = None,
     off: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count nothing.")] = None,
     on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count again.")] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="A sentence that says most of each, out of the texts.")
+    ] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Do their words belong together, differ, and tell stars?")
+    ] = False,
+    beside: Annotated[
+        str | None, typer.Option(metavar="RUN,…", help="And recur in these runs? (with --quality)")
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget all that was decided before.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -31,10 +41,14 @@ def aspects(
 
       llmdirect aspects run
 
+      llmdirect aspects run --examples --quality --beside run-seed-1,run-seed-2
+
       llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
     """
     from llmdirect.aspect_overview import aspect_overview, edit_aspects
 
+    if beside and not quality:
+        raise typer.BadParameter("--beside: measured with --quality alone")
     if rename or merge or split or off or on or reset:
         names = {}
         for option in rename or []:
@@ -51,10 +65,16 @@ def aspects(
             on=_numbers("--on", on),
             reset=reset,
         )
-    result = aspect_overview(run)
+    result = aspect_overview(run, examples)
+    if quality:
+        from llmdirect.aspect_evidence import run_quality
+
+        result["quality"] = run_quality(run, beside.split(",") if beside else [])
     if as_json:
         emit(result)
         return
+    from llmdirect.cli.explanation_view import one_line
+
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("aspect", style="bold")
@@ -64,7 +84,32 @@ def aspects(
         name = f"{entry['name']} (off)" if entry["off"] else entry["name"]
         items = ", ".join(item["title"] or item["item_id"] for item in entry["items"])
         table.add_row("+".join(map(str, entry["merged"])), name, f"{entry['share']:.1%}", items)
+        if entry.get("example"):
+            table.add_row("", Text(one_line(entry["example"]), style="dim italic"), "", "")
     stdout.print(table)
+    if quality:
+        stdout.print(_quality(result["quality"]), highlight=False, markup=False)
+
+
+def _quality(found: dict[str, Any]) -> str:
+    lines = [
+        f"coherence {found['coherence']:.3f} (NPMI of top words), uniqueness {found['uniqueness']:.3f}, "
+        f"entropy of usage {found['usage_entropy']:.3f}"
+    ]
+    if found["stability"] is not None:
+        lines.append(f"stability {found['stability']:.3f} (Jaccard with the runs beside)")
+    stars = found["stars"]
+    if stars is not None:
+        lines.append(
+            f"stars: AUC {stars['auc']:.3f} of what reviews say, {stars['liked']:,} with 4 stars and more "
+            f"against {stars['disliked']:,} with 2 and less"
+        )
+    else:
+        lines.append(
+            "stars: not measured; in the cosine form words have no sign of their own, and elsewhere it takes "
+            "reviews with 4 stars and more and such with 2 and less"
+        )
+    return "\n".join(lines)
 
 
 def _numbers(option: str, text: str | None) -> list[int]:

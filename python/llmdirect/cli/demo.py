@@ -69,7 +69,9 @@ def _show(result: dict[str, Any]) -> None:
         words, aspects = recovery["words"], recovery["aspects"]
         say(
             f"Of the ten strongest words {words['of_interest']:.0%} were planted for the user's interests "
-            f"(by chance {words['of_interest_by_chance']:.0%}); aspects agree with the planted ones by "
+            f"(by chance {words['of_interest_by_chance']:.0%}), {words['sentence_of_interest']:.0%} stand in "
+            f"a sentence with such a word (by chance {words['sentence_of_interest_by_chance']:.0%}); aspects "
+            f"agree with the planted ones by "
             f"{aspects['nmi']:.2f} NMI (by chance {aspects['nmi_by_chance']:.2f})."
         )
     stdout.print(f"page: {result['page']}", highlight=False, markup=False, soft_wrap=True)

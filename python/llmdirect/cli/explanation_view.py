@@ -78,7 +78,7 @@ def _blocks(
         if listed is not None:
             blocks += [Text(), listed]
     if (found := explanation.get("counterfactual")) is not None:
-        gone = [_line(word) for word in counted(found["words"])]
+        gone = [one_line(word) for word in counted(found["words"])]
         more = f" and {len(gone) - _COUNTED} more" if len(gone) > _COUNTED else ""
         blocks += [Text(), Text(_safe(fewest(found)))]
         if gone:
@@ -98,11 +98,11 @@ def _history(explanation: Json) -> Table | None:
         table.add_column("most by", style="dim")
     places = decimals(told)
     for entry in entries[:_LISTED]:
-        row = [_line(entry["title"] or entry["item_id"]), f"{entry['weight']:.0%}"]
+        row = [one_line(entry["title"] or entry["item_id"]), f"{entry['weight']:.0%}"]
         if told:
             words = telling(entry.get("words") or [])[:_HISTORY_WORDS]
             row.append(signed(entry["contribution"] or 0.0, places, "-"))
-            row.append(", ".join(_line(word["text"]) for word in words))
+            row.append(", ".join(one_line(word["text"]) for word in words))
         table.add_row(*(Text(cell) for cell in row))
     return table
 
@@ -142,7 +142,7 @@ def _numbers(first: str, second: str, rows: list[tuple[str, float]]) -> Table:
     places = decimals(value for _, value in rows)
     table = _plain_table(first, second)
     for name, value in rows[:_LISTED]:
-        table.add_row(Text(_line(name)), signed(value, places, "-"))
+        table.add_row(Text(one_line(name)), signed(value, places, "-"))
     return table
 
 
@@ -198,9 +198,9 @@ def _sentences(passage: Json, scale: float, plain: bool) -> Text:
         for piece, word in segments(passage, start, end):
             # Signs around punctuation could not be told from the text.
             if word is not None and level(word["contribution"], scale) and any(map(str.isalnum, piece)):
-                told.append_text(_mark(_line(piece), word["contribution"], plain))
+                told.append_text(_mark(one_line(piece), word["contribution"], plain))
             else:
-                told.append(_line(piece))
+                told.append(one_line(piece))
         told.rstrip()
         told.append(" ")
         position = end
@@ -227,12 +227,12 @@ def _word_table(explanation: Json, words: list[tuple[int, Json]], plain: bool) -
     table.add_column("aspect", style="dim")  # alone in giving way where the terminal is narrow
     for number, word in words:
         table.add_row(
-            _mark(_line(readable(word["text"])), word["contribution"], plain),
+            _mark(one_line(readable(word["text"])), word["contribution"], plain),
             signed(word["contribution"], places, "-"),
             signed(word["effect"], places, "-"),
             str(number),
             Text(
-                _line(names.get(word["aspect"], f"number {word['aspect']}")),
+                one_line(names.get(word["aspect"], f"number {word['aspect']}")),
                 overflow="ellipsis",
                 no_wrap=True,
             ),
@@ -240,7 +240,8 @@ def _word_table(explanation: Json, words: list[tuple[int, Json]], plain: bool) -
     return table
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Data on one line that cannot steer the terminal."""
     return re.sub(r"\s+", " ", _safe(text))
 
 
