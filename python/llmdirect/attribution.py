@@ -55,7 +55,7 @@ def gradient_x_input(
         terms, mentions = model.token_terms(model.standard(tokens))
         weight = 1 / max(1, len(tokens)) if model.config.vote else 1.0
         said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
-    text_term(model, query, said, mass).backward()  # type: ignore[no-untyped-call]
+    text_term(model, query, said, mass).backward()  # type: ignore[no-untyped-call]  # torch: no types
     found: list[NDArray[np.float64]] = [np.zeros(0)]
     for tokens, word, spans in read:
         assert tokens.grad is not None

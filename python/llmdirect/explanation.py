@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llmdirect._core import passage_keys
 from llmdirect.artefacts import Json
+from llmdirect.csr import Csr
 from llmdirect.dataset import KINDS, TRAIN, Dataset
 from llmdirect.errors import DataError, MismatchError
 from llmdirect.explanation_history import (
@@ -65,7 +66,7 @@ class Explainer:
     def about(self, trained: Trained) -> "Explainer":
         """The same texts for other users of the run, or other interests; what was read is shared."""
         other = replace(self, trained=trained)
-        for name in ("model", "_average_item", "_documents", "_ratings"):
+        for name in ("model", "documents", "ratings", "_average_item", "_read_documents"):
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -140,15 +141,25 @@ class Explainer:
         return torch.from_numpy(np.mean(self.trained.scorer.item, 0, dtype=np.float64))
 
     @cached_property
-    def _documents(self) -> dict[int, "ItemText"]:
-        """Documents that were read, the oldest first."""
-        return {}
+    def documents(self) -> Csr:
+        """Rows of the dataset's train passages about each item."""
+        passages = self.dataset.passages
+        rows = np.flatnonzero((passages.item_idx >= 0) & (passages.split == TRAIN))
+        return Csr.from_pairs(passages.item_idx[rows], rows, self.dataset.num_items)
 
     @cached_property
-    def _ratings(self) -> dict[int, float]:
-        """Rating of the review in each row of the passages; NaN where it has none."""
+    def ratings(self) -> NDArray[np.float32]:
+        """Rating of the review in each row of the passages; NaN without."""
         rows = self.dataset.interactions
-        return dict(zip(rows.passage_idx.tolist(), rows.rating.tolist(), strict=True))
+        ratings = np.full(self.dataset.num_passages, np.nan, np.float32)
+        told = rows.passage_idx >= 0
+        ratings[rows.passage_idx[told]] = rows.rating[told]
+        return ratings
+
+    @cached_property
+    def _read_documents(self) -> dict[int, "ItemText"]:
+        """Documents that were read, the oldest first."""
+        return {}
 
     def _item(self, item: int) -> Tensor:
         """float64 [K] its vector as ranking reads it."""
@@ -205,17 +216,17 @@ class Explainer:
 
     def passages_of(self, item: int) -> NDArray[np.int64]:
         """Rows of the dataset's passages that make the item's document."""
-        passages = self.dataset.passages
-        return np.flatnonzero((passages.item_idx == item) & (passages.split == TRAIN))
+        return self.documents.row(item).astype(np.int64)
 
     def _read(self, item: int) -> ItemText:
         """An item's document word by word; the last ones read are kept."""
-        if item not in self._documents:
-            if len(self._documents) >= _KEPT:
-                del self._documents[next(iter(self._documents))]
+        kept = self._read_documents
+        if item not in kept:
+            if len(kept) >= _KEPT:
+                del kept[next(iter(kept))]
             passages = self.read_passages(self.passages_of(item))
-            self._documents[item] = ItemText.of(passages, self.model, self.trained.lexicon)
-        return self._documents[item]
+            kept[item] = ItemText.of(passages, self.model, self.trained.lexicon)
+        return kept[item]
 
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
         """These rows of the dataset's passages, as the store has them."""
@@ -252,7 +263,7 @@ class Explainer:
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
             whole = str(passages.text[row])
-            rating = self._ratings.get(row, float("nan"))
+            rating = float(self.ratings[row])
             author = int(passages.user_idx[row])
             found.append(
                 {
@@ -287,9 +298,8 @@ class Explainer:
             if words and is_weighted_sum(model) and entry["item_id"] is not None:
                 source = trained.item_ids.index(entry["item_id"])
                 rows = self.passages_of(source)
+                read = self.read_passages(rows)
                 entry["words"], entry["own"] = interest_by_word(
-                    *(trained, model, self.dataset, user, item, source),
-                    self.read_passages(rows),
-                    rows.tolist(),
+                    trained, model, self.dataset, user, item, source, read, rows.tolist()
                 )
         return entries

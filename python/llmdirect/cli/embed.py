@@ -111,10 +111,7 @@ def precompute(
 
 
 def _checked(result: dict[str, Any]) -> str:
-    tokens, outliers = (
-        f"{result['tokens']:,} tokens of {result['passages']} passages",
-        result["outlier_channels"],
-    )
+    tokens = f"{result['tokens']:,} tokens of {result['passages']} passages"
     lines = [f"{result['model']} on {result['device']}, {tokens}:"]
     for each in result["stages"]:
         error = f"relative error {each['relative']:.2e}, worst cosine {each['worst_cosine']:.5f}"

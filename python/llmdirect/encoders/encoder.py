@@ -127,14 +127,12 @@ class Encoder:
 
     def operations(self, lengths: Sequence[int] | NDArray[np.int32]) -> float:
         """Floating-point operations of the matrix products that read passages of these lengths."""
-        special = self.max_length - self.room
         a_token, a_pair = self._arithmetic
         total = 0.0
         for length, count in zip(
             *map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True
         ):
-            for each in windows(length - special, self.room) if length else ():
-                read = each.stop - each.start + special
+            for read in self._lengths_read(length):
                 total += count * (a_token * read + a_pair * read * read)
         return total
 
@@ -187,8 +185,13 @@ class Encoder:
 
     def count_windows(self, num_tokens: int) -> int:
         """How many sequences a passage of so many tokens (special ones included) is read in."""
+        return len(self._lengths_read(num_tokens))
+
+    def _lengths_read(self, num_tokens: int) -> list[int]:
+        """Lengths of the sequences that a passage of so many tokens is read in, special tokens in each."""
         special = self.max_length - self.room
-        return len(windows(num_tokens - special, self.room)) if num_tokens else 0
+        spans = windows(num_tokens - special, self.room) if num_tokens else []
+        return [each.stop - each.start + special for each in spans]
 
     def cost(self, num_tokens: int, longest: int) -> int:
         """The tokens of the budget that a passage of so many tokens takes in a batch.
@@ -196,12 +199,8 @@ class Encoder:
         Those that are read, windows and their overlap included; where the model is not packed, one row of
         `longest` tokens for each sequence, padding included.
         """
-        if not num_tokens:
-            return 0
-        if not self._packs:
-            return self.count_windows(num_tokens) * longest
-        special = self.max_length - self.room
-        return sum(each.stop - each.start + special for each in windows(num_tokens - special, self.room))
+        read = self._lengths_read(num_tokens)
+        return sum(read) if self._packs else len(read) * longest
 
     def encode(self, texts: Sequence[str], *, token_budget: int = 8192) -> list[Embedding]:
         """Embeddings of the texts, in their order; at most `token_budget` tokens at once.
@@ -287,7 +286,8 @@ class Encoder:
             mask[row, : len(sequence)] = 1
         output = self._model(input_ids=self._send(ids), attention_mask=self._send(mask))
         hidden = output.last_hidden_state.reshape(mask.size, -1)
-        return hidden.index_select(0, self._send(np.flatnonzero(mask)))  # type: ignore[no-any-return]
+        rows: torch.Tensor = hidden.index_select(0, self._send(np.flatnonzero(mask)))
+        return rows
 
     def _send(self, numbers: NDArray[np.int64]) -> torch.Tensor:
         """The array on the device; from pinned memory, so that nobody waits for it."""

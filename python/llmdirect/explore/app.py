@@ -55,6 +55,7 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
+    pages.home(catalogue)  # what is counted once for all pages is counted before the first request
     trained = explainer.trained
 
     def person_of(request: Request) -> Person:

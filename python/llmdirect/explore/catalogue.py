@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json
 from llmdirect.csr import Csr
-from llmdirect.dataset import KINDS, TRAIN
+from llmdirect.dataset import KINDS
 from llmdirect.explanation import Explainer
 from llmdirect.stop_words import is_function_word
 from llmdirect.trained import scaled
@@ -64,25 +64,9 @@ class Catalogue:
         return np.bincount(trained.seen.indices, minlength=len(trained.item_ids))
 
     @cached_property
-    def _documents(self) -> Csr:
-        """Rows of the passages about each item, in train."""
-        passages = self.explainer.dataset.passages
-        rows = np.flatnonzero((passages.item_idx >= 0) & (passages.split == TRAIN))
-        return Csr.from_pairs(passages.item_idx[rows], rows, len(self.explainer.trained.item_ids))
-
-    @cached_property
-    def _stars(self) -> NDArray[np.float32]:
-        """Rating of the review in each row of the passages; NaN without."""
-        rows = self.explainer.dataset.interactions
-        stars = np.full(self.explainer.dataset.num_passages, np.nan, np.float32)
-        told = rows.passage_idx >= 0
-        stars[rows.passage_idx[told]] = rows.rating[told]
-        return stars
-
-    @cached_property
     def _commonness(self) -> tuple[Counter[str], int]:
         """In how many of a sample of passages each word stands, and of how many."""
-        rows = np.sort(self._documents.indices)
+        rows = np.sort(self.explainer.documents.indices)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64))]
         counts: Counter[str] = Counter()
         for text in self.explainer.dataset.passages.text.gather(chosen).to_list():
@@ -100,7 +84,7 @@ class Catalogue:
         """
         if item not in self._keywords:
             common, total = self._commonness
-            rows = self._documents.row(item)[:_READ]
+            rows = self.explainer.documents.row(item)[:_READ]
             texts = self.explainer.dataset.passages.text.gather(rows).to_list()
             counts = Counter(word for text in texts for word in _words(text[:_LONGEST]))
             # A word of one text alone is as often a slip of the pen as a name.
@@ -121,9 +105,9 @@ class Catalogue:
 
     def facts(self, item: int) -> Json:
         """Numbers of reviews and of other texts, mean rating (None without), positives, place by them."""
-        dataset, rows = self.explainer.dataset, self._documents.row(item)
+        dataset, rows = self.explainer.dataset, self.explainer.documents.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
-        stars = self._stars[reviews]
+        stars = self.explainer.ratings[reviews]
         stars = stars[~np.isnan(stars)]
         return {
             "reviews": len(reviews),

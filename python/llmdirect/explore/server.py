@@ -34,20 +34,16 @@ def serve(
         import uvicorn
 
         from llmdirect.explore.app import make_app
-        from llmdirect.explore.catalogue import Catalogue
-        from llmdirect.explore.pages import home
     except ModuleNotFoundError as error:
         raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
-
-    with progress.task("Opening the run", None, "files"):
-        explainer = Explainer.open(run, dataset)
-        home(Catalogue(explainer))
 
     @cache
     def encoder() -> Encoder:
         return encoder_of(explainer.trained, model, device)
 
-    app = make_app(explainer, encoder, [host, *_LOCAL] if host in _LOCAL else None)
+    with progress.task("Opening the run", None, "files"):
+        explainer = Explainer.open(run, dataset)
+        app = make_app(explainer, encoder, [host, *_LOCAL] if host in _LOCAL else None)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
