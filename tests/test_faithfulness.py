@@ -18,7 +18,7 @@ from llmdirect.errors import DataError
 from llmdirect.explanation import Explainer
 from llmdirect.faithfulness import METHODS, PREDICTIONS, SHARES, faithfulness, rank_correlation
 from llmdirect.item_text import ItemText, text_term
-from llmdirect.rereading import Rereader
+from llmdirect.rereading import Rereader, texts_without
 
 NAMES = ["default", "vote", "ratio"]
 
@@ -203,7 +203,7 @@ def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -
     effects, _ = pair.text.effects(query, model)
 
     def term(gone: list[int]) -> float:
-        texts = module._texts(pair, np.array(gone, np.int64))
+        texts = texts_without(pair.passages, pair.text, gone)
         whole_of.update(zip(texts, pair.passages, strict=True))
         return Rereader(explainer, Remembers()).text_term(query, texts)  # type: ignore[arg-type]
 

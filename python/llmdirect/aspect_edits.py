@@ -77,8 +77,7 @@ class AspectEdits:
     def check(self, aspects: int) -> None:
         """ValueError naming an aspect that is not one of the `aspects`."""
         for aspect in sorted({*self.names, *self.off, *(one for group in self.merged for one in group)}):
-            if not 0 <= aspect < aspects:
-                raise ValueError(f"there is no aspect {aspect}, they go from 0 to {aspects - 1}")
+            _check_number(aspect, aspects)
 
     def group(self, aspect: int) -> tuple[int, ...]:
         """The aspects that are one with this one, itself among them; the first stands for all."""
@@ -112,8 +111,7 @@ class AspectEdits:
         """
         factors = np.ones(aspects)
         for aspect, factor in (interests or {}).items():
-            if not 0 <= aspect < aspects:
-                raise ValueError(f"there is no aspect {aspect}, they go from 0 to {aspects - 1}")
+            _check_number(aspect, aspects)
             if not (np.isfinite(factor) and factor >= 0):
                 raise ValueError(f"interest {aspect} times {factor}: a factor is 0 or above")
             factors[list(self.group(aspect))] = factor
@@ -139,3 +137,8 @@ class AspectEdits:
             first = self.group(aspect)[0]
             sums[first] = sums[first] + value if first in sums else value
         return sums
+
+
+def _check_number(aspect: int, aspects: int) -> None:
+    if not 0 <= aspect < aspects:
+        raise ValueError(f"there is no aspect {aspect}, they go from 0 to {aspects - 1}")

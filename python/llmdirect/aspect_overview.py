@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llmdirect.artefacts import Json
 from llmdirect.aspect_edits import FILE, AspectEdits
 from llmdirect.aspect_evidence import example_sentence
-from llmdirect.aspect_quality import usage_shares
+from llmdirect.aspect_quality import aspect_sizes, item_sizes, top_words, usage_shares
 from llmdirect.explanation import Explainer
 from llmdirect.trained import Trained
 
@@ -29,10 +29,11 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
     explainer = Explainer.open(run) if examples else None
     trained = Trained.load(run) if explainer is None else explainer.trained
     edits, aspects = trained.edits, trained.model.aspects
-    words = trained.run.values("best/catalogue")["aspects"]
+    words = top_words(trained)
     usage = edits.combined(usage_shares(trained).tolist())
     off = edits.factors(aspects) == 0
-    by_user, by_item = _shares(trained.query.numpy(), aspects), _item_shares(trained)
+    by_user = _shares(aspect_sizes(trained.query.numpy(), aspects))
+    by_item = _shares(item_sizes(trained))
     entries = []
     for aspect, share in usage.items():
         group = list(edits.group(aspect))
@@ -45,7 +46,7 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
                 **example,
                 "aspect": aspect,
                 "name": trained.aspect_names[aspect],
-                "words": [word for one in group for word in words[one].split(", ")],
+                "words": [word for one in group for word in words[one]],
                 "off": bool(off[aspect]),
                 "merged": group,
                 "share": share,
@@ -97,19 +98,9 @@ def edit_aspects(
     return edits
 
 
-def _shares(vectors: NDArray[np.float32], aspects: int) -> NDArray[np.float64]:
-    """float64 [n, A]: share of each aspect in the squared length of vectors [n, K]; zeros for zeros."""
-    parts = np.square(vectors.astype(np.float64)).reshape(len(vectors), aspects, -1).sum(2)
-    shares: NDArray[np.float64] = parts / np.maximum(parts.sum(1, keepdims=True), 1e-300)
-    return shares
-
-
-def _item_shares(trained: Trained) -> NDArray[np.float64]:
-    scorer, aspects = trained.scorer, trained.model.aspects
-    if scorer.item_mass is None:
-        return _shares(np.asarray(scorer.item), aspects)
-    mass = np.asarray(scorer.item_mass, np.float64)
-    shares: NDArray[np.float64] = mass / np.maximum(mass.sum(1, keepdims=True), 1e-300)
+def _shares(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n, A]: share of each aspect in a row; zeros for zeros."""
+    shares: NDArray[np.float64] = sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-300)
     return shares
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from llmdirect.artefacts import Json
 from llmdirect.content import word_spans
@@ -90,15 +90,25 @@ def usage_shares(trained: Trained) -> NDArray[np.float64]:
 
     In the cosine form of the squared length of the item vectors, in the ratio form of the mentions.
     """
-    scorer, aspects = trained.scorer, trained.model.aspects
-    if scorer.item_mass is not None:
-        sums = np.asarray(scorer.item_mass, np.float64)
-    else:
-        items = np.asarray(scorer.item, np.float64)
-        sums = np.square(items).reshape(len(items), aspects, -1).sum(2)
-    total = sums.sum()
-    shares: NDArray[np.float64] = sums.sum(0) / total if total else np.full(aspects, 1 / aspects)
+    sizes, aspects = item_sizes(trained), trained.model.aspects
+    total = sizes.sum()
+    shares: NDArray[np.float64] = sizes.sum(0) / total if total else np.full(aspects, 1 / aspects)
     return shares
+
+
+def item_sizes(trained: Trained) -> NDArray[np.float64]:
+    """[I, A] how much an item's texts say of each aspect: `aspect_sizes`, or the mentions (ratio form)."""
+    mass = trained.scorer.item_mass
+    if mass is not None:
+        return np.asarray(mass, np.float64)
+    return aspect_sizes(trained.scorer.item, trained.model.aspects)
+
+
+def aspect_sizes(vectors: ArrayLike, aspects: int) -> NDArray[np.float64]:
+    """[n, A] squared length of each aspect's channels in vectors [n, K]."""
+    rows = np.asarray(vectors, np.float64)
+    sizes: NDArray[np.float64] = np.square(rows).reshape(len(rows), aspects, -1).sum(2)
+    return sizes
 
 
 def normalised_entropy(shares: NDArray[np.float64]) -> float:

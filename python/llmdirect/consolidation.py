@@ -230,7 +230,7 @@ def _check_calibration(folder: Path, manifest: Json) -> None:
 
 def _check_complete(folder: Path, present: list[int]) -> None:
     """All shards that the batch plan announces are there, and no others."""
-    plan = folder / "plan.json"
+    plan = folder / PLAN
     try:
         expected = int(json.loads(plan.read_bytes())["num_shards"])
     except FileNotFoundError:

@@ -8,8 +8,8 @@ from llmdirect.artefacts import Json
 from llmdirect.attribution import deletions
 from llmdirect.explanation import Explainer
 from llmdirect.item_text import ItemText
-from llmdirect.ranking import rank
-from llmdirect.rereading import Rereader, without_words
+from llmdirect.ranking import place_among, rank
+from llmdirect.rereading import Rereader, texts_without
 
 _GROWTH = 1.5
 
@@ -41,7 +41,7 @@ def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int,
     others = np.sort(np.delete(lists.scores[0][: len(items)].astype(np.float64), place[0]))
 
     def placed(score: float) -> Json:
-        return {"score": score, "rank": 1 + len(others) - int(np.searchsorted(others, score, side="right"))}
+        return {"score": score, "rank": place_among(others, score)}
 
     rows = explainer.passages_of(item)
     passages = explainer.read_passages(rows)
@@ -53,13 +53,7 @@ def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int,
     owner = text.passage.numpy()
 
     def checked(words: list[int]) -> Json:
-        gone = np.zeros(len(text), bool)
-        gone[words] = True
-        left = [
-            without_words(one.text, text.spans[owner == number], gone[owner == number])
-            for number, one in enumerate(passages)
-        ]
-        return placed(base + reader.text_term(query, left))
+        return placed(base + reader.text_term(query, texts_without(passages, text, words)))
 
     result: Json = {
         "k": k,

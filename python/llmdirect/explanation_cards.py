@@ -20,7 +20,7 @@ _HISTORY_WORDS: Final = 6
 _WORDS: Final = 24
 
 
-def bar(value: float, low: float, high: float) -> str:
+def _bar(value: float, low: float, high: float) -> str:
     """A bar from zero, on a scale from `low` to `high` that the whole table shares."""
     span = high - low or 1.0
     zero, end = -low / span * 100, (value - low) / span * 100
@@ -44,7 +44,7 @@ def history(explanation: Json) -> str:
     highest = max(entry["weight"] for entry in entries)
     rows = "".join(
         f'<tr><th scope="row"><bdi>{safe(entry["title"] or entry["item_id"])}</bdi>'
-        f"{bar(entry['weight'], 0.0, highest)}{_said_of(entry, places)}</th>"
+        f"{_bar(entry['weight'], 0.0, highest)}{_said_of(entry, places)}</th>"
         f'<td class="num">{entry["weight"]:.0%}</td>'
         + (f'<td class="num">{_optional(entry["contribution"], places)}</td>' if told else "")
         + "</tr>"
@@ -81,24 +81,26 @@ def collaboration(explanation: Json) -> str:
     if not entries:
         return ""
     rows = [(safe(e["title"] or e["item_id"]), e["contribution"]) for e in entries]
-    return _card("Chosen together with what this user has", "Item of the history", rows, "Collaboration")
+    return card("Chosen together with what this user has", "Item of the history", rows, "Collaboration")
 
 
-def _card(title: str, first: str, rows: list[tuple[str, float]], column: str, lead: str = "") -> str:
-    """A table of names and signed numbers with bars; the rows beyond the first ones can be opened."""
+def card(
+    title: str, first: str, rows: list[tuple[str, float]], column: str, lead: str = "", shown: int = _ROWS
+) -> str:
+    """A table of names and signed numbers with bars; the rows beyond the first `shown` can be opened."""
     values = [value for _, value in rows]
     low, high, places = min(0.0, *values), max(0.0, *values), decimals(values)
     head = f'<thead><tr><th scope="col">{first}</th><th scope="col" class="num">{column}</th></tr></thead>'
-    shown = [
-        f'<tr><th scope="row"><bdi>{name}</bdi>{bar(value, low, high)}</th>'
+    lines = [
+        f'<tr><th scope="row"><bdi>{name}</bdi>{_bar(value, low, high)}</th>'
         f'<td class="num">{signed(value, places)}</td></tr>'
         for name, value in rows
     ]
-    table = f"<table>{head}<tbody>{''.join(shown[:_ROWS])}</tbody></table>"
-    if len(shown) > _ROWS:
+    table = f"<table>{head}<tbody>{''.join(lines[:shown])}</tbody></table>"
+    if len(lines) > shown:
         table += (
-            f"<details><summary>{len(shown) - _ROWS} more</summary>"
-            f"<table>{head}<tbody>{''.join(shown[_ROWS:])}</tbody></table></details>"
+            f"<details><summary>{len(lines) - shown} more</summary>"
+            f"<table>{head}<tbody>{''.join(lines[shown:])}</tbody></table></details>"
         )
     return f'<section class="card"><h3>{title}</h3>{lead}{table}</section>\n'
 
@@ -113,10 +115,10 @@ def than(explanation: Json) -> str:
     parts = [(name.replace("_", " "), value) for name, value in other["parts"].items()]
     words = [(safe(readable(e["text"])), e["difference"]) for e in telling(other["words"], "difference")]
     aspects = [(safe(e["name"]), e["difference"]) for e in other["aspects"]]
-    cards = [_card(title, "Part of the score", parts, "Difference", lead)]
+    cards = [card(title, "Part of the score", parts, "Difference", lead)]
     for name, rows in (("Aspect", aspects), ("Word", words[: 2 * _ROWS])):
         if rows:
-            cards.append(_card(f"The difference by {name.lower()}", name, rows, "Difference"))
+            cards.append(card(f"The difference by {name.lower()}", name, rows, "Difference"))
     return "".join(cards)
 
 

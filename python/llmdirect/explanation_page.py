@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from llmdirect.artefacts import Json, write_atomic
-from llmdirect.explanation_cards import bar, collaboration, counterfactual, history, than
+from llmdirect.explanation_cards import card, collaboration, counterfactual, history, than
 from llmdirect.explanation_passages import safe, texts, word_table
 from llmdirect.explanation_style import STYLE
 from llmdirect.explanation_wording import (
@@ -165,23 +165,8 @@ def _aspects(explanation: Json) -> str:
     aspects = explanation["aspects"]
     if not aspects:
         return ""
-    values = [aspect["contribution"] for aspect in aspects]
-    low, high = min(0.0, *values), max(0.0, *values)
-    places = decimals(values)
-    rows = [
-        f'<tr><th scope="row"><bdi>{safe(aspect["name"])}</bdi>'
-        f"{bar(aspect['contribution'], low, high)}</th>"
-        f'<td class="num">{signed(aspect["contribution"], places)}</td></tr>'
-        for aspect in aspects
-    ]
-    head = '<thead><tr><th scope="col">Aspect</th><th scope="col" class="num">Contribution</th></tr></thead>'
-    table = f"<table>{head}<tbody>{''.join(rows[:_OPEN_ASPECTS])}</tbody></table>"
-    if len(rows) > _OPEN_ASPECTS:
-        table += (
-            f"<details><summary>{len(rows) - _OPEN_ASPECTS} more</summary>"
-            f"<table>{head}<tbody>{''.join(rows[_OPEN_ASPECTS:])}</tbody></table></details>"
-        )
-    return f'<section class="card"><h3>What the words are about</h3>{table}</section>\n'
+    rows = [(safe(aspect["name"]), aspect["contribution"]) for aspect in aspects]
+    return card("What the words are about", "Aspect", rows, "Contribution", shown=_OPEN_ASPECTS)
 
 
 def _terms(explanation: Json) -> str:

@@ -15,9 +15,9 @@ from llmdirect.errors import DataError
 from llmdirect.explanation import Explainer
 from llmdirect.item_text import ItemText, ReadPassage
 from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import rank
+from llmdirect.ranking import place_among, rank
 from llmdirect.recommendation import encoder_of
-from llmdirect.rereading import Rereader, without_words
+from llmdirect.rereading import Rereader, texts_without
 from llmdirect.scoreboard_statistics import interval
 
 SHARES: Final = (0.01, 0.05, 0.1, 0.2)
@@ -101,7 +101,7 @@ class Pair:
 
     def rank(self, score: float) -> int:
         """Place among the candidates, from 1, of an item with this score."""
-        return 1 + len(self.others) - int(np.searchsorted(self.others, score, side="right"))
+        return place_among(self.others, score)
 
 
 def _pairs(explainer: Explainer, count: int, words: int, generator: np.random.Generator) -> list[Pair]:
@@ -181,9 +181,13 @@ class _Changes:
             "mention": np.argsort(-mention, kind="stable"),
             "random": generator.permutation(len(text)),
         }
+
+        def left(gone: NDArray[np.int64]) -> list[str]:
+            return texts_without(pair.passages, text, gone.tolist())
+
         counts = [max(1, round(share * len(text))) for share in SHARES]
-        deleted = [[_texts(pair, orders[name][:count]) for count in counts] for name in METHODS]
-        inserted = [[_texts(pair, orders[name][count:]) for count in counts] for name in METHODS]
+        deleted = [[left(orders[name][:count]) for count in counts] for name in METHODS]
+        inserted = [[left(orders[name][count:]) for count in counts] for name in METHODS]
         words = generator.permutation(len(text))[:_SINGLE]
         said = {
             "effect": text.effects(query, model)[0].numpy(),
@@ -196,7 +200,7 @@ class _Changes:
             pair,
             deleted,
             inserted,
-            [_texts(pair, words[n : n + 1]) for n in range(len(words))],
+            [left(words[n : n + 1]) for n in range(len(words))],
             np.array([said[name][words] for name in PREDICTIONS]),
         )
 
@@ -231,16 +235,6 @@ class _Changes:
             ranks=np.vectorize(pair.rank, otypes=[float])(curves),
             correlation=np.array([rank_correlation(said, change) for said in self.predicted]),
         )
-
-
-def _texts(pair: Pair, gone: NDArray[np.int64]) -> list[str]:
-    """The pair's texts without these words."""
-    passage, out = pair.text.passage.numpy(), np.zeros(len(pair.text), bool)
-    out[gone] = True
-    return [
-        without_words(one.text, pair.text.spans[passage == number], out[passage == number])
-        for number, one in enumerate(pair.passages)
-    ]
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

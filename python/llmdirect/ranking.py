@@ -180,6 +180,11 @@ class Scorer:
         return sources, np.array(values, np.float64)
 
 
+def place_among(others: NDArray[np.float64], score: float) -> int:
+    """Rank, from 1, of an item with this score beside the scores of others, ascending; ahead of equals."""
+    return 1 + len(others) - int(np.searchsorted(others, score, side="right"))
+
+
 ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
 
 

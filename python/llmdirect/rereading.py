@@ -9,10 +9,10 @@ from torch import Tensor
 
 from llmdirect.encoders import Encoder
 from llmdirect.explanation import Explainer
-from llmdirect.item_text import ReadPassage, text_term
+from llmdirect.item_text import ItemText, ReadPassage, text_term
 
 _BUDGET = 4096
-"""Padded tokens that the language model reads at once."""
+"""Tokens that the language model reads at once."""
 _KEPT = 20_000
 """Texts whose sums are kept."""
 
@@ -31,6 +31,16 @@ def without_words(text: str, spans: NDArray[np.int64], gone: NDArray[np.bool_]) 
             position += 1
     whole = "".join([*pieces, text[position:]])
     return whole.rstrip() if pieces and position == len(text) else whole
+
+
+def texts_without(passages: Sequence[ReadPassage], text: ItemText, gone: Sequence[int]) -> list[str]:
+    """The texts of a document without these of its words."""
+    owner, out = text.passage.numpy(), np.zeros(len(text), bool)
+    out[list(gone)] = True
+    return [
+        without_words(one.text, text.spans[owner == number], out[owner == number])
+        for number, one in enumerate(passages)
+    ]
 
 
 class Rereader:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json
+from llmdirect.aspect_quality import aspect_sizes, item_sizes
 from llmdirect.csr import Csr
 from llmdirect.dataset import KINDS
 from llmdirect.explanation import Explainer
@@ -128,13 +129,10 @@ class Catalogue:
         """The first three words of an aspect's name."""
         return ", ".join(self.explainer.trained.aspect_names[aspect].split(", ")[:3])
 
-    def _shares(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """[n, A] share of each aspect in the squared length of vectors [n, K], or in numbers [n, A]."""
-        aspects = self.explainer.trained.model.aspects
-        ratio = self.explainer.trained.scorer.form == "ratio"
-        size = vectors if ratio else np.square(vectors).reshape(len(vectors), aspects, -1).sum(2)
-        combined = self.explainer.trained.edits.combined(list(size.T.astype(np.float64)))
-        shown = np.zeros((len(vectors), aspects))
+    def _shares(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n, A] share of each aspect that is shown in rows of sizes [n, A]."""
+        combined = self.explainer.trained.edits.combined(list(sizes.T))
+        shown = np.zeros(sizes.shape)
         for aspect in self.aspects:
             shown[:, aspect] = combined[aspect]
         shares: NDArray[np.float64] = shown / np.maximum(shown.sum(1, keepdims=True), 1e-12)
@@ -143,13 +141,15 @@ class Catalogue:
     @cached_property
     def item_shares(self) -> NDArray[np.float64]:
         """[I, A] how much of what an item's texts say is about each aspect; rows add up to 1, or are 0."""
-        scorer = self.explainer.trained.scorer
-        return self._shares(scorer.item_mass if scorer.form == "ratio" else scorer.item)
+        return self._shares(item_sizes(self.explainer.trained))
 
     @cached_property
     def user_shares(self) -> NDArray[np.float64]:
         """[U, A] how much of a user's interest is in each aspect; rows add up to 1, or are 0."""
-        return self._shares(self.explainer.trained.scorer.query)
+        trained = self.explainer.trained
+        query = trained.scorer.query
+        ratio = trained.scorer.form == "ratio"
+        return self._shares(query.astype(np.float64) if ratio else aspect_sizes(query, trained.model.aspects))
 
     def alike(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items whose texts say the most similar things, with the cosine; none in the ratio form."""

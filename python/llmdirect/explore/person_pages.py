@@ -3,6 +3,7 @@
 from typing import Final
 
 from llmdirect.artefacts import Json
+from llmdirect.comparison import compare
 from llmdirect.explanation_page import article, legend
 from llmdirect.explanation_passages import safe, texts
 from llmdirect.explanation_wording import PARTS, decimals, main_words, reason, signed
@@ -215,7 +216,9 @@ def compare_page(catalogue: Catalogue, person: Person, one: int, two: int) -> st
     ahead = told[0]["score"] >= told[1]["score"]
     first, second = (told[0], told[1]) if ahead else (told[1], told[0])
     items = (one, two) if ahead else (two, one)
-    parts = _difference(first, second)
+    compared = compare(first, second)
+    apart = compared["parts"]
+    parts = {"words": apart["words"] + apart["words_everywhere"], **{term: apart[term] for term in TERMS}}
     lead = {"item_id": second["item_id"], "total": sum(parts.values()), **parts}
     sentence = reason(lead).replace("a typical candidate", "the other")
     names = [safe(catalogue.name(item)) for item in items]
@@ -229,7 +232,7 @@ def compare_page(catalogue: Catalogue, person: Person, one: int, two: int) -> st
         f"{_as_if(catalogue, person)}<h1><bdi>{names[0]}</bdi> is ahead of "
         f'<bdi>{names[1]}</bdi></h1><p class="headline">'
         f'{safe(sentence)}</p><div class="halves">{heads}</div>{_parts_table(first, second, parts)}'
-        f"{_aspect_table(first, second)}"
+        f"{_aspect_table(compared)}"
     )
     return frame("Compare", body)
 
@@ -238,12 +241,6 @@ def _place(explanation: Json) -> str:
     if explanation["rank"] is None:
         return "already chosen"
     return f"place {explanation['rank']:,} of {explanation['num_candidates']:,}"
-
-
-def _difference(first: Json, second: Json) -> dict[str, float]:
-    one, two = first["terms"], second["terms"]
-    words = sum(one[term] - two[term] for term in ("words", "words_everywhere"))
-    return {"words": words} | {term: one[term] - two[term] for term in TERMS}
 
 
 def _words(explanation: Json) -> str:
@@ -270,16 +267,8 @@ def _parts_table(first: Json, second: Json, parts: dict[str, float]) -> str:
     return _versus("What sets them apart", "Part of the score", rows, "part-")
 
 
-def _aspect_table(first: Json, second: Json) -> str:
-    one, two = (
-        {aspect["aspect"]: aspect["contribution"] for aspect in entry["aspects"]} for entry in (first, second)
-    )
-    names = {aspect["aspect"]: aspect["name"] for aspect in first["aspects"] + second["aspects"]}
-    rows = [
-        (name, one.get(aspect, 0.0), two.get(aspect, 0.0), one.get(aspect, 0.0) - two.get(aspect, 0.0))
-        for aspect, name in names.items()
-    ]
-    rows.sort(key=lambda row: -abs(row[3]))
+def _aspect_table(compared: Json) -> str:
+    rows = [(one["name"], one["here"], one["there"], one["difference"]) for one in compared["aspects"]]
     return _versus("And within the words, by aspect", "Aspect", rows[:_ASPECTS], "")
 
 
