@@ -10,8 +10,9 @@ from run_helpers import fit, make_dataset
 from test_explanation_page import Page
 
 from llmdirect.explanation import Explainer
-from llmdirect.report import commands
+from llmdirect.report import commands, report
 from llmdirect.report_plots import Line, intervals, lines, ticks
+from llmdirect.token_form import TokenForm
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,16 @@ def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli:
         assert name in shown
     for title in ("Scoreboard", "Faithfulness"):
         assert f"#{title.lower()}" not in page.attributes("a", "href")
+
+
+def test_a_run_of_ratings_shows_its_error(run: Path, tmp_path: Path) -> None:
+    fit(run.parent / "data", tmp_path / "run", "both", setup="default")
+    report(tmp_path / "run", tmp_path / "report.html")
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    best = min(history, key=lambda entry: entry["valid"]["mse"])
+    shown = read(tmp_path / "report.html").text()
+    assert f"{best['valid']['mse']:.4f}" in shown
+    assert f"mse (dashed: best epoch, {best['epoch']})" in shown
 
 
 def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli: CommandLine) -> None:
@@ -102,6 +113,13 @@ def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
     assert told[3] == (
         f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32"
     )
+
+
+def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = Explainer.open(run)
+    form = TokenForm("int8", 64, "content")
+    monkeypatch.setattr(type(explainer.store), "form", form)
+    assert commands(explainer)[1].endswith(" --dtype int8 --project 64 --tokens content")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,16 @@ class TrainConfig:
     amp: bool = True
     """Mixed precision where the device is a GPU."""
 
+    @property
+    def watched(self) -> str:
+        """The figure by which validation chooses the best epoch."""
+        return "mse" if self.setup == "default" else self.metric
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the best epoch has the lowest figure."""
+        return self.setup == "default"
+
     @classmethod
     def for_preset(cls, preset: Preset, **changes: Any) -> "TrainConfig":
         """The preset's training with some settings changed; None leaves a setting as it is."""

@@ -17,6 +17,7 @@ from llmdirect.errors import DataError
 from llmdirect.explanation import Explainer
 from llmdirect.progress import SILENT, Progress
 from llmdirect.report_page import render
+from llmdirect.token_form import TokenForm
 
 _PACKAGES: Final = ("llmdirect", "numpy", "polars", "torch", "transformers")
 _FLAGS: Final = {
@@ -108,8 +109,18 @@ def commands(explainer: Explainer) -> list[str]:
     run = explainer.trained.run
     model = run.manifest["store"]["encoder"].get("id", "MODEL")
     train = ["train", place, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
-    stages = [prepare, ["precompute", place, "--model", model], ["consolidate", place], train]
+    precompute = ["precompute", place, "--model", model, *_form(explainer.store.form)]
+    stages = [prepare, precompute, ["consolidate", place], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
+
+
+def _form(form: TokenForm) -> list[str]:
+    """Flags of `precompute` that keep tokens so."""
+    usual, flags = asdict(TokenForm()), []
+    for name, value in asdict(form).items():
+        if value != usual[name]:
+            flags += [f"--{name}", str(value)]
+    return flags
 
 
 def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from llmdirect.artefacts import Json
+from llmdirect.config import TrainConfig
 from llmdirect.explanation import Explainer
 from llmdirect.explanation_page import article, legend
 from llmdirect.explanation_passages import safe
@@ -72,13 +73,13 @@ def render(
 
 def _headline(explainer: Explainer, history: Sequence[Json]) -> str:
     trained = explainer.trained
-    metric = trained.run.train_config.metric
+    training = trained.run.train_config
     figures = [(f"{len(trained.user_ids):,}", "users"), (f"{len(trained.item_ids):,}", "items")]
     figures.append((f"{explainer.store.num_rows:,}", "tokens read"))
-    told = [entry["valid"][metric] for entry in history if metric in entry.get("valid", {})]
-    if told:
-        better = min if metric in ("rmse", "mse", "mae") else max
-        figures.append((f"{better(told):.4f}", f"{metric} of the text term on validation, best epoch"))
+    if history:
+        best = _best(training, history)["valid"][training.watched]
+        of = "" if training.lower_is_better else " of the text term"
+        figures.append((f"{best:.4f}", f"{training.watched}{of} on validation, best epoch"))
     return (
         '<div class="key-figures">'
         + "".join(
@@ -136,7 +137,8 @@ def _data(explainer: Explainer) -> str:
 def _training(explainer: Explainer, history: Sequence[Json]) -> str:
     if not history:
         return ""
-    metric = explainer.trained.run.train_config.metric
+    training = explainer.trained.run.train_config
+    metric = training.watched
     epochs = [entry["epoch"] for entry in history]
     names = sorted({name for entry in history for name in entry["losses"]} - {"loss"})
     shown = ["loss"] if len(names) < 2 else ["loss", *names]
@@ -148,19 +150,22 @@ def _training(explainer: Explainer, history: Sequence[Json]) -> str:
         for key, title in (("valid", "validation"), ("train_left_out", "train, each pair left out"))
     ]
     curves = [curve for curve in curves if curve.x]
-    best = None
-    if curves and metric not in ("rmse", "mse", "mae"):
-        best = curves[0].x[max(range(len(curves[0].y)), key=lambda n: curves[0].y[n])]
+    best = _best(training, history)["epoch"]
     plots = f'<div class="card">{lines("Loss", "epoch", "loss", losses)}</div>'
-    if curves:
-        note = "" if best is None else f" (dashed: best epoch, {best:g})"
-        plots += f'<div class="card">{lines(f"{metric}{note}", "epoch", metric, curves, best)}</div>'
+    title = f"{metric} (dashed: best epoch, {best})"
+    plots += f'<div class="card">{lines(title, "epoch", metric, curves, best)}</div>'
     seconds = sum(entry["seconds"] for entry in history)
     return (
         f'<div class="grid2">{plots}</div><p class="muted small">{len(history)} epochs in {seconds:,.0f} s. '
         "Full ranking; in train each pair is scored as if it did not exist. The collaborative term is added "
         "after these epochs.</p>"
     )
+
+
+def _best(training: TrainConfig, history: Sequence[Json]) -> Json:
+    """The first of the best epochs."""
+    sign = -1 if training.lower_is_better else 1
+    return max(history, key=lambda entry: sign * float(entry["valid"][training.watched]))
 
 
 def _points(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float]]:

@@ -186,7 +186,6 @@ class _Trainer:
         words = self._words() if training.rate else None
         objective = Objective(training, self.generator, words, self.biases)
         self.epochs = Epochs(self.model, self.documents, objective, training, self.generator)
-        self.lower_is_better = training.setup == "default"
         self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
         self.optimiser = self._new_optimiser()
         self.mean = RunningMean(self.model, training.averaging)
@@ -281,7 +280,7 @@ class _Trainer:
                     "seconds": round(time.monotonic() - started, 3),
                 }
                 self._commit(parameters, self._judge(entry))
-                task.note(_told(entry, self.training.metric))
+                task.note(f"{self.training.watched} {self._value(entry):.4f}")
                 task.advance()
                 for name, value in flat(entry):
                     writer.add_scalar(name, value, state.epoch)
@@ -320,30 +319,30 @@ class _Trainer:
             return self._figures(scores, scorer(scores))
 
     def _figures(self, scores: Scores, ranking: Scorer) -> Json:
-        if self.lower_is_better:
+        if self.training.lower_is_better:
             return {"valid": self._valid(ranking)}
         metric = self.training.metric
         return {"train_left_out": {metric: train_left_out(scores, metric)}, "valid": self._valid(ranking)}
 
     def _valid(self, ranking: Scorer) -> dict[str, float]:
-        if self.lower_is_better:
+        if self.training.lower_is_better:
             return rating_means(ranking, self.dataset, VALID)
         return mean_metrics(by_user(ranking, self.dataset, VALID, [self.training.metric]))
 
     def _gain(self, ranking: Scorer) -> float:
         """What validation says, the more the better."""
         value = self._value({"valid": self._valid(ranking)})
-        return -value if self.lower_is_better else value
+        return -value if self.training.lower_is_better else value
 
     def _value(self, entry: Json) -> float:
-        return float(entry["valid"]["mse" if self.lower_is_better else self.training.metric])
+        return float(entry["valid"][self.training.watched])
 
     def _judge(self, entry: Json) -> bool:
         """Whether this epoch is the best so far; otherwise patience runs, and the learning rate drops."""
         state, value = self.state, self._value(entry)
         state.history.append(entry)
         best = state.best_value
-        if best is None or (value < best if self.lower_is_better else value > best):
+        if best is None or (value < best if self.training.lower_is_better else value > best):
             state.best_value, state.best_epoch, state.stale = value, state.epoch, 0
             return True
         state.stale += 1
@@ -435,7 +434,7 @@ class _Trainer:
         best = {**state.history[state.best_epoch - 1], **balanced}
         balancing = balanced["collaboration"]["seconds"] if balanced else 0.0
         return {
-            "metric": "mse" if self.lower_is_better else self.training.metric,
+            "metric": self.training.watched,
             "best_value": self._value(best),
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
@@ -443,8 +442,3 @@ class _Trainer:
             "history": state.history,
             "seconds": round(sum(entry["seconds"] for entry in state.history) + balancing, 1),
         }
-
-
-def _told(entry: Json, metric: str) -> str:
-    valid = entry["valid"]
-    return f"mse {valid['mse']:.4f}" if "mse" in valid else f"{metric} {valid[metric]:.4f}"
