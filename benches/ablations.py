@@ -18,23 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmdirect.calibration import Moments
 from llmdirect.cli.console import Bars
 from llmdirect.collaboration import Collaboration
 from llmdirect.config import Preset, configure
 from llmdirect.consolidation import consolidate
+from llmdirect.content import content_tokens, word_spans, words_of_tokens
 from llmdirect.dataset import VALID, Dataset
 from llmdirect.documents import open_or_prepare, prepare
 from llmdirect.evaluation import by_user, held_out_users
-from llmdirect.model import principal
 from llmdirect.precompute import precompute
 from llmdirect.resplit import resplit
 from llmdirect.scoreboard_statistics import ratio
 from llmdirect.scores import Pairs
-from llmdirect.stop_words import is_function_word
 from llmdirect.store import EmbeddingStore, open_store
+from llmdirect.token_form import TokenForm
 from llmdirect.trained import Trained
 from llmdirect.training import train_on
-from llmdirect.words import word_spans, words_of_tokens
 
 METRIC = "ndcg@10"
 FITTED_ON = 50_000
@@ -51,8 +51,8 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: Preset = "default"
     store: Rewrite | None = None
-    bytes_of: Callable[[int], float] | None = None
-    """Bytes a token of so many dimensions; of the store's own type if not given."""
+    form: TokenForm | None = None
+    """How the store keeps tokens; as it does if not given."""
     patch: Callable[[], Any] | None = None
     """A context in which it is trained."""
     unit: str = "review"
@@ -100,29 +100,16 @@ def _floats(store: EmbeddingStore) -> torch.Tensor:
     return store.tokens.float()
 
 
-def as_type(dtype: torch.dtype) -> Rewrite:
-    """The tokens in another type."""
-    return lambda store, _, folder: _like(store, folder, store.tokens.to(dtype))
-
-
-def as_int8(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
-    """What is left after eight bits, scaled by channel and then by token; kept as float32 here."""
-    tokens = _floats(store)
-    channels = tokens.abs().amax(0).clamp(min=1e-12)
-    scaled = tokens / channels
-    scales = scaled.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-    return _like(store, folder, (scaled / scales).round() * scales * channels)
-
-
-def projected(size: int) -> Rewrite:
-    """The leading principal components of tokens of train passages, in bfloat16."""
+def kept_as(form: TokenForm) -> Rewrite:
+    """The tokens as a store of this form gives them back, fitted on tokens of train passages."""
 
     def rewrite(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
         numbers = store.lookup(dataset.passage_keys()[dataset.passages.split == 0])
         rows = np.concatenate([np.arange(store.offsets[n], store.offsets[n + 1]) for n in np.unique(numbers)])
-        tokens = _floats(store)
-        sample = tokens[torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED_ON])]
-        return _like(store, folder, (tokens @ principal(sample, size)[0]).bfloat16())
+        tokens, moments = _floats(store), Moments(store.dim)
+        moments.add(tokens[torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED_ON])])
+        calibration = moments.calibration(form)
+        return _like(store, folder, calibration.read_back(calibration.store(tokens, form.dtype)))
 
     return rewrite
 
@@ -131,11 +118,8 @@ def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingS
     """Function words and punctuation cover no characters: nothing reads them."""
     spans = store.spans.copy()
     for number, text in enumerate(_TEXTS[str(store.path)]):
-        words = word_spans(text)
         own = slice(store.offsets[number], store.offsets[number + 1])
-        owner = words_of_tokens(spans[own], words)
-        function = np.array([is_function_word(text[a:b]) for a, b in words.tolist()] + [True])
-        spans[own][function[owner]] = 0
+        spans[own][~content_tokens(text, spans[own])] = 0
     return _like(store, folder, _floats(store), spans)
 
 
@@ -187,11 +171,11 @@ VARIANTS: Mapping[str, Variant] = {
     "whole histories in training": Variant({"history_dropout": 0.0}),
     "5 epochs on tokens": Variant({"refine_epochs": 5}),
     "content tokens": Variant(store=content),
-    "bfloat16": Variant(store=as_type(torch.bfloat16), bytes_of=lambda dim: 2 * dim),
-    "int8": Variant(store=as_int8, bytes_of=lambda dim: dim + 2),
-    "256 dimensions": Variant(store=projected(256), bytes_of=lambda dim: 2 * 256),
-    "128 dimensions": Variant(store=projected(128), bytes_of=lambda dim: 2 * 128),
-    "64 dimensions": Variant(store=projected(64), bytes_of=lambda dim: 2 * 64),
+    "bfloat16": Variant(form=TokenForm("bfloat16")),
+    "int8": Variant(form=TokenForm("int8")),
+    "256 dimensions": Variant(form=TokenForm(project=256)),
+    "128 dimensions": Variant(form=TokenForm(project=128)),
+    "64 dimensions": Variant(form=TokenForm(project=64)),
     "static embeddings": Variant(store=static),
 }
 
@@ -238,17 +222,16 @@ def _measured(
     if variant.unit == "document":
         dataset = _documents(given.reviews, folder / "dataset", whole, seed, store)
         used = open_store(dataset.path)
-    elif variant.store is not None:
+    elif rewrite := kept_as(variant.form) if variant.form else variant.store:
         shutil.rmtree(folder / "store", ignore_errors=True)
-        used = variant.store(store, dataset, folder / "store")
+        used = rewrite(store, dataset, folder / "store")
     model, training = configure(variant.preset, **variant.settings)
     with variant.patch() if variant.patch else nullcontext():
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
     values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
-    size = (
-        store.dim * store.tokens.element_size() if variant.bytes_of is None else variant.bytes_of(store.dim)
-    )
+    form = variant.form or store.form
+    size = form.row_bytes(form.dim(store.dim))
     found = {
         "values": dict(zip(ids, values, strict=True)),
         "left_out": result["best"]["train_left_out"][METRIC],

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from model_helpers import write_embeddings
@@ -62,3 +63,10 @@ def fit(dataset: Path, run: Path, shape: str = "default", **options: object) -> 
         **{"num_epochs": 3, "batch_size": 32, "token_budget": 200, **options},
     )
     return train(dataset, run, model=SHAPES[shape], training=training)
+
+
+def fit_each(dataset: Path, folder: Path, shapes: Iterable[str]) -> dict[str, Path]:
+    """A run of each of the shapes, in a folder of its name."""
+    for shape in shapes:
+        fit(dataset, folder / shape, shape)
+    return {shape: folder / shape for shape in shapes}

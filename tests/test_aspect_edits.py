@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import CommandLine
-from run_helpers import fit, make_dataset
+from run_helpers import fit_each, make_dataset
 
 from llmdirect.aspect_edits import FILE, AspectEdits
 from llmdirect.dataset import TEST, Dataset
@@ -28,10 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    for name in NAMES:
-        fit(dataset, folder / name, name)
-    return {name: folder / name for name in NAMES}
+    return fit_each(dataset, tmp_path_factory.mktemp("runs"), NAMES)
 
 
 def by_hand(trained: Trained, user: int, factors: list[float]) -> np.ndarray:

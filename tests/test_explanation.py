@@ -8,7 +8,7 @@ import pytest
 import torch
 from command_line import CommandLine
 from model_helpers import write_embeddings
-from run_helpers import SHAPES, fit, make_dataset
+from run_helpers import SHAPES, fit, fit_each, make_dataset
 
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TRAIN, Dataset
@@ -31,10 +31,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    for shape in SHAPES:
-        fit(dataset, folder / shape, shape)
     fit(dataset, folder / "refined", refine_epochs=2, lr=1e-2)
-    return {name: folder / name for name in (*SHAPES, "refined")}
+    return {**fit_each(dataset, folder, SHAPES), "refined": folder / "refined"}
 
 
 ALL = [*SHAPES, "refined"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
-from run_helpers import fit, write_reviews
+from run_helpers import fit_each, write_reviews
 from word_encoder import WordEncoder, write_words
 
 from llmdirect import faithfulness as module
@@ -33,10 +33,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    for name in NAMES:
-        fit(dataset, folder / name, name)
-    return {name: folder / name for name in NAMES}
+    return fit_each(dataset, tmp_path_factory.mktemp("runs"), NAMES)
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,13 @@ class Calibration:
         tokens, scales = to_int8(projected.float(), self.channels)
         return {"tokens": tokens, "scales": scales}
 
+    def read_back(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """float32 [n, N] as a reader has what `store` gave."""
+        tokens = stored["tokens"].float()
+        if self.channels is None:
+            return tokens
+        return tokens * stored["scales"].float()[:, None] * self.channels
+
     def write(self, folder: Path) -> Json:
         """Writes the store's calibration file, and returns its entry: bytes, hash, and the facts."""
         tensors = {"projection": self.projection, "channels": self.channels}
@@ -108,7 +115,7 @@ def fit(
     behind = np.cumsum(rows[order], dtype=np.int64) - rows[order]
     sample = order[(behind < _FITTED_ON) & (rows[order] > 0)]
     sample = sample[np.argsort(-rows[sample], kind="stable")]
-    moments = _Moments(encoder.dim)
+    moments = Moments(encoder.dim)
     with progress.task("fit projection and scales", int(rows[sample].sum()), "tokens") as task:
         for start in range(0, len(sample), 64):
             part = [texts[number] for number in sample[start : start + 64].tolist()]
@@ -130,7 +137,7 @@ def _worded(
     return vectors[torch.from_numpy(np.flatnonzero(np.concatenate(worded))).to(vectors.device)]
 
 
-class _Moments:
+class Moments:
     """Sums over tokens from which mean and covariance follow, in float64: a sample of any size in D x D."""
 
     def __init__(self, dim: int) -> None:

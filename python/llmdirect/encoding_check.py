@@ -75,7 +75,7 @@ def check(
         task.advance()
     compute = str(encoder.dtype).removeprefix("torch.")
     projected = calibration.project(computed).float()
-    stored = _read_back(calibration, calibration.store(computed, dtype))
+    stored = calibration.read_back(calibration.store(computed, dtype))
     stages = [_stage(f"model in {compute}", computed, reference)]
     if project is not None:
         stages.append(_stage(f"{project} components", _unproject(calibration, projected), computed))
@@ -104,13 +104,6 @@ def _sample(dataset: Dataset) -> list[str]:
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Tensor:
     return torch.cat([each.tokens for each in encoder.encode(texts, token_budget=4096)])
-
-
-def _read_back(calibration: Calibration, stored: dict[str, Tensor]) -> Tensor:
-    """float32 [n, N] as a reader of the store has it."""
-    if calibration.channels is None:
-        return stored["tokens"].float()
-    return stored["tokens"].float() * stored["scales"].float()[:, None] * calibration.channels
 
 
 def _unproject(calibration: Calibration, vectors: Tensor) -> Tensor:
