@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 # Paths of their own, so that an activated environment elsewhere does not decide.
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 MATURIN := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin
-EXTRAS := minilm tensorboard baselines explore browser dev
+EXTRAS := minilm tensorboard baselines explore browser ray dev
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 NEED_GB := $(if $(filter cpu,$(TORCH_BACKEND)),2,7)
 

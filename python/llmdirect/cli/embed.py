@@ -28,6 +28,7 @@ Examples:
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
   torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
+  llmdirect precompute DATASET --engine ray         # a Ray cluster, where workers may come and go
 """
 
 
@@ -58,6 +59,12 @@ def precompute(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
     store: Annotated[
         str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="here; ray: actors of a Ray cluster (extra ray) take the shards.")
+    ] = "here",
+    workers: Annotated[
+        int | None, typer.Option(help="Actors of --engine ray. (default: one a GPU, or one)")
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only count tokens and bytes.")] = False,
     check: Annotated[
@@ -100,6 +107,8 @@ def precompute(
         revision=revision,
         name=store,
         estimate_only=estimate,
+        engine=engine,
+        workers=workers,
         progress=Bars() if first else SILENT,
     )
     if not first:

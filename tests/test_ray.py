@@ -1,0 +1,114 @@
+"""`precompute --engine ray` on a cluster of this machine, of whose two workers one is killed."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from precompute_helpers import TEXTS, build_checkpoints, make_dataset
+from processes import finish, wait_for
+from store_helpers import visible
+
+from llmdirect.store import consolidate
+
+
+def command_of(number: int) -> bytes:
+    """What the process calls itself; Ray names a worker by what it is doing. Empty where it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def below(process: BaseProcess, name: bytes) -> list[int]:
+    """Descendants of the process that have the name."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+
+    def descends(number: int) -> bool:
+        while number in parents and number != process.pid:
+            number = parents[number]
+        return number == process.pid
+
+    return [number for number in parents if descends(number) and name in command_of(number)]
+
+
+def stop_one_at_work(process: BaseProcess) -> int:
+    """Pauses a worker that has a shard in hand."""
+    stopped: list[int] = []
+
+    def stop() -> bool:
+        for number in below(process, b"ray::Worker.encode"):
+            os.kill(number, signal.SIGSTOP)
+            if b"ray::Worker.encode" in command_of(number):
+                stopped.append(number)
+                return True
+            os.kill(number, signal.SIGCONT)
+        return False
+
+    wait_for(stop, process)
+    [number] = stopped
+    return number
+
+
+def shards(dataset: Path) -> int:
+    return len(list(dataset.glob("stores/*/shards/*/manifest.json")))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: llmdirect[ray]")
+def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_process(
+    tmp_path: Path, start: Callable[..., BaseProcess]
+) -> None:
+    (tmp_path / "made").mkdir()
+    dataset = make_dataset(tmp_path / "made", [f"{text} {number}" for number in range(4) for text in TEXTS])
+    model = build_checkpoints(tmp_path, "bert")["bert"].path
+    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8", "--project", 8)
+    alone, shared = (Path(shutil.copytree(dataset, tmp_path / name)) for name in "ab")
+    finish(start("precompute", alone, *options), tmp_path)
+    total = shards(alone)
+    assert total > 32
+
+    place = {"RAY_ADDRESS": "local", "RAY_worker_niceness": 0}
+    process = start("precompute", shared, *options, "--engine", "ray", "--workers", 2, **place)
+    killed = stop_one_at_work(process)
+    assert shards(shared) < total - 2
+    # The other makes all but what this one has in hand: two shards, as there are over 32 for two workers.
+    wait_for(lambda: shards(shared) >= total - 2, process)
+    assert process.is_alive(), (tmp_path / "errors").read_text()
+    os.kill(killed, signal.SIGKILL)
+    finish(process, tmp_path)
+    errors = (tmp_path / "errors").read_text()
+    assert errors.count("a worker has died at shards") == 1
+    assert f"{total} of {total} shards made now" in errors
+    assert visible(shared) == visible(alone)
+    for folder in (alone, shared):
+        consolidate(folder)
+    assert visible(shared) == visible(alone)
+
+
+def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for options, message in [
+        (("--engine", "slurm"), "engine='slurm'; one of here, ray"),
+        (("--workers", 2), "workers=2; at least 1, and with engine ray alone"),
+        (("--engine", "ray", "--workers", 0), "workers=0; at least 1"),
+    ]:
+        answer = cli("precompute", tmp_path, "--model", "minilm", *options)
+        assert (answer.code, message in answer.err) == (2, True), answer.err
+    dataset = make_dataset(tmp_path, TEXTS)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
+    assert (answer.code, "pip install llmdirect[ray]" in answer.err) == (1, True), answer.err
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
+    assert (answer.code, "run it without torchrun" in answer.err) == (2, True), answer.err
