@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import CommandLine
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
 
-from llmdirect import pace
-from llmdirect.encoders import Encoder, load_encoder
-from llmdirect.pace import Pace
+from llmdirect import encoding_run, pace
+from llmdirect.documents import Dataset
+from llmdirect.encoders import Encoder, Tokens, load_encoder
+from llmdirect.encoding_job import Job, Options, open_job
+from llmdirect.encoding_run import Run
+from llmdirect.pace import Pace, duration
 from llmdirect.progress import Silent
+from llmdirect.token_form import TokenForm
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +45,16 @@ class Bar(Silent):
         self.notes.append(text)
 
 
-def test_speed_and_what_is_left_are_worked_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
     bar = Bar()
-    counted = Pace(bar, total=9000.0, peak=200.0, peak_from="measured")
+    counted = Pace(bar, peak=200.0, peak_from="measured")
     clock[0] += 20.0
-    with caplog.at_level(logging.INFO):
-        counted.encoded(passages=40, tokens=600, operations=1000.0)
-        counted.written(3_210_000_000)
-        clock[0] += 20.0
-        counted.encoded(passages=40, tokens=400, operations=3000.0)
-    # A ninth of the arithmetic took 20 s.
-    assert caplog.messages == ["about 3 min for all of it, by the first batch (600 tokens in 20.0 s)"]
+    counted.encoded(passages=40, tokens=600, operations=1000.0)
+    counted.written(3_210_000_000)
+    clock[0] += 20.0
+    counted.encoded(passages=40, tokens=400, operations=3000.0)
     # 80 passages and 4,000 operations in 40 s, of 200 operations a second.
     assert bar.notes[-1] == "2 passages/s, MFU 50%, 3.21 GB written"
     assert bar.done == 1000
@@ -77,6 +77,53 @@ def test_a_run_tells_how_fast_it_was(dataset: Path, bert: Checkpoint, cli: Comma
     assert "seconds" not in json.loads(cli(*command).out)  # nothing was left to do
 
 
+@pytest.mark.parametrize("processes", [1, 4])
+def test_time_is_estimated_before_the_start(
+    dataset: Path,
+    bert: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    processes: int,
+) -> None:
+    embed, clock = Encoder.embed, [0.0]
+
+    def slow_at_first(self: Encoder, passages: list[Tokens], *, token_budget: int) -> torch.Tensor:
+        """A second for 1,000 operations; a hundred more for the first."""
+        clock[0] += self.operations([len(each) for each in passages]) / 1000 + 100 * (clock[0] == 0)
+        return embed(self, passages, token_budget=token_budget)
+
+    options = Options(
+        dataset=dataset,
+        model=str(bert.path),
+        form=TokenForm(),
+        device="cpu",
+        token_budget=15,
+        shard_tokens=20,
+        max_length=None,
+        revision=None,
+        name=None,
+    )
+    job = open_job(options, Dataset.open(dataset), frozen=False)
+    assert isinstance(job, Job)
+    run, shards = Run(job), list(range(1, job.plan.num_shards))
+    assert shards
+    monkeypatch.setattr(Encoder, "embed", slow_at_first)
+    monkeypatch.setattr(encoding_run.time, "perf_counter", lambda: clock[0])
+    with caplog.at_level(logging.INFO):
+        told = run.estimate(shards, processes)
+    lengths = np.concatenate([job.plan.rows[slice(*job.plan.shard_range(shard))] for shard in shards])
+    seconds = job.encoder.operations(lengths) / 1000 / processes
+    assert told == {"estimated_seconds": pytest.approx(seconds)}
+    assert caplog.messages[-1].startswith(f"about {duration(seconds)}, by ")
+    assert run.estimate([]) == {}
+
+
+def test_durations_are_told_in_the_unit_that_fits() -> None:
+    assert [duration(seconds) for seconds in (2.4, 89, 119, 7000, 12_240)] == [
+        *("2 s", "89 s", "2 min", "117 min", "3.4 h")
+    ]
+
+
 def test_the_next_shard_is_tokenised_while_one_is_encoded(
     dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +144,7 @@ def test_the_next_shard_is_tokenised_while_one_is_encoded(
 
     monkeypatch.setattr(Encoder, "tokenize", watched)
     monkeypatch.setattr(Encoder, "embed", waits)
+    monkeypatch.setattr(Run, "estimate", lambda *_: {})
     assert run_all(dataset, bert)["encoded_shards"] > 2
     assert {name.split("_")[0] for _, name in started} == {"tokeniser"}
 

@@ -1,6 +1,7 @@
 """`precompute` where something is wrong: the message names the place and the cure, and nothing is written."""
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from store_helpers import data_file, largest_file, visible
 from transformers import AutoTokenizer
 
+from llmdirect import encoding_job
 from llmdirect.artefacts import single_writer
 from llmdirect.dataset import Dataset
 from llmdirect.encoders import Encoder
@@ -86,6 +88,41 @@ def test_a_batch_that_does_not_fit_is_split_and_the_plan_remembers(
     assert visible(store) == before
 
 
+def test_the_budget_that_fits_the_device_is_found_once_and_kept(
+    dataset: Path,
+    checkpoints: dict[str, Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bert = checkpoints["bert"]
+    monkeypatch.setattr(encoding_job, "_TOKEN_BUDGET", {"cpu": 400, "cuda": 400})
+    monkeypatch.setattr(encoding_job, "has_own_memory", lambda device: True)
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
+        sizes = limited_memory(patch, 110)
+        run_all(dataset, bert, token_budget=None, name="found")
+    assert caplog.messages == ["100 tokens at once fit cpu, not 400"]
+    assert max(sizes) <= 100
+    store = dataset / "stores" / "found"
+    plan = json.loads((store / "plan.json").read_text())
+    assert (plan["token_budget"], plan["budgets"]) == (100, {})
+    before = visible(store)
+    # Where more fits: the plan decides.
+    shutil.rmtree(store / "shards")
+    run_all(dataset, bert, token_budget=None, name="found")
+    assert visible(store) == before
+
+
+def test_a_budget_that_is_given_is_not_tried(
+    dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding_job, "has_own_memory", lambda device: True)
+    limited_memory(monkeypatch, 70)
+    run_all(dataset, checkpoints["bert"], token_budget=200, shard_tokens=100)
+    plan = json.loads((store_of(dataset) / "plan.json").read_text())
+    assert plan["token_budget"] == 200
+    assert plan["budgets"]
+
+
 def test_a_sequence_that_does_not_fit_says_what_to_do(
     dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
@@ -128,19 +165,24 @@ def test_float16_that_overflows_names_the_type_that_does_not(
 
 
 @pytest.fixture
-def untouched(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing is encoded, and the dataset has no file more afterwards."""
+def unwritten(dataset: Path) -> Iterator[None]:
+    """The dataset has no file more afterwards."""
     before = sorted(dataset.rglob("*"))
+    yield
+    assert sorted(dataset.rglob("*")) == before
+
+
+@pytest.fixture
+def untouched(unwritten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is encoded either."""
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("tokens are encoded")
 
     monkeypatch.setattr(Encoder, "embed", forbidden)
-    yield
-    assert sorted(dataset.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("untouched")
+@pytest.mark.usefixtures("unwritten")
 def test_estimate_writes_nothing(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,9 +194,11 @@ def test_estimate_writes_nothing(
     assert told["tokens"] == told["tokens_to_encode"] == rows
     assert told["texts"] == len(TEXTS) + 2
     assert told["bytes"] == told["bytes_to_write"] == rows * (32 * 2 + 8) + (len(TEXTS) + 2) * 24
+    assert 0 < told["estimated_seconds"] < 60
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     answer = cli(*command)
     assert (answer.code, "0.00 GB are free, too little" in answer.err) == (0, True)
+    assert " shards, in about 0 s; " in answer.err
 
 
 @pytest.mark.usefixtures("untouched")

@@ -24,14 +24,16 @@ class BatchPlan:
     """Distinct texts in the order they are encoded, longest first, cut into batches and shards.
 
     `text` int32 [n] numbers the distinct texts in the order of their keys; `rows` int32 [n] are their tokens;
-    `batch` and `shard` int32 [n] ascend. `budgets` holds the tokens at once of batches that did not
-    fit the device's memory whole; `calibration` is the entry of the file that the run stores tokens with.
+    `batch` and `shard` int32 [n] ascend. `token_budget` is the tokens of a batch, `budgets` holds the tokens
+    at once of batches that did not fit the device's memory whole; `calibration` is the entry of the file that
+    the run stores tokens with.
     """
 
     text: NDArray[np.int32]
     rows: NDArray[np.int32]
     batch: NDArray[np.int32]
     shard: NDArray[np.int32]
+    token_budget: int
     budgets: dict[int, int]
     header: Json
     calibration: Json | None = None
@@ -83,7 +85,7 @@ def make_plan(
         taken += cost(count, longest)
         shard_rows += count
         batch[place], shard[place] = batch_now, shard_now
-    return BatchPlan(order, rows[order], batch, shard, {}, header, calibration)
+    return BatchPlan(order, rows[order], batch, shard, token_budget, {}, header, calibration)
 
 
 def write_plan(folder: Path, plan: BatchPlan) -> None:
@@ -99,6 +101,7 @@ def write_plan(folder: Path, plan: BatchPlan) -> None:
         "version": VERSION,
         **plan.header,
         "num_shards": plan.num_shards,
+        "token_budget": plan.token_budget,
         "assignment": name,
         **({"calibration": plan.calibration} if plan.calibration else {}),
         "budgets": {str(batch): budget for batch, budget in sorted(plan.budgets.items())},
@@ -138,6 +141,8 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
         if growing and value.get("grows") != header["grows"]:
             return None
         budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
+        # Plans of versions before it was looked for do not have it.
+        token_budget = int(value.get("token_budget", value["settings"]["token_budget"]))
         name = str(value["assignment"])
         different = differences({key: value.get(key) for key in header}, header)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -156,7 +161,7 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     if name != f"plan-{digest(table.tobytes())[:16]}.npy":
         raise DataError(f"{folder / name}: content does not match the hash in its name; {cure}")
     text, rows, batch, shard = np.ascontiguousarray(table.T)
-    return BatchPlan(text, rows, batch, shard, budgets, header, value.get("calibration"))
+    return BatchPlan(text, rows, batch, shard, token_budget, budgets, header, value.get("calibration"))
 
 
 def remove_plan(folder: Path) -> None:

@@ -5,6 +5,11 @@ import torch
 from llmdirect.errors import MissingError
 
 
+def has_own_memory(device: torch.device) -> bool:
+    """Whether the device refuses what does not fit; on a CPU the system would end the process."""
+    return device.type != "cpu"
+
+
 def find_device(device: str) -> torch.device:
     """The device of this name; "auto" is CUDA where there is one, else the CPU.
 

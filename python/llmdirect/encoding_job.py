@@ -14,6 +14,7 @@ from llmdirect.artefacts import MANIFEST, Json, check_disk, digest
 from llmdirect.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
 from llmdirect.calibration import Calibration, fit
 from llmdirect.dataset import TRAIN
+from llmdirect.devices import has_own_memory
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, load_encoder, resolve
 from llmdirect.encoders.sources import Source, slug
@@ -146,6 +147,8 @@ def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Prog
     if frozen:
         row_bytes = form.row_bytes(form.dim(encoder.dim))
         check_disk(store, store_bytes(int(rows.sum()), len(rows), row_bytes), "the shards need")
+        if options.token_budget is None and has_own_memory(encoder.device):
+            budget = _fitting_budget(encoder, texts, rows, budget)
     if frozen and form.calibrated and entry is None:
         train = np.flatnonzero(texts.train)
         known_texts = [texts.texts[text] for text in train.tolist()]
@@ -235,6 +238,17 @@ def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
         "encoded_shards": 0,
         "consolidated": True,
     }
+
+
+def _fitting_budget(encoder: Encoder, texts: Texts, rows: NDArray[np.int32], budget: int) -> int:
+    """The budget, or its half, quarter, … at which the longest texts fit the device's memory."""
+    longest = np.argsort(-rows, kind="stable")
+    longest = longest[: int(np.searchsorted(np.cumsum(rows[longest]), budget)) + 1]
+    tokens = encoder.tokenize([texts.texts[text] for text in longest.tolist()])
+    _, fitted = encoder.embed_in_parts(tokens, token_budget=budget)
+    if fitted != budget:
+        logger.warning("%s tokens at once fit %s, not %s", f"{fitted:,}", encoder.device, f"{budget:,}")
+    return fitted
 
 
 def _count_tokens(encoder: Encoder, texts: Texts, progress: Progress) -> NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """One run of `precompute`: a job's shards are encoded and written."""
 
-import errno
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +20,12 @@ from llmdirect.encoders import Tokens
 from llmdirect.encoders.speed import peak_rate
 from llmdirect.encoding_job import Job, Options, open_job
 from llmdirect.errors import DataError
-from llmdirect.pace import Pace
+from llmdirect.pace import Pace, duration
 from llmdirect.progress import Progress
 from llmdirect.shards import keep_or_clear, shard_folder, store_bytes, write_shard
 
 _WAITING_SHARDS = 2  # encoded and not yet written: bounds the memory
+_TRIAL_TOKENS = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,30 @@ class Run:
             )
         return result
 
+    def estimate(self, pending: list[int], processes: int = 1) -> dict[str, float]:
+        """{"estimated_seconds"} of so many processes like this one, by some texts of middling length."""
+        if not pending:
+            return {}
+        start, stop = self._plan.shard_range(pending[len(pending) // 2])
+        places = list(range((start + stop) // 2, stop))
+        taken = np.cumsum(self._plan.rows[places])
+        trial = places[: int(np.searchsorted(taken, min(_TRIAL_TOKENS, self._plan.token_budget))) + 1]
+        tokens = self._encoder.tokenize([self._texts.texts[text] for text in self._plan.text[trial]])
+        for _ in range(2):  # the first time, code and memory are fetched
+            started = time.perf_counter()
+            self._encoder.embed_in_parts(tokens, token_budget=self._plan.token_budget)[0].cpu()
+            seconds = time.perf_counter() - started
+        share = self._operations(pending) / max(self._encoder.operations(self._plan.rows[trial]), 1)
+        logger.info(
+            "about %s, by %s tokens in %.2f s",
+            *(duration(seconds * share / processes), f"{sum(map(len, tokens)):,}", seconds),
+        )
+        return {"estimated_seconds": seconds * share / processes}
+
+    def _operations(self, shards: list[int]) -> float:
+        lengths = [self._plan.rows[slice(*self._plan.shard_range(shard))] for shard in shards]
+        return self._encoder.operations(np.concatenate(lengths))
+
     def encode(self, pending: list[int], progress: Progress) -> dict[str, Any]:
         """Encodes the shards; returns how fast.
 
@@ -137,16 +162,13 @@ class Run:
             return {}
         writing: deque[Future[None]] = deque()
         total = sum(map(self.rows, pending))
-        work = self._encoder.operations(
-            np.concatenate([self._plan.rows[slice(*self._plan.shard_range(shard))] for shard in pending])
-        )
         peak = peak_rate(self._encoder.device, self._encoder.dtype)
         with (
             progress.task(f"encode with {self._identity['id']}", total, "tokens") as task,
             ThreadPoolExecutor(1, thread_name_prefix="tokeniser") as tokeniser,
             ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer,
         ):
-            pace = Pace(task, work, *peak)
+            pace = Pace(task, *peak)
             ahead = tokeniser.submit(self._read, pending[0])
             try:
                 for shard, following in zip(pending, [*pending[1:], None], strict=True):
@@ -220,25 +242,12 @@ class Run:
         """The batch's vectors; one that does not fit the device is split, and the plan remembers how."""
         longest = min(max(map(len, tokens)), self._encoder.max_length)
         cost = sum(self._encoder.cost(len(each), longest) for each in tokens)
-        planned = self._plan.header["settings"]["token_budget"]
-        budget = self._plan.budgets.get(batch, min(cost, planned))
-        while True:
-            try:
-                return self._encoder.embed(tokens, token_budget=budget)
-            except torch.OutOfMemoryError as error:
-                refusal = str(error).splitlines()[0]
-            # Out of the handler, whose traceback would keep the failed attempt's memory.
-            if budget <= longest:
-                raise OSError(
-                    errno.ENOMEM,
-                    f"a sequence of {longest} tokens does not fit the memory of {self._encoder.device} "
-                    f"({refusal}); lower --max-length",
-                )
-            budget = max(budget // 2, longest)
-            if self._on_cuda:
-                torch.cuda.empty_cache()
-            logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, budget)
-            record_budget(self._store, self._plan, batch, budget)
+        budget = self._plan.budgets.get(batch, min(cost, self._plan.token_budget))
+        vectors, fitted = self._encoder.embed_in_parts(tokens, token_budget=budget)
+        if fitted != budget:
+            logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, fitted)
+            record_budget(self._store, self._plan, batch, fitted)
+        return vectors
 
     def _write_shard(self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: Pace) -> None:
         if ready is not None:

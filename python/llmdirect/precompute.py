@@ -47,9 +47,10 @@ def precompute(
     Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
     alone, and lie in calibration.safetensors; a store that grows keeps them.
 
-    `token_budget` is the tokens of a batch (default 4096 on the CPU, 32768 elsewhere), `shard_tokens` the
-    tokens of a shard, `max_length` a lower limit than the model's own. `name` defaults to the model's name
-    with the form; a path names a store elsewhere. `estimate_only` counts the tokens and writes nothing.
+    `token_budget` is the tokens of a batch (default 4096 on the CPU; elsewhere 32768, halved until the
+    longest texts fit), `shard_tokens` the tokens of a shard, `max_length` a lower limit than the model's own.
+    `name` defaults to the model's name with the form; a path names a store elsewhere. `estimate_only` counts
+    the tokens, encodes some texts to see how fast that is, and writes nothing.
 
     Returns counts, bytes and the folder. Raises MissingError (model, device), MismatchError (the folder holds
     a store of another model or other settings), DataError (no passages, a vector that is not finite),
@@ -78,7 +79,10 @@ def precompute(
     dataset = Dataset.open(dataset_path)
     if estimate_only:
         job = open_job(options, dataset, frozen=False, progress=progress)
-        return job if isinstance(job, dict) else Run(job).summary(list(range(job.plan.num_shards)))
+        if isinstance(job, dict):
+            return job
+        asked, shards = Run(job), list(range(job.plan.num_shards))
+        return {**asked.summary(shards), **asked.estimate(shards, team.size)}
     if engine == "ray":
         if team.size > 1:
             raise ValueError("engine='ray' starts its own workers; run it without torchrun")
@@ -98,6 +102,8 @@ def precompute(
             pace: dict[str, Any] = {}
             if run:
                 check_disk(options.store, result["bytes_to_write"], "the shards need")
+                if team.first:
+                    result |= run.estimate(pending, team.size)
                 pace = run.encode(team.share(pending), progress)
             team.meet()
             return {**result, "encoded_shards": len(pending), **pace}

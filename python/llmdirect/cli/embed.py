@@ -7,6 +7,7 @@ import typer
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stderr
+from llmdirect.pace import duration
 from llmdirect.progress import SILENT
 
 _CACHE_EXAMPLES = """Keep a model's encoder on this machine, to be found by its id without a network.
@@ -24,7 +25,7 @@ _PRECOMPUTE_EXAMPLES = """Encode each passage of a dataset once, in shards that 
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
-  llmdirect precompute DATASET --estimate           # tokens and disk, without encoding
+  llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
   torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
@@ -49,7 +50,7 @@ def precompute(
     ] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     token_budget: Annotated[
-        int | None, typer.Option(help="Tokens a batch. (default: 4096 on the CPU, else 32768)")
+        int | None, typer.Option(help="Tokens a batch. (default: 4096 on the CPU, else 32768 or what fits)")
     ] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[
@@ -66,7 +67,7 @@ def precompute(
     workers: Annotated[
         int | None, typer.Option(help="Actors of --engine ray. (default: one a GPU, or one)")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only count tokens and bytes.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only tell tokens, bytes and time.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only measure the errors of a sample, against float32.")
     ] = False,
@@ -141,7 +142,8 @@ def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
         free = f"{result['bytes_free'] / 1e9:.2f} GB are free"
         if result["bytes_free"] < result["bytes_to_write"]:
             free += ", too little"
-        return f"{result['store']} would hold {size} in {result['shards']} shards; {free}"
+        needed = duration(result["estimated_seconds"])
+        return f"{result['store']} would hold {size} in {result['shards']} shards, in about {needed}; {free}"
     fitted = result["calibration"] or {}
     if "explained" in fitted:
         size += f", {result['dim']} components with {fitted['explained']:.1%} of the variance"

@@ -232,6 +232,28 @@ class Encoder:
             rows.append(self._kept_rows(sequences[start:]))
         return torch.cat(rows)
 
+    def embed_in_parts(self, passages: Sequence[Tokens], *, token_budget: int) -> tuple[torch.Tensor, int]:
+        """As `embed`, at half the budget, a quarter, … until it fits the device; with the budget that did.
+
+        Raises OSError where a single sequence does not fit.
+        """
+        longest = min(max(map(len, passages)), self.max_length)
+        while True:
+            try:
+                return self.embed(passages, token_budget=token_budget), token_budget
+            except torch.OutOfMemoryError as error:
+                refusal = str(error).splitlines()[0]
+            # Out of the handler, whose traceback would keep the failed attempt's memory.
+            if token_budget <= longest:
+                raise OSError(
+                    errno.ENOMEM,
+                    f"a sequence of {longest} tokens does not fit the memory of {self.device} "
+                    f"({refusal}); lower --max-length",
+                )
+            token_budget = max(token_budget // 2, longest)
+            if self._on_cuda:
+                torch.cuda.empty_cache()
+
     def _sequences(self, passage: Tokens) -> list[_Sequence]:
         if len(passage) <= self.max_length:
             return [_Sequence(passage.ids, 0, len(passage))] if len(passage) else []
