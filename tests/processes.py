@@ -22,9 +22,10 @@ TOO_LONG = 300  # seconds; reached by a fault alone
 
 
 def _command(arguments: list[str], errors: str, environment: dict[str, str]) -> None:
-    """What the process does: `llmdirect` with these arguments, its standard error kept in a file."""
+    """What the process does: `llmdirect` with these arguments, what it prints kept in files."""
     os.environ.update(environment)
-    os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+    for stream, path in ((1, f"{errors}.out"), (2, errors)):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
     sys.argv = ["llmdirect", *arguments]
     from llmdirect.cli import main
 

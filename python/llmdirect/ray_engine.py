@@ -6,9 +6,10 @@ that every machine sees under the same path.
 
 import logging
 import os
+import sys
 import time
 from collections import Counter, deque
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody
     options = _from_anywhere(options)
     with (
+        redirect_stdout(sys.stderr),  # Ray's own messages; answers alone go to standard output
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         if not ray.is_initialized()
         else nullcontext(),
