@@ -252,7 +252,7 @@ def test_unconsolidated_runs_of_another_budget_are_refused(
     run_all(dataset, checkpoints["bert"])
     answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
     assert answer.code == 1
-    assert "settings.token_budget is 15 there, 4096 here" in answer.err
+    assert "settings.token_budget is 15 there, 2048 here" in answer.err
     assert "settings.shard_tokens is 20 there, 65536 here" in answer.err
     assert "give the same options" in answer.err
 

@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from llmdirect import encoding_job
 from llmdirect.artefacts import single_writer
 from llmdirect.dataset import Dataset
-from llmdirect.encoders import Encoder
+from llmdirect.encoders import Encoder, encoder
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_budget_that_fits_the_device_is_found_once_and_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bert = checkpoints["bert"]
-    monkeypatch.setattr(encoding_job, "_TOKEN_BUDGET", {"cpu": 400, "cuda": 400})
+    monkeypatch.setattr(encoder, "_TOKENS_AT_ONCE", {"cpu": 400, "cuda": 400})
     monkeypatch.setattr(encoding_job, "has_own_memory", lambda device: True)
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         sizes = limited_memory(patch, 110)

@@ -71,7 +71,8 @@ def check(
         task.note("as stored")
         calibration = Calibration()
         if form.calibrated:
-            calibration = fit(encoder, texts, rows, form, token_budget=4096).to(torch.device("cpu"))
+            calibration = fit(encoder, texts, rows, form, token_budget=encoder.tokens_at_once)
+            calibration = calibration.to(torch.device("cpu"))
         task.advance()
     compute = str(encoder.dtype).removeprefix("torch.")
     projected = calibration.project(computed).float()
@@ -103,7 +104,7 @@ def _sample(dataset: Dataset) -> list[str]:
 
 
 def _vectors(encoder: Encoder, texts: list[str]) -> Tensor:
-    return torch.cat([each.tokens for each in encoder.encode(texts, token_budget=4096)])
+    return torch.cat([each.tokens for each in encoder.encode(texts)])
 
 
 def _unproject(calibration: Calibration, vectors: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ from llmdirect.shards import (
 )
 from llmdirect.token_form import TokenForm
 
-_TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768}
 _COUNTED_AT_ONCE = 8192
 
 logger = logging.getLogger(__name__)
@@ -180,7 +179,7 @@ def _header(options: Options, texts: Texts, encoder: Encoder, old: Json | None) 
             "dtype": form.dtype,
             **({"project": form.project} if form.project else {}),
             **({"tokens": form.tokens} if form.tokens != "all" else {}),
-            "token_budget": options.token_budget or _TOKEN_BUDGET.get(place, _TOKEN_BUDGET["cuda"]),
+            "token_budget": options.token_budget or encoder.tokens_at_once,
             "shard_tokens": options.shard_tokens,
             "device": place,
         },

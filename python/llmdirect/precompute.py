@@ -47,7 +47,7 @@ def precompute(
     Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
     alone, and lie in calibration.safetensors; a store that grows keeps them.
 
-    `token_budget` is the tokens of a batch (default 4096 on the CPU; elsewhere 32768, halved until the
+    `token_budget` is the tokens of a batch (default 2048 on the CPU; elsewhere 32768, halved until the
     longest texts fit), `shard_tokens` the tokens of a shard, `max_length` a lower limit than the model's own.
     `name` defaults to the model's name with the form; a path names a store elsewhere. `estimate_only` counts
     the tokens, encodes some texts to see how fast that is, and writes nothing.

@@ -11,8 +11,6 @@ from llmdirect.encoders import Encoder
 from llmdirect.explanation import Explainer
 from llmdirect.item_text import ItemText, ReadPassage, text_term
 
-_BUDGET = 4096
-"""Tokens that the language model reads at once."""
 _KEPT = 20_000
 """Texts whose sums are kept."""
 
@@ -65,7 +63,7 @@ class Rereader:
         new = sorted({text for text in texts if text.strip()} - self._sums.keys())
         if len(self._sums) + len(new) > _KEPT:
             self._sums = {text: self._sums[text] for text in texts if text in self._sums}
-        embeddings = self._encoder.encode(new, token_budget=_BUDGET)
+        embeddings = self._encoder.encode(new)
         for text, embedding in zip(new, embeddings, strict=True):
             self.tokens += len(embedding.spans)
             [kept] = self._trained.form.kept([text], [embedding.spans])

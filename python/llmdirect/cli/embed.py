@@ -50,7 +50,7 @@ def precompute(
     ] = "all",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     token_budget: Annotated[
-        int | None, typer.Option(help="Tokens a batch. (default: 4096 on the CPU, else 32768 or what fits)")
+        int | None, typer.Option(help="Tokens a batch. (default: 2048 on the CPU, else 32768 or what fits)")
     ] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[

@@ -32,6 +32,8 @@ from llmdirect.errors import DataError
 
 # A lone surrogate is no character and has no UTF-8; one replacement character keeps all positions.
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# More tokens at once leave a core's cache; fewer leave a GPU waiting.
+_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,8 @@ class _Sequence:
 class Encoder:
     """A language model's encoder with its tokenizer; made by `load_encoder`.
 
-    Attributes: `id`, `dim`, `max_length` (tokens, special ones included), `device`, `dtype`, and the ids of
-    the special tokens that every text gets: `before`, `after`.
+    Attributes: `id`, `dim`, `max_length` (tokens, special ones included), `device`, `dtype`, `tokens_at_once`
+    (at which the device is fast), and the ids of the special tokens that every text gets: `before`, `after`.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Encoder:
         self.id, self.revision = source.id, source.revision
         self.device, self.dtype = device, model.dtype
         self._on_cuda = device.type == "cuda"
+        self.tokens_at_once = _TOKENS_AT_ONCE.get(device.type, _TOKENS_AT_ONCE["cuda"])
         self.max_length, self._model_limit = max_length, model_limit
         self._tokenizer, self._pad_id = tokenizer, pad_id
         self.before, self.after = _special_tokens(tokenizer, source)
@@ -202,14 +205,15 @@ class Encoder:
         read = self._lengths_read(num_tokens)
         return sum(read) if self._packs else len(read) * longest
 
-    def encode(self, texts: Sequence[str], *, token_budget: int = 8192) -> list[Embedding]:
-        """Embeddings of the texts, in their order; at most `token_budget` tokens at once.
+    def encode(self, texts: Sequence[str], *, token_budget: int | None = None) -> list[Embedding]:
+        """Embeddings of the texts, in their order; `token_budget` (`tokens_at_once`) tokens at most at once.
 
         Texts are batched by length, so a text's last bits may depend on the others.
         """
         tokens = self.tokenize(texts)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
-        rows = self.embed([tokens[index] for index in order], token_budget=token_budget).cpu()
+        budget = token_budget or self.tokens_at_once
+        rows = self.embed([tokens[index] for index in order], token_budget=budget).cpu()
         parts = torch.split(rows, [len(tokens[index]) for index in order])
         by_index = dict(zip(order, parts, strict=True))
         return [Embedding(by_index[index], each.spans) for index, each in enumerate(tokens)]
