@@ -259,6 +259,7 @@ class Explainer:
         passages, rows = self.dataset.passages, self.passages_of(item)
         edits = self.trained.edits
         strongest = [edits.group(aspect)[0] for aspect in by_aspect.abs().argmax(1).tolist()]
+        adds, changes, spans = contributions.tolist(), effects.tolist(), text.spans.tolist()
         found: list[Json] = []
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
@@ -276,14 +277,15 @@ class Explainer:
                     "effect": float(passage_effects[number]) if len(words) else 0.0,
                     "words": [
                         {
-                            "start": int(start),
-                            "end": int(end),
+                            "start": start,
+                            "end": end,
                             "text": whole[start:end],
-                            "contribution": float(contributions[word]),
-                            "effect": float(effects[word]),
+                            "contribution": adds[word],
+                            "effect": changes[word],
                             "aspect": strongest[word],
                         }
-                        for word, (start, end) in zip(words.tolist(), text.spans[words].tolist(), strict=True)
+                        for word in words.tolist()
+                        for start, end in [spans[word]]
                     ],
                 }
             )

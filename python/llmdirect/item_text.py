@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmdirect.content import word_spans, words_of_tokens
 from llmdirect.lexicon import Lexicon
-from llmdirect.model import EPS, Direct, unit
+from llmdirect.model import EPS, Direct
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,36 +56,26 @@ class ItemText:
     @classmethod
     def of(cls, passages: Sequence[ReadPassage], model: Direct, lexicon: Lexicon) -> "ItemText":
         """Sums the tokens of the passages by word. model: in float64."""
-        width = model.aspects * model.channels
-        said, mass = [torch.zeros(0, width).double()], [torch.zeros(0, model.aspects).double()]
-        share, owner, scale = [torch.zeros(0).double()], [torch.zeros(0).long()], [torch.zeros(0).double()]
-        spans = [np.zeros((0, 2), np.int64)]
-        for number, passage in enumerate(passages):
-            tokens, word, words = passage.inputs(lexicon)
-            if not len(words):
-                continue
-            terms, mentions = model.token_terms(model.standard(tokens))
-            index = torch.from_numpy(word)
-            counts = torch.bincount(index, minlength=len(words)).double()
-            weight = 1 / counts.sum() if model.config.vote else 1.0
-            said.append(_summed(terms, index, len(words)) * weight)
-            mass.append(_summed(mentions, index, len(words)) * weight)
-            share.append(counts * weight)
-            owner.append(torch.full((len(words),), number))
-            left = counts.sum() - counts
-            grown = torch.where(left > 0, counts.sum() / left.clamp(min=1), 0.0)
-            scale.append(grown if model.config.vote else torch.ones_like(counts))
-            spans.append(words)
-        whole = torch.cat(share)
-        return cls(
-            torch.cat(said),
-            torch.cat(mass),
-            whole / whole.sum(),
-            torch.cat(owner),
-            torch.cat(scale),
-            np.concatenate(spans),
-            model.config.vote,
+        read = [passage.inputs(lexicon) for passage in passages]
+        starts = np.cumsum([0, *(len(words) for _, _, words in read)])
+        tokens = torch.cat([torch.zeros(0, len(model.centre)).double(), *(each[0] for each in read)])
+        word = torch.from_numpy(
+            np.concatenate(
+                [np.zeros(0, np.int64), *(w + s for (_, w, _), s in zip(read, starts, strict=False))]
+            )
         )
+        passage = torch.from_numpy(np.repeat(np.arange(len(read)), np.diff(starts)))
+        said, mass = _by_word(model, tokens, word, len(passage))
+        counts = torch.bincount(word, minlength=len(passage)).double()
+        lengths = torch.zeros(len(read)).double().index_add_(0, passage, counts)[passage]
+        weight, remaining = torch.ones_like(counts), torch.ones_like(counts)
+        if model.config.vote:
+            weight, left = 1 / lengths, lengths - counts
+            remaining = torch.where(left > 0, lengths / left.clamp(min=1), 0.0)
+            said, mass = said * weight[:, None], mass * weight[:, None]
+        share = counts * weight
+        spans = np.concatenate([np.zeros((0, 2), np.int64), *(words for _, _, words in read)])
+        return cls(said, mass, share / share.sum(), passage, remaining, spans, model.config.vote)
 
     def __len__(self) -> int:
         """W"""
@@ -129,10 +119,10 @@ class ItemText:
         # Exactly nothing is left without the only passage, not a rounding residue.
         several = float(bool((self.passage != self.passage[:1]).any()))
         others_said, others_mass = (said - passage_said) * several, (mass - passage_mass) * several
-        rest_said = (passage_said[self.passage] - self.said) * self.remaining[:, None]
+        rest_said = passage_said[self.passage].sub_(self.said).mul_(self.remaining[:, None])
         rest_mass = (passage_mass[self.passage] - self.mass) * self.remaining[:, None]
         without_word = text_term(
-            model, query, others_said[self.passage] + rest_said, others_mass[self.passage] + rest_mass
+            model, query, rest_said.add_(others_said[self.passage]), rest_mass + others_mass[self.passage]
         )
         return now - without_word, now - text_term(model, query, others_said, others_mass)
 
@@ -140,10 +130,21 @@ class ItemText:
 def text_term(model: Direct, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
     """float64 […]: the text term of documents with the sums P […, K] and Q […, A]."""
     if model.config.form == "cosine":
-        cosine: Tensor = unit(said) @ query
+        lengths = said.norm(dim=-1)
+        cosine: Tensor = (said @ query) / torch.where(lengths > 0, lengths, 1.0)
         return cosine
     ratio: Tensor = (said @ query) / (mass @ query + EPS)
     return ratio
+
+
+def _by_word(model: Direct, tokens: Tensor, word: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Σ s_t m_t [count, K] and Σ m_t [count, A] over each word's tokens [T, D]."""
+    if model.mentions_rest:  # the tokens first: one product a word in place of one a token
+        number = torch.bincount(word, minlength=count).double()[:, None]
+        sums = (_summed(tokens, word, count) - number * model.centre) / model.scale
+        return model.pooled_map(sums), (number / (model.aspects + 1)).expand(-1, model.aspects)
+    terms, mentions = model.token_terms(model.standard(tokens))
+    return _summed(terms, word, count), _summed(mentions, word, count)
 
 
 def _summed(rows: Tensor, index: Tensor, count: int) -> Tensor:

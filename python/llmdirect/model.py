@@ -112,8 +112,13 @@ class Direct(nn.Module):
         directions = (self.sentiment * vector).view(-1, self.aspects, self.channels).sum(2)
         return (self.mentions(standard) * (standard @ directions)).sum(1)
 
+    @property
+    def mentions_rest(self) -> bool:
+        """Whether every token mentions all aspects alike, and what is said of them is linear."""
+        return isinstance(self.sentiment, nn.Parameter) and not self.sharpness
+
     def pooled_map(self, standard: Tensor) -> Tensor:
-        """P [..., K] of mean-pooled text while every token mentions all aspects alike (sharpness 0)."""
+        """P [..., K] of mean-pooled text while mentions rest, as they do at the start."""
         assert isinstance(self.sentiment, nn.Parameter)
         return standard @ self.sentiment / (self.aspects + 1)
 

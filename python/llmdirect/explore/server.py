@@ -1,5 +1,6 @@
 """Serves the pages of a run until it is told to end."""
 
+import gc
 import socket
 from collections.abc import Callable
 from functools import cache
@@ -44,6 +45,8 @@ def serve(
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)
         app = make_app(explainer, encoder, [host, *_LOCAL] if host in _LOCAL else None)
+    gc.collect()
+    gc.freeze()  # what is open stays open: looking through it for garbage took a third of a slow answer
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
