@@ -8,6 +8,7 @@ what re-encoding the text without the word would give. All sums are float64.
 """
 
 import copy
+import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,7 +67,7 @@ class Explainer:
     def about(self, trained: Trained) -> "Explainer":
         """The same texts for other users of the run, or other interests; what was read is shared."""
         other = replace(self, trained=trained)
-        for name in ("model", "documents", "ratings", "_average_item", "_read_documents"):
+        for name in ("model", "documents", "ratings", "_average_item", "_keeping", "_read_documents"):
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -105,7 +106,7 @@ class Explainer:
         candidates = self.candidates(user) if candidates is None else candidates
         place = np.flatnonzero(candidates == item)
         terms = self._terms(user, item)
-        text = self._read(item)
+        text = self.read(item)
         contributions, aspects = self.contributions(user, text)
         effects, passage_effects = text.effects(self.query(user), self.trained.model)
         if not np.isclose(contributions.sum(), terms["words"], rtol=1e-5, atol=1e-5):
@@ -155,6 +156,11 @@ class Explainer:
         told = rows.passage_idx >= 0
         ratings[rows.passage_idx[told]] = rows.rating[told]
         return ratings
+
+    @cached_property
+    def _keeping(self) -> threading.Lock:
+        """Who holds it changes the documents that are kept."""
+        return threading.Lock()
 
     @cached_property
     def _read_documents(self) -> dict[int, "ItemText"]:
@@ -218,15 +224,18 @@ class Explainer:
         """Rows of the dataset's passages that make the item's document."""
         return self.documents.row(item).astype(np.int64)
 
-    def _read(self, item: int) -> ItemText:
-        """An item's document word by word; the last ones read are kept."""
+    def read(self, item: int) -> ItemText:
+        """An item's document word by word; the last 256 are kept. May be called from several threads."""
         kept = self._read_documents
-        if item not in kept:
-            if len(kept) >= _KEPT:
-                del kept[next(iter(kept))]
+        text = kept.get(item)
+        if text is None:
             passages = self.read_passages(self.passages_of(item))
-            kept[item] = ItemText.of(passages, self.model, self.trained.lexicon)
-        return kept[item]
+            text = ItemText.of(passages, self.model, self.trained.lexicon)
+            with self._keeping:
+                kept[item] = text
+                while len(kept) > _KEPT:
+                    del kept[next(iter(kept))]
+        return text
 
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
         """These rows of the dataset's passages, as the store has them."""

@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from itertools import groupby
 from typing import Final
 
 from llmdirect.artefacts import Json
@@ -104,16 +105,24 @@ def _paragraph(passage: Json, spans: list[Span], scale: float, names: dict[int, 
     for start, end in spans:
         if start > position:
             shown.append(gap + " ")
-        shown.extend(_marked(piece, word, scale, names) for piece, word in segments(passage, start, end))
+        for marked, run in groupby(
+            segments(passage, start, end), lambda each: _is_marked(each[0], each[1], scale)
+        ):
+            if marked:
+                shown.extend(_mark(piece, word, scale, names) for piece, word in run if word is not None)
+            else:
+                shown.append(safe("".join(piece for piece, _ in run)))
         position = end
     if position < len(passage["text"]):
         shown.append(" " + gap)
     return f'<p class="{style}" dir="auto" lang="">{"".join(shown)}</p>'
 
 
-def _marked(piece: str, word: Json | None, scale: float, names: dict[int, str]) -> str:
-    if word is None or piece.isspace() or not level(word["contribution"], scale):
-        return safe(piece)
+def _is_marked(piece: str, word: Json | None, scale: float) -> bool:
+    return word is not None and not piece.isspace() and level(word["contribution"], scale) > 0
+
+
+def _mark(piece: str, word: Json, scale: float, names: dict[int, str]) -> str:
     places = decimals([word["contribution"], word["effect"]])
     title = (
         f"contribution {signed(word['contribution'], places)}, effect {signed(word['effect'], places)}; "

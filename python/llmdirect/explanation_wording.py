@@ -265,6 +265,9 @@ def segments(passage: Json, start: int, end: int) -> Iterator[tuple[str, Json | 
     A combining mark stays with the letter before it, whatever the spans say. Raises ValueError for word
     spans that overlap, do not ascend, or lie outside the text.
     """
+    if passage["text"].isascii():
+        yield from _pieces(passage, start, end)
+        return
     held, held_word = "", None
     for piece, word in _pieces(passage, start, end):
         marks = next((at for at, letter in enumerate(piece) if not _combines(letter)), len(piece))

@@ -1,11 +1,12 @@
 """The addresses of the pages, and what every answer is sent with.
 
 Nothing but the style sheet and the script of this package may load, by a content security policy. Requests
-are answered one after another: a list takes milliseconds, and nothing that is kept is written twice at once.
+are answered one after another: a list takes milliseconds. Beside them, the texts of its items are read.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from importlib.resources import files
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -20,6 +21,7 @@ from llmdirect.errors import LlmdirectError, MissingError
 from llmdirect.explanation import Explainer
 from llmdirect.explanation_style import DARK, LIGHT
 from llmdirect.explore import item_pages, pages, person_pages
+from llmdirect.explore.ahead import ReadAhead
 from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.people import Guests, Person, WhatIf
 from llmdirect.explore.style import SHEET
@@ -56,18 +58,19 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
     pages.home(catalogue)  # what is counted once for all pages is counted before the first request
-    trained = explainer.trained
+    trained, ahead = explainer.trained, ReadAhead(explainer.read)
+
+    @lru_cache(maxsize=64)  # the order is there when one of its items is opened
+    def person(who: tuple[str, str], changes: tuple[tuple[str, str], ...]) -> Person:
+        kind, key = who
+        plain = guests.find(key) if kind == "guest" else trained.alone(trained.user_idx(key))
+        return Person.of(explainer, plain, who, WhatIf.read(list(changes)))
 
     def person_of(request: Request) -> Person:
         fields = request.query_params.multi_items()
-        what_if = WhatIf.read(
-            [field for field in fields if field[0] not in ("user", "guest", "item", "part")]
-        )
-        if (key := request.query_params.get("guest")) is not None:
-            return Person.of(explainer, guests.find(key), ("guest", key), what_if)
-        user_id = _field(request, "user")
-        alone = trained.alone(trained.user_idx(user_id))
-        return Person.of(explainer, alone, ("user", user_id), what_if)
+        changes = tuple(field for field in fields if field[0] not in ("user", "guest", "item", "part"))
+        kind = "guest" if "guest" in request.query_params else "user"
+        return person((kind, _field(request, kind)), changes)
 
     def item_of(request: Request, name: str = "item") -> int:
         return trained.item_idx(_field(request, name))
@@ -133,9 +136,10 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     @app.get("/user")
     async def user(request: Request, part: str = "") -> Response:
         person = person_of(request)
-        if part:
-            return HTMLResponse(person_pages.ranking(catalogue, person))
-        return HTMLResponse(person_pages.person_page(catalogue, person))
+        make = person_pages.ranking if part else person_pages.person_page
+        page = make(catalogue, person)
+        ahead.of(person.order[: person_pages.SHOWN].tolist())
+        return HTMLResponse(page)
 
     @app.get("/explain")
     async def explain(request: Request, part: str = "") -> Response:

@@ -11,7 +11,8 @@ from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.pages import address, frame, item_link, keywords, plural
 from llmdirect.explore.people import TERMS, Person
 
-_SHOWN: Final = 20
+SHOWN: Final = 20
+"""Items of a list."""
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _OPEN_SLIDERS: Final = 8
 _MOST: Final = 3
@@ -98,7 +99,7 @@ def _slider(catalogue: Catalogue, person: Person, aspect: int) -> str:
 
 def ranking(catalogue: Catalogue, person: Person) -> str:
     """The best items, each to be opened; what a moved slider replaces."""
-    items = person.order[:_SHOWN]
+    items = person.order[:SHOWN]
     if not len(items):
         return '<p class="card">There is no item left that this person does not have.</p>'
     leads = person.leads(items)
