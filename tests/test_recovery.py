@@ -119,8 +119,16 @@ def test_precision_by_hand(corpus: Corpus) -> None:
         "of_interest_by_chance": pytest.approx((3 * 1 / 5 + 1) / 4),
         "planted_by_chance": pytest.approx((3 * 2 / 5 + 1) / 4),
         "sentence_of_interest_by_chance": pytest.approx((3 * 2 / 5 + 1) / 4),
+        "of_interest_recall": 1,
+        "planted_recall": 1,
     }
     json.dumps(found)
+    # One word of interest, not the strongest; two planted ones, of which one is among the two strongest.
+    third = explanation(user, item, [("cable", 0.9), ("crisp", 0.8), ("box", 0.2), ("plush", 0.1)])
+    found = planted_word_precision([third], corpus)
+    assert (found["of_interest_recall"], found["planted_recall"]) == (0, 0.5)
+    found = planted_word_precision([third, second], corpus)
+    assert (found["of_interest_recall"], found["planted_recall"]) == (1 / 2, pytest.approx(2 / 3))
 
 
 def test_precision_refuses_what_it_cannot_measure(corpus: Corpus) -> None:

@@ -36,20 +36,27 @@ def demo(
     *,
     data: Path | str | None = None,
     model: str = "minilm",
+    num_users: int | None = None,
+    num_items: int | None = None,
     progress: Progress = SILENT,
 ) -> Json:
     """Prepares, encodes, trains, ranks and explains in the folder `out`; a stage that is complete is kept.
 
-    data: a file of reviews; by default a synthetic corpus in which the words that matter are known.
+    data: a file of reviews; by default a synthetic corpus in which the words that matter are known, of
+    `num_users` (140) and `num_items` (100).
 
     Returns {"table": [{"model", "metrics"}], "explanations", "recovery" (synthetic corpus alone), "page",
     …}. Raises what its stages raise.
     """
     out = Path(out)
     corpus: Corpus | None = None
+    size = {"num_users": num_users, "num_items": num_items}
+    given: dict[str, Any] = {name: number for name, number in size.items() if number is not None}
+    if data is not None and given:
+        raise ValueError(f"{' and '.join(given)}: belong to the synthetic corpus, not to {data}")
     if data is None:
         with progress.task("Writing the synthetic corpus", None, "reviews"):
-            corpus = generate(out / "raw")
+            corpus = generate(out / "raw", **given)
         prepare(corpus.reviews_path, out / "dataset", items=corpus.items_path, progress=progress)
     else:
         prepare(data, out / "dataset", progress=progress)

@@ -34,7 +34,8 @@ def planted_word_precision(
     Returns `of_interest`, the share of planted words of an aspect that the user cares about (interest above
     uniform), `planted`, the share of planted words of any aspect, `sentence_of_interest`, the share of words
     in whose sentence a word of the first kind stands, and each name with `_by_chance`: what as many words
-    picked at random from each explanation give on average.
+    picked at random from each explanation give on average. `of_interest_recall` and `planted_recall`: of as
+    many of the strongest words as there are of the kind, in each explanation, the share that is of it.
 
     Raises ValueError for k below 1, an unknown user, and explanations without any word that is no function
     word.
@@ -43,7 +44,7 @@ def planted_word_precision(
         raise ValueError(f"k is {k}, below 1")
     aspect_of_word = corpus.aspect_of_word
     names = ("of_interest", "planted", "sentence_of_interest")
-    top, chance = np.zeros(3), np.zeros(3)
+    top, chance, recalled, there = np.zeros(3), np.zeros(3), np.zeros(2), np.zeros(2)
     picked = 0
     for explanation in explanations:
         user = explanation["user_id"]
@@ -64,15 +65,24 @@ def planted_word_precision(
         if not found:
             continue
         hits = np.array([hit for _, hit in found], np.float64)
-        order = np.argsort([-contribution for contribution, _ in found], kind="stable")[:k]
-        picked += len(order)
-        top += hits[order].sum(0)
-        chance += len(order) * hits.mean(0)
+        order = np.argsort([-contribution for contribution, _ in found], kind="stable")
+        shown = min(k, len(order))
+        picked += shown
+        top += hits[order[:shown]].sum(0)
+        chance += shown * hits.mean(0)
+        for kind in range(2):
+            count = int(hits[:, kind].sum())
+            recalled[kind] += hits[order[:count], kind].sum()
+            there[kind] += count
     if not picked:
         raise ValueError(f"none of the {len(explanations)} explanations has a word that names something")
     return {
         **dict(zip(names, (top / picked).tolist(), strict=True)),
         **dict(zip((f"{name}_by_chance" for name in names), (chance / picked).tolist(), strict=True)),
+        **{
+            f"{name}_recall": float(found / max(count, 1))
+            for name, found, count in zip(names, recalled, there, strict=False)
+        },
     }
 
 

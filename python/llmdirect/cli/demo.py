@@ -19,6 +19,10 @@ def demo(
         Path | None, typer.Option(metavar="REVIEWS", help="Your reviews. (default: a synthetic corpus)")
     ] = None,
     model: Annotated[str, typer.Option(help="Encoder: minilm, an id of the Hub, a folder.")] = "minilm",
+    users: Annotated[
+        int | None, typer.Option(help="Users of the synthetic corpus, about 8 reviews each. (default: 140)")
+    ] = None,
+    items: Annotated[int | None, typer.Option(help="Items of the synthetic corpus. (default: 100)")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """All stages, from reviews to explained recommendations; killed, it goes on.
@@ -33,7 +37,7 @@ def demo(
     from llmdirect.raw_files import stem
 
     folder = out or Path("demo") / (stem(data) if data else "synthetic")
-    result = work(folder, data=data, model=model, progress=Bars())
+    result = work(folder, data=data, model=model, num_users=users, num_items=items, progress=Bars())
     if as_json:
         emit(result)
     else:
@@ -68,10 +72,11 @@ def _show(result: dict[str, Any]) -> None:
     if recovery := result.get("recovery"):
         words, aspects = recovery["words"], recovery["aspects"]
         say(
-            f"Of the ten strongest words {words['of_interest']:.0%} were planted for the user's interests "
-            f"(by chance {words['of_interest_by_chance']:.0%}), {words['sentence_of_interest']:.0%} stand in "
-            f"a sentence with such a word (by chance {words['sentence_of_interest_by_chance']:.0%}); aspects "
-            f"agree with the planted ones by "
-            f"{aspects['nmi']:.2f} NMI (by chance {aspects['nmi_by_chance']:.2f})."
+            f"Of the ten strongest words {words['planted']:.0%} were planted (by chance "
+            f"{words['planted_by_chance']:.0%}), {words['of_interest']:.0%} for the user's own interests (by "
+            f"chance {words['of_interest_by_chance']:.0%}); {words['sentence_of_interest']:.0%} stand in a "
+            f"sentence with such a word (by chance {words['sentence_of_interest_by_chance']:.0%}). Aspects "
+            f"agree with the planted ones by {aspects['nmi']:.2f} NMI (by chance "
+            f"{aspects['nmi_by_chance']:.2f})."
         )
     stdout.print(f"page: {result['page']}", highlight=False, markup=False, soft_wrap=True)
