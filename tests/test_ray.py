@@ -79,7 +79,7 @@ def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_p
     total = shards(alone)
     assert total > 32
 
-    place = {"RAY_ADDRESS": "local", "RAY_worker_niceness": 0}
+    place = {"RAY_ADDRESS": "local"}
     process = start("precompute", shared, *options, "--engine", "ray", "--workers", 2, "--json", **place)
     killed = stop_one_at_work(process)
     assert shards(shared) < total - 2

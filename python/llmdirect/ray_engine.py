@@ -65,7 +65,9 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
 
     Raises what `precompute` raises; BusyError where workers die three times at the same work.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody
+    # A cluster started here reports to nobody, and its workers are not of less weight than other programs.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     options = _from_anywhere(options)
     with (
         redirect_stdout(sys.stderr),  # Ray's own messages; answers alone go to standard output
