@@ -149,16 +149,17 @@ def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run", shape)
     explainer = Explainer.open(tmp_path / "run")
     found = stars_auc(explainer)
-    if shape == "default":  # words have no sign of their own
-        assert found is None
-        return
     rows, model = explainer.dataset.interactions, explainer.model
     liked, disliked = [], []
-    for row, rating in zip(rows.passage_idx.tolist(), rows.rating.tolist(), strict=True):
+    columns = (rows.user_idx.tolist(), rows.passage_idx.tolist(), rows.rating.tolist())
+    for user, row, rating in zip(*columns, strict=True):
         if explainer.dataset.passages.split[row] == TRAIN and rating != 3:
             [passage] = explainer.read_passages(np.array([row]))
             terms, mentions = model.token_terms(model.standard(passage.inputs(explainer.trained.lexicon)[0]))
-            (liked if rating > 3 else disliked).append(float(terms.sum() / mentions.sum()))
+            said = terms.sum() / mentions.sum()
+            if shape == "default":
+                said = explainer.query(user) @ terms.sum(0) / terms.sum(0).norm()
+            (liked if rating > 3 else disliked).append(float(said))
     wins = [(a > b) + (a == b) / 2 for a in liked for b in disliked]
     assert found == {"auc": pytest.approx(np.mean(wins)), "liked": len(liked), "disliked": len(disliked)}
 
@@ -172,9 +173,9 @@ def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandL
     told = json.loads(answer.out)
     found = [Trained.load(run), Trained.load(tmp_path / "other")]
     expected = aspect_quality(found[0], Dataset.open(dataset), found)
-    assert told["quality"] == {**expected, "stars": None}
+    assert told["quality"] == {**expected, "stars": stars_auc(Explainer.open(run))}
     shown = cli("aspects", run, "--examples", "--quality").out
-    assert "words have no sign of their own" in shown
+    assert f"stars: AUC {told['quality']['stars']['auc']:.3f} of what reviews say" in shown
     assert all(entry["example"] in shown for entry in told["aspects"])
     refused = cli("aspects", run, "--beside", run)
     assert refused.code == 2

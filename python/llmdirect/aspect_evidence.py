@@ -13,7 +13,7 @@ from llmdirect.aspect_quality import aspect_quality
 from llmdirect.dataset import TRAIN
 from llmdirect.explanation import Explainer
 from llmdirect.explanation_wording import sentences
-from llmdirect.item_text import ReadPassage
+from llmdirect.item_text import ReadPassage, text_term
 from llmdirect.ratings import rating_metrics
 from llmdirect.trained import Trained
 
@@ -55,29 +55,33 @@ def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence
 def stars_auc(explainer: Explainer) -> Json | None:
     """How well what words say of an item tells its reviews of 4 stars and more from those of 2 and less.
 
-    auc: share of such pairs in which the better review has the larger Σ s_t m_t / Σ m_t over its tokens and
-    all aspects, ties half (0.5: no better than chance); `liked` and `disliked`: how many reviews of each were
-    read, at most 5,000 in all, evenly spread over train. None in the cosine form, where what a word says is a
-    vector that is for or against an item only beside a user's interest, and where either kind is missing.
+    auc: share of such pairs in which the better review says the more, ties half (0.5: no better than chance).
+    In the ratio form that is Σ s_t m_t / Σ m_t over its tokens and all aspects. In the cosine form, where a
+    word says a vector, for or against an item beside a user's interest alone, it is the text term of the
+    review by itself for its author. `liked` and `disliked`: how many reviews of each were read, at most 5,000
+    in all, evenly spread over train. None where either kind is missing.
     """
     trained, model = explainer.trained, explainer.model
-    if model.config.form == "cosine":
-        return None
     rows = explainer.dataset.interactions
     rating, split = np.asarray(rows.rating), explainer.dataset.passages.split[rows.passage_idx]
-    rated = (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
+    rated = (rows.passage_idx >= 0) & (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
     chosen = np.flatnonzero(rated)
     chosen = chosen[
         np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_TEXTS)).astype(np.int64))
     ]
     said, stars = [], []
     passages = explainer.read_passages(rows.passage_idx[chosen])
-    for passage, stars_of_passage in zip(passages, rating[chosen].tolist(), strict=True):
+    authors = rows.user_idx[chosen].tolist()
+    for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
         tokens, _, _ = passage.inputs(trained.lexicon)
         if len(tokens):
             with torch.no_grad():
                 terms, mentions = model.token_terms(model.standard(tokens))
-            said.append(float(terms.sum() / mentions.sum()))
+                if model.config.form == "cosine":
+                    value = text_term(model, explainer.query(author), terms.sum(0), mentions.sum(0))
+                else:
+                    value = terms.sum() / mentions.sum()
+            said.append(float(value))
             stars.append(stars_of_passage)
     liked = sum(value >= _LIKED for value in stars)
     if liked in (0, len(stars)):

@@ -105,10 +105,7 @@ def _quality(found: dict[str, Any]) -> str:
             f"against {stars['disliked']:,} with 2 and less"
         )
     else:
-        lines.append(
-            "stars: not measured; in the cosine form words have no sign of their own, and elsewhere it takes "
-            "reviews with 4 stars and more and such with 2 and less"
-        )
+        lines.append("stars: not measured; it takes reviews with 4 stars and more and such with 2 and less")
     return "\n".join(lines)
 
 
