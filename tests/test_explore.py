@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from test_explanation_page import Page
 
 from llmdirect.aspect_edits import AspectEdits
+from llmdirect.aspect_overview import aspect_overview
 from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.documents import prepare
 from llmdirect.errors import MissingError
@@ -203,6 +204,17 @@ def test_catalogue_tells_items_by_their_words_and_counts(
         half = WORDS[:6] if int(re.match(r"i(\d+)", data.item_ids[item])[1]) % 2 else WORDS[5:]
         assert set(catalogue.keywords(item)) & set(half)
         assert not set(catalogue.keywords(item)) & (set(WORDS) - set(half))
+
+
+@pytest.mark.parametrize("shape", ["default", "ratio"])
+def test_pages_and_overview_tell_the_same_shares(explainers: Callable[[str], Explainer], shape: str) -> None:
+    explainer = explainers(shape)
+    catalogue, ids = Catalogue(explainer), explainer.trained.user_ids
+    for entry in aspect_overview(explainer.trained.run.path)["aspects"]:
+        shares = catalogue.user_shares[:, entry["aspect"]]
+        for user in entry["users"]:
+            assert user["share"] == pytest.approx(shares[ids.index(user["user_id"])])
+        assert entry["users"][0]["share"] == pytest.approx(shares.max())
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llmdirect.artefacts import Json
 from llmdirect.aspect_edits import FILE, AspectEdits
 from llmdirect.aspect_evidence import example_sentence
-from llmdirect.aspect_quality import aspect_sizes, item_sizes, top_words, usage_shares
+from llmdirect.aspect_quality import item_sizes, top_words, usage_shares, user_sizes
 from llmdirect.explanation import Explainer
 from llmdirect.trained import Trained
 
@@ -32,7 +32,7 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
     words = top_words(trained)
     usage = edits.combined(usage_shares(trained).tolist())
     off = edits.factors(aspects) == 0
-    by_user = _shares(aspect_sizes(trained.query.numpy(), aspects))
+    by_user = _shares(user_sizes(trained, trained.query.numpy()))
     by_item = _shares(item_sizes(trained))
     entries = []
     for aspect, share in usage.items():

@@ -104,6 +104,13 @@ def item_sizes(trained: Trained) -> NDArray[np.float64]:
     return aspect_sizes(trained.scorer.item, trained.model.aspects)
 
 
+def user_sizes(trained: Trained, query: ArrayLike) -> NDArray[np.float64]:
+    """[U, A] how much of users' `query` is in each aspect: `aspect_sizes`, or the interests (ratio form)."""
+    if trained.scorer.form == "ratio":
+        return np.asarray(query, np.float64)
+    return aspect_sizes(query, trained.model.aspects)
+
+
 def aspect_sizes(vectors: ArrayLike, aspects: int) -> NDArray[np.float64]:
     """[n, A] squared length of each aspect's channels in vectors [n, K]."""
     rows = np.asarray(vectors, np.float64)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json
-from llmdirect.aspect_quality import aspect_sizes, item_sizes
+from llmdirect.aspect_quality import item_sizes, user_sizes
 from llmdirect.csr import Csr
 from llmdirect.dataset import KINDS
 from llmdirect.explanation import Explainer
@@ -147,9 +147,7 @@ class Catalogue:
     def user_shares(self) -> NDArray[np.float64]:
         """[U, A] how much of a user's interest is in each aspect; rows add up to 1, or are 0."""
         trained = self.explainer.trained
-        query = trained.scorer.query
-        ratio = trained.scorer.form == "ratio"
-        return self._shares(query.astype(np.float64) if ratio else aspect_sizes(query, trained.model.aspects))
+        return self._shares(user_sizes(trained, trained.scorer.query))
 
     def alike(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items whose texts say the most similar things, with the cosine; none in the ratio form."""
