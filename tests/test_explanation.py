@@ -10,6 +10,7 @@ from command_line import CommandLine
 from model_helpers import write_embeddings
 from run_helpers import SHAPES, fit, fit_each, make_dataset
 
+from llmdirect import item_text
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.documents import prepare
@@ -63,7 +64,10 @@ def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: s
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_effect_is_what_removing_the_words_tokens_does(runs: dict[str, Path], name: str) -> None:
+def test_effect_is_what_removing_the_words_tokens_does(
+    runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_text, "_TOKENS_AT_ONCE", 20)  # a document is read in several groups
     explainer = Explainer.open(runs[name])
     trained, store = explainer.trained, explainer.store
     model, user = trained.model, 1

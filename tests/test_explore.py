@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -12,12 +13,14 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 import pytest
 import tiny
+import torch
 from command_line import CommandLine
 from model_helpers import write_embeddings
 from run_helpers import WORDS, fit, write_reviews
 from starlette.testclient import TestClient
 from test_explanation_page import Page
 
+from llmdirect import explanation
 from llmdirect.aspect_edits import AspectEdits
 from llmdirect.aspect_overview import aspect_overview
 from llmdirect.dataset import TRAIN, Dataset
@@ -25,6 +28,7 @@ from llmdirect.documents import prepare
 from llmdirect.errors import MissingError
 from llmdirect.explanation import Explainer
 from llmdirect.explore import pages
+from llmdirect.explore.ahead import ReadAhead
 from llmdirect.explore.app import HEADERS, LARGEST, make_app
 from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.people import Guests, Person, WhatIf
@@ -341,6 +345,55 @@ def test_errors_are_pages_that_say_what_is_wrong(
 
 
 # ---- somebody new
+
+
+def test_a_list_is_made_once_and_its_texts_are_read_next(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, ...]] = []
+    read: list[list[int]] = []
+    stopped: list[int] = []
+    of = Person.of
+
+    def counted(explainer: Explainer, plain: object, who: object, what_if: object) -> Person:
+        made.append((who, what_if))
+        return of(explainer, plain, who, what_if)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Person, "of", counted)
+    monkeypatch.setattr(ReadAhead, "of", lambda self, items: read.append(items))
+    monkeypatch.setattr(ReadAhead, "stop", lambda self: stopped.append(len(read)))
+    explainer = explainers("default")
+    ids = explainer.trained.item_ids
+    with client(explainer) as site:
+        user, other = explainer.trained.user_ids[:2]
+        shown = site.get(f"/user?user={user}&part=1").text
+        order = of(explainer, explainer.trained.alone(0), ("user", user), WhatIf()).order[:20].tolist()
+        assert read == [order]
+        for address in (f"/user?user={user}", f"/explain?user={user}&item={ids[order[0]]}"):
+            assert site.get(address).status_code == 200
+        assert made == [(("user", user), WhatIf())]
+        assert (read, stopped) == ([order] * 3, [2])  # what is opened goes before what may be
+        assert site.get(f"/user?user={user}&part=1").text == shown
+        assert site.get(f"/user?user={user}&a1=3").status_code == 200
+        assert site.get(f"/user?user={other}").status_code == 200
+        assert made[1:] == [(("user", user), WhatIf({1: 3.0})), (("user", other), WhatIf())]
+    assert stopped == [2, 6]
+
+
+def test_documents_longest_not_asked_for_go_first(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = Explainer.open(explainers("default").trained.run.path)
+    monkeypatch.setattr(explanation, "_KEPT", 2)
+    first = explainer.read(0)
+    explainer.read(1)
+    assert explainer.read(0) is first
+    explainer.read(2)  # 1 goes
+    assert explainer.read(0) is first
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(explainer.read, [0, 3, 4, 3, 0, 5] * 5))
+    assert len(explainer._read_documents) == 2
+    assert all(torch.equal(text.said, first.said) for text in texts[::6])
 
 
 def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str], Explainer]) -> None:

@@ -39,6 +39,28 @@ def test_the_list_that_stays_is_read_beside_the_loop() -> None:
     assert found == [(3, False), (4, False), (5, False)]
 
 
+def test_the_end_does_not_wait_for_what_is_left() -> None:
+    found: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read(item: int) -> None:
+        found.append(item)
+        begun.set()
+        assert go_on.wait(60)
+
+    reader = ReadAhead(read)
+
+    async def ask() -> None:
+        reader.of([1, 2, 3])
+        await until(begun)
+        reader.stop()
+        go_on.set()
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+    reader._pool.shutdown(wait=True)
+    assert found == [1]
+
+
 def test_what_is_left_of_a_list_is_dropped_for_the_next() -> None:
     found: list[int] = []
     begun, go_on, last = threading.Event(), threading.Event(), threading.Event()

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from command_line import CommandLine
@@ -16,7 +18,14 @@ from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, wait_for
 from store_helpers import visible
 
+import llmdirect
+from llmdirect.errors import BusyError
+from llmdirect.progress import SILENT
 from llmdirect.store import consolidate
+
+NEEDS_RAY = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: llmdirect[ray]"
+)
 
 
 def command_of(number: int) -> bytes:
@@ -66,7 +75,7 @@ def shards(dataset: Path) -> int:
     return len(list(dataset.glob("stores/*/shards/*/manifest.json")))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: llmdirect[ray]")
+@NEEDS_RAY
 def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_process(
     tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
@@ -98,6 +107,87 @@ def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_p
     assert visible(shared) == visible(alone)
 
 
+class Cluster:
+    """Stands in for Ray: actors whose calls end as `answers` say, the oldest call first."""
+
+    def __init__(self, answers: Callable[[str, tuple[int, ...]], object]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.asked: dict[str, int] = {}
+
+    def remote(self, **resources: int) -> Callable[[type], Any]:
+        self.asked = resources
+        actor = SimpleNamespace(
+            **{
+                name: SimpleNamespace(remote=lambda shards=(), name=name: (name, shards, object()))
+                for name in ("plan", "open", "encode")
+            }
+        )
+        return lambda _: SimpleNamespace(remote=lambda _: actor)
+
+    def wait(self, calls: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return calls[:num_returns], calls[num_returns:]
+
+    def get(self, call: tuple[str, tuple[int, ...], object]) -> object:
+        name, shards, _ = call
+        self.calls.append((name, shards))
+        answer = self.answers(name, shards)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def kill(self, actor: object) -> None:
+        pass
+
+
+@NEEDS_RAY
+def test_what_counts_as_a_death_and_how_many_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, WorkerCrashedError
+
+    from llmdirect import ray_engine
+
+    options = SimpleNamespace(store=tmp_path)
+
+    def pool(answers: Callable[[str, tuple[int, ...]], object]) -> tuple[Any, Cluster]:
+        cluster = Cluster(answers)
+        monkeypatch.setattr(ray_engine, "ray", cluster)
+        return ray_engine._Pool(options, 2, num_gpus=0, num_cpus=3), cluster
+
+    plans: list[object] = [WorkerCrashedError(), OutOfMemoryError("memory"), ({0: 5}, {})]
+    workers, cluster = pool(lambda *_: plans.pop(0))
+    assert workers.plan() == ({0: 5}, {})
+    assert cluster.asked == {"num_cpus": 3, "num_gpus": 0}
+    workers, _ = pool(lambda *_: OutOfMemoryError("memory"))
+    with pytest.raises(BusyError, match="3 times while it made the plan"):
+        workers.plan()
+
+    # Starts that fail between shards that succeed are no reason to end, however many.
+    fate: dict[tuple[int, ...], list[object]] = {(shard,): [OutOfMemoryError("x")] * 2 for shard in range(9)}
+
+    def often(name: str, shards: tuple[int, ...]) -> object:
+        if name == "open":
+            return WorkerCrashedError() if len(cluster.calls) % 3 == 0 else None
+        return fate[shards].pop() if fate.get(shards) else None
+
+    workers, cluster = pool(often)
+    workers.encode(dict.fromkeys(range(9), 7), SILENT)
+    done = [shards for name, shards in cluster.calls if name == "encode"]
+    assert sorted(done) == sorted([(shard,) for shard in range(9)] * 3)
+    assert sum(name == "open" for name, _ in cluster.calls) > 18
+
+    workers, _ = pool(lambda name, shards: WorkerCrashedError() if shards == (4,) else None)
+    with pytest.raises(BusyError, match="3 times at shard 4"):
+        workers.encode(dict.fromkeys(range(9), 7), SILENT)
+    workers, _ = pool(lambda name, _: WorkerCrashedError() if name == "open" else None)
+    with pytest.raises(BusyError, match="6 times at its start"):
+        workers.encode(dict.fromkeys(range(9), 7), SILENT)
+    workers, _ = pool(lambda *_: ActorUnschedulableError("no such node"))
+    with pytest.raises(BusyError, match="no such node"):
+        workers.plan()
+
+
 def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in [
         (("--engine", "slurm"), "engine='slurm'; one of here, ray"),
@@ -108,6 +198,8 @@ def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pyte
         assert (answer.code, message in answer.err) == (2, True), answer.err
     dataset = make_dataset(tmp_path, TEXTS)
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "llmdirect.ray_engine", raising=False)
+    monkeypatch.delattr(llmdirect, "ray_engine", raising=False)
     answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
     assert (answer.code, "pip install llmdirect[ray]" in answer.err) == (1, True), answer.err
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():

@@ -58,8 +58,9 @@ def stars_auc(explainer: Explainer) -> Json | None:
     auc: share of such pairs in which the better review says the more, ties half (0.5: no better than chance).
     In the ratio form that is Σ s_t m_t / Σ m_t over its tokens and all aspects. In the cosine form, where a
     word says a vector, for or against an item beside a user's interest alone, it is the text term of the
-    review by itself for its author. `liked` and `disliked`: how many reviews of each were read, at most 5,000
-    in all, evenly spread over train. None where either kind is missing.
+    review by itself for its author, whose interest is read from a history with this very item. `liked` and
+    `disliked`: how many reviews of each were read, at most 5,000 in all, evenly spread over train. None where
+    either kind is missing.
     """
     trained, model = explainer.trained, explainer.model
     rows = explainer.dataset.interactions

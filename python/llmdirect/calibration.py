@@ -131,7 +131,7 @@ def _worded(
     encoder: Encoder, texts: list[str], tokens: list[Tokens], form: TokenForm, token_budget: int
 ) -> Tensor:
     """Vectors [n, D] of the tokens that are kept and have characters."""
-    vectors = encoder.embed(tokens, token_budget=token_budget)
+    vectors, _ = encoder.embed_in_parts(tokens, token_budget=token_budget)
     kept = form.kept(texts, [each.spans for each in tokens])
     worded = [own & (each.spans[:, 1] > each.spans[:, 0]) for own, each in zip(kept, tokens, strict=True)]
     return vectors[torch.from_numpy(np.flatnonzero(np.concatenate(worded))).to(vectors.device)]

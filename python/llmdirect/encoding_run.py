@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, free_bytes
 from llmdirect.batch_plan import record_budget
+from llmdirect.devices import has_own_memory
 from llmdirect.documents import Dataset
 from llmdirect.encoders import Tokens
 from llmdirect.encoders.speed import peak_rate
@@ -129,19 +130,24 @@ class Run:
         return result
 
     def estimate(self, pending: list[int], processes: int = 1) -> dict[str, float]:
-        """{"estimated_seconds"} of so many processes like this one, by some texts of middling length."""
+        """{"estimated_seconds"} of so many processes like this one, by a batch of middling texts."""
         if not pending:
             return {}
-        start, stop = self._plan.shard_range(pending[len(pending) // 2])
-        places = list(range((start + stop) // 2, stop))
+        places = np.concatenate([np.arange(*self._plan.shard_range(shard)) for shard in pending])
+        places = places[self._plan.rows[places] > 0]
+        if not len(places):
+            return {"estimated_seconds": 0.0}
+        places = places[len(places) // 2 :]
+        # A GPU is as fast as in the run only with as much to do.
+        wanted = self._plan.token_budget if has_own_memory(self._encoder.device) else _TRIAL_TOKENS
         taken = np.cumsum(self._plan.rows[places])
-        trial = places[: int(np.searchsorted(taken, min(_TRIAL_TOKENS, self._plan.token_budget))) + 1]
+        trial = places[: int(np.searchsorted(taken, min(wanted, self._plan.token_budget))) + 1]
         tokens = self._encoder.tokenize([self._texts.texts[text] for text in self._plan.text[trial]])
         for _ in range(2):  # the first time, code and memory are fetched
             started = time.perf_counter()
             self._encoder.embed_in_parts(tokens, token_budget=self._plan.token_budget)[0].cpu()
             seconds = time.perf_counter() - started
-        share = self._operations(pending) / max(self._encoder.operations(self._plan.rows[trial]), 1)
+        share = self._operations(pending) / self._encoder.operations(self._plan.rows[trial])
         logger.info(
             "about %s, by %s tokens in %.2f s",
             *(duration(seconds * share / processes), f"{sum(map(len, tokens)):,}", seconds),

@@ -164,7 +164,7 @@ class Explainer:
 
     @cached_property
     def _read_documents(self) -> dict[int, "ItemText"]:
-        """Documents that were read, the oldest first."""
+        """Documents that were read, the one that was longest not asked for first."""
         return {}
 
     def _item(self, item: int) -> Tensor:
@@ -231,10 +231,11 @@ class Explainer:
         if text is None:
             passages = self.read_passages(self.passages_of(item))
             text = ItemText.of(passages, self.model, self.trained.lexicon)
-            with self._keeping:
-                kept[item] = text
-                while len(kept) > _KEPT:
-                    del kept[next(iter(kept))]
+        with self._keeping:
+            kept.pop(item, None)
+            kept[item] = text  # as the last one
+            while len(kept) > _KEPT:
+                del kept[next(iter(kept))]
         return text
 
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:

@@ -1,6 +1,6 @@
 """An item's document word by word, and what each word does to the score in closed form, in float64."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch import Tensor
 from llmdirect.content import word_spans, words_of_tokens
 from llmdirect.lexicon import Lexicon
 from llmdirect.model import EPS, Direct
+
+_Inputs = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
+_TOKENS_AT_ONCE = 1 << 14  # in float64: an item of thousands of texts must not stand in memory as tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class ReadPassage:
     tokens: NDArray[np.float32]
     """[T, D], without the lexicon's numbers."""
 
-    def inputs(self, lexicon: Lexicon) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
+    def inputs(self, lexicon: Lexicon) -> _Inputs:
         """What the model reads: float64 [T', D + L] of the tokens with characters, int64 [T'] the word that
         each belongs to, int64 [W, 2] characters of these words: those in which some token starts."""
         tokens = lexicon.beside(self.tokens, self.text, self.spans)
@@ -56,26 +59,39 @@ class ItemText:
     @classmethod
     def of(cls, passages: Sequence[ReadPassage], model: Direct, lexicon: Lexicon) -> "ItemText":
         """Sums the tokens of the passages by word. model: in float64."""
-        read = [passage.inputs(lexicon) for passage in passages]
-        starts = np.cumsum([0, *(len(words) for _, _, words in read)])
-        tokens = torch.cat([torch.zeros(0, len(model.centre)).double(), *(each[0] for each in read)])
-        word = torch.from_numpy(
-            np.concatenate(
-                [np.zeros(0, np.int64), *(w + s for (_, w, _), s in zip(read, starts, strict=False))]
-            )
-        )
-        passage = torch.from_numpy(np.repeat(np.arange(len(read)), np.diff(starts)))
-        said, mass = _by_word(model, tokens, word, len(passage))
-        counts = torch.bincount(word, minlength=len(passage)).double()
-        lengths = torch.zeros(len(read)).double().index_add_(0, passage, counts)[passage]
+        width = model.aspects * model.channels
+        said, mass = [torch.zeros(0, width).double()], [torch.zeros(0, model.aspects).double()]
+        tokens_of, spans = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+        num_words: list[int] = []
+        for group in _read_in_groups(passages, lexicon):
+            lengths = [len(words) for _, _, words in group]
+            *firsts, total = np.cumsum([0, *lengths]).tolist()
+            word = np.concatenate([own + first for (_, own, _), first in zip(group, firsts, strict=True)])
+            tokens = torch.cat([each for each, _, _ in group])
+            for kept, sums in zip(
+                (said, mass), _by_word(model, tokens, torch.from_numpy(word), total), strict=True
+            ):
+                kept.append(sums)
+            tokens_of.append(np.bincount(word, minlength=total))
+            spans += [words for _, _, words in group]
+            num_words += lengths
+        counts = torch.from_numpy(np.concatenate(tokens_of)).double()
+        owner = torch.from_numpy(np.repeat(np.arange(len(num_words)), num_words))
+        length = torch.zeros(len(num_words)).double().index_add_(0, owner, counts)[owner]
         weight, remaining = torch.ones_like(counts), torch.ones_like(counts)
         if model.config.vote:
-            weight, left = 1 / lengths, lengths - counts
-            remaining = torch.where(left > 0, lengths / left.clamp(min=1), 0.0)
-            said, mass = said * weight[:, None], mass * weight[:, None]
+            weight, others = 1 / length, length - counts
+            remaining = torch.where(others > 0, length / others.clamp(min=1), 0.0)
         share = counts * weight
-        spans = np.concatenate([np.zeros((0, 2), np.int64), *(words for _, _, words in read)])
-        return cls(said, mass, share / share.sum(), passage, remaining, spans, model.config.vote)
+        return cls(
+            torch.cat(said) * weight[:, None],
+            torch.cat(mass) * weight[:, None],
+            share / share.sum(),
+            owner,
+            remaining,
+            np.concatenate(spans),
+            model.config.vote,
+        )
 
     def __len__(self) -> int:
         """W"""
@@ -135,6 +151,20 @@ def text_term(model: Direct, query: Tensor, said: Tensor, mass: Tensor) -> Tenso
         return cosine
     ratio: Tensor = (said @ query) / (mass @ query + EPS)
     return ratio
+
+
+def _read_in_groups(passages: Sequence[ReadPassage], lexicon: Lexicon) -> Iterator[list[_Inputs]]:
+    """What `inputs` gives of each passage, in lists of a number of tokens that memory holds."""
+    group: list[_Inputs] = []
+    num_tokens = 0
+    for passage in passages:
+        group.append(passage.inputs(lexicon))
+        num_tokens += len(group[-1][0])
+        if num_tokens >= _TOKENS_AT_ONCE:
+            yield group
+            group, num_tokens = [], 0
+    if group:
+        yield group
 
 
 def _by_word(model: Direct, tokens: Tensor, word: Tensor, count: int) -> tuple[Tensor, Tensor]:

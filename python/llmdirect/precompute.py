@@ -82,7 +82,7 @@ def precompute(
         if isinstance(job, dict):
             return job
         asked, shards = Run(job), list(range(job.plan.num_shards))
-        return {**asked.summary(shards), **asked.estimate(shards, team.size)}
+        return {**asked.summary(shards), **asked.estimate(shards, workers or team.size)}
     if engine == "ray":
         if team.size > 1:
             raise ValueError("engine='ray' starts its own workers; run it without torchrun")

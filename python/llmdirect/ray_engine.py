@@ -15,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from llmdirect.artefacts import check_disk, fellow_writer, single_writer, told_when_full
 from llmdirect.documents import Dataset
 from llmdirect.encoding_job import Options, open_job
 from llmdirect.encoding_run import Run, open_run
-from llmdirect.errors import BusyError
+from llmdirect.errors import BusyError, LlmdirectError, MissingError
 from llmdirect.progress import SILENT, Progress
 
+_DEATH = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError)
 _DEATHS = 3  # at the same work, before it is taken to be what kills the workers
 _UNITS = 8  # a worker's calls in a run, about: within a call its threads read and write ahead
 _MOST_SHARDS = 16  # of a call: what a death can cost
@@ -61,9 +69,11 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
     """As `precompute`, by `workers` actors (default: one a GPU of the cluster, or one), each on a GPU if any.
 
     Joins the cluster of RAY_ADDRESS, or one that runs on this machine, or starts one here. What a worker that
-    died had in hand goes to the others, and a new one is asked for in its place.
+    died had in hand goes to the others, and a new one is asked for in its place. Without GPUs the cluster's
+    cores are shared out among the workers.
 
-    Raises what `precompute` raises; BusyError where workers die three times at the same work.
+    Raises what `precompute` raises; BusyError where workers die three times at the same work, and where Ray
+    fails otherwise.
     """
     # A cluster started here reports to nobody, and its workers are not of less weight than other programs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -79,9 +89,13 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
     ):
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray: no types
         gpus = 0 if options.device in ("cpu", "mps") else int(resources.get("GPU", 0))
-        pool = _Pool(options, workers or gpus or 1, num_gpus=min(gpus, 1))
+        size = workers or gpus or 1
+        on_gpu = gpus > 0 or options.device == "cuda"  # whose machine may still be on its way
+        cores = 1 if on_gpu else max(1, int(resources.get("CPU", 1)) // size)
+        pool = _Pool(options, size, num_gpus=int(on_gpu), num_cpus=cores)
         try:
-            tokens, result = pool.plan()
+            with progress.task("wait for a worker and its plan", None, "texts"):
+                tokens, result = pool.plan()
             share()
             pace: dict[str, Any] = {}
             if tokens:
@@ -93,30 +107,39 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
 
 
 def _from_anywhere(options: Options) -> Options:
-    """With absolute paths: an actor works in a folder of its own."""
+    """With absolute paths: an actor works in a folder of its own. Links stay: others may lead elsewhere."""
+    if options.device.startswith("cuda:"):
+        raise MissingError(f"device {options.device}: Ray gives each worker its GPU; take --device cuda")
     name, model = options.name, Path(options.model).expanduser()
     return replace(
         options,
-        dataset=options.dataset.resolve(),
-        model=str(model.resolve()) if model.is_dir() else options.model,
-        name=str(Path(name).resolve()) if name and os.sep in name else name,
+        dataset=options.dataset.absolute(),
+        model=str(model.absolute()) if model.is_dir() else options.model,
+        name=str(Path(name).absolute()) if name and os.sep in name else name,
     )
 
 
 class _Pool:
     """Actors by place; a place whose actor died gets another."""
 
-    def __init__(self, options: Options, size: int, *, num_gpus: int) -> None:
+    def __init__(self, options: Options, size: int, *, num_gpus: int, num_cpus: int) -> None:
         self._options = options
-        self._actor: Any = ray.remote(num_cpus=1, num_gpus=num_gpus)(Worker)
+        self._actor: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(Worker)
         self._actors: list[Any] = [self._actor.remote(options) for _ in range(size)]
 
     def plan(self) -> tuple[dict[int, int], dict[str, Any]]:
-        try:
-            tokens, result = _get(self._actors[0].plan.remote())
-        except RayActorError as error:
-            raise self._died("while it made the plan", error) from None
-        return tokens, result
+        """The first worker's; another's, where it dies."""
+        deaths = 0
+        while True:
+            try:
+                tokens, result = _get(self._actors[0].plan.remote())
+                return tokens, result
+            except _DEATH as error:
+                deaths += 1
+                if deaths == _DEATHS:
+                    raise self._died(f"{deaths} times while it made the plan", error) from None
+                logger.warning("a worker has died while it made the plan (%s)", _reason(error))
+                self._replace(0)
 
     def encode(self, tokens: dict[int, int], progress: Progress) -> dict[str, Any]:
         """Makes the shards, whose `tokens` are given; returns how fast."""
@@ -138,8 +161,9 @@ class _Pool:
                     _get(done)
                     idle.append(place)
                     left -= len(unit)
+                    deaths.pop((), None)  # workers do get through their start
                     task.advance(sum(tokens[shard] for shard in unit))
-                except RayActorError as error:
+                except _DEATH as error:
                     deaths[unit] += 1
                     if deaths[unit] == (_DEATHS if unit else _DEATHS * len(self._actors)):
                         raise self._died(f"{deaths[unit]} times at {_named(unit)}", error) from None
@@ -157,7 +181,7 @@ class _Pool:
         self._actors[place] = self._actor.remote(self._options)
         return self._actors[place]
 
-    def _died(self, when: str, error: RayActorError) -> BusyError:
+    def _died(self, when: str, error: RayError) -> BusyError:
         return BusyError(
             f"{self._options.store}: a worker has died {when} ({_reason(error)}); Ray's log says why; run "
             "the command again, what is complete stays"
@@ -172,13 +196,18 @@ def _named(unit: tuple[int, ...]) -> str:
     return f"shard{'s' * (len(unit) > 1)} {', '.join(map(str, unit))}" if unit else "its start"
 
 
-def _reason(error: RayActorError) -> str:
+def _reason(error: RayError) -> str:
     return str(error).splitlines()[0].rstrip(".:")
 
 
 def _get(reference: Any) -> Any:
-    """The value, or the error that the actor's method raised."""
+    """The value, or the error that the actor's method raised; BusyError for what Ray fails at otherwise."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        raise error.cause from None
+        told = isinstance(error.cause, (LlmdirectError, OSError, ValueError))
+        raise error.cause from (None if told else error)
+    except _DEATH:
+        raise
+    except RayError as error:
+        raise BusyError(f"Ray: {_reason(error)}; what is complete stays") from error

@@ -206,14 +206,16 @@ class Encoder:
         return sum(read) if self._packs else len(read) * longest
 
     def encode(self, texts: Sequence[str], *, token_budget: int | None = None) -> list[Embedding]:
-        """Embeddings of the texts, in their order; `token_budget` (`tokens_at_once`) tokens at most at once.
+        """Embeddings of the texts, in their order; `token_budget` (`tokens_at_once`) tokens at most at once,
+        fewer where they do not fit the device.
 
         Texts are batched by length, so a text's last bits may depend on the others.
         """
         tokens = self.tokenize(texts)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         budget = token_budget or self.tokens_at_once
-        rows = self.embed([tokens[index] for index in order], token_budget=budget).cpu()
+        rows, _ = self.embed_in_parts([tokens[index] for index in order], token_budget=budget)
+        rows = rows.cpu()
         parts = torch.split(rows, [len(tokens[index]) for index in order])
         by_index = dict(zip(order, parts, strict=True))
         return [Embedding(by_index[index], each.spans) for index, each in enumerate(tokens)]
@@ -241,7 +243,7 @@ class Encoder:
 
         Raises OSError where a single sequence does not fit.
         """
-        longest = min(max(map(len, passages)), self.max_length)
+        longest = min(max(map(len, passages), default=0), self.max_length)
         while True:
             try:
                 return self.embed(passages, token_budget=token_budget), token_budget

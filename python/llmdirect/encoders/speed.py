@@ -4,6 +4,7 @@ import ctypes
 import statistics
 import sys
 import time
+from functools import cache
 
 import torch
 from torch import nn
@@ -53,6 +54,7 @@ def arithmetic(model: PreTrainedModel) -> tuple[float, float]:
     return 2.0 * weights, 4.0 * config.num_hidden_layers * width
 
 
+@cache
 def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """Operations a second that the device is made for, and where that is from: "data sheet" or "measured".
 

@@ -21,11 +21,15 @@ class ReadAhead:
 
     def of(self, items: list[int]) -> None:
         """Goes on to this list, from within the event loop; what is left of the list before is dropped."""
+        self.stop()
+        self._planned = asyncio.get_running_loop().call_later(PAUSE, self._start, items)
+
+    def stop(self) -> None:
+        """Nothing more is begun."""
         if self._planned is not None:
             self._planned.cancel()
         for each in self._waiting:
             each.cancel()
-        self._planned = asyncio.get_running_loop().call_later(PAUSE, self._start, items)
 
     def _start(self, items: list[int]) -> None:
         self._waiting = [self._pool.submit(self._read, item) for item in items]

@@ -5,7 +5,8 @@ are answered one after another: a list takes milliseconds. Beside them, the text
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
 from typing import Final
@@ -54,11 +55,18 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     pages may be asked for; all if not given. Others are refused, so that no foreign page reads them by
     giving a name of its own to this machine's address.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    ahead = ReadAhead(explainer.read)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        ahead.stop()  # the end does not wait for what nobody will see
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
     pages.home(catalogue)  # what is counted once for all pages is counted before the first request
-    trained, ahead = explainer.trained, ReadAhead(explainer.read)
+    trained = explainer.trained
 
     @lru_cache(maxsize=64)  # the order is there when one of its items is opened
     def person(who: tuple[str, str], changes: tuple[tuple[str, str], ...]) -> Person:
@@ -143,8 +151,12 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
 
     @app.get("/explain")
     async def explain(request: Request, part: str = "") -> Response:
+        ahead.stop()  # what is asked for goes first
         make = person_pages.explanation_inner if part else person_pages.explanation_page
-        return HTMLResponse(make(catalogue, person_of(request), item_of(request)))
+        person, item = person_of(request), item_of(request)
+        page = make(catalogue, person, item)
+        ahead.of(person.order[: person_pages.SHOWN].tolist())
+        return HTMLResponse(page)
 
     @app.get("/compare")
     async def compare(request: Request) -> Response:
