@@ -76,7 +76,19 @@ def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli
         "detectable": None,
     }
     curve = {"share": [0.0, 0.1, 1.0], "score": [3.0, 2.0, 0.5], "rank": [1, 2, 9]}
-    faith = {"deletion": {"direct": curve, "random": curve}, "insertion": {"direct": curve}, "pairs": 7}
+    figures = {
+        name: {
+            "direct": {"mean": 0.5, "low": 0.4, "high": 0.625},
+            "random": {"mean": 0, "low": -1, "high": 1},
+        }
+        for name in ("comprehensiveness", "sufficiency")
+    }
+    faith = {
+        "deletion": {"direct": curve, "random": curve},
+        "insertion": {"direct": curve},
+        "pairs": 7,
+        **figures,
+    }
     (folder / "board.json").write_text(json.dumps(board))
     (folder / "faith.json").write_text(json.dumps(faith))
     out = folder / "whole.html"
@@ -86,7 +98,8 @@ def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli
     assert {"#scoreboard", "#faithfulness"} <= set(page.attributes("a", "href"))
     assert "a<b" in page.text()
     assert "0.2000" in page.text()
-    assert "broken" not in page.text()
+    assert "broken failed: no memory" in page.text()
+    assert "0.500 (0.400 to 0.625)" in page.text()
     assert "7 recommendations" in page.text()
 
 

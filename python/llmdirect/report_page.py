@@ -184,7 +184,12 @@ def _scoreboard(result: Json | None) -> str:
     ]
     rows.sort(key=lambda row: -row[2])
     plot = intervals(f"{metric} on the test split", f"{metric}, 95 % intervals over users", rows, "direct")
-    return f'<div class="card">{plot}</div><p class="muted small">{safe(caption(result))}</p>'
+    failed = "".join(
+        f'<p class="small"><bdi>{safe(row["model"])}</bdi> failed: {safe(row["failed"])}</p>'
+        for row in result["rows"]
+        if row["failed"]
+    )
+    return f'<div class="card">{plot}{failed}</div><p class="muted small">{safe(caption(result))}</p>'
 
 
 def _aspects(catalogue: Catalogue) -> str:
@@ -230,7 +235,7 @@ def _faithfulness(result: Json | None) -> str:
             "score after reading again",
             [
                 Line(
-                    "direct" if method == "direct" else method.replace("_", " "),
+                    method.replace("_", " "),
                     [100 * share for share in curve["share"]],
                     curve["score"],
                 )
@@ -243,10 +248,24 @@ def _faithfulness(result: Json | None) -> str:
             ("insertion", "Strongest words put in first: higher is better"),
         )
     )
-    told = f" {result['pairs']:,} recommendations." if "pairs" in result else ""
+    rows = "".join(
+        f'<tr><th scope="row">{safe(method.replace("_", " "))}</th>'
+        + "".join(
+            f'<td class="num">{interval["mean"]:.3f} ({interval["low"]:.3f} to {interval["high"]:.3f})</td>'
+            for interval in (result["comprehensiveness"][method], result["sufficiency"][method])
+        )
+        + "</tr>"
+        for method in result["comprehensiveness"]
+    )
     return (
-        f'<div class="grid2">{plots}</div><p class="muted small">The texts are written without the words and '
-        f"encoded again by the language model.{told}</p>"
+        f'<div class="grid2">{plots}</div><div class="card"><table><thead><tr>'
+        '<th scope="col">Words by</th>'
+        '<th scope="col" class="num">comprehensiveness: fall of the score without them</th>'
+        '<th scope="col" class="num">sufficiency: fall with them alone</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        '<p class="muted small">The texts are written without the words and encoded again by the language '
+        f"model. {result['pairs']:,} recommendations; figures are means over the shares of words, with 95 % "
+        "intervals.</p>"
     )
 
 

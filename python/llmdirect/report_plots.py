@@ -135,7 +135,7 @@ STYLE: Final = (
     ".plot text{font-size:13px;fill:var(--text)}"
     ".plot .tick,.plot .axis{fill:var(--muted);font-variant-numeric:tabular-nums}"
     ".plot .grid{stroke:var(--border)}.plot .mark{stroke:var(--muted);stroke-dasharray:3 3}"
-    ".curve{fill:none;stroke-width:2.25}.plot .whole{stroke-dasharray:none}"
+    ".curve{fill:none;stroke-width:2.25}.plot .curve.whole{stroke-dasharray:none}"
     ".keys{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;"
     "margin:.35rem 0 0;padding:0;font-size:.875rem}.keys li{display:flex;gap:.5rem;align-items:center}"
 ) + "".join(
