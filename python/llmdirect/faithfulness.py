@@ -51,10 +51,11 @@ def faithfulness(
     run's language model lies, if its name is not enough.
 
     Returns "comprehensiveness", "sufficiency" (by method: mean, low, high, and "at" each share of words),
-    "direct_minus_gradient", "direct_minus_random" (of both), "correlation" (by prediction), "deletion" and
-    "insertion" (by method: share of words, score, rank), and what was done. Intervals are 95 %, by bootstrap
-    over pairs. Raises DataError where fewer than two users can be measured, MismatchError for another
-    dataset or language model.
+    "direct_minus_gradient", "direct_minus_random" (mean, low, high: by how much more the score falls without
+    the words of direct) and each with "_sufficiency" (by how much less with them alone), "correlation" (by
+    prediction), "deletion" and "insertion" (by method: share of words, score, rank), and what was done.
+    Intervals are 95 %, by bootstrap over pairs. Raises DataError where fewer than two users can be measured,
+    MismatchError for another dataset or language model.
     """
     explainer = Explainer.open(run, dataset)
     reader = Rereader(explainer, encoder_of(explainer.trained, model, device))
@@ -271,11 +272,10 @@ def _summary(measured: Sequence[_Measured]) -> Json:
             for m, method in enumerate(METHODS)
         }
     for other, title in (("gradient_x_input", "gradient"), ("random", "random")):
-        # Sufficiency is better where it is smaller: there the difference is the other's less DIRECT's.
-        result[f"direct_minus_{title}"] = {
-            name: interval(sign * (fall[:, 0] - fall[:, METHODS.index(other)]).mean(1))
-            for sign, (name, fall) in zip((1, -1), falls.items(), strict=True)
-        }
+        gaps = {name: (fall[:, 0] - fall[:, METHODS.index(other)]).mean(1) for name, fall in falls.items()}
+        result[f"direct_minus_{title}"] = interval(gaps["comprehensiveness"])
+        # Better where it is smaller: the other's less DIRECT's.
+        result[f"direct_minus_{title}_sufficiency"] = interval(-gaps["sufficiency"])
     result["correlation"] = {}
     for p, name in enumerate(PREDICTIONS):
         told = np.array([one.correlation[p] for one in measured])

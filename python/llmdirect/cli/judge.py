@@ -65,10 +65,9 @@ def faithfulness(
     for name, found in result["correlation"].items():
         table.add_row(name.replace("_", " "), _between(found) if found else "")
     stdout.print(table)
-    better = result["direct_minus_gradient"]
     stdout.print(
-        f"direct less gradient x input: comprehensiveness {_between(better['comprehensiveness'])}, "
-        f"sufficiency {_between(better['sufficiency'])} (above 0: direct is better); "
+        f"direct less gradient x input: comprehensiveness {_between(result['direct_minus_gradient'])}, "
+        f"sufficiency {_between(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
         f"{result['pairs']} pairs, {result['mean_words']:.0f} words each, "
         f"mean text term {result['mean_text_term']:.3f}",
         highlight=False,
