@@ -188,6 +188,13 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
         workers.plan()
 
 
+@NEEDS_RAY
+def test_a_gpu_by_number_is_refused(tmp_path: Path, cli: CommandLine) -> None:
+    dataset = make_dataset(tmp_path, TEXTS)
+    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray", "--device", "cuda:1")
+    assert (answer.code, "each worker its GPU; take --device cuda" in answer.err) == (1, True), answer.err
+
+
 def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in [
         (("--engine", "slurm"), "engine='slurm'; one of here, ray"),
