@@ -8,9 +8,9 @@ what re-encoding the text without the word would give. All sums are float64.
 """
 
 import copy
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class Explainer:
     def about(self, trained: Trained) -> "Explainer":
         """The same texts for other users of the run, or other interests; what was read is shared."""
         other = replace(self, trained=trained)
-        for name in ("model", "documents", "ratings", "_average_item", "_keeping", "_read_documents"):
+        for name in ("model", "documents", "ratings", "_average_item", "read"):
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -157,16 +157,6 @@ class Explainer:
         ratings[rows.passage_idx[told]] = rows.rating[told]
         return ratings
 
-    @cached_property
-    def _keeping(self) -> threading.Lock:
-        """Who holds it changes the documents that are kept."""
-        return threading.Lock()
-
-    @cached_property
-    def _read_documents(self) -> dict[int, "ItemText"]:
-        """Documents that were read, the one that was longest not asked for first."""
-        return {}
-
     def _item(self, item: int) -> Tensor:
         """float64 [K] its vector as ranking reads it."""
         return torch.from_numpy(np.asarray(self.trained.scorer.item[item], np.float64))
@@ -224,19 +214,14 @@ class Explainer:
         """Rows of the dataset's passages that make the item's document."""
         return self.documents.row(item).astype(np.int64)
 
-    def read(self, item: int) -> ItemText:
-        """An item's document word by word; the last 256 are kept. May be called from several threads."""
-        kept = self._read_documents
-        text = kept.get(item)
-        if text is None:
-            passages = self.read_passages(self.passages_of(item))
-            text = ItemText.of(passages, self.model, self.trained.lexicon)
-        with self._keeping:
-            kept.pop(item, None)
-            kept[item] = text  # as the last one
-            while len(kept) > _KEPT:
-                del kept[next(iter(kept))]
-        return text
+    @cached_property
+    def read(self) -> Callable[[int], ItemText]:
+        """Gives an item's document word by word, from any thread; the last ones read are kept."""
+        return lru_cache(_KEPT)(self._read)
+
+    def _read(self, item: int) -> ItemText:
+        passages = self.read_passages(self.passages_of(item))
+        return ItemText.of(passages, self.model, self.trained.lexicon)
 
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
         """These rows of the dataset's passages, as the store has them."""

@@ -170,9 +170,8 @@ def _read_in_groups(passages: Sequence[ReadPassage], lexicon: Lexicon) -> Iterat
 def _by_word(model: Direct, tokens: Tensor, word: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Σ s_t m_t [count, K] and Σ m_t [count, A] over each word's tokens [T, D]."""
     if model.mentions_rest:  # the tokens first: one product a word in place of one a token
-        number = torch.bincount(word, minlength=count).double()[:, None]
-        sums = (_summed(tokens, word, count) - number * model.centre) / model.scale
-        return model.pooled_map(sums), (number / (model.aspects + 1)).expand(-1, model.aspects)
+        number = torch.bincount(word, minlength=count).double()
+        return model.pooled_terms(_summed(tokens, word, count), number)
     terms, mentions = model.token_terms(model.standard(tokens))
     return _summed(terms, word, count), _summed(mentions, word, count)
 

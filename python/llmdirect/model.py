@@ -117,10 +117,17 @@ class Direct(nn.Module):
         """Whether every token mentions all aspects alike, and what is said of them is linear."""
         return isinstance(self.sentiment, nn.Parameter) and not self.sharpness
 
-    def pooled_map(self, standard: Tensor) -> Tensor:
-        """P [..., K] of mean-pooled text while mentions rest, as they do at the start."""
+    def pooled_terms(self, sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ s_t m_t [..., K] and Σ m_t [..., A] of tokens while mentions rest: as many products as sums.
+
+        sums [..., D] of the embeddings and weight [...] of the tokens in each, 0 where there are none.
+        """
         assert isinstance(self.sentiment, nn.Parameter)
-        return standard @ self.sentiment / (self.aspects + 1)
+        dtype, several = self.sentiment.dtype, self.aspects + 1
+        standard = ((sums - weight[..., None] * self.centre) / self.scale).to(dtype)
+        standard = torch.where(weight[..., None] > 0, standard, 0.0)
+        share = weight.to(dtype)[..., None] / several
+        return standard @ self.sentiment / several, share.expand(*share.shape[:-1], self.aspects)
 
     def interests(self, user: Tensor) -> Tensor:
         """What multiplies P: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form)."""

@@ -80,8 +80,8 @@ def planted_word_precision(
         **dict(zip(names, (top / picked).tolist(), strict=True)),
         **dict(zip((f"{name}_by_chance" for name in names), (chance / picked).tolist(), strict=True)),
         **{
-            f"{name}_recall": float(found / max(count, 1))
-            for name, found, count in zip(names, recalled, there, strict=False)
+            f"{name}_recall": float(hit / max(count, 1))
+            for name, hit, count in zip(names, recalled, there, strict=False)
         },
     }
 

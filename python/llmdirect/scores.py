@@ -121,23 +121,18 @@ class PooledTable:
 
     def items(self) -> tuple[Tensor, Tensor]:
         """P [I, K] and Q [I, A]."""
-        return self._map(self.documents.pooled, self.documents.mass)
+        return self.model.pooled_terms(self.documents.pooled, self.documents.mass)
 
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
-        return self._map(*self.documents.pooled_without(items, passages))
+        return self.model.pooled_terms(*self.documents.pooled_without(items, passages))
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
         weight = self.documents.weight[passages]
-        return self._map(self.documents.view.pooled[passages].double() * weight[..., None], weight)
-
-    def _map(self, sums: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.model
-        centred = ((sums - mass[..., None] * model.centre) / model.scale).float()
-        centred = torch.where(mass[..., None] > 0, centred, 0.0)
-        share = mass.float()[..., None] / (model.aspects + 1)
-        return model.pooled_map(centred), share.expand(*share.shape[:-1], model.aspects)
+        return self.model.pooled_terms(
+            self.documents.view.pooled[passages].double() * weight[..., None], weight
+        )
 
 
 class TokenTable:

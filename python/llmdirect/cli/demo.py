@@ -36,8 +36,8 @@ def demo(
     from llmdirect.demo import demo as work
     from llmdirect.raw_files import stem
 
-    size = f"-{users or 140}x{items or 100}" if users or items else ""
-    folder = out or Path("demo") / (stem(data) if data else f"synthetic{size}")
+    size = [f"{count}-{name}" for name, count in (("users", users), ("items", items)) if count is not None]
+    folder = out or Path("demo") / (stem(data) if data else "-".join(["synthetic", *size]))
     result = work(folder, data=data, model=model, num_users=users, num_items=items, progress=Bars())
     if as_json:
         emit(result)
