@@ -74,15 +74,12 @@ def stars_auc(explainer: Explainer) -> Json | None:
     passages = explainer.read_passages(rows.passage_idx[chosen])
     authors = rows.user_idx[chosen].tolist()
     for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
-        tokens, _, _ = passage.inputs(trained.lexicon)
-        if len(tokens):
-            with torch.no_grad():
-                terms, mentions = model.token_terms(model.standard(tokens))
-                if model.config.form == "cosine":
-                    value = text_term(model, explainer.query(author), terms.sum(0), mentions.sum(0))
-                else:
-                    value = terms.sum() / mentions.sum()
-            said.append(float(value))
+        terms, mentions = passage.sums(model, trained.lexicon)
+        if mentions.any():
+            if model.config.form == "cosine":
+                said.append(float(text_term(model, explainer.query(author), terms, mentions)))
+            else:
+                said.append(float(terms.sum() / mentions.sum()))
             stars.append(stars_of_passage)
     liked = sum(value >= _LIKED for value in stars)
     if liked in (0, len(stars)):

@@ -36,6 +36,14 @@ class ReadPassage:
         used, word = np.unique(word[kept], return_inverse=True)
         return torch.from_numpy(tokens[kept]).double(), word, words[used]
 
+    def sums(self, model: Direct, lexicon: Lexicon) -> tuple[Tensor, Tensor]:
+        """float64 P [K] and Q [A] of the passage by itself; zeros without tokens. model: in float64."""
+        tokens, _, _ = self.inputs(lexicon)
+        with torch.no_grad():
+            terms, mentions = model.token_terms(model.standard(tokens))
+        weight = 1 / max(1, len(tokens)) if model.config.vote else 1.0
+        return terms.sum(0) * weight, mentions.sum(0) * weight
+
 
 @dataclass(frozen=True, eq=False)
 class ItemText:

@@ -56,7 +56,7 @@ class Rereader:
     def know(self, passages: Sequence[ReadPassage]) -> None:
         """Takes these as they were read."""
         for passage in passages:
-            self._sums[passage.text] = self._sum(passage)
+            self._sums[passage.text] = passage.sums(self._model, self._trained.lexicon)
 
     def read(self, texts: Sequence[str]) -> None:
         """Encodes those of the texts that are not known yet, all together."""
@@ -70,7 +70,7 @@ class Rereader:
             tokens = self._trained.calibration.project(embedding.tokens.float())
             tokens = tokens if self._dtype is None else tokens.to(self._dtype)
             spans, vectors = embedding.spans[kept], tokens.float().numpy()[kept]
-            self._sums[text] = self._sum(ReadPassage(text, spans, vectors))
+            self._sums[text] = ReadPassage(text, spans, vectors).sums(self._model, self._trained.lexicon)
 
     def text_term(self, query: Tensor, texts: Sequence[str]) -> float:
         """The text term of a document of these texts, for a query as the scorer has it."""
@@ -81,10 +81,3 @@ class Rereader:
             if text.strip():
                 said, mass = said + self._sums[text][0], mass + self._sums[text][1]
         return float(text_term(self._model, query, said, mass))
-
-    def _sum(self, passage: ReadPassage) -> tuple[Tensor, Tensor]:
-        """P [K] and Q [A] of one passage, in float64."""
-        tokens, _, _ = passage.inputs(self._trained.lexicon)
-        terms, mentions = self._model.token_terms(self._model.standard(tokens))
-        weight = 1 / max(1, len(tokens)) if self._model.config.vote else 1.0
-        return terms.sum(0) * weight, mentions.sum(0) * weight
