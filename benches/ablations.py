@@ -20,12 +20,12 @@ import torch
 
 from llmdirect.calibration import Moments
 from llmdirect.cli.console import Bars
-from llmdirect.collaboration import Collaboration
 from llmdirect.config import Preset, configure
 from llmdirect.consolidation import consolidate
 from llmdirect.content import content_tokens, word_spans, words_of_tokens
 from llmdirect.dataset import VALID, Dataset
 from llmdirect.documents import open_or_prepare, prepare
+from llmdirect.ease import Ease
 from llmdirect.evaluation import by_user, held_out_users
 from llmdirect.precompute import precompute
 from llmdirect.resplit import resplit
@@ -77,7 +77,7 @@ def review_left_in() -> Any:
 
 def collaboration_left_in() -> Any:
     """The settings of the collaborative term are found on pairs that it knows."""
-    return _patched(Collaboration, "left_out", lambda self, users, *_: self.of_users(users))
+    return _patched(Ease, "left_out", lambda self, users, *_: self.of_users(users))
 
 
 def _like(store: EmbeddingStore, folder: Path, tokens: Any, spans: Any = None) -> EmbeddingStore:

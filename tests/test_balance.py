@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from model_helpers import Row, dataset_of, write_embeddings
+from model_helpers import Row, dataset_of, random_model, write_embeddings
 
 from llmdirect import balance
 from llmdirect.balance import LeftOut, candidates, choose, weigh
-from llmdirect.collaboration import Collaboration, Evidence
-from llmdirect.config import ModelConfig
+from llmdirect.config import HISTORY_TERMS, ModelConfig
 from llmdirect.csr import Csr
+from llmdirect.ease import Ease, Evidence
+from llmdirect.history_term import HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
+from llmdirect.neighbours import Neighbours
 from llmdirect.ranking import Scorer, with_item_item
-from llmdirect.scores import Documents
+from llmdirect.scores import Documents, PooledTable, Scores, scorer
 from llmdirect.views import View
+from llmdirect.walk import Walk
 
 USERS, ITEMS = 30, 12
 Alike = tuple[WordLikeness, EmbeddingLikeness]
@@ -52,8 +55,8 @@ def test_no_step_of_one_setting_improves(world: tuple[Evidence, LeftOut]) -> Non
             settings = [found.ridge, *found.likeness]
             settings[axis] *= factor
             if settings[0] >= 1 and min(settings[1:]) >= 1 / 64 and max(settings[1:]) <= 1024:
-                assert left_out.value(evidence.collaboration(*settings)) <= best
-    start = left_out.value(evidence.collaboration(256.0, 4.0, 0.25))
+                assert left_out.value(evidence.ease(*settings)) <= best
+    start = left_out.value(evidence.ease(256.0, 4.0, 0.25))
     assert best >= start
 
 
@@ -74,12 +77,12 @@ def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> Non
             pairs = [(other, kept) for other, row in enumerate(rows) for kept in row]
             users, items = zip(*pairs, strict=True)
             smaller = Csr.from_pairs(np.array(users), np.array(items), USERS)
-            term = Evidence(smaller, ITEMS).collaboration(2.0).of_users(torch.tensor([user]))[0]
+            term = Evidence(smaller, ITEMS).ease(2.0).of_users(torch.tensor([user]))[0]
             others = term.clone()
             others[positives.row(user).tolist()] = -torch.inf
             rank = 1 + int((others > term[item]).sum())
             gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
-    assert left_out.value(evidence.collaboration(2.0, 0.0, 0.0)) == pytest.approx(np.mean(gains), abs=1e-6)
+    assert left_out.value(evidence.ease(2.0, 0.0, 0.0)) == pytest.approx(np.mean(gains), abs=1e-6)
 
 
 def test_settings_are_compared_on_the_most_popular_items(
@@ -105,11 +108,11 @@ def test_settings_are_compared_on_the_most_popular_items(
         weights = -torch.linalg.inv(gram) / torch.linalg.inv(gram).diagonal()
         return (table > 0).double() @ weights.fill_diagonal_(0)
 
-    found = among.collaboration(2.0, 3.0, 0.0).of_users(torch.arange(USERS))
+    found = among.ease(2.0, 3.0, 0.0).of_users(torch.arange(USERS))
     expected = term(rows, 3.0)
     for user, history in enumerate(rows):
         new = [place for place, item in enumerate(items.tolist()) if item not in history]
-        torch.testing.assert_close(found[user, new], expected[user, new])
+        torch.testing.assert_close(found[user, new].double(), expected[user, new], rtol=1e-5, atol=1e-6)
 
     gains = []
     for user, history in enumerate(rows):
@@ -121,13 +124,13 @@ def test_settings_are_compared_on_the_most_popular_items(
             others = [p for p, other in enumerate(items.tolist()) if other not in history]
             rank = 1 + sum(float(left[p]) > float(left[place]) for p in others)
             gains.append(1 / np.log2(rank + 1))
-    value = LeftOut(among, documents).value(among.collaboration(2.0, 0.0, 0.0))
+    value = LeftOut(among, documents).value(among.ease(2.0, 0.0, 0.0))
     assert value == pytest.approx(np.mean(gains), abs=1e-6)
 
     (term_of_all,) = candidates(
         documents, alike, ModelConfig(ridge=3.0, word_likeness=2.0, embedding_likeness=0.0)
     )
-    assert torch.equal(term_of_all.inverse, whole.collaboration(3.0, 2.0, 0.0).inverse)
+    assert torch.equal(term_of_all.inverse, whole.ease(3.0, 2.0, 0.0).inverse)
 
 
 def text_of(seed: int = 0) -> Scorer:
@@ -137,7 +140,7 @@ def text_of(seed: int = 0) -> Scorer:
 
 def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evidence, LeftOut]) -> None:
     evidence, _ = world
-    term = evidence.collaboration(4.0, 1.0, 0.0)
+    term = evidence.ease(4.0, 1.0, 0.0)
     relevant = evidence.positives
     kinds = np.equal.outer(np.arange(USERS) % 3, np.arange(ITEMS) % 3)
     kinds[np.repeat(np.arange(USERS), np.diff(relevant.indptr)), relevant.indices] = False
@@ -147,27 +150,82 @@ def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evide
         return sign * float(table[kinds].mean() - table[~kinds].mean())
 
     text = text_of()
-    found, weight, scorer = weigh(text, [term], value)
-    assert found is term
-    assert weight * term.spread() == pytest.approx(16.0)
-    assert value(scorer) > value(text)
-    _, weight, scorer = weigh(text, [term], lambda scorer: value(scorer, -1))
-    assert weight == 0.0
+    found = weigh(text, "ease", term, value)
+    assert (found.name, found.term) == ("ease", term)
+    assert found.weight * term.spread() == pytest.approx(16.0)
+    assert found.value == value(found.scorer) > value(text)
+    found = weigh(text, "ease", term, lambda scorer: value(scorer, -1))
+    assert (found.weight, found.value) == (0.0, value(text, -1))
     pairs = torch.arange(ITEMS), torch.arange(ITEMS)
-    np.testing.assert_allclose(scorer.of_pairs(*pairs), text.of_pairs(*pairs), atol=1e-6)
+    np.testing.assert_allclose(found.scorer.of_pairs(*pairs), text.of_pairs(*pairs), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def text(made: tuple[Documents, Alike]) -> Scores:
+    documents, _ = made
+    model = random_model(ModelConfig(aspects=2, channels=2), documents.view)
+    with torch.no_grad():
+        return Scores(model, documents, PooledTable(model, documents), None)
+
+
+def parts_of(name: str, text: Scores, ease: Ease) -> list[HistoryTerm]:
+    """What the names in it stand for."""
+    walk = Walk(text.view.positives, ITEMS)
+    known: dict[str, HistoryTerm] = {"ease": ease, "walk": walk, "neighbours": Neighbours(text)}
+    return [known[part] for part in name.split("+")]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_better_of_two_terms_is_taken(world: tuple[Evidence, LeftOut], which: int) -> None:
+@pytest.mark.parametrize("name", HISTORY_TERMS)
+def test_the_term_that_ranks_best_is_taken(
+    world: tuple[Evidence, LeftOut], text: Scores, name: str, which: int
+) -> None:
+    """Validation likes one table at one weight, and a little the EASE that is in it."""
     evidence, _ = world
-    terms = [evidence.collaboration(1e4, 0.0, 0.0), evidence.collaboration(4.0, 1.0, 0.0)]
-    wanted = table_of(with_term(text_of(), terms[which], 1 / terms[which].spread()))
-    found, weight, _ = weigh(text_of(), terms, lambda scorer: float(table_of(scorer) == wanted))
-    assert found is terms[which]
-    assert weight * found.spread() == pytest.approx(1.0)
+    eases = [evidence.ease(1e4, 0.0, 0.0), evidence.ease(4.0, 1.0, 0.0)]
+    plain = scorer(text)
+    alone = {table_of(with_term(plain, eases[which], 2**power / eases[which].spread())) for power in (0, 1)}
+    parts = parts_of(name, text, eases[which])
+    weights = [1 / part.spread() for part in parts]
+    both = parts[0] if len(parts) == 1 else Sum(parts, weights)
+    wanted = table_of(with_term(plain, both, 1 / both.spread()))
+
+    def value(scorer: Scorer) -> float:
+        table = table_of(scorer)
+        return 2.0 * (table == wanted) + (table in alone)
+
+    for asked in ("found", name):
+        found = balance.balance(text, eases, asked, value)
+        assert (found.name, found.value >= 2) == (name, True)
+        assert found.weight * found.term.spread() == pytest.approx(1.0)
+        np.testing.assert_allclose(found.term.table(), both.table(), atol=1e-6)
 
 
-def with_term(text: Scorer, term: Collaboration, weight: float) -> Scorer:
+def test_terms_that_add_nothing_leave_ease_alone(world: tuple[Evidence, LeftOut], text: Scores) -> None:
+    evidence, _ = world
+    eases = [evidence.ease(4.0, 1.0, 0.0)]
+    found = balance.balance(text, eases, "found", lambda scorer: 1.0)
+    assert (found.name, found.term, found.weight) == ("ease", eases[0], 0.0)
+
+
+def test_the_ratio_form_has_no_neighbours(made: tuple[Documents, Alike]) -> None:
+    documents, (words, embeddings) = made
+    model = random_model(ModelConfig(aspects=2, channels=1, form="ratio"), documents.view)
+    evidence, tables = Evidence(documents.view.positives, ITEMS, words, embeddings), set()
+    with torch.no_grad():
+        text = Scores(model, documents, PooledTable(model, documents), None)
+
+        def value(scorer: Scorer) -> float:
+            tables.add(table_of(scorer))
+            return 0.0
+
+        balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", value)
+    assert len(tables) == 1 + 3 * 17  # without a term; EASE, with a walk, and the walk, at each weight
+    with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
+        ModelConfig(form="ratio", channels=1, history_term="ease+neighbours")
+
+
+def with_term(text: Scorer, term: HistoryTerm, weight: float) -> Scorer:
     return with_item_item(text, term.positives, term.item_item(), weight)
 
 
@@ -177,7 +235,7 @@ def table_of(scorer: Scorer) -> bytes:
 
 def test_the_scorer_with_a_term_is_the_sum(world: tuple[Evidence, LeftOut]) -> None:
     evidence, _ = world
-    term, text = evidence.collaboration(4.0, 1.0, 0.5), text_of()
+    term, text = evidence.ease(4.0, 1.0, 0.5), text_of()
     scorer = with_term(text, term, 2.0)
     expected = np.asarray(text.query) @ np.asarray(text.item).T
     expected = expected + 2.0 * term.of_users(torch.arange(USERS)).numpy()

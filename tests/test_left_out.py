@@ -36,16 +36,19 @@ from model_helpers import (
 from review_files import review, write_lines
 from torch import Tensor
 
-from llmdirect.collaboration import Collaboration, Evidence
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
+from llmdirect.ease import Ease, Evidence
+from llmdirect.history_term import HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct
+from llmdirect.neighbours import Neighbours
 from llmdirect.ranking import rank
 from llmdirect.scores import Documents, Pairs, PooledTable, Scores, TokenTable, scorer
 from llmdirect.store import EmbeddingStore
 from llmdirect.views import Slots, View
+from llmdirect.walk import Walk
 
 TOLERANCE = 1e-5
 RIDGE = 3.0
@@ -102,13 +105,21 @@ def rows_of_the_world() -> list[Row]:
     return rows
 
 
-def collaboration_of(
-    dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | None = None
-) -> Collaboration:
-    """The term with texts that weigh as much as a few users; like: whose map of words is taken."""
+def ease_of(dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | None = None) -> Ease:
+    """With texts that weigh as much as a few users; like: whose map of words is taken."""
     texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
     alike = WordLikeness(view, texts, like), EmbeddingLikeness(documents, centre)
-    return Evidence(view.positives, view.num_items, *alike).collaboration(RIDGE, 3.0, 2.0)
+    return Evidence(view.positives, view.num_items, *alike).ease(RIDGE, 3.0, 2.0)
+
+
+def history_term(ease: Ease, model: Direct, view: View, tokens: bool) -> HistoryTerm | None:
+    """All that a history can say, each with a weight of its own, where the model has such a term."""
+    if not model.config.collaborative:
+        return None
+    terms: list[HistoryTerm] = [ease, Walk(view.positives, view.num_items)]
+    if model.config.form == "cosine":
+        terms.append(Neighbours(scores_of(model, view, tokens)))
+    return Sum(terms, [1.0, 0.01, 3.0][: len(terms)])
 
 
 @dataclass
@@ -119,16 +130,16 @@ class World:
     store: EmbeddingStore
     view: View
     pairs: Pairs
-    collaboration: Collaboration
-    without: list[tuple[View, Collaboration]]
+    ease: Ease
+    without: list[tuple[View, Ease]]
 
     @classmethod
     def of(cls, dataset: Dataset, store: EmbeddingStore, pairs: list[tuple[int, int]]) -> "World":
         """Deletes each pair in turn; the copies' texts are emptied, or their passages go."""
         plain = View.build(dataset, store)
         centre = plain.pooled.mean(0)  # a fixed map, as of the model
-        collaboration = collaboration_of(dataset, plain, centre)
-        words = collaboration.texts[0]
+        ease = ease_of(dataset, plain, centre)
+        words = ease.texts[0]
         assert isinstance(words, WordLikeness)
         lexicon = words.lexicon(plain, 3)
         assert lexicon.dim == 3
@@ -140,7 +151,7 @@ class World:
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            again = collaboration_of(smaller, rebuilt, centre, words)
+            again = ease_of(smaller, rebuilt, centre, words)
             texts = smaller.passages.text.gather(rebuilt.passage_idx)
             without.append((rebuilt.with_lexicon(lexicon, texts), again))
         return cls(
@@ -148,23 +159,24 @@ class World:
             store,
             view,
             Pairs.of(view, torch.tensor(places)),
-            collaboration,
+            ease,
             without,
         )
 
     def left_out(self, model: Direct, tokens: bool) -> Tensor:
         """Scores [pairs, I] of `left_out`, with the user's bias and the global one."""
-        collaboration = self.collaboration if model.config.collaborative else None
         with torch.no_grad():
-            scores, _ = scores_of(model, self.view, tokens, collaboration).left_out(self.pairs)
+            term = history_term(self.ease, model, self.view, tokens)
+            scores, _ = scores_of(model, self.view, tokens, term).left_out(self.pairs)
             return scores + (model.bias + model.user_bias[self.pairs.user])[:, None]
 
     def rebuilt(self, model: Direct, tokens: bool) -> list[tuple[Tensor, Tensor]]:
         """Candidates and their scores for each pair, ranked after deletion."""
         ranked = []
-        for user, (view, collaboration) in zip(self.pairs.user.tolist(), self.without, strict=True):
-            used = collaboration if model.config.collaborative else None
-            ranking = scorer(scores_of(model, view, tokens, used))
+        for user, (view, ease) in zip(self.pairs.user.tolist(), self.without, strict=True):
+            with torch.no_grad():
+                term = history_term(ease, model, view, tokens)
+            ranking = scorer(scores_of(model, view, tokens, term))
             lists = rank(ranking, [user], k=view.num_items, seen=view.positives)
             listed = lists.items[0] >= 0
             ranked.append(
@@ -443,13 +455,36 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         {"user": "text"},
         False,
     ),
-    "collaborative term": (
-        forget(Collaboration, "left_out", lambda original, self, users, *_: self.of_users(users)),
+    **{
+        f"{kind.__name__} of a history": (
+            forget(kind, "left_out", lambda original, self, users, *_: self.of_users(users)),
+            {"collaborative": True},
+            False,
+        )
+        for kind in (Ease, Walk, Neighbours)
+    },
+    "vectors of neighbours": (
+        forget(
+            Neighbours,
+            "left_out",
+            lambda original, self, users, items, passages: original(
+                self, users, items, torch.full_like(passages, -1)
+            ),
+        ),
+        {"collaborative": True},
+        False,
+    ),
+    "lengths of the walk": (
+        forget(
+            Walk,
+            "left_out",
+            lambda original, self, users, items, _: self.of_users(users) - self.table()[items],
+        ),
         {"collaborative": True},
         False,
     ),
     **{
-        f"{kind.__name__} of the collaborative term": (
+        f"{kind.__name__} of EASE": (
             forget(
                 kind,
                 "lost",

@@ -1,20 +1,25 @@
-"""How far the collaborative term is to be believed, told by the data: its own settings by leaving train pairs
-out of it, exactly, and its weight beside the text by validation.
+"""How far the collaborative term is to be believed, told by the data: EASE's own settings by leaving train
+pairs out of it, exactly; what else of a history is heard, and the weight beside the text, by validation.
 
-Both are searched in steps, since NDCG has no gradient. The text is trained without the term: a loss over the
+All are searched in steps, since NDCG has no gradient. The text is trained without the term: a loss over the
 catalogue gives the term too little weight for the first ten places (docs/quality.md).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 
-from llmdirect.collaboration import Collaboration, Evidence
-from llmdirect.config import ModelConfig
+from llmdirect.config import HISTORY_TERMS, HistoryTermName, ModelConfig
+from llmdirect.ease import Ease, Evidence
 from llmdirect.evaluation import left_out_values, sampled_pairs
+from llmdirect.history_term import HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
+from llmdirect.neighbours import Neighbours
 from llmdirect.ranking import Scorer, with_item_item
-from llmdirect.scores import Documents
+from llmdirect.scores import Documents, Scores, scorer
+from llmdirect.walk import Walk
 
 _START = (256.0, 4.0, 0.25)
 """Ridge, likeness of words, likeness of embeddings."""
@@ -50,7 +55,7 @@ class LeftOut:
             places = part.user.cpu(), local[part.item.cpu()], part.passage.cpu()
             self._parts.append((part, places, [texts.lost(*places[1:]) for texts in evidence.texts]))
 
-    def value(self, term: Collaboration) -> float:
+    def value(self, term: Ease) -> float:
         """Mean NDCG@10 among the items."""
         values = []
         for part, places, lost in self._parts:
@@ -62,8 +67,8 @@ class LeftOut:
 
 def candidates(
     documents: Documents, alike: tuple[WordLikeness, EmbeddingLikeness], config: ModelConfig
-) -> list[Collaboration]:
-    """The terms among which validation chooses, each at its best settings; alike: how items are, by texts.
+) -> list[Ease]:
+    """EASE, once or twice, at its best settings; alike: how items are, by texts.
 
     The text term reads the embeddings already: whether to hear them twice is for validation, where the
     configuration does not say. Settings are compared on the most popular items alone where there are many.
@@ -79,10 +84,10 @@ def candidates(
     found = [choose(searched, left_out, (config.ridge, config.word_likeness, one)) for one in likenesses]
     if searched is evidence:
         return found
-    return [evidence.collaboration(one.ridge, *one.likeness) for one in found]
+    return [evidence.ease(one.ridge, *one.likeness) for one in found]
 
 
-def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Collaboration:
+def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Ease:
     """The term whose left-out NDCG@10 no step of one setting improves.
 
     evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
@@ -92,7 +97,7 @@ def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Collaboration
         start if value is None else value for start, value in zip(_START, given, strict=True)
     )
     at: Settings = (ridge, words, embeddings)
-    best = evidence.collaboration(*at)
+    best = evidence.ease(*at)
     if not free:
         return best
     known = {at: left_out.value(best)}
@@ -101,7 +106,7 @@ def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Collaboration
         moved = False
         for move in _moves(at, free):
             if move not in known:
-                found = evidence.collaboration(*move)
+                found = evidence.ease(*move)
                 known[move] = left_out.value(found)
                 if known[move] > known[at]:
                     at, best, moved = move, found, True
@@ -121,21 +126,59 @@ def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
     return moves
 
 
-def weigh(
-    text: Scorer, terms: Sequence[Collaboration], value_of: Callable[[Scorer], float]
-) -> tuple[Collaboration, float, Scorer]:
-    """The term and its weight beside the text that have the highest value, and the scorer that has both.
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """A term, its weight beside the text, the scorer that has both, and what validation says of it."""
 
-    Tried: no weight, and those at which a term spreads from 1/16 to 16, in steps of √2; of equal ones the
+    name: str
+    term: HistoryTerm
+    weight: float
+    scorer: Scorer
+    value: float
+
+
+def balance(
+    text: Scores, eases: Sequence[Ease], wanted: HistoryTermName, value_of: Callable[[Scorer], float]
+) -> Weighed:
+    """The collaborative term that ranks best beside the text, or the `wanted` one, with its weight.
+
+    eases: as `candidates` gives them; the best alone is the one that others are added to. value_of:
+    validation, the more the better.
+    """
+    plain, view = scorer(text), text.view
+
+    @cache
+    def part(name: str) -> HistoryTerm:
+        if name == "ease":
+            return max((weigh(plain, name, ease, value_of) for ease in eases), key=_value).term
+        return Walk(view.positives, view.num_items) if name == "walk" else Neighbours(text)
+
+    def weighed(name: str) -> Weighed:
+        parts = [part(one) for one in name.split("+")]
+        alike = [1 / term.spread() for term in parts]
+        return weigh(plain, name, parts[0] if len(parts) == 1 else Sum(parts, alike), value_of)
+
+    if wanted != "found":
+        return weighed(wanted)
+    cosine = text.model.config.form == "cosine"
+    names = [name for name in HISTORY_TERMS if cosine or "neighbours" not in name]
+    return max(map(weighed, names), key=_value)
+
+
+def weigh(text: Scorer, name: str, term: HistoryTerm, value_of: Callable[[Scorer], float]) -> Weighed:
+    """The weight beside the text that has the highest value.
+
+    Tried: no weight, and those at which the term spreads from 1/16 to 16, in steps of √2; of equal ones the
     first.
     """
-    best, best_value = (terms[0], 0.0, text), value_of(text)
-    for term in terms:
-        unit, table = 1 / term.spread(), term.item_item()
-        for power in range(-8, 9):
-            weight = unit * 2 ** (power / 2)
-            scorer = with_item_item(text, term.positives, table, weight)
-            value = value_of(scorer)
-            if value > best_value:
-                best, best_value = (term, weight, scorer), value
+    best = Weighed(name, term, 0.0, text, value_of(text))
+    unit, table = 1 / term.spread(), term.item_item()
+    for power in range(-8, 9):
+        weight = unit * 2 ** (power / 2)
+        both = with_item_item(text, term.positives, table, weight)
+        best = max(best, Weighed(name, term, weight, both, value_of(both)), key=_value)
     return best
+
+
+def _value(found: Weighed) -> float:
+    return found.value

@@ -8,6 +8,9 @@ Form = Literal["cosine", "ratio"]
 Sentiment = Literal["linear", "mlp"]
 UserSide = Literal["history", "text", "both"]
 Setup = Literal["softmax", "bpr", "default"]
+HistoryTermName = Literal["found", "ease", "ease+walk", "ease+neighbours", "walk"]
+HISTORY_TERMS = get_args(HistoryTermName)[1:]
+"""What the collaborative term may be made of, simplest first."""
 
 PROJECTION = 64
 """Size of the space in which mentions are decided, as published."""
@@ -35,14 +38,16 @@ class ModelConfig:
     popularity: bool = True
     """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
-    """Adds what the history's items say of others (EASE, told by texts which are alike), weighted on
-    validation."""
+    """Adds what the history's items say of others, weighted on validation."""
+    history_term: HistoryTermName = "found"
+    """What says it: EASE, told by texts which items are alike; with it, or alone, a walk over who chose what;
+    with it, each item's neighbours by the trained text. found: those that rank best on validation."""
     lexicon: int = 64
     """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None
-    """Regularisation of the collaborative term; None: found on train pairs that are left out."""
+    """Regularisation of EASE; None: found on train pairs that are left out."""
     word_likeness: float | None = None
-    """Weight in the collaborative term of how alike the items' words are; None: found as the ridge is."""
+    """Weight in EASE of how alike the items' words are; None: found as the ridge is."""
     embedding_likeness: float | None = None
     """The same of the items' mean embeddings."""
     batch_norm: bool = False
@@ -82,6 +87,7 @@ class ModelConfig:
         _check_choice("form", self.form, Form)
         _check_choice("sentiment", self.sentiment, Sentiment)
         _check_choice("user", self.user, UserSide)
+        _check_choice("history_term", self.history_term, HistoryTermName)
         if self.aspects < 1:
             raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
         if self.lexicon < 0:
@@ -92,6 +98,8 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {value}, expected 0 or above")
+        if "neighbours" in self.history_term and self.form != "cosine":
+            raise ValueError("history_term: neighbours are by cosines; the ratio form has none")
         if self.batch_norm and self.form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:

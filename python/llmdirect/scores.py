@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmdirect.collaboration import Collaboration
 from llmdirect.config import HISTORY
+from llmdirect.history_term import HistoryTerm
 from llmdirect.model import EPS, Direct, unit
 from llmdirect.ragged import entries_of
 from llmdirect.ranking import Scorer, with_item_item
@@ -170,7 +170,7 @@ class Scores:
     """Everything of one step: parameters, documents and the vectors made from them."""
 
     def __init__(
-        self, model: Direct, documents: Documents, table: Table, collaboration: Collaboration | None
+        self, model: Direct, documents: Documents, table: Table, collaboration: HistoryTerm | None
     ) -> None:
         self.model, self.documents, self.table = model, documents, table
         self.view, self.collaboration = documents.view, collaboration

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from llmdirect.artefacts import Json, single_writer
-from llmdirect.balance import candidates, weigh
+from llmdirect.balance import balance, candidates
 from llmdirect.checkpoint import RunFolder, load_optimiser, optimiser_tensors
-from llmdirect.collaboration import MAX_ITEMS, Collaboration
 from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
+from llmdirect.ease import MAX_ITEMS, Ease
 from llmdirect.epochs import Epochs
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.history_term import HistoryTerm, Sum
 from llmdirect.lexicon import Lexicon
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
@@ -400,31 +401,33 @@ class _Trainer:
         }
         self.run.commit(files, history=self.state.history, finished=True)
 
-    def _collaborate(self, table: Table) -> tuple[Collaboration | None, Json]:
+    def _collaborate(self, table: Table) -> tuple[HistoryTerm | None, Json]:
         """The collaborative term as the data ask for it, with its weight in the model; and its figures."""
         config = self.model.config
         if not config.collaborative:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
-            words = WordLikeness(self.view, self.texts)
-            embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
-            terms = candidates(self.documents, (words, embeddings), config)
+            eases: list[Ease] = []
+            if config.history_term != "walk":
+                words = WordLikeness(self.view, self.texts)
+                embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
+                eases = candidates(self.documents, (words, embeddings), config)
             task.advance()
-            text = scorer(Scores(self.model, self.documents, table, None))
-            collaboration, weight, ranking = weigh(text, terms, self._gain)
-            self.model.collaboration.fill_(weight)
+            text = Scores(self.model, self.documents, table, None)
+            found = balance(text, eases, config.history_term, self._gain)
+            self.model.collaboration.fill_(found.weight)
             figures = {
-                **self._figures(Scores(self.model, self.documents, table, collaboration), ranking),
+                **self._figures(Scores(self.model, self.documents, table, found.term), found.scorer),
                 "collaboration": {
-                    "weight": weight,
-                    "ridge": collaboration.ridge,
-                    "likeness": dict(zip(("words", "embeddings"), collaboration.likeness, strict=True)),
+                    "made_of": found.name,
+                    "weight": found.weight,
+                    **_settings(found.term),
                     "seconds": round(time.monotonic() - started, 3),
                 },
             }
             task.advance()
-        return collaboration, figures
+        return found.term, figures
 
     def result(self) -> Json:
         """What `train` returns."""
@@ -442,3 +445,12 @@ class _Trainer:
             "history": state.history,
             "seconds": round(sum(entry["seconds"] for entry in state.history) + balancing, 1),
         }
+
+
+def _settings(term: HistoryTerm) -> Json:
+    """Ridge and likeness of the EASE in it, if there is one."""
+    for part in term.terms if isinstance(term, Sum) else (term,):
+        if isinstance(part, Ease):
+            likeness = dict(zip(("words", "embeddings"), part.likeness, strict=True))
+            return {"ridge": part.ridge, "likeness": likeness}
+    return {}

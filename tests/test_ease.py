@@ -1,4 +1,4 @@
-"""The collaborative term against EASE refitted from scratch."""
+"""EASE against its textbook form, refitted from scratch."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmdirect import collaboration
-from llmdirect.collaboration import MAX_ITEMS, USER_POWER, Evidence
+import llmdirect.ease
 from llmdirect.csr import Csr
+from llmdirect.ease import MAX_ITEMS, USER_POWER, Evidence, cooccurrences
 
 USERS, ITEMS, RIDGE = 25, 11, 2.5
 
@@ -72,26 +72,14 @@ def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) 
 
 
 @pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
-def test_of_users_is_ease_on_unseen_items(ridge: float) -> None:
+def test_table_and_term_are_those_of_ease(ridge: float) -> None:
     positives = random_positives()
     dense = dense_of(positives)
-    model = Evidence(positives, ITEMS).collaboration(ridge)
-    term = model.of_users(torch.arange(USERS)).numpy()
-    unseen = dense == 0
-    np.testing.assert_allclose(term[unseen], (dense @ ease(dense, ridge))[unseen], rtol=0, atol=1e-9)
-
-
-def test_table_gives_what_of_users_gives_on_unseen_items() -> None:
-    positives = random_positives()
-    dense = torch.from_numpy(dense_of(positives))
-    model = Evidence(positives, ITEMS).collaboration(RIDGE)
-    table = model.table()
+    model = Evidence(positives, ITEMS).ease(ridge)
+    expected, table = ease(dense, ridge), model.table()
+    np.testing.assert_allclose(table, expected, rtol=0, atol=1e-7)
     assert table.dtype == torch.float32
-    assert not table.diagonal().any()
-    unseen = dense == 0
-    torch.testing.assert_close(
-        (dense @ table.double())[unseen], model.of_users(torch.arange(USERS))[unseen], rtol=1e-6, atol=1e-7
-    )
+    np.testing.assert_allclose(model.of_users(torch.arange(USERS)), dense @ expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["interactions", "texts"])
@@ -102,9 +90,9 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     users, items = np.nonzero(dense)
     texts = random_texts(len(users)) if read else None
     model = (
-        Evidence(positives, ITEMS, texts).collaboration(ridge, LIKENESS)
+        Evidence(positives, ITEMS, texts).ease(ridge, LIKENESS)
         if texts
-        else Evidence(positives, ITEMS).collaboration(ridge)
+        else Evidence(positives, ITEMS).ease(ridge)
     )
     passages = torch.arange(len(users))
     term = model.left_out(torch.from_numpy(users), torch.from_numpy(items), passages).numpy()
@@ -124,7 +112,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
     """Why training needs the left-out value."""
     positives = random_positives()
     users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
-    model = Evidence(positives, ITEMS).collaboration(RIDGE)
+    model = Evidence(positives, ITEMS).ease(RIDGE)
     in_sample = (torch.from_numpy(dense_of(positives)) @ model.table().double())[users, items]
     left_out = model.left_out(users, items, torch.full_like(users, -1)).gather(1, items[:, None])[:, 0]
     assert in_sample.mean() > 1.5 * left_out.mean()
@@ -132,18 +120,18 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
 
 @pytest.mark.parametrize("pairs_at_a_time", [1, 7, 1 << 20])
 def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_time: int) -> None:
-    monkeypatch.setattr(collaboration, "_PAIRS", pairs_at_a_time)
+    monkeypatch.setattr(llmdirect.ease, "_PAIRS", pairs_at_a_time)
     positives = random_positives(1)
     dense = dense_of(positives)
-    inverse = Evidence(positives, ITEMS).collaboration(RIDGE).inverse
+    inverse = Evidence(positives, ITEMS).ease(RIDGE).inverse
     expected = np.linalg.inv(gram_of(dense) + RIDGE * np.eye(ITEMS))
     np.testing.assert_allclose(inverse, expected, atol=1e-12)
 
 
 def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Evidence(random_positives(), ITEMS).collaboration(RIDGE)
+    model = Evidence(random_positives(), ITEMS).ease(RIDGE)
     whole = model.table()
-    monkeypatch.setattr(collaboration, "_PART", 3)
+    monkeypatch.setattr(llmdirect.ease, "_PART", 3)
     assert torch.equal(model.table(), whole)
 
 
@@ -151,9 +139,7 @@ def test_memory_does_not_grow_with_users() -> None:
     """Users times items in float64 would be 16 GB here."""
     users = np.arange(0, 1_000_000, 1000)
     positives = Csr.from_pairs(np.repeat(users, 2), np.tile([3, 1_999], len(users)), 1_000_000)
-    gram = collaboration._cooccurrences(
-        torch.tensor(positives.indptr), torch.tensor(positives.indices).long(), 2_000
-    )
+    gram = cooccurrences(positives, 2_000, USER_POWER)
     expected = pytest.approx(1000 * 2**-USER_POWER)
     assert gram[3, 1_999] == gram[1_999, 3] == gram[3, 3] == expected
     assert gram.count_nonzero() == 4
@@ -161,19 +147,19 @@ def test_memory_does_not_grow_with_users() -> None:
 
 def test_spread_is_of_new_items() -> None:
     nobody = Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3)
-    assert Evidence(nobody, 4).collaboration(RIDGE).spread() > 0
+    assert Evidence(nobody, 4).ease(RIDGE).spread() > 0
     positives = random_positives()
     dense = dense_of(positives)
     expected = (dense @ ease(dense, RIDGE))[dense == 0].std(ddof=1)
-    assert Evidence(positives, ITEMS).collaboration(RIDGE).spread() == pytest.approx(expected)
+    assert Evidence(positives, ITEMS).ease(RIDGE).spread() == pytest.approx(expected)
 
 
 def test_too_many_items() -> None:
     with pytest.raises(ValueError, match=f"{MAX_ITEMS + 1} items .* {MAX_ITEMS} .*--no-collaborative"):
-        Evidence(random_positives(), MAX_ITEMS + 1).collaboration(RIDGE)
+        Evidence(random_positives(), MAX_ITEMS + 1).ease(RIDGE)
 
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
 def test_ridge_must_be_above_zero(ridge: float) -> None:
     with pytest.raises(ValueError, match=f"ridge: {ridge}, expected above 0"):
-        Evidence(random_positives(), ITEMS).collaboration(ridge)
+        Evidence(random_positives(), ITEMS).ease(ridge)

@@ -1,17 +1,15 @@
-"""The collaborative term: EASE on train (Steck 2019), told by text which items are alike, and its exact value
-without one interaction."""
+"""EASE on train (Steck 2019), told by text which items are alike, and its exact value without one pair."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.csr import Csr
+from llmdirect.history_term import HistoryTerm
 from llmdirect.ragged import entries_of
 
 MAX_ITEMS = 20_000
@@ -49,8 +47,7 @@ class Evidence:
         self.positives, self.texts = positives, texts
         self.items = torch.arange(num_items)
         """int64 [I] the items' numbers in the catalogue."""
-        indptr, indices = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
-        self._together = _cooccurrences(indptr, indices, num_items)
+        self._together = cooccurrences(positives, num_items, USER_POWER)
         self.alike: list[Tensor] = [one.gram() for one in texts]
         """float64 [I, I] E Eᵀ of each of the texts."""
 
@@ -67,7 +64,7 @@ class Evidence:
         part.items = self.items[items]
         return part
 
-    def collaboration(self, ridge: float, *likeness: float) -> "Collaboration":
+    def ease(self, ridge: float, *likeness: float) -> "Ease":
         """Inverts the item-item matrix; likeness: the weight of each of the texts.
 
         Raises ValueError for a ridge that is not above 0.
@@ -78,7 +75,7 @@ class Evidence:
         gram.diagonal().add_(ridge)
         for alike, weight in zip(self.alike, likeness, strict=True):
             gram.add_(alike, alpha=weight)
-        return Collaboration(torch.linalg.inv(gram), self.positives, ridge, likeness, self.texts)
+        return Ease(torch.linalg.inv(gram), self.positives, ridge, likeness, self.texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +94,8 @@ class _Part:
         return along[:, self.items], squares
 
 
-@dataclass(frozen=True, eq=False)
-class Collaboration:
+@dataclass(eq=False)
+class Ease(HistoryTerm):
     """inverse P = (Xᵀ W X + Σ_k likeness_k·E_k E_kᵀ + ridge·1)⁻¹, float64 [I, I]; X users' positives, W their
     weights, E_k the directions of texts (collective EASE).
 
@@ -112,26 +109,6 @@ class Collaboration:
     """How many users' worth of evidence it is that two texts are the same, by each of `texts`."""
     texts: tuple[ItemTexts, ...]
 
-    @cached_property
-    def indptr(self) -> Tensor:
-        """int64 [U + 1] where the positives of each user start in `indices`."""
-        return torch.tensor(self.positives.indptr)
-
-    @cached_property
-    def indices(self) -> Tensor:
-        """int64 [N] the positives of all users."""
-        return torch.tensor(self.positives.indices).long()
-
-    def spread(self) -> float:
-        """Standard deviation of the term of items that users do not have, over a sample of users."""
-        users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
-        term = self.of_users(users)
-        row, place = entries_of(self.indptr, users)
-        new = torch.ones_like(term, dtype=torch.bool)
-        new[row, self.indices[place]] = False
-        # At least two values: a spread of one is none.
-        return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)
-
     def table(self) -> Tensor:
         """float32 [I, I]: entry (j, c) is what item j of the history adds to item c; zero diagonal."""
         table = torch.empty(self.inverse.shape, dtype=torch.float32)
@@ -139,19 +116,6 @@ class Collaboration:
         for part, rows in zip(torch.split(table, _PART), torch.split(self.inverse, _PART), strict=True):
             part.copy_(-rows / diagonal)
         return table.fill_diagonal_(0.0)
-
-    def item_item(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        """The same table as borders, items and values, as `Scorer` takes it."""
-        num_items = len(self.inverse)
-        return (
-            np.arange(num_items + 1, dtype=np.int64) * num_items,
-            np.tile(np.arange(num_items, dtype=np.int32), num_items),
-            self.table().flatten().numpy(),
-        )
-
-    def of_users(self, users: Tensor) -> Tensor:
-        """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
-        return -self._history_rows(users) / self.inverse.diagonal()
 
     def left_out(
         self,
@@ -210,18 +174,18 @@ class Collaboration:
         return sums.index_add_(0, row, values[row, self.indices[place]])
 
 
-def _cooccurrences(indptr: Tensor, indices: Tensor, num_items: int) -> Tensor:
-    """float64 [I, I] Xᵀ W X: how many users have both items, each counting by the number of its own."""
+def cooccurrences(positives: Csr, num_items: int, user_power: float) -> Tensor:
+    """float64 [I, I] Xᵀ W X: how many users have both items, a user of n counting n^-user_power."""
     gram = torch.zeros(num_items * num_items, dtype=torch.float64)
-    counts = indptr.diff()
+    indices, counts = torch.tensor(positives.indices).long(), torch.tensor(positives.indptr).diff()
     partners = torch.repeat_interleave(counts, counts)  # of each entry: the entries of its user
-    start = torch.repeat_interleave(indptr[:-1], counts)
+    start = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     step = torch.div(partners.cumsum(0) - 1, _PAIRS, rounding_mode="floor")
     for entries in torch.split(torch.arange(len(indices)), torch.bincount(step).tolist()):
         others = partners[entries]
         first = torch.repeat_interleave(start[entries] - (others.cumsum(0) - others), others)
         second = indices[first + torch.arange(len(first))]
         key = torch.repeat_interleave(indices[entries], others) * num_items + second
-        weight = partners[entries].double().pow(-USER_POWER)
+        weight = partners[entries].double().pow(-user_power)
         gram.index_add_(0, key, torch.repeat_interleave(weight, others))
     return gram.view(num_items, num_items)
