@@ -9,7 +9,7 @@ from llmdirect import balance
 from llmdirect.balance import LeftOut, candidates, choose, weigh
 from llmdirect.config import HISTORY_TERMS, ModelConfig
 from llmdirect.csr import Csr
-from llmdirect.ease import Ease, Evidence
+from llmdirect.ease import Evidence
 from llmdirect.history_term import HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.neighbours import Neighbours
@@ -150,11 +150,11 @@ def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evide
         return sign * float(table[kinds].mean() - table[~kinds].mean())
 
     text = text_of()
-    found = weigh(text, "ease", term, value)
-    assert (found.name, found.term) == ("ease", term)
+    found = weigh(text, term, value)
+    assert found.term is term
     assert found.weight * term.spread() == pytest.approx(16.0)
     assert found.value == value(found.scorer) > value(text)
-    found = weigh(text, "ease", term, lambda scorer: value(scorer, -1))
+    found = weigh(text, term, lambda scorer: value(scorer, -1))
     assert (found.weight, found.value) == (0.0, value(text, -1))
     pairs = torch.arange(ITEMS), torch.arange(ITEMS)
     np.testing.assert_allclose(found.scorer.of_pairs(*pairs), text.of_pairs(*pairs), atol=1e-6)
@@ -168,13 +168,6 @@ def text(made: tuple[Documents, Alike]) -> Scores:
         return Scores(model, documents, PooledTable(model, documents), None)
 
 
-def parts_of(name: str, text: Scores, ease: Ease) -> list[HistoryTerm]:
-    """What the names in it stand for."""
-    walk = Walk(text.view.positives, ITEMS)
-    known: dict[str, HistoryTerm] = {"ease": ease, "walk": walk, "neighbours": Neighbours(text)}
-    return [known[part] for part in name.split("+")]
-
-
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("name", HISTORY_TERMS)
 def test_the_term_that_ranks_best_is_taken(
@@ -183,35 +176,37 @@ def test_the_term_that_ranks_best_is_taken(
     """Validation likes one table at one weight, and a little the EASE that is in it."""
     evidence, _ = world
     eases = [evidence.ease(1e4, 0.0, 0.0), evidence.ease(4.0, 1.0, 0.0)]
-    plain = scorer(text)
-    alone = {table_of(with_term(plain, eases[which], 2**power / eases[which].spread())) for power in (0, 1)}
-    parts = parts_of(name, text, eases[which])
-    weights = [1 / part.spread() for part in parts]
-    both = parts[0] if len(parts) == 1 else Sum(parts, weights)
-    wanted = table_of(with_term(plain, both, 1 / both.spread()))
+    term: HistoryTerm = eases[which]
+    plain, unit = scorer(text), 1 / term.spread()
+    liked = table_of(with_term(plain, term, unit))
+    if name != "ease":
+        other = Walk(text.view.positives, ITEMS) if name == "ease+walk" else Neighbours(text)
+        term = Sum([term, other], [unit, 1 / other.spread()])
+    wanted = table_of(with_term(plain, term, 1 / term.spread()))
 
     def value(scorer: Scorer) -> float:
         table = table_of(scorer)
-        return 2.0 * (table == wanted) + (table in alone)
+        return 2.0 * (table == wanted) + (table == liked)
 
     for asked in ("found", name):
-        found = balance.balance(text, eases, asked, value)
-        assert (found.name, found.value >= 2) == (name, True)
+        made_of, ease, found = balance.balance(text, eases, asked, value)
+        assert (made_of, ease, found.value >= 2) == (name, eases[which], True)
         assert found.weight * found.term.spread() == pytest.approx(1.0)
-        np.testing.assert_allclose(found.term.table(), both.table(), atol=1e-6)
+        assert torch.equal(found.term.table(), term.table())
+        assert table_of(found.scorer) == wanted
 
 
-def test_terms_that_add_nothing_leave_ease_alone(world: tuple[Evidence, LeftOut], text: Scores) -> None:
+def test_what_adds_nothing_stays_out(world: tuple[Evidence, LeftOut], text: Scores) -> None:
     evidence, _ = world
-    eases = [evidence.ease(4.0, 1.0, 0.0)]
-    found = balance.balance(text, eases, "found", lambda scorer: 1.0)
-    assert (found.name, found.term, found.weight) == ("ease", eases[0], 0.0)
+    eases = [evidence.ease(4.0, 1.0, 0.0), evidence.ease(4.0, 2.0, 0.0)]
+    name, ease, found = balance.balance(text, eases, "found", lambda scorer: 1.0)
+    assert (name, ease, found.term, found.weight) == ("ease", eases[0], eases[0], 0.0)
 
 
 def test_the_ratio_form_has_no_neighbours(made: tuple[Documents, Alike]) -> None:
-    documents, (words, embeddings) = made
+    documents, alike = made
     model = random_model(ModelConfig(aspects=2, channels=1, form="ratio"), documents.view)
-    evidence, tables = Evidence(documents.view.positives, ITEMS, words, embeddings), set()
+    evidence, tables = Evidence(documents.view.positives, ITEMS, *alike), set()
     with torch.no_grad():
         text = Scores(model, documents, PooledTable(model, documents), None)
 
@@ -220,7 +215,7 @@ def test_the_ratio_form_has_no_neighbours(made: tuple[Documents, Alike]) -> None
             return 0.0
 
         balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", value)
-    assert len(tables) == 1 + 3 * 17  # without a term; EASE, with a walk, and the walk, at each weight
+    assert len(tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
     with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
         ModelConfig(form="ratio", channels=1, history_term="ease+neighbours")
 

@@ -7,7 +7,6 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -130,7 +129,6 @@ def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
 class Weighed:
     """A term, its weight beside the text, the scorer that has both, and what validation says of it."""
 
-    name: str
     term: HistoryTerm
     weight: float
     scorer: Scorer
@@ -139,46 +137,39 @@ class Weighed:
 
 def balance(
     text: Scores, eases: Sequence[Ease], wanted: HistoryTermName, value_of: Callable[[Scorer], float]
-) -> Weighed:
-    """The collaborative term that ranks best beside the text, or the `wanted` one, with its weight.
+) -> tuple[str, Ease, Weighed]:
+    """The collaborative term that ranks best beside the text, or the `wanted` one: its name, the EASE in it.
 
-    eases: as `candidates` gives them; the best alone is the one that others are added to. value_of:
-    validation, the more the better.
+    eases: as `candidates` gives them; the one that ranks best alone is what others are added to, each as much
+    as it is. value_of: validation, the more the better; of equal ones the simplest.
     """
     plain, view = scorer(text), text.view
-
-    @cache
-    def part(name: str) -> HistoryTerm:
-        if name == "ease":
-            return max((weigh(plain, name, ease, value_of) for ease in eases), key=_value).term
-        return Walk(view.positives, view.num_items) if name == "walk" else Neighbours(text)
-
-    def weighed(name: str) -> Weighed:
-        parts = [part(one) for one in name.split("+")]
-        alike = [1 / term.spread() for term in parts]
-        return weigh(plain, name, parts[0] if len(parts) == 1 else Sum(parts, alike), value_of)
-
-    if wanted != "found":
-        return weighed(wanted)
+    alone = [weigh(plain, ease, value_of) for ease in eases]
+    best = max(range(len(eases)), key=lambda number: alone[number].value)
+    ease, found = eases[best], {"ease": alone[best]}
     cosine = text.model.config.form == "cosine"
-    names = [name for name in HISTORY_TERMS if cosine or "neighbours" not in name]
-    return max(map(weighed, names), key=_value)
+    for name in HISTORY_TERMS[1:]:
+        if wanted not in ("found", name) or (name == "ease+neighbours" and not cosine):
+            continue
+        other = Neighbours(text) if name == "ease+neighbours" else Walk(view.positives, view.num_items)
+        both = Sum([ease, other], [1 / ease.spread(), 1 / other.spread()])
+        found[name] = weigh(plain, both, value_of)
+    name = max(found, key=lambda name: found[name].value) if wanted == "found" else wanted
+    return name, ease, found[name]
 
 
-def weigh(text: Scorer, name: str, term: HistoryTerm, value_of: Callable[[Scorer], float]) -> Weighed:
+def weigh(text: Scorer, term: HistoryTerm, value_of: Callable[[Scorer], float]) -> Weighed:
     """The weight beside the text that has the highest value.
 
     Tried: no weight, and those at which the term spreads from 1/16 to 16, in steps of √2; of equal ones the
     first.
     """
-    best = Weighed(name, term, 0.0, text, value_of(text))
+    best = Weighed(term, 0.0, text, value_of(text))
     unit, table = 1 / term.spread(), term.item_item()
     for power in range(-8, 9):
         weight = unit * 2 ** (power / 2)
         both = with_item_item(text, term.positives, table, weight)
-        best = max(best, Weighed(name, term, weight, both, value_of(both)), key=_value)
+        value = value_of(both)
+        if value > best.value:
+            best = Weighed(term, weight, both, value)
     return best
-
-
-def _value(found: Weighed) -> float:
-    return found.value

@@ -8,7 +8,7 @@ Form = Literal["cosine", "ratio"]
 Sentiment = Literal["linear", "mlp"]
 UserSide = Literal["history", "text", "both"]
 Setup = Literal["softmax", "bpr", "default"]
-HistoryTermName = Literal["found", "ease", "ease+walk", "ease+neighbours", "walk"]
+HistoryTermName = Literal["found", "ease", "ease+walk", "ease+neighbours"]
 HISTORY_TERMS = get_args(HistoryTermName)[1:]
 """What the collaborative term may be made of, simplest first."""
 
@@ -40,8 +40,8 @@ class ModelConfig:
     collaborative: bool = True
     """Adds what the history's items say of others, weighted on validation."""
     history_term: HistoryTermName = "found"
-    """What says it: EASE, told by texts which items are alike; with it, or alone, a walk over who chose what;
-    with it, each item's neighbours by the trained text. found: those that rank best on validation."""
+    """What says it: EASE, told by texts which items are alike, and with it a walk over who chose what, or
+    each item's neighbours by the trained text. found: what ranks best on validation."""
     lexicon: int = 64
     """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None

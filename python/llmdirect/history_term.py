@@ -49,18 +49,15 @@ class HistoryTerm(ABC):
         row, place = entries_of(self.indptr, users)
         return torch.zeros(len(users), num_items).index_put((row, self.indices[place]), torch.ones(()))
 
-    def of_users(self, users: Tensor, table: Tensor | None = None) -> Tensor:
-        """float32 [B, I] the term of users; entries of their own history are of no use (they are seen).
-
-        table: that of the term, where it is there already.
-        """
-        table = self.table() if table is None else table
+    def of_users(self, users: Tensor) -> Tensor:
+        """float32 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
+        table = self.table()
         return self.histories(users, len(table)) @ table
 
-    def spread(self, table: Tensor | None = None) -> float:
+    def spread(self) -> float:
         """Standard deviation of the term of items that users do not have, over a sample of users."""
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
-        term = self.of_users(users, table).double()
+        term = self.of_users(users).double()
         new = self.histories(users, term.shape[1]) == 0
         # At least two values: a spread of one is none.
         return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)

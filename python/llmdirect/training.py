@@ -18,11 +18,11 @@ from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.dataset import TRAIN, VALID, Dataset
 from llmdirect.devices import find_device
 from llmdirect.documents import open_or_prepare
-from llmdirect.ease import MAX_ITEMS, Ease
+from llmdirect.ease import MAX_ITEMS
 from llmdirect.epochs import Epochs
 from llmdirect.errors import DataError
 from llmdirect.evaluation import by_user, rating_means, train_left_out
-from llmdirect.history_term import HistoryTerm, Sum
+from llmdirect.history_term import HistoryTerm
 from llmdirect.lexicon import Lexicon
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct, initialise, parameter_groups
@@ -408,21 +408,20 @@ class _Trainer:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
-            eases: list[Ease] = []
-            if config.history_term != "walk":
-                words = WordLikeness(self.view, self.texts)
-                embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
-                eases = candidates(self.documents, (words, embeddings), config)
+            words = WordLikeness(self.view, self.texts)
+            embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
+            eases = candidates(self.documents, (words, embeddings), config)
             task.advance()
             text = Scores(self.model, self.documents, table, None)
-            found = balance(text, eases, config.history_term, self._gain)
+            name, ease, found = balance(text, eases, config.history_term, self._gain)
             self.model.collaboration.fill_(found.weight)
             figures = {
                 **self._figures(Scores(self.model, self.documents, table, found.term), found.scorer),
                 "collaboration": {
-                    "made_of": found.name,
+                    "made_of": name,
                     "weight": found.weight,
-                    **_settings(found.term),
+                    "ridge": ease.ridge,
+                    "likeness": dict(zip(("words", "embeddings"), ease.likeness, strict=True)),
                     "seconds": round(time.monotonic() - started, 3),
                 },
             }
@@ -445,12 +444,3 @@ class _Trainer:
             "history": state.history,
             "seconds": round(sum(entry["seconds"] for entry in state.history) + balancing, 1),
         }
-
-
-def _settings(term: HistoryTerm) -> Json:
-    """Ridge and likeness of the EASE in it, if there is one."""
-    for part in term.terms if isinstance(term, Sum) else (term,):
-        if isinstance(part, Ease):
-            likeness = dict(zip(("words", "embeddings"), part.likeness, strict=True))
-            return {"ridge": part.ridge, "likeness": likeness}
-    return {}

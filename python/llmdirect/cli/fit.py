@@ -114,13 +114,12 @@ def train(
     line += f" {result['best_value']:.4f} on validation; {result['seconds']:.0f} s"
     if "collaboration" in best:
         term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
-        line += f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}"
-        if "ridge" in term:
-            line += (
-                f", ridge {term['ridge']:g}, likeness of words {term['likeness']['words']:g}, "
-                f"of embeddings {term['likeness']['embeddings']:g}"
-            )
-        line += f"; without it {alone[metric_name]:.4f} on validation"
+        words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
+        line += (
+            f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}; "
+            f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
+            f"without the term {alone[metric_name]:.4f} on validation"
+        )
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
