@@ -216,6 +216,23 @@ def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> No
     ]
 
 
+def test_each_row_has_its_share_of_the_budget_once(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many splits there are, and whether a row is wanted or a part of one that is."""
+    rows: list[int] = []
+
+    def share(budget: scoreboard_rows.Budget) -> float:
+        rows.append(budget.rows)
+        return 1e9
+
+    monkeypatch.setattr(scoreboard_rows.Budget, "share", share)
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    wanted = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
+    scoreboard(dataset, out=tmp_path, rows=wanted, splits=2)
+    assert rows == [5, 4, 3, 2, 1]
+
+
 def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"protocol": "best"}, "--protocol: 'best' is unknown; there are direct, mmrec"),

@@ -85,8 +85,8 @@ def scoreboard(
     found = active_users(open_or_prepare(dataset, progress), ACTIVE.get(protocol, 1))
     seeded = [_split(found, protocol, FIRST_SEED + n) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
-    to_tune = sum(ROWS[name].space is not None for name in wanted)
-    budget = Budget(budget_minutes * 60, to_tune)
+    to_tune = {part for name in wanted for part in (name, *ROWS[name].parts) if ROWS[part].space}
+    budget = Budget(budget_minutes * 60, len(to_tune))
     cold = protocol == "cold-items"
     board = Board(seeded, open_store(found.path, store), folder, progress, budget, cold)
     with single_writer(folder):

@@ -57,6 +57,8 @@ class Board:
     data: dict[int, TrainData] = field(default_factory=dict)
     parts: dict[int, tuple[Scorer, Scorer]] = field(default_factory=dict)
     """Of the mix, by split."""
+    tuned: dict[str, Json] = field(default_factory=dict)
+    """What `tuned` has found, by row: each has its share of the budget once."""
 
     def of_split(self, number: int) -> TrainData:
         """What baselines are fitted from, made once."""
@@ -83,13 +85,23 @@ class Row:
     """The settings of one trial; `None`: there is nothing to tune."""
     start: Json | None = None
     """Those of the first trial; else drawn."""
+    parts: tuple[str, ...] = ()
+    """Rows that it is made of, each tuned before it, in a share of the budget of its own."""
     made_of: Json = field(default_factory=dict)
     """What its figures depend on, beside the data and the settings found."""
 
 
 def tuned(board: Board, name: str) -> Json:
     """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept."""
+    if name not in board.tuned:
+        board.tuned[name] = _tune(board, name)
+    return board.tuned[name]
+
+
+def _tune(board: Board, name: str) -> Json:
     row = ROWS[name]
+    for part in row.parts:
+        tuned(board, part)
     if row.space is None:
         return {"settings": {}, "trials": 1, "seconds": 0.0}
     first = board.splits[0]
@@ -216,14 +228,14 @@ ROWS: Mapping[str, Row] = {
     "linear-text": Row(
         _LINEAR_TEXT,
         _linear_map,
-        {"lr": 1e-3, "history_dropout": 0.7, "weight_decay": 1e-6},
-        _config("default", **_LINEAR),
+        start={"lr": 1e-3, "history_dropout": 0.7, "weight_decay": 1e-6},
+        made_of=_config("default", **_LINEAR),
     ),
     "linear-text+ease-text": Row(
         _mix,
         lambda trial: {"weight": trial.suggest_float("weight", 1e-3, 10, log=True)},
-        None,
-        _config("default", **_LINEAR),
+        made_of=_config("default", **_LINEAR),
+        parts=("linear-text", "ease-text"),
     ),
     "direct-paper": Row(_direct("paper"), made_of=_config("paper")),
     "direct": Row(_direct("default"), made_of=_config("default")),
