@@ -203,7 +203,9 @@ def test_what_adds_nothing_stays_out(world: tuple[Evidence, LeftOut], text: Scor
     assert (name, ease, found.term, found.weight) == ("ease", eases[0], eases[0], 0.0)
 
 
-def test_the_ratio_form_has_no_neighbours(made: tuple[Documents, Alike]) -> None:
+def test_the_ratio_form_has_no_neighbours(
+    made: tuple[Documents, Alike], monkeypatch: pytest.MonkeyPatch
+) -> None:
     documents, alike = made
     model = random_model(ModelConfig(aspects=2, channels=1, form="ratio"), documents.view)
     evidence, tables = Evidence(documents.view.positives, ITEMS, *alike), set()
@@ -214,10 +216,12 @@ def test_the_ratio_form_has_no_neighbours(made: tuple[Documents, Alike]) -> None
             tables.add(table_of(scorer))
             return 0.0
 
+        monkeypatch.setattr(balance, "Neighbours", None)
         balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", value)
     assert len(tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
     with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
         ModelConfig(form="ratio", channels=1, history_term="ease+neighbours")
+    ModelConfig(form="ratio", channels=1, history_term="ease+neighbours", collaborative=False)
 
 
 def with_term(text: Scorer, term: HistoryTerm, weight: float) -> Scorer:

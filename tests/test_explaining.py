@@ -206,7 +206,7 @@ def test_explain_command_compares_and_takes_out(
     for text in (answer.out, page.read_text()):
         assert f"Its score less that of {second}, which has rank 2, is" in text
         assert "read again by the language model" in text or "other reasons than words" in text
-    assert "Chosen together with what this user has" in page.read_text()
+    assert "What goes with it in the history" in page.read_text()
     assert "interest read from" in answer.out
     answer = cli("explain", runs["default"], *options, "--json")
     told = json.loads(answer.out)["explanations"][0]

@@ -1,5 +1,7 @@
 """Walks and neighbours against their definitions; without a pair they are checked in `test_left_out`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,30 @@ def test_neighbours_share_one_vote_of_each_item(scores: Scores) -> None:
     assert (said == 0).all(1).any(), "an item without text stays"
 
 
+def test_sharp_neighbours_stay_numbers(scores: Scores) -> None:
+    """exp(1 / tau) is more than float32 holds, and all other items are nothing beside the nearest one."""
+    model = scores.model
+    kept = model.log_temperature.detach().clone()
+    with torch.no_grad():
+        model.log_temperature.fill_(float(np.log(400.0)))
+        term = Neighbours(scores)
+        left_out = term.left_out(scores.view.pair_user, scores.view.pair_item, scores.view.pair_passage)
+        model.log_temperature.copy_(kept)
+    for values in (term.table(), left_out):
+        assert torch.isfinite(values).all()
+        assert values.min() >= 0
+    assert term.table().sum(1).max() <= 1 + 1e-6
+
+
+def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
+    dataset = dataset_of([Row(0, 0, "one"), Row(1, 0, "two")], 2, 1)
+    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    with torch.no_grad():
+        term = Neighbours(scores_of(random_model(ModelConfig(aspects=2, channels=2), view), view, False))
+    assert term.table().tolist() == [[0.0]]
+    assert term.left_out(view.pair_user, view.pair_item, view.pair_passage).tolist() == [[0.0], [0.0]]
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_term_of_users_is_summed_over_their_histories(scores: Scores, which: int) -> None:
     term = terms_of(scores)[which]
@@ -104,4 +130,4 @@ def test_spread_is_of_items_that_users_do_not_have(scores: Scores) -> None:
     values = (dense_of(term.positives) @ term.table().numpy())[dense_of(term.positives) == 0]
     assert term.spread() == pytest.approx(values.std(ddof=1), rel=1e-6)
     nobody = Walk(Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3), 4)
-    assert nobody.spread() > 0
+    assert nobody.spread() == 1e-12, "to divide by"

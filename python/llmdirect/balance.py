@@ -144,18 +144,21 @@ def balance(
     as it is. value_of: validation, the more the better; of equal ones the simplest.
     """
     plain, view = scorer(text), text.view
-    alone = [weigh(plain, ease, value_of) for ease in eases]
-    best = max(range(len(eases)), key=lambda number: alone[number].value)
-    ease, found = eases[best], {"ease": alone[best]}
+    ease, best = eases[0], weigh(plain, eases[0], value_of)
+    for other_ease in eases[1:]:
+        tried = weigh(plain, other_ease, value_of)
+        if tried.value > best.value:
+            ease, best = other_ease, tried
+    name, unit = "ease", 1 / ease.spread()
     cosine = text.model.config.form == "cosine"
-    for name in HISTORY_TERMS[1:]:
-        if wanted not in ("found", name) or (name == "ease+neighbours" and not cosine):
+    for title in HISTORY_TERMS[1:]:
+        if wanted not in ("found", title) or (title == "ease+neighbours" and not cosine):
             continue
-        other = Neighbours(text) if name == "ease+neighbours" else Walk(view.positives, view.num_items)
-        both = Sum([ease, other], [1 / ease.spread(), 1 / other.spread()])
-        found[name] = weigh(plain, both, value_of)
-    name = max(found, key=lambda name: found[name].value) if wanted == "found" else wanted
-    return name, ease, found[name]
+        other = Neighbours(text) if title == "ease+neighbours" else Walk(view.positives, view.num_items)
+        tried = weigh(plain, Sum([ease, other], [unit, 1 / other.spread()]), value_of)
+        if wanted == title or tried.value > best.value:
+            name, best = title, tried
+    return name, ease, best
 
 
 def weigh(text: Scorer, term: HistoryTerm, value_of: Callable[[Scorer], float]) -> Weighed:

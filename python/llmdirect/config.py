@@ -98,7 +98,7 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {value}, expected 0 or above")
-        if "neighbours" in self.history_term and self.form != "cosine":
+        if self.collaborative and self.history_term == "ease+neighbours" and self.form != "cosine":
             raise ValueError("history_term: neighbours are by cosines; the ratio form has none")
         if self.batch_norm and self.form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")

@@ -81,7 +81,7 @@ def collaboration(explanation: Json) -> str:
     if not entries:
         return ""
     rows = [(safe(e["title"] or e["item_id"]), e["contribution"]) for e in entries]
-    return card("Chosen together with what this user has", "Item of the history", rows, "Collaboration")
+    return card("What goes with it in the history", "Item of the history", rows, "Collaboration")
 
 
 def card(

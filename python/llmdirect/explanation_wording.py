@@ -17,7 +17,7 @@ from llmdirect.stop_words import is_function_word
 PARTS: Final = {
     "words": "what reviews and descriptions say, weighed by this user's interests",
     "popularity": "the item's own bias, mostly how often everybody chose it",
-    "collaboration": "what those chose who share items with this user, and how alike the texts are",
+    "collaboration": "how it goes with the items this user has: by who chose them, by how alike texts are",
 }
 """The parts of a lead, and what each one is."""
 

@@ -1,7 +1,7 @@
 """A term of the score to which each item of a user's history adds something for every other item.
 
-It is not trained: how much it counts beside the text is found on validation (`balance`), so each kind of it
-must tell what it would be without one interaction.
+It is not trained together with the text: how much it counts beside it is found on validation (`balance`).
+Each kind of it tells what it would be without one interaction.
 """
 
 from abc import ABC, abstractmethod
@@ -50,14 +50,14 @@ class HistoryTerm(ABC):
         return torch.zeros(len(users), num_items).index_put((row, self.indices[place]), torch.ones(()))
 
     def of_users(self, users: Tensor) -> Tensor:
-        """float32 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
+        """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
         table = self.table()
-        return self.histories(users, len(table)) @ table
+        return (self.histories(users, len(table)) @ table).double()
 
     def spread(self) -> float:
         """Standard deviation of the term of items that users do not have, over a sample of users."""
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
-        term = self.of_users(users).double()
+        term = self.of_users(users)
         new = self.histories(users, term.shape[1]) == 0
         # At least two values: a spread of one is none.
         return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)
@@ -81,13 +81,14 @@ class Sum(HistoryTerm):
 
     def table(self) -> Tensor:
         """float32 [I, I]"""
-        first, *others = zip(self.terms, self._weights, strict=True)
-        table = first[0].table() * first[1]
-        for term, weight in others:
+        table = self.terms[0].table().mul_(self._weights[0])
+        for term, weight in zip(self.terms[1:], self._weights[1:], strict=True):
             table.add_(term.table(), alpha=weight)
         return table
 
     def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
         """float64 [B, I]"""
-        parts = (term.left_out(users, items, passages) for term in self.terms)
-        return torch.stack([part * weight for part, weight in zip(parts, self._weights, strict=True)]).sum(0)
+        values = self.terms[0].left_out(users, items, passages).mul_(self._weights[0])
+        for term, weight in zip(self.terms[1:], self._weights[1:], strict=True):
+            values.add_(term.left_out(users, items, passages), alpha=weight)
+        return values

@@ -34,13 +34,16 @@ class Neighbours(HistoryTerm):
             self._sums.index_add_(0, about, self._said(part))
             self._counts.index_add_(0, about, torch.ones_like(about))
         self._items = unit(self._sums)
-        # float32: I * I of them, and no more than exp(1 / tau).
-        self._near = torch.exp(self._sharpness * (self._items @ self._items.T)).float().fill_diagonal_(0.0)
+        vectors = self._items.float()
+        cosines = (vectors @ vectors.T).fill_diagonal_(-2.0)
+        # Over that of the nearest: exp(1 / tau) alone may be more than float32 holds.
+        self._nearest = cosines.amax(1)
+        self._near = cosines.sub_(self._nearest[:, None]).mul_(self._sharpness).exp_().fill_diagonal_(0.0)
         self._totals = self._near.sum(1, dtype=torch.float64)
 
     def table(self) -> Tensor:
         """float32 [I, I]"""
-        return self._near / self._totals[:, None].float()
+        return self._near / _above_zero(self._totals)[:, None].float()
 
     def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
         """float64 [B, I]: the item is said to be what its other passages say, for every other item."""
@@ -48,8 +51,8 @@ class Neighbours(HistoryTerm):
         own = self._said(passages.clamp(min=0)) * taken[:, None]
         left = self._counts[items] > taken.long()
         vectors = unit(torch.where(left[:, None], self._sums[items] - own, 0.0))
-        near = torch.exp(self._sharpness * (vectors @ self._items.T))
-        totals = self._totals - self._near[:, items].T.double() + near
+        near = torch.exp(self._sharpness * (vectors @ self._items.T - self._nearest))
+        totals = _above_zero(self._totals - self._near[:, items].T.double() + near)
         shares = self.histories(users, len(self._near)).scatter(1, items[:, None], 0.0) / totals
         term = (shares.float() @ self._near).double()
         return term.scatter(1, items[:, None], (shares * near).sum(1, keepdim=True))
@@ -57,3 +60,8 @@ class Neighbours(HistoryTerm):
     def _said(self, passages: Tensor) -> Tensor:
         """float64 [n, K] what single passages say, on the CPU."""
         return self._rows_of(passages.to(self._counted.device))[0].detach().double().cpu()
+
+
+def _above_zero(totals: Tensor) -> Tensor:
+    # Where there are no others, or none that count beside one that is left out, nothing is said of them.
+    return torch.where(totals > 1e-12, totals, 1.0)

@@ -64,7 +64,8 @@ def scoreboard(
 
     out: where figures and runs are kept, by default DATASET/scoreboard; what is there already is not made
     again. rows: some of ROWS. splits: 3 if not given, 1 where the protocol has one. budget_minutes: for the
-    tuning of all rows together, in equal shares; what a row leaves goes to those after it.
+    tuning of all rows together, and of the parts of a mix, in equal shares; what a row leaves goes to those
+    after it.
 
     Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct",
     "p_value_vs_direct", "head", "tail", "coverage", "megabytes", "validation", "train_left_out", "per_split",

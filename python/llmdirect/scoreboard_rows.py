@@ -57,7 +57,7 @@ class Board:
     data: dict[int, TrainData] = field(default_factory=dict)
     parts: dict[int, tuple[Scorer, Scorer]] = field(default_factory=dict)
     """Of the mix, by split."""
-    tuned: dict[str, Json] = field(default_factory=dict)
+    found: dict[str, Json] = field(default_factory=dict)
     """What `tuned` has found, by row: each has its share of the budget once."""
 
     def of_split(self, number: int) -> TrainData:
@@ -93,9 +93,9 @@ class Row:
 
 def tuned(board: Board, name: str) -> Json:
     """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept."""
-    if name not in board.tuned:
-        board.tuned[name] = _tune(board, name)
-    return board.tuned[name]
+    if name not in board.found:
+        board.found[name] = _tune(board, name)
+    return board.found[name]
 
 
 def _tune(board: Board, name: str) -> Json:
@@ -127,11 +127,13 @@ def _tune(board: Board, name: str) -> Json:
         if row.start is not None:
             study.enqueue_trial(row.start)
         until = started + board.budget.share()
-        for number in range(TRIALS):
-            if number and time.monotonic() >= until:  # the first one runs whatever the budget
-                break
-            study.optimize(objective, n_trials=1)
-        board.budget.spend(time.monotonic() - started)
+        try:
+            for number in range(TRIALS):
+                if number and time.monotonic() >= until:  # the first one runs whatever the budget
+                    break
+                study.optimize(objective, n_trials=1)
+        finally:
+            board.budget.spend(time.monotonic() - started)
     found: Json = {
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),

@@ -29,8 +29,8 @@ class Walk(HistoryTerm):
 
     @cached_property
     def _walked(self) -> Tensor:
-        lengths = _inverse_root(self._together.diagonal())
-        cosines = (self._together * lengths[:, None] * lengths).float()
+        lengths = _inverse_root(self._together.diagonal()).float()
+        cosines = self._together.float().mul_(lengths[:, None]).mul_(lengths)
         walked = cosines
         for _ in range(STEPS - 1):
             walked = walked @ cosines

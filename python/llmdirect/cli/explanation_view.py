@@ -113,7 +113,7 @@ def _collaboration(explanation: Json) -> Table | None:
     if not entries:
         return None
     rows = [(entry["title"] or entry["item_id"], entry["contribution"]) for entry in entries]
-    return _numbers("chosen together with", "collaboration", rows)
+    return _numbers("goes with, in the history", "collaboration", rows)
 
 
 def _than(explanation: Json) -> list[Text | Table]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
-from llmdirect.config import Form, Preset, Setup, UserSide, configure
+from llmdirect.config import Form, HistoryTermName, Preset, Setup, UserSide, configure
 
 DatasetOption = Annotated[
     Path | None, typer.Option("--datafile", metavar="DATASET", help="The same as the argument.", hidden=True)
@@ -34,7 +34,10 @@ def train(
     aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
     user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
     collaborative: Annotated[
-        bool | None, typer.Option(help="Add the collaborative term, left out exactly in training.")
+        bool | None, typer.Option(help="Add what the history's items say of others.")
+    ] = None,
+    history_term: Annotated[
+        HistoryTermName | None, typer.Option(help="What says it; found: what ranks best on validation.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
@@ -79,6 +82,7 @@ def train(
         aspects=aspects,
         user=user,
         collaborative=collaborative,
+        history_term=history_term,
         lr=lr,
         num_epochs=num_epochs,
         refine_epochs=refine_epochs,

@@ -34,7 +34,7 @@ def item_page(catalogue: Catalogue, item: int) -> str:
         f"reader who looks for just that.</p>{texts(1, reading)}</div><div>"
         f"{_about(catalogue, catalogue.item_shares[item], catalogue.item_shares.mean(0))}"
         f"{_near('Texts that say the like', catalogue, catalogue.alike(item, _ALIKE), 'cosine')}"
-        f"{_near('Chosen by the same people', catalogue, catalogue.together(item, _ALIKE), 'adds')}"
+        f"{_near('Goes with it in histories', catalogue, catalogue.together(item, _ALIKE), 'adds')}"
         "</div></div>\n"
     )
     return frame(name, body)
