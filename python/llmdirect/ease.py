@@ -13,7 +13,8 @@ from llmdirect.history_term import HistoryTerm
 from llmdirect.ragged import entries_of
 
 MAX_ITEMS = 20_000
-"""Above this the inverse (two float64 matrices of I * I) no longer fits a workstation."""
+"""Above this what is kept while the term is found (some six float64 matrices of I * I) no longer fits a
+workstation."""
 USER_POWER = 0.5
 """A user of n positives counts n^-USER_POWER in the item-item matrix: between one vote an interaction (0) and
 one vote a user (1)."""
