@@ -144,11 +144,8 @@ def balance(
     as it is. value_of: validation, the more the better; of equal ones the simplest.
     """
     plain, view = scorer(text), text.view
-    ease, best = eases[0], weigh(plain, eases[0], value_of)
-    for other_ease in eases[1:]:
-        tried = weigh(plain, other_ease, value_of)
-        if tried.value > best.value:
-            ease, best = other_ease, tried
+    alone = ((ease, weigh(plain, ease, value_of)) for ease in eases)
+    ease, best = max(alone, key=lambda tried: tried[1].value)
     name, unit = "ease", 1 / ease.spread()
     cosine = text.model.config.form == "cosine"
     for title in HISTORY_TERMS[1:]:
