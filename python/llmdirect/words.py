@@ -44,49 +44,54 @@ class WordTypes:
         store = view.store
         chosen = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _PASSAGES)).astype(np.int64))
         place: dict[str, int] = {}
-        counts: list[int] = []
-        said_of: list[set[int]] = []
-        types, shares, lengths = [], [], []
+        types, shares, occurrences = [], [], []
         with progress.task("Reading words", 2 * len(chosen), "passages") as task:
-            owners = view.passage_item[torch.from_numpy(chosen).to(view.passage_item.device)].tolist()
-            for row, item in zip(chosen.tolist(), owners, strict=True):
+            for row in chosen.tolist():
                 text = str(texts[row])
                 words, spans = word_spans(text), store.spans_of(int(view.stored[row]))
                 owner = words_of_tokens(spans[spans[:, 1] > spans[:, 0]], words)
                 used, word, tokens = np.unique(owner, return_inverse=True, return_counts=True)
-                numbers = np.full(len(used), -1)
-                for n, (start, end) in enumerate(words[used].tolist()):
-                    if text[start].isalpha():
-                        number = place.setdefault(text[start:end].casefold(), len(counts))
-                        if number == len(counts):
-                            counts.append(0)
-                            said_of.append(set())
-                        counts[number] += 1
-                        said_of[number].add(item)
-                        numbers[n] = number
+                numbers = np.array(
+                    [
+                        place.setdefault(text[start:end].casefold(), len(place))
+                        if text[start].isalpha()
+                        else -1
+                        for start, end in words[used].tolist()
+                    ],
+                    np.int64,
+                )
                 types.append(numbers[word])
                 shares.append(1 / tokens[word])
-                lengths.append(len(owner))
+                occurrences.append(numbers)
                 task.advance()
+            number = np.concatenate([np.empty(0, np.int64), *occurrences])
+            about = view.passage_item.cpu().numpy()[chosen].repeat([len(one) for one in occurrences])
+            number, about = number[number >= 0], about[number >= 0]
+            counts = np.bincount(number, minlength=len(place))
+            pairs = np.unique(number * (view.num_items + 1) + about + 1)  # about nothing: -1
+            said_of = np.bincount(pairs // (view.num_items + 1), minlength=len(place))
             names = sorted(
                 (name for name, number in place.items() if counts[number] >= _OCCURRENCES),
                 key=lambda name: (-counts[place[name]], name),
             )[:_TYPES]
-            kept = np.full(len(counts) + 1, -1)  # the last one is for what is no word
+            kept = np.full(len(place) + 1, -1)  # the last one is for what is no word
             kept[[place[name] for name in names]] = np.arange(len(names))
-            sums = torch.zeros(len(names), view.dim, dtype=torch.float64)
-            for batch in length_batches(np.array(lengths, np.int64), TOKEN_BUDGET):
-                flat, _ = view.flat_tokens(chosen[batch])
+            sums = np.zeros((len(names), view.dim))
+            lengths = np.array([len(one) for one in types], np.int64)
+            for batch in length_batches(lengths, TOKEN_BUDGET):
+                flat = view.flat_tokens(chosen[batch])[0].numpy()
                 word = kept[np.concatenate([types[n] for n in batch])]
-                share = torch.from_numpy(np.concatenate([shares[n] for n in batch]))
-                named = torch.from_numpy(word >= 0)
-                sums.index_add_(
-                    0, torch.from_numpy(word)[named], flat[named].double() * share[named][:, None]
-                )
+                share = np.concatenate([shares[n] for n in batch])
+                tokens = np.flatnonzero(word >= 0)
+                tokens = tokens[np.argsort(word[tokens], kind="stable")]
+                said, borders = np.unique(word[tokens], return_index=True)
+                # Word by word, in cache, as passages are pooled.
+                for name, of_word in zip(said.tolist(), np.split(tokens, borders[1:]), strict=True):
+                    sums[name] += share[of_word] @ flat[of_word].astype(np.float64)
                 task.advance(len(batch))
-        total = torch.tensor([counts[place[name]] for name in names]).double()
-        vectors = (sums / total[:, None]).float().to(view.pooled.device)
-        items = torch.tensor([len(said_of[place[name]]) for name in names], dtype=torch.int64)
+        order = np.array([place[name] for name in names], np.int64)
+        vectors = torch.from_numpy(sums / counts[order, None]).float().to(view.pooled.device)
+        items = torch.from_numpy(said_of[order].astype(np.int64))
         return cls(names, vectors, unit(vectors - vectors.mean(0)), items)
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
