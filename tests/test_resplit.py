@@ -138,11 +138,18 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert 0 < len(cold) <= 0.2 * whole.num_items
     warm = rows.item_idx[rows.split != TEST]
     assert not np.isin(cold, warm).any()
-    # Every review is in one place at most: a row of some split, or a description without a user.
-    described = np.flatnonzero(passages.kind == KINDS.index("description"))
-    assert (passages.user_idx[described] == -1).all()
+    # Every review is in one place at most: a row of some split, or a text without a user.
+    described = np.flatnonzero((passages.kind == KINDS.index("review")) & (passages.user_idx == -1))
     assert (passages.split[described] == TRAIN).all()
     assert np.isin(cold, passages.item_idx[described]).all()
+    # So that train tells how often an item was chosen, though not by whom.
+    nameless = np.bincount(passages.item_idx[described], minlength=whole.num_items)
+    np.testing.assert_array_equal(split.popularity(TRAIN)[cold], nameless[cold])
+    positives = np.bincount(rows.item_idx[(rows.split == TRAIN) & rows.positive], minlength=whole.num_items)
+    np.testing.assert_array_equal(split.popularity(TRAIN) - nameless, positives)
+    np.testing.assert_array_equal(
+        whole.popularity(TRAIN), np.bincount(whole.csr(TRAIN).indices, minlength=whole.num_items)
+    )
     assert not np.isin(described, rows.passage_idx).any()
     np.testing.assert_array_equal(passages.split[rows.passage_idx], rows.split)
     # No user of a test row tells the item about it, nor has written its text elsewhere.

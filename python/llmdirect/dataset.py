@@ -160,6 +160,16 @@ class Dataset:
             keep &= rows.positive
         return Csr.from_pairs(rows.user_idx[keep], rows.item_idx[keep], self.num_users)
 
+    def popularity(self, split: int | tuple[int, ...]) -> NDArray[np.int64]:
+        """How often each item was chosen in one split or several, int64 [num_items]: its positives, and the
+        reviews of it that have no user, each of which somebody wrote.
+        """
+        passages = self.passages
+        nameless = np.isin(passages.split, np.atleast_1d(split)) & (passages.user_idx < 0)
+        nameless &= passages.kind == KINDS.index("review")
+        chosen = np.concatenate([self.csr(split).indices, passages.item_idx[nameless]])
+        return np.bincount(chosen, minlength=self.num_items)
+
 
 def read_dataset_manifest(folder: Path) -> Json:
     """Reads the manifest that `prepare` wrote. Raises as `read_manifest` does, and where a part lacks."""

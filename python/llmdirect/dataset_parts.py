@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, digest
-from llmdirect.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, Dataset, Interactions
+from llmdirect.dataset import SPLIT_NAMES, TEST, TRAIN, Dataset, Interactions
 from llmdirect.errors import DataError
 from llmdirect.resplit import resplit
 
@@ -67,10 +67,10 @@ def _numbers(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
 def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     """A split in which `share` of the items have text, but no interaction in train.
 
-    They are drawn at random among those with at least two reviews with text. Half of an item's reviews,
-    without their users, become its description; the users of the other half are the test split. All other
-    items have the split `direct` of this seed, less its test rows. Rows with a copy of their text by the same
-    user leave the test: the copy would tell. The hash is that of this split with "cold" and the share.
+    They are drawn at random among those with at least two reviews with text. Half of an item's reviews stay
+    without their users; the users of the other half are the test split. All other items have the split
+    `direct` of this seed, less its test rows. Rows with a copy of their text by the same user leave the test:
+    the copy would tell. The hash is that of this split with "cold items" and the share.
 
     Raises DataError where no item has two reviews, ValueError for the unit "document".
     """
@@ -96,17 +96,17 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     tested = of_cold & ~told & ~copied
     kept = tested | ~of_cold & (rows.split != TEST)
     code = np.where(tested, TEST, rows.split).astype(np.uint8)
-    kind, user, split = passages.kind.copy(), passages.user_idx.copy(), np.full(len(passages), TEST, np.uint8)
+    user, split = passages.user_idx.copy(), np.full(len(passages), TEST, np.uint8)
     split[passages.user_idx < 0] = TRAIN
     split[rows.passage_idx[kept]] = code[kept]
     texts = rows.passage_idx[told]
-    kind[texts], user[texts], split[texts] = KINDS.index("description"), -1, TRAIN
+    user[texts], split[texts] = -1, TRAIN
     return replace(
         whole,
         manifest=_counted(whole, code[kept]),
-        hash=digest(whole.hash, "cold", str(share)),
+        hash=digest(whole.hash, "cold items", str(share)),
         interactions=_rows(replace(rows, split=code), kept),
-        passages=replace(passages, kind=kind, user_idx=user, split=split),
+        passages=replace(passages, user_idx=user, split=split),
     )
 
 

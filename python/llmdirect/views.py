@@ -122,7 +122,7 @@ class View:
     pair_rating: Tensor
     """float32 [N]; NaN where missing."""
     popularity: Tensor
-    """float32 [I] positives of each item."""
+    """float32 [I] as `Dataset.popularity` counts."""
     history: Slots
     texts: Slots
     seen: Csr
@@ -195,9 +195,7 @@ class View:
             pair_item=torch.from_numpy(rows.item_idx[positive].astype(np.int64)),
             pair_passage=torch.from_numpy(own[positive]),
             pair_rating=torch.from_numpy(rows.rating[positive].copy()),
-            popularity=torch.from_numpy(
-                np.bincount(rows.item_idx[positive], minlength=dataset.num_items).astype(np.float32)
-            ),
+            popularity=torch.from_numpy(dataset.popularity(splits).astype(np.float32)),
             history=_slots(
                 rows.user_idx[positive],
                 rows.item_idx[positive],

@@ -56,8 +56,8 @@ class TrainData:
 
     @cached_property
     def popularity(self) -> NDArray[np.float64]:
-        """float64 [I] positives of each item."""
-        return np.bincount(self.positives.indices, minlength=self.num_items).astype(np.float64)
+        """float64 [I] as `Dataset.popularity` counts."""
+        return self.dataset.popularity(TRAIN).astype(np.float64)
 
     def rows(self, weights: NDArray[np.float64] | None = None) -> Any:
         """The positives as a SciPy CSR matrix [U, I], float64; weights: one a user, 1 if not given."""
