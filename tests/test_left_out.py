@@ -14,196 +14,50 @@ one passage moves in them is its distance from the mean over the number of passa
 measured below: eight times the passages, less than a quarter of the effect on scores.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from left_out_world import (
+    COLD,
+    DESCRIBED,
+    ITEMS,
+    LONG,
+    PAIRS,
+    SINGLE,
+    TOLERANCE,
+    USERS,
+    World,
+    build,
+    config,
+    rows_of_the_world,
+    sentence,
+)
 from model_helpers import (
     Row,
     copies_of,
     dataset_of,
-    delete,
     random_model,
     row_of,
     scores_of,
     write_embeddings,
 )
 from review_files import review, write_lines
-from torch import Tensor
 
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
-from llmdirect.ease import Ease, Evidence
-from llmdirect.history_term import HistoryTerm, Sum
-from llmdirect.likeness import EmbeddingLikeness, WordLikeness
-from llmdirect.model import Direct
-from llmdirect.neighbours import Neighbours
-from llmdirect.ranking import rank
-from llmdirect.scores import Documents, Pairs, PooledTable, Scores, TokenTable, scorer
-from llmdirect.store import EmbeddingStore
-from llmdirect.views import Slots, View
-from llmdirect.walk import Walk
-
-TOLERANCE = 1e-5
-RIDGE = 3.0
-WORDS = [f"w{number}" for number in range(200)]
-USERS, ITEMS = 12, 44
-LONG, SINGLE, DESCRIBED, COPIED_ONLY, COLD = 36, 42, 43, 41, 38
-PAIRS = [
-    (0, 0),  # the newest of 36: the 31st of history and passages moves up
-    (0, 34),  # beyond the newest 30
-    (0, 3),  # with copies at items 20 and 33, one of them beyond the newest 30: more move up
-    (0, 33),
-    (1, 40),  # all that the user has
-    (2, 10),  # copies at four items: one no positive, one whose whole document is the copy
-    (2, COPIED_ONLY),
-    (3, 12),  # without text
-    (4, SINGLE),  # the only passage about the item
-    (5, DESCRIBED),  # a description stays
-    (6, LONG),  # its words outnumber those of the rest of the document a thousandfold
-    (7, LONG),
-    (8, 15),
-    (9, 16),
-]
-
-
-def sentence(rng: np.random.Generator, length: int = 0) -> str:
-    """Random words."""
-    return " ".join(rng.choice(WORDS, length or int(rng.integers(1, 12))))
-
-
-def rows_of_the_world() -> list[Row]:
-    """Interactions that have every trait for which leaving one out may go wrong."""
-    rng = np.random.default_rng(5)
-    same, again = "the same words everywhere", "posted once, posted twice"
-    rows = [Row(0, item, sentence(rng), time=1000 - item) for item in range(36)]
-    for item, text in ((3, same), (20, same.upper()), (33, f"  {same.replace(' ', '  ')} ")):
-        rows[item] = replace(rows[item], text=text)
-    rows.append(Row(1, 40, sentence(rng), time=7))
-    rows += [Row(2, item, again, time=item) for item in (10, 11, COPIED_ONLY)]
-    rows += [Row(2, 14, f" {again}", time=14, positive=False, rating=1.0), Row(2, 39, sentence(rng), time=39)]
-    rows += [Row(3, item, "", time=None) for item in (12, 13)]
-    rows += [Row(4, SINGLE, sentence(rng), time=3), Row(4, 12, sentence(rng), time=4)]
-    rows += [Row(5, DESCRIBED, sentence(rng), time=5), Row(5, 40, sentence(rng), time=6)]
-    rows += [Row(6, LONG, sentence(rng, 4000), time=1), Row(7, LONG, "short", time=2)]
-    for user in range(6, USERS):
-        for item in rng.choice(38, 8, replace=False).tolist():
-            if item != LONG:
-                split = int(rng.choice(3, p=[0.7, 0.1, 0.2])) if item not in (15, 16) else 0
-                rows.append(
-                    Row(user, item, sentence(rng), time=int(rng.integers(20)), split=split, rating=3.0)
-                )
-    taken = {(row.user, row.item) for row in rows}
-    rows += [Row(user, item, sentence(rng)) for user, item in ((8, 15), (9, 16)) if (user, item) not in taken]
-    rows.append(Row(11, COLD, sentence(rng), time=50, split=2))
-    return rows
-
-
-def ease_of(dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | None = None) -> Ease:
-    """With texts that weigh as much as a few users; like: whose map of words is taken."""
-    texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
-    alike = WordLikeness(view, texts, like), EmbeddingLikeness(documents, centre)
-    return Evidence(view.positives, view.num_items, *alike).ease(RIDGE, 3.0, 2.0)
-
-
-def history_term(ease: Ease, model: Direct, view: View, tokens: bool) -> HistoryTerm | None:
-    """All that a history can say, each with a weight of its own, where the model has such a term."""
-    if not model.config.collaborative:
-        return None
-    terms: list[HistoryTerm] = [ease, Walk(view.positives, view.num_items)]
-    if model.config.form == "cosine":
-        terms.append(Neighbours(scores_of(model, view, tokens)))
-    return Sum(terms, [1.0, 0.01, 3.0][: len(terms)])
-
-
-@dataclass
-class World:
-    """A data set, and what is left of it without each of some train pairs."""
-
-    dataset: Dataset
-    store: EmbeddingStore
-    view: View
-    pairs: Pairs
-    ease: Ease
-    without: list[tuple[View, Ease]]
-
-    @classmethod
-    def of(cls, dataset: Dataset, store: EmbeddingStore, pairs: list[tuple[int, int]]) -> "World":
-        """Deletes each pair in turn; the copies' texts are emptied, or their passages go."""
-        plain = View.build(dataset, store)
-        centre = plain.pooled.mean(0)  # a fixed map, as of the model
-        ease = ease_of(dataset, plain, centre)
-        words = ease.texts[0]
-        assert isinstance(words, WordLikeness)
-        lexicon = words.lexicon(plain, 3)
-        assert lexicon.dim == 3
-        view = plain.with_lexicon(lexicon, dataset.passages.text.gather(plain.passage_idx))
-        places = [
-            int(((view.pair_user == user) & (view.pair_item == item)).nonzero()[0, 0]) for user, item in pairs
-        ]
-        without = []
-        for number, (user, item) in enumerate(pairs):
-            smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
-            rebuilt = View.build(smaller, store)
-            again = ease_of(smaller, rebuilt, centre, words)
-            texts = smaller.passages.text.gather(rebuilt.passage_idx)
-            without.append((rebuilt.with_lexicon(lexicon, texts), again))
-        return cls(
-            dataset,
-            store,
-            view,
-            Pairs.of(view, torch.tensor(places)),
-            ease,
-            without,
-        )
-
-    def left_out(self, model: Direct, tokens: bool) -> Tensor:
-        """Scores [pairs, I] of `left_out`, with the user's bias and the global one."""
-        with torch.no_grad():
-            term = history_term(self.ease, model, self.view, tokens)
-            scores, _ = scores_of(model, self.view, tokens, term).left_out(self.pairs)
-            return scores + (model.bias + model.user_bias[self.pairs.user])[:, None]
-
-    def rebuilt(self, model: Direct, tokens: bool) -> list[tuple[Tensor, Tensor]]:
-        """Candidates and their scores for each pair, ranked after deletion."""
-        ranked = []
-        for user, (view, ease) in zip(self.pairs.user.tolist(), self.without, strict=True):
-            with torch.no_grad():
-                term = history_term(ease, model, view, tokens)
-            ranking = scorer(scores_of(model, view, tokens, term))
-            lists = rank(ranking, [user], k=view.num_items, seen=view.positives)
-            listed = lists.items[0] >= 0
-            ranked.append(
-                (torch.from_numpy(lists.items[0][listed]).long(), torch.from_numpy(lists.scores[0][listed]))
-            )
-        return ranked
-
-    def differences(self, model: Direct, tokens: bool) -> Tensor:
-        """Largest difference of a candidate's two scores, for each pair."""
-        left_out, largest = self.left_out(model, tokens), []
-        for number, (items, expected) in enumerate(self.rebuilt(model, tokens)):
-            assert self.pairs.item[number] in items, "the pair's item must be a candidate again"
-            largest.append((left_out[number, items] - expected).abs().max())
-        return torch.stack(largest)
+from llmdirect.likeness import WordLikeness
+from llmdirect.scores import Pairs, scorer
+from llmdirect.views import View
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    dataset = dataset_of(rows_of_the_world(), USERS, ITEMS, {DESCRIBED: "a description of it", 5: "another"})
-    store = write_embeddings(tmp_path_factory.mktemp("world") / "store", dataset.passages.text.to_list())
-    return World.of(dataset, store, PAIRS)
-
-
-def config(**settings: Any) -> ModelConfig:
-    """Few aspects; one channel where the form or the sentiment allows no more."""
-    one = settings.get("form") == "ratio" or settings.get("sentiment") == "mlp"
-    return ModelConfig(aspects=3, channels=1 if one else 2, ridge=RIDGE, **settings)
+    return build(tmp_path_factory.mktemp("world") / "store")
 
 
 def test_the_world_has_every_trait(world: World) -> None:
@@ -366,152 +220,3 @@ def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Pa
         spread = scorer(frozen)
         effects.append(float(torch.stack(moved).mean()) / float(np.std(spread.query @ spread.item.T)))
     assert 0 < effects[1] < effects[0] / 4
-
-
-Patch = Callable[[pytest.MonkeyPatch], None]
-
-
-def forget(owner: type, name: str, broken: Callable[..., Any]) -> Patch:
-    """Replaces a method; `broken` gets the original first."""
-    original = getattr(owner, name)
-
-    def replacement(*args: Any, **more: Any) -> Any:
-        return broken(original, *args, **more)
-
-    return lambda patch: patch.setattr(owner, name, replacement)
-
-
-def keep_the_passage(original: Any, self: Any, items: Tensor, passages: Tensor) -> Any:
-    return original(self, items, torch.full_like(passages, -1))
-
-
-def in_float32(original: Any, self: Documents, *args: Any) -> Any:
-    """Sums and their parts in float32, so that little is left after much with a rounding residue."""
-    self.mass, kept = self.mass.float(), self.mass
-    self.pooled, pooled = self.pooled.float(), self.pooled
-    result = original(self, *args)
-    self.mass, self.pooled = kept, pooled
-    return result
-
-
-BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
-    "popularity of the pair": (
-        forget(
-            Direct,
-            "item_bias_of",
-            lambda original, self, count, items=None: original(
-                self, count if items is None else count + 1, items
-            ),
-        ),
-        {},
-        False,
-    ),
-    "learned bias of another item": (
-        forget(
-            Direct,
-            "item_bias_of",
-            lambda original, self, count, items=None: original(
-                self, count, None if items is None else items - 1
-            ),
-        ),
-        {"popularity": False},
-        False,
-    ),
-    "own passage, pooled": (forget(PooledTable, "without", keep_the_passage), {}, False),
-    "own passage, tokens": (forget(TokenTable, "without", keep_the_passage), {}, True),
-    "own passage, ratio": (forget(TokenTable, "without", keep_the_passage), {"form": "ratio"}, True),
-    "copies in the history": (
-        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
-        {"user": "history"},
-        False,
-    ),
-    "copies in the history, ratio": (
-        forget(Documents, "pooled_without", keep_the_passage),
-        {"user": "history", "form": "ratio"},
-        True,
-    ),
-    "copies among the passages": (
-        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
-        {"user": "text"},
-        False,
-    ),
-    "copies of a candidate": (
-        forget(Documents, "copies", lambda original, self, passages: original(self, passages[:0])),
-        {},
-        False,
-    ),
-    "interest without leaving out": (
-        forget(Scores, "interests", lambda original, self, users, out=None, keep=None: original(self, users)),
-        {"user": "both"},
-        False,
-    ),
-    "item that moves up in the history": (
-        forget(Slots, "gather", lambda original, *args: [part[:, :HISTORY] for part in original(*args)]),
-        {"user": "history"},
-        False,
-    ),
-    "passages that move up": (
-        forget(Slots, "gather", lambda original, *args: [part[:, : HISTORY + 1] for part in original(*args)]),
-        {"user": "text"},
-        False,
-    ),
-    **{
-        f"{kind.__name__} of a history": (
-            forget(kind, "left_out", lambda original, self, users, *_: self.of_users(users)),
-            {"collaborative": True},
-            False,
-        )
-        for kind in (Ease, Walk, Neighbours)
-    },
-    "vectors of neighbours": (
-        forget(
-            Neighbours,
-            "left_out",
-            lambda original, self, users, items, passages: original(
-                self, users, items, torch.full_like(passages, -1)
-            ),
-        ),
-        {"collaborative": True},
-        False,
-    ),
-    "lengths of the walk": (
-        forget(
-            Walk,
-            "left_out",
-            lambda original, self, users, items, _: self.of_users(users) - self.table()[items],
-        ),
-        {"collaborative": True},
-        False,
-    ),
-    **{
-        f"{kind.__name__} of EASE": (
-            forget(
-                kind,
-                "lost",
-                lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
-            ),
-            {"collaborative": True},
-            False,
-        )
-        for kind in (WordLikeness, EmbeddingLikeness)
-    },
-    "float64, pooled": (forget(Documents, "pooled_without", in_float32), {"vote": False}, False),
-    "float64, tokens": (
-        forget(
-            Documents,
-            "without",
-            lambda original, self, sums, *args: original(self, sums.float(), *args),
-        ),
-        {"vote": False},
-        True,
-    ),
-}
-
-
-@pytest.mark.parametrize("forgotten", BROKEN)
-def test_forgetting_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
-    patch, settings, tokens = BROKEN[forgotten]
-    model = random_model(config(**settings), world.view)
-    assert world.differences(model, tokens).max() <= TOLERANCE
-    patch(monkeypatch)
-    assert world.differences(model, tokens).max() > (2 if "float64" in forgotten else 100) * TOLERANCE
