@@ -2,8 +2,7 @@
 
 What each choice is worth: DIRECT with one thing changed, on the validation of random splits (seeds from 1);
 the test split stays closed. Killed, it goes on. Prints a table in Markdown: NDCG@10, its ratio to the default
-paired by user, train pairs left out, bytes a token. --reviews: the raw file, for the document unit, which is
-encoded anew.
+paired by user, train pairs left out, bytes a token. --reviews: the raw file, for what is encoded anew.
 """
 
 import argparse
@@ -55,7 +54,10 @@ class Variant:
     """How the store keeps tokens; as it does if not given."""
     patch: Callable[[], Any] | None = None
     """A context in which it is trained."""
-    unit: str = "review"
+    prepared: Mapping[str, Any] | None = None
+    """Options with which the reviews are prepared and encoded anew."""
+    dtype: str = "bfloat16"
+    """Of what is encoded anew."""
 
 
 @contextmanager
@@ -145,7 +147,9 @@ def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingSt
 
 VARIANTS: Mapping[str, Variant] = {
     "default": Variant(),
-    "document unit": Variant(unit="document"),
+    "document unit": Variant(prepared={"unit": "document"}),
+    "summary before the text": Variant(prepared={"with_summary": True}),
+    "float32": Variant(prepared={}, dtype="float32"),
     "own review left in": Variant(patch=review_left_in),
     "collaborative term left in": Variant(patch=collaboration_left_in),
     "without the collaborative term": Variant({"collaborative": False}),
@@ -201,7 +205,7 @@ def main() -> None:
     print("| setting | ndcg@10 | to the default | train left out | bytes a token |")
     print("|---|---:|---:|---:|---:|")
     for name in dict.fromkeys(["default", *wanted]):
-        if VARIANTS[name].unit == "document" and given.reviews is None:
+        if VARIANTS[name].prepared is not None and given.reviews is None:
             continue
         splits = [_measured(name, whole, store, seed, given) for seed in range(1, given.splits + 1)]
         users = sorted({user for split in splits for user in split["values"]})
@@ -222,8 +226,8 @@ def _measured(
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     dataset, used = resplit(whole, seed=seed), store
-    if variant.unit == "document":
-        dataset = _documents(given.reviews, folder / "dataset", whole, seed, store)
+    if variant.prepared is not None:
+        dataset = _encoded_anew(given, name, whole, seed, store)
         used = open_store(dataset.path)
     elif rewrite := kept_as(variant.form) if variant.form else variant.store:
         shutil.rmtree(folder / "store", ignore_errors=True)
@@ -233,7 +237,7 @@ def _measured(
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
     values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
-    form = variant.form or store.form
+    form = variant.form or used.form
     size = form.row_bytes(form.dim(store.dim))
     found = {
         "values": dict(zip(ids, values, strict=True)),
@@ -245,15 +249,23 @@ def _measured(
     return found
 
 
-def _documents(reviews: Path, folder: Path, like: Dataset, seed: int, store: EmbeddingStore) -> Dataset:
-    """The same reviews in the document unit, encoded as the store's were."""
+def _encoded_anew(
+    given: argparse.Namespace, name: str, like: Dataset, seed: int, store: EmbeddingStore
+) -> Dataset:
+    """The split of the same reviews as the variant prepares them, by the encoder of the store."""
+    variant = VARIANTS[name]
+    assert variant.prepared is not None
+    # Documents are of one split's texts; anything else is encoded once.
+    by_split = variant.prepared.get("unit") == "document"
+    folder = given.out / f"{name.replace(' ', '-')}-data{f'-{seed}' if by_split else ''}"
     if not (folder / "manifest.json").exists():
         options = like.manifest["options"]
         columns, k_core = options.get("columns"), options.get("k_core", 0)
-        prepare(reviews, folder, unit="document", seed=seed, columns=columns, k_core=k_core)
-    precompute(folder, model=store.encoder["id"], progress=Bars())
+        prepare(given.reviews, folder, seed=seed, columns=columns, k_core=k_core, **variant.prepared)
+    precompute(folder, model=store.encoder["id"], dtype=variant.dtype, progress=Bars())
     consolidate(folder, progress=Bars())
-    return Dataset.open(folder)
+    prepared = Dataset.open(folder)
+    return prepared if by_split else resplit(prepared, seed=seed)
 
 
 def _row(

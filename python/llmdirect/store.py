@@ -263,7 +263,7 @@ class EmbeddingStore:
         return spans, tokens
 
 
-def open_store(dataset: Path, store: str | PathLike[str] | None = None) -> EmbeddingStore:
+def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None = None) -> EmbeddingStore:
     """The dataset's one store; or the one named `store`; or the store in the folder `store`.
 
     Raises FileNotFoundError where there is none or it is not consolidated yet, MissingError for an unknown
@@ -271,7 +271,7 @@ def open_store(dataset: Path, store: str | PathLike[str] | None = None) -> Embed
     """
     if store is not None and (Path(store) / MANIFEST).exists():
         return EmbeddingStore.open(store)
-    folder = store_folder(dataset, None if store is None else str(store))
+    folder = store_folder(Path(dataset), None if store is None else str(store))
     if not (folder / MANIFEST).exists():
         raise FileNotFoundError(f"{folder}: not consolidated yet; `llmdirect consolidate {dataset}` does it")
     return EmbeddingStore.open(folder)
