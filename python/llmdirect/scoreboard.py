@@ -129,7 +129,7 @@ def _on_split(board: Board, name: str, number: int) -> Json:
     path = board.out / f"{name}-{dataset.manifest['options']['seed']}-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
-        return kept
+        return kept | {"trials": found["trials"]}  # a longer search may have ended at the same settings
     with board.progress.task(f"{name}, split {number + 1}", None, "") as _:
         started = time.monotonic()
         fitted = ROWS[name].fit(board, number, found["settings"])
