@@ -25,7 +25,7 @@ from llmdirect.model import EPS, Direct, initialise
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.synthetic import generate
 from llmdirect.training import train_on
-from llmdirect.views import View, read_tokens
+from llmdirect.views import View
 
 LONGEST, PAIRS, STEPS = 512, 64, 12
 """Tokens of a document, pairs of an update, updates that are timed: the published way."""
@@ -111,7 +111,7 @@ def _padded(view: View, owner: np.ndarray, count: int) -> tuple[torch.Tensor, to
     lengths = torch.zeros(count, dtype=torch.int64)
     for passage, number in enumerate(owner.tolist()):
         if number >= 0 and (left := LONGEST - int(lengths[number])) > 0:
-            found = read_tokens(view.store, view.stored[[passage]])[0][0][:left]
+            found = view.tokens(torch.tensor([passage]))[0][0][:left]
             tokens[number, lengths[number] : lengths[number] + len(found)] = found
             lengths[number] += len(found)
     return tokens, lengths

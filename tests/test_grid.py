@@ -17,8 +17,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_params_are_typed_and_checked() -> None:
-    assert parse_params(["lr=1e-3,0.1", "aspc-num=3,5", "vote=true", "form=cosine", "g2=1e-6"]) == {
+    assert parse_params(
+        ["lr=1e-3,0.1", "aspc-num=3,5", "vote=true", "form=cosine", "g2=1e-6", "ridge=64,2.5"]
+    ) == {
         "lr": [1e-3, 0.1],
+        "ridge": [64.0, 2.5],
         "aspects": [3, 5],
         "vote": [True],
         "form": ["cosine"],
@@ -30,6 +33,7 @@ def test_params_are_typed_and_checked() -> None:
         ("aspects=3.5", "'3.5' is no value of aspects"),
         ("form=flat", "'flat' is no value of form"),
         ("vote=perhaps", "'perhaps' is no value of vote"),
+        ("ridge=found", r"'found' is no value of ridge \(float\)"),
     ):
         with pytest.raises(ValueError, match=message):
             parse_params([text])

@@ -7,7 +7,7 @@ from model_helpers import DIM, Row, dataset_of, write_embeddings
 
 from llmdirect.lexicon import Lexicon
 from llmdirect.likeness import WordLikeness
-from llmdirect.views import View, read_tokens
+from llmdirect.views import View
 
 VECTORS = torch.tensor([[1.0, 2.0], [-3.0, 4.0]])
 LEXICON = Lexicon(("cable", "caf\u00e9s"), VECTORS)
@@ -87,7 +87,7 @@ def test_a_pooled_passage_is_the_mean_of_its_tokens(made: tuple[View, WordLikene
     assert worded.dim == DIM + lexicon.dim == worded.pooled.shape[1]
     rows = torch.arange(len(view.lengths))
     tokens, mask = worded.tokens(rows)
-    plain, _ = read_tokens(view.store, view.stored)
+    plain, _ = view.tokens(rows)
     assert torch.equal(tokens[..., :DIM], plain)
     mean = tokens.sum(1) / mask.sum(1).clamp(min=1)[:, None]
     torch.testing.assert_close(mean, worded.pooled, rtol=1e-5, atol=1e-6)

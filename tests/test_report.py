@@ -9,6 +9,7 @@ from command_line import CommandLine
 from run_helpers import fit, make_dataset
 from test_explanation_page import Page
 
+from llmdirect.config import configure
 from llmdirect.explanation import Explainer
 from llmdirect.report import commands, report
 from llmdirect.report_plots import Line, intervals, lines, ticks
@@ -126,6 +127,14 @@ def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
     assert told[3] == (
         f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32"
     )
+
+
+def test_commands_name_each_setting_that_is_not_usual(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = Explainer.open(run)
+    model, training = configure(form="cosine", history_term="ease", amp=False, anchor=0.5)
+    monkeypatch.setattr(type(explainer.trained.run), "model_config", model)
+    monkeypatch.setattr(type(explainer.trained.run), "train_config", training)
+    assert commands(explainer)[3].endswith(" --history-term ease --anchor 0.5 --no-amp")
 
 
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

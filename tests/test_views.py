@@ -26,7 +26,7 @@ from model_helpers import (
 from llmdirect.config import HISTORY
 from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError
-from llmdirect.views import View, read_tokens
+from llmdirect.views import View
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> 
 
 def test_specials_and_empty_passages_are_no_tokens(view: View) -> None:
     store = view.store
-    tokens, mask = read_tokens(store, np.arange(store.num_passages))
-    for passage in range(store.num_passages):
-        rows = range(int(store.offsets[passage]), int(store.offsets[passage + 1]))
+    tokens, mask = view.tokens(torch.arange(len(view.lengths)))
+    for passage, number in enumerate(view.stored.tolist()):
+        rows = range(int(store.offsets[number]), int(store.offsets[number + 1]))
         real = [row for row in rows if store.spans[row, 1] > store.spans[row, 0]]
         assert mask[passage].sum() == len(real)
         np.testing.assert_array_equal(tokens[passage][mask[passage]], store.tokens_numpy[real])

@@ -36,12 +36,12 @@ class ModelConfig:
     vote: bool = False
     """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
     popularity: bool = True
-    """Item bias starts as alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
+    """Item bias is alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
     """Adds what the history's items say of others, weighted on validation."""
     history_term: HistoryTermName = "found"
     """What says it: EASE, told by texts which items are alike, and with it a walk over who chose what, or
-    each item's neighbours by the trained text. found: what ranks best on validation."""
+    each item's neighbours by the trained text (cosine form). found: what ranks best on validation."""
     lexicon: int = 64
     """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None

@@ -144,7 +144,7 @@ class Direct(nn.Module):
         return torch.sigmoid(interests)
 
     def item_bias_of(self, popularity: Tensor, items: Tensor | None = None) -> Tensor:
-        """b_i of all items, or of `items`, whose numbers of positives are `popularity`."""
+        """b_i of all items, or of `items`, which were chosen `popularity` times."""
         if self.config.popularity:
             # log(n + 1): an item without any positive has 0, not minus infinity, so it can be recommended.
             return self.prior * torch.log1p(popularity)

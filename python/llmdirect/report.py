@@ -27,7 +27,17 @@ _FLAGS: Final = {
     "orthogonality": "g3",
     **{
         name: name.replace("_", "-")
-        for name in ("form", "user", "setup", "lr", "num_epochs", "refine_epochs", "batch_size", "negatives")
+        for name in (
+            "form",
+            "user",
+            "history_term",
+            "setup",
+            "lr",
+            "num_epochs",
+            "refine_epochs",
+            "batch_size",
+            "negatives",
+        )
     },
     **{name: name for name in ("patience", "anchor", "metric", "seed", "device")},
 }
@@ -131,8 +141,9 @@ def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
     for name, flag in _FLAGS.items():
         if found[name] != usual[name]:
             flags += [f"--{flag}", str(found[name])]
-    if found["collaborative"] != usual["collaborative"]:
-        flags.append("--collaborative" if found["collaborative"] else "--no-collaborative")
+    for name in ("collaborative", "amp"):
+        if found[name] != usual[name]:
+            flags.append(f"--{name}" if found[name] else f"--no-{name}")
     return flags
 
 

@@ -1,7 +1,7 @@
 """Scores from parameters and documents: of the whole catalogue, and of a pair as if it did not exist.
 
-Every statistic that enters a score goes through this file, with and without one interaction, so that the
-two cannot drift apart. Axes as in `model`; N pairs of a batch.
+Every statistic that enters a score goes through this file or a `HistoryTerm`, with and without one
+interaction side by side, so that the two cannot drift apart. Axes as in `model`; N pairs of a batch.
 """
 
 from dataclasses import dataclass

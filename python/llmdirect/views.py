@@ -279,11 +279,6 @@ class View:
         return flat, lengths
 
 
-def read_tokens(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Padded float32 [B, T, D] and mask [B, T] of passages of the store, specials left out."""
-    return _padded(*_flat(store, stored))
-
-
 def _flat(store: EmbeddingStore, stored: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
     counts = store.row_counts(stored)
     flat = np.empty((int(counts.sum()), store.dim), np.float32)

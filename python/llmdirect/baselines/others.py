@@ -12,7 +12,7 @@ from llmdirect.ranking import Scorer
 
 
 def popularity(data: TrainData) -> Scorer:
-    """Ranks by the number of train positives; equal numbers by item index."""
+    """Ranks by how often items were chosen in train; equal numbers by item index."""
     return Scorer(
         query=np.zeros((data.num_users, 0)), item=np.zeros((data.num_items, 0)), item_bias=data.popularity
     )
