@@ -93,7 +93,7 @@ def ease_of(dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | N
 
 def history_term(ease: Ease, model: Direct, view: View, tokens: bool) -> HistoryTerm | None:
     """All that a history can say, each with a weight of its own, where the model has such a term."""
-    if not model.config.collaborative:
+    if model.config.collaborative is False:
         return None
     terms: list[HistoryTerm] = [ease, Walk(view.positives, view.num_items)]
     if model.config.form == "cosine":

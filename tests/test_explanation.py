@@ -209,7 +209,7 @@ def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, P
     if trained.model.config.user == "history":
         assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
     config: Any = trained.model.config
-    if config.user == "history" and not config.collaborative:
+    if config.user == "history" and config.collaborative is False:
         offset = (
             known["items"][0]["score"] - new["items"][0]["score"]
         )  # somebody new has no bias of their own

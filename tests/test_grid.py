@@ -18,10 +18,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_params_are_typed_and_checked() -> None:
     assert parse_params(
-        ["lr=1e-3,0.1", "aspc-num=3,5", "vote=true", "form=cosine", "g2=1e-6", "ridge=64,2.5"]
+        [
+            "lr=1e-3,0.1",
+            "aspc-num=3,5",
+            "vote=true",
+            "form=cosine",
+            "g2=1e-6",
+            "ridge=64,2.5",
+            "collaborative=false",
+        ]
     ) == {
         "lr": [1e-3, 0.1],
         "ridge": [64.0, 2.5],
+        "collaborative": [False],
         "aspects": [3, 5],
         "vote": [True],
         "form": ["cosine"],

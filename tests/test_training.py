@@ -48,17 +48,24 @@ def content(run: Path) -> dict[str, Any]:
     }
 
 
-def test_more_items_than_the_collaborative_term_is_made_for_are_told_before_training(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_catalogue_too_large_for_the_collaborative_term_is_trained_without_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("llmdirect.training.MAX_ITEMS", 5)
+    once = TrainConfig(num_epochs=1)
+    found = train(dataset, tmp_path / "large", model=ModelConfig(aspects=3), training=once)
+    assert "made for 5: trained without it" in caplog.text
+    alone = train(
+        dataset, tmp_path / "alone", model=ModelConfig(aspects=3, collaborative=False), training=once
+    )
+    assert found["best_value"] == alone["best_value"]
+    assert "collaboration" not in found["best"]
+    assert Trained.load(tmp_path / "large").scorer.item_item is None
     with pytest.raises(
         ValueError, match=r"items; the collaborative term .* made for 5: train with --no-coll"
     ):
-        fit(dataset, tmp_path / "run")
+        train(dataset, tmp_path / "run", model=ModelConfig(collaborative=True), training=once)
     assert not (tmp_path / "run").exists()
-    alone = ModelConfig(aspects=3, collaborative=False)
-    train(dataset, tmp_path / "alone", model=alone, training=TrainConfig(num_epochs=1))
 
 
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])

@@ -55,7 +55,7 @@ def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
 def _value(name: str, text: str, source: str) -> Value:
     hints = get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
     # Settings that are found where they are not given (float | None) are given here.
-    kind = float if float in get_args(hints[name]) else hints[name]
+    kind = next((one for one in (bool, float) if one in get_args(hints[name])), hints[name])
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

@@ -125,6 +125,13 @@ def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) ->
             f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix of "
             f"items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
         )
+    if model.collaborative is None and dataset.num_items > MAX_ITEMS:
+        logger.warning(
+            "%s: has %s items, the collaborative term is made for %s: trained without it",
+            dataset.path,
+            f"{dataset.num_items:,}",
+            f"{MAX_ITEMS:,}",
+        )
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not ((rows.split == VALID) & rows.positive).any():
@@ -404,7 +411,7 @@ class _Trainer:
     def _collaborate(self, table: Table) -> tuple[HistoryTerm | None, Json]:
         """The collaborative term as the data ask for it, with its weight in the model; and its figures."""
         config = self.model.config
-        if not config.collaborative:
+        if config.collaborative is False or self.dataset.num_items > MAX_ITEMS:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
