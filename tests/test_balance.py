@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from model_helpers import Row, dataset_of, random_model, write_embeddings
+from numpy.typing import NDArray
 
 from llmdirect import balance
-from llmdirect.balance import LeftOut, candidates, choose, weigh
+from llmdirect.balance import LeftOut, candidates, choose
 from llmdirect.config import HISTORY_TERMS, ModelConfig
 from llmdirect.csr import Csr
 from llmdirect.ease import Evidence
@@ -133,33 +134,6 @@ def test_settings_are_compared_on_the_most_popular_items(
     assert torch.equal(term_of_all.inverse, whole.ease(3.0, 2.0, 0.0).inverse)
 
 
-def text_of(seed: int = 0) -> Scorer:
-    rng = np.random.default_rng(seed)
-    return Scorer(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
-
-
-def test_weight_of_a_term_that_tells_and_of_one_that_misleads(world: tuple[Evidence, LeftOut]) -> None:
-    evidence, _ = world
-    term = evidence.ease(4.0, 1.0, 0.0)
-    relevant = evidence.positives
-    kinds = np.equal.outer(np.arange(USERS) % 3, np.arange(ITEMS) % 3)
-    kinds[np.repeat(np.arange(USERS), np.diff(relevant.indptr)), relevant.indices] = False
-
-    def value(scorer: Scorer, sign: int = 1) -> float:
-        table = np.array([scorer.of_pairs(np.full(ITEMS, user), np.arange(ITEMS)) for user in range(USERS)])
-        return sign * float(table[kinds].mean() - table[~kinds].mean())
-
-    text = text_of()
-    found = weigh(text, term, value)
-    assert found.term is term
-    assert found.weight * term.spread() == pytest.approx(16.0)
-    assert found.value == value(found.scorer) > value(text)
-    found = weigh(text, term, lambda scorer: value(scorer, -1))
-    assert (found.weight, found.value) == (0.0, value(text, -1))
-    pairs = torch.arange(ITEMS), torch.arange(ITEMS)
-    np.testing.assert_allclose(found.scorer.of_pairs(*pairs), text.of_pairs(*pairs), atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def text(made: tuple[Documents, Alike]) -> Scores:
     documents, _ = made
@@ -184,23 +158,48 @@ def test_the_term_that_ranks_best_is_taken(
         term = Sum([term, other], [unit, 1 / other.spread()])
     wanted = table_of(with_term(plain, term, 1 / term.spread()))
 
-    def value(scorer: Scorer) -> float:
+    def values(scorer: Scorer) -> NDArray[np.float64]:
         table = table_of(scorer)
-        return 2.0 * (table == wanted) + (table == liked)
+        return np.full(7, 2.0 * (table == wanted) + (table == liked))
 
     for asked in ("found", name):
-        made_of, ease, found = balance.balance(text, eases, asked, value)
-        assert (made_of, ease, found.value >= 2) == (name, eases[which], True)
+        found = balance.balance(text, eases, asked, values)
+        assert (found.name, found.ease) == (name, eases[which])
         assert found.weight * found.term.spread() == pytest.approx(1.0)
         assert torch.equal(found.term.table(), term.table())
         assert table_of(found.scorer) == wanted
 
 
-def test_what_adds_nothing_stays_out(world: tuple[Evidence, LeftOut], text: Scores) -> None:
+def test_of_equal_ones_the_simplest_is_taken(world: tuple[Evidence, LeftOut], text: Scores) -> None:
     evidence, _ = world
     eases = [evidence.ease(4.0, 1.0, 0.0), evidence.ease(4.0, 2.0, 0.0)]
-    name, ease, found = balance.balance(text, eases, "found", lambda scorer: 1.0)
-    assert (name, ease, found.term, found.weight) == ("ease", eases[0], eases[0], 0.0)
+    found = balance.balance(text, eases, "found", lambda scorer: np.ones(7))
+    assert (found.name, found.ease, found.term) == ("ease", eases[0], eases[0])
+    assert found.weight * found.term.spread() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1 / 16, 16.0])
+def test_far_weights_have_to_be_shown_better(
+    world: tuple[Evidence, LeftOut], text: Scores, spread: float
+) -> None:
+    """By two standard errors, where scores are logits; otherwise the highest mean wins."""
+    evidence, _ = world
+    term, plain = evidence.ease(4.0, 1.0, 0.0), scorer(text)
+    far = table_of(with_term(plain, term, spread / term.spread())) if spread else b""
+
+    def found(gains: NDArray[np.float64], logits: bool = True) -> float:
+        def values(scorer: Scorer) -> NDArray[np.float64]:
+            return gains * (table_of(scorer) == far)
+
+        one = balance.balance(text, [term], "ease", values, logits)
+        assert table_of(one.scorer) == (table_of(with_term(plain, term, one.weight)) if one.weight else b"")
+        return one.weight * term.spread()
+
+    noise = np.tile([1.0, -1.0], 50)
+    assert found(0.21 + noise) == pytest.approx(spread)
+    assert found(0.19 + noise) == pytest.approx(0.5)
+    if spread:
+        assert found(0.19 + noise, logits=False) == pytest.approx(spread)
 
 
 def test_the_ratio_form_has_no_neighbours(
@@ -212,12 +211,12 @@ def test_the_ratio_form_has_no_neighbours(
     with torch.no_grad():
         text = Scores(model, documents, PooledTable(model, documents), None)
 
-        def value(scorer: Scorer) -> float:
+        def values(scorer: Scorer) -> NDArray[np.float64]:
             tables.add(table_of(scorer))
-            return 0.0
+            return np.zeros(3)
 
         monkeypatch.setattr(balance, "Neighbours", None)
-        balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", value)
+        balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", values)
     assert len(tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
     with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
         ModelConfig(form="ratio", channels=1, history_term="ease+neighbours")
@@ -230,6 +229,11 @@ def with_term(text: Scorer, term: HistoryTerm, weight: float) -> Scorer:
 
 def table_of(scorer: Scorer) -> bytes:
     return b"" if scorer.item_item is None else np.asarray(scorer.item_item[2]).tobytes()
+
+
+def text_of(seed: int = 0) -> Scorer:
+    rng = np.random.default_rng(seed)
+    return Scorer(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
 
 
 def test_the_scorer_with_a_term_is_the_sum(world: tuple[Evidence, LeftOut]) -> None:

@@ -8,7 +8,9 @@ catalogue gives the term too little weight for the first ten places (docs/qualit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from llmdirect.config import HISTORY_TERMS, HistoryTermName, ModelConfig
 from llmdirect.ease import Ease, Evidence
@@ -29,6 +31,10 @@ _SEARCHED = 4096
 """Items on which settings are compared: an inverse of 12,000 takes twenty-five times as long."""
 _PART = 256
 """Pairs left out at a time."""
+_POWERS, _NEAR = range(-8, 9), range(-2, 2)
+"""Weights that are tried, in steps of √2 of how far the term spreads, and those that come first."""
+_SHOWN = 2.0
+"""Standard errors by which another weight has to be better."""
 
 
 Settings = tuple[float, float, float]
@@ -127,49 +133,82 @@ def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
 
 @dataclass(frozen=True, eq=False)
 class Weighed:
-    """A term, its weight beside the text, the scorer that has both, and what validation says of it."""
+    """A term, its weight beside the text, and the scorer that has both."""
 
+    name: str
+    """Of what the term is made."""
+    ease: Ease
+    """The EASE in it."""
     term: HistoryTerm
     weight: float
     scorer: Scorer
-    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    name: str
+    ease: Ease
+    term: HistoryTerm
+    power: int | None
+    """The term spreads √2^power; None: it has no weight."""
+    values: NDArray[np.float64]
+
+    @property
+    def weight(self) -> float:
+        return 0.0 if self.power is None else float(2 ** (self.power / 2)) / self.term.spread()
 
 
 def balance(
-    text: Scores, eases: Sequence[Ease], wanted: HistoryTermName, value_of: Callable[[Scorer], float]
-) -> tuple[str, Ease, Weighed]:
-    """The collaborative term that ranks best beside the text, or the `wanted` one: its name, the EASE in it.
+    text: Scores,
+    eases: Sequence[Ease],
+    wanted: HistoryTermName,
+    values_of: Callable[[Scorer], NDArray[np.float64]],
+    logits: bool = True,
+) -> Weighed:
+    """The collaborative term and the weight that rank best beside the text; of the `wanted` kind, or any.
 
     eases: as `candidates` gives them; the one that ranks best alone is what others are added to, each as much
-    as it is. value_of: validation, the more the better; of equal ones the simplest.
+    as it is. values_of: validation, a value for each user (or rating), the more the better; the best has the
+    highest mean, of equal ones it is the simplest. Where scores are `logits` of a loss over items, weights at
+    which the term spreads about one unit (½ to √2) come first: no weight, and others from 1/16 to 16, are
+    taken only where validation shows that they are better, by two standard errors.
     """
     plain, view = scorer(text), text.view
-    alone = ((ease, weigh(plain, ease, value_of)) for ease in eases)
-    ease, best = max(alone, key=lambda tried: tried[1].value)
-    name, unit = "ease", 1 / ease.spread()
+    near = _NEAR if logits else _POWERS
+
+    def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Tried]:
+        table, spread = term.item_item(), term.spread()
+        return [
+            _Tried(name, ease, term, power, values_of(with_item_item(plain, term.positives, table, weight)))
+            for power in _POWERS
+            for weight in [float(2 ** (power / 2)) / spread]
+        ]
+
+    found = [one for ease in eases for one in tried("ease", ease, ease)]
+    ease = _best(found, near).ease
+    found.append(_Tried("ease", ease, ease, None, values_of(plain)))
     cosine = text.model.config.form == "cosine"
-    for title in HISTORY_TERMS[1:]:
-        if wanted not in ("found", title) or (title == "ease+neighbours" and not cosine):
-            continue
-        other = Neighbours(text) if title == "ease+neighbours" else Walk(view.positives, view.num_items)
-        tried = weigh(plain, Sum([ease, other], [unit, 1 / other.spread()]), value_of)
-        if wanted == title or tried.value > best.value:
-            name, best = title, tried
-    return name, ease, best
+    for name in HISTORY_TERMS[1:]:
+        if wanted in ("found", name) and (cosine or name != "ease+neighbours"):
+            other = Neighbours(text) if name == "ease+neighbours" else Walk(view.positives, view.num_items)
+            found += tried(name, ease, Sum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
+    best = _shown([one for one in found if wanted in ("found", one.name)], near)
+    weighed = with_item_item(plain, best.term.positives, best.term.item_item(), best.weight)
+    return Weighed(best.name, best.ease, best.term, best.weight, weighed if best.weight else plain)
 
 
-def weigh(text: Scorer, term: HistoryTerm, value_of: Callable[[Scorer], float]) -> Weighed:
-    """The weight beside the text that has the highest value.
+def _best(tried: Sequence[_Tried], near: range) -> _Tried:
+    """Of the weights that come first."""
+    return max((one for one in tried if one.power in near), key=lambda one: one.values.mean())
 
-    Tried: no weight, and those at which the term spreads from 1/16 to 16, in steps of √2; of equal ones the
-    first.
-    """
-    best = Weighed(term, 0.0, text, value_of(text))
-    unit, table = 1 / term.spread(), term.item_item()
-    for power in range(-8, 9):
-        weight = unit * 2 ** (power / 2)
-        both = with_item_item(text, term.positives, table, weight)
-        value = value_of(both)
-        if value > best.value:
-            best = Weighed(term, weight, both, value)
-    return best
+
+def _shown(tried: Sequence[_Tried], near: range) -> _Tried:
+    """The best, or another that is better by the most standard errors beyond those that are asked for."""
+    best = _best(tried, near)
+    shown, lead = best, 0.0
+    for one in tried:
+        more = one.values - best.values
+        least = float(more.mean() - _SHOWN * more.std() / len(more) ** 0.5)
+        if one.power not in near and least > lead:
+            shown, lead = one, least
+    return shown

@@ -48,13 +48,25 @@ def rating_means(scorer: Scorer, dataset: Dataset, split: int) -> dict[str, floa
 
     A figure that is not defined there (no rating below 4, say) is left out.
     """
+    means = rating_metrics(*_predicted(scorer, dataset, split))
+    return {name: value for name, value in means.items() if not np.isnan(value)}
+
+
+def squared_errors(scorer: Scorer, dataset: Dataset, split: int) -> NDArray[np.float64]:
+    """That of each rating of the split; DataError where there are none."""
+    predicted, actual = _predicted(scorer, dataset, split)
+    return np.square(predicted.astype(np.float64) - actual)
+
+
+def _predicted(
+    scorer: Scorer, dataset: Dataset, split: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Predicted and actual ratings of the split."""
     rows = dataset.interactions
     rated = (rows.split == split) & ~np.isnan(rows.rating)
     if not rated.any():
         raise DataError(f"{dataset.path}: no rating in {SPLIT_NAMES[split]}, so there is nothing to measure")
-    predicted = scorer.of_pairs(rows.user_idx[rated], rows.item_idx[rated])
-    means = rating_metrics(predicted, rows.rating[rated])
-    return {name: value for name, value in means.items() if not np.isnan(value)}
+    return scorer.of_pairs(rows.user_idx[rated], rows.item_idx[rated]), rows.rating[rated]
 
 
 def sampled_pairs(view: View, passages: Tensor | None = None, items: Tensor | None = None) -> Pairs:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.artefacts import Json, single_writer
@@ -21,7 +22,7 @@ from llmdirect.documents import open_or_prepare
 from llmdirect.ease import MAX_ITEMS
 from llmdirect.epochs import Epochs
 from llmdirect.errors import DataError
-from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.evaluation import by_user, rating_means, squared_errors, train_left_out
 from llmdirect.history_term import HistoryTerm
 from llmdirect.lexicon import Lexicon
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
@@ -337,10 +338,11 @@ class _Trainer:
             return rating_means(ranking, self.dataset, VALID)
         return mean_metrics(by_user(ranking, self.dataset, VALID, [self.training.metric]))
 
-    def _gain(self, ranking: Scorer) -> float:
-        """What validation says, the more the better."""
-        value = self._value({"valid": self._valid(ranking)})
-        return -value if self.training.lower_is_better else value
+    def _gains(self, ranking: Scorer) -> NDArray[np.float64]:
+        """What validation says by user (ratings: by rating), the more the better."""
+        if self.training.lower_is_better:
+            return -squared_errors(ranking, self.dataset, VALID)
+        return by_user(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
 
     def _value(self, entry: Json) -> float:
         return float(entry["valid"][self.training.watched])
@@ -420,15 +422,17 @@ class _Trainer:
             eases = candidates(self.documents, (words, embeddings), config)
             task.advance()
             text = Scores(self.model, self.documents, table, None)
-            name, ease, found = balance(text, eases, config.history_term, self._gain)
+            logits = self.training.setup != "default"
+            found = balance(text, eases, config.history_term, self._gains, logits)
             self.model.collaboration.fill_(found.weight)
             figures = {
                 **self._figures(Scores(self.model, self.documents, table, found.term), found.scorer),
                 "collaboration": {
-                    "made_of": name,
+                    "made_of": found.name,
                     "weight": found.weight,
-                    "ridge": ease.ridge,
-                    "likeness": dict(zip(("words", "embeddings"), ease.likeness, strict=True)),
+                    "spread": found.weight * found.term.spread(),
+                    "ridge": found.ease.ridge,
+                    "likeness": dict(zip(("words", "embeddings"), found.ease.likeness, strict=True)),
                     "seconds": round(time.monotonic() - started, 3),
                 },
             }
