@@ -32,21 +32,20 @@ def main() -> None:
     items = sorted({item for _, item in kept})
     rng = np.random.default_rng(0)
     words = invented(rng, PLAIN_WORDS + GROUPS * GROUP_WORDS + len(items) * ITEM_WORDS)
-    plain, of_group, of_item = np.split(words, [PLAIN_WORDS, PLAIN_WORDS + GROUPS * GROUP_WORDS])
-    group = dict(zip(items, groups(pairs, kept, items), strict=True))
+    plain, of_groups, of_items = np.split(words, [PLAIN_WORDS, PLAIN_WORDS + GROUPS * GROUP_WORDS])
+    of_group = of_groups.reshape(GROUPS, -1)[groups(pairs, kept, items)]
+    about = dict(zip(items, zip(of_group, of_items.reshape(len(items), -1), strict=True), strict=True))
     often = 1 / np.arange(1, PLAIN_WORDS + 1)
+    often /= often.sum()
     with Path(sys.argv[2]).open("w") as out:
         for time, (user, item) in enumerate(kept):
-            about = (
-                of_group.reshape(GROUPS, -1)[group[item]],
-                of_item.reshape(len(items), -1)[items.index(item)],
-            )
+            of_kind, of_item = about[item]
             said = []
             for _ in range(int(rng.integers(6, 11))):
                 if rng.random() < noise:
-                    said.append(rng.choice(plain, p=often / often.sum()))
+                    said.append(rng.choice(plain, p=often))
                 else:
-                    said.append(rng.choice(about[0] if rng.random() < GROUP_SHARE else about[1]))
+                    said.append(rng.choice(of_kind if rng.random() < GROUP_SHARE else of_item))
             review = {"reviewerID": user, "asin": item, "reviewText": " ".join(said).capitalize() + "."}
             out.write(json.dumps(review | {"overall": 5.0, "unixReviewTime": 1_300_000_000 + time}) + "\n")
 

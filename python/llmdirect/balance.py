@@ -151,11 +151,8 @@ class _Tried:
     term: HistoryTerm
     power: int | None
     """The term spreads √2^power; None: it has no weight."""
+    weight: float
     values: NDArray[np.float64]
-
-    @property
-    def weight(self) -> float:
-        return 0.0 if self.power is None else float(2 ** (self.power / 2)) / self.term.spread()
 
 
 def balance(
@@ -177,16 +174,16 @@ def balance(
     near = _NEAR if logits else _POWERS
 
     def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Tried]:
-        table, spread = term.item_item(), term.spread()
-        return [
-            _Tried(name, ease, term, power, values_of(with_item_item(plain, term.positives, table, weight)))
-            for power in _POWERS
-            for weight in [float(2 ** (power / 2)) / spread]
-        ]
+        table, spread, all_tried = term.item_item(), term.spread(), []
+        for power in _POWERS:
+            weight = float(2 ** (power / 2)) / spread
+            values = values_of(with_item_item(plain, term.positives, table, weight))
+            all_tried.append(_Tried(name, ease, term, power, weight, values))
+        return all_tried
 
     found = [one for ease in eases for one in tried("ease", ease, ease)]
     ease = _best(found, near).ease
-    found.append(_Tried("ease", ease, ease, None, values_of(plain)))
+    found.append(_Tried("ease", ease, ease, None, 0.0, values_of(plain)))
     cosine = text.model.config.form == "cosine"
     for name in HISTORY_TERMS[1:]:
         if wanted in ("found", name) and (cosine or name != "ease+neighbours"):

@@ -121,12 +121,12 @@ def train_on(
 def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
     rows = dataset.interactions
     parse_metric(training.metric)
-    if model.collaborative and dataset.num_items > MAX_ITEMS:
-        raise ValueError(
-            f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix of "
-            f"items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
-        )
-    if model.collaborative is None and dataset.num_items > MAX_ITEMS:
+    if model.collaborative is not False and dataset.num_items > MAX_ITEMS:
+        if model.collaborative:
+            raise ValueError(
+                f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix "
+                f"of items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
+            )
         logger.warning(
             "%s: has %s items, the collaborative term is made for %s: trained without it",
             dataset.path,
