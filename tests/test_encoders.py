@@ -277,7 +277,7 @@ def test_long_passages_are_whole(name: str, checkpoints: dict[str, tuple[Path, A
     content = tokens.ids[len(short.before) : len(tokens) - len(short.after)]
     rows = []
     cut = windows(len(content), short.room)
-    assert short.count_windows(len(tokens)) == len(cut) > 2
+    assert len(cut) > 2
     for number, each in enumerate(cut):
         ids = [*short.before, *content[each.start : each.stop], *short.after]
         output = tiny.whole_model_rows(name, model, ids)

@@ -87,7 +87,7 @@ def rows(reviews: Reviews) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_layouts_are_recognised(tmp_path: Path, name: str) -> None:
     found = read_reviews(write_lines(tmp_path / "raw.json", [LAYOUTS[name]] * 2))
-    assert (found.format, found.bad_lines, found.has_ratings, found.has_times) == (name, 0, True, True)
+    assert (found.format, found.bad_lines, found.has_ratings) == (name, 0, True)
     assert rows(found) == [ROW, ROW]
     assert found.frame["line"].to_list() == [1, 2]
 
@@ -151,7 +151,7 @@ def test_any_file_with_columns(tmp_path: Path, suffix: str) -> None:
     ]
     assert found.format == "columns"
     bare = read_reviews(path, columns={name: roles[name] for name in ("user", "item", "text")})
-    assert (bare.has_ratings, bare.has_times) == (False, False)
+    assert not bare.has_ratings
     assert rows(bare)[1] == ("b", "2", "[b] {c}", None, None)
 
 

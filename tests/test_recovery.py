@@ -9,12 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llmdirect.recovery import (
-    aspect_recovery,
-    match,
-    planted_word_precision,
-    sentiment_recovery,
-)
+from llmdirect.recovery import aspect_recovery, match, planted_word_precision
 from llmdirect.stop_words import is_function_word
 from llmdirect.synthetic import Corpus, generate
 from llmdirect.synthetic_text import ASPECTS
@@ -141,26 +136,6 @@ def test_precision_refuses_what_it_cannot_measure(corpus: Corpus) -> None:
         planted_word_precision([empty], corpus, k=0)
     with pytest.raises(ValueError, match=r"user 'nobody' is not in the corpus of .*reviews\.json\.gz"):
         planted_word_precision([explanation("nobody", "x", [("crisp", 1.0)])], corpus)
-
-
-def test_sentiment_recovery(corpus: Corpus) -> None:
-    sides = {
-        word: 1.0 if positive else -1.0
-        for both in corpus.words.values()
-        for positive, side in zip((True, False), both, strict=True)
-        for word in side
-    }
-    number = len(sides)
-    assert sentiment_recovery(sides | {"the": 9.0}, corpus) == {"auc": 1.0, "scored": number, "missing": 0}
-    assert sentiment_recovery({word: -value for word, value in sides.items()}, corpus)["auc"] == 0
-    assert sentiment_recovery(dict.fromkeys(sides, 0.0), corpus)["auc"] == 0.5
-    # crisp beats muddy and ties with ugly; plush loses to both: 1.5 of 4 pairs.
-    by_hand = sentiment_recovery({"Crisp": 2.0, "plush": 0.0, "muddy": 1.0, "ugly": 2.0}, corpus)
-    assert by_hand == {"auc": 1.5 / 4, "scored": 4, "missing": number - 4}
-    with pytest.raises(ValueError, match="no planted negative word among the 2 words with a score"):
-        sentiment_recovery({"crisp": 1.0, "the": 0.0}, corpus)
-    with pytest.raises(ValueError, match="score of a planted positive word is not finite"):
-        sentiment_recovery({"crisp": float("nan"), "muddy": 0.0}, corpus)
 
 
 def test_aspect_recovery_of_the_planted_aspects_under_other_numbers(corpus: Corpus) -> None:

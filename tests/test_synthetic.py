@@ -20,10 +20,7 @@ from llmdirect.dataset import TEST, TRAIN, Dataset
 from llmdirect.documents import prepare
 from llmdirect.evaluation import by_user, seen_before
 from llmdirect.ranking import Scorer, mean_metrics
-from llmdirect.recovery import (
-    oracle,
-    oracle_ndcg,
-)
+from llmdirect.recovery import oracle
 from llmdirect.resplit import resplit
 from llmdirect.synthetic import CORE, REVIEWS_PER_USER, Corpus, generate
 from llmdirect.synthetic_text import ASPECTS, LEXICON, fixed_texts
@@ -401,7 +398,7 @@ def test_a_linear_map_of_text_clearly_beats_popularity(figures: dict[str, float]
     assert 1.5 * figures["popularity"] < figures["bag of words"] < figures["oracle"]
 
 
-def test_oracle_ndcg_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> None:
+def test_the_oracle_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> None:
     seen, relevant = seen_before(dataset, TEST), dataset.csr(TEST)
     values = []
     for user, name in enumerate(dataset.user_ids):
@@ -416,7 +413,9 @@ def test_oracle_ndcg_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> N
         best = sorted(score, key=lambda item: -score[item])[:10]
         gain = sum(1 / np.log2(place + 2) for place, item in enumerate(best) if item in wanted)
         values.append(gain / sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted)))))
-    found = oracle_ndcg(corpus, dataset.user_ids, dataset.item_ids, seen=seen, relevant=relevant)
-    assert found == pytest.approx(np.mean(values), rel=1e-6)
+    scorer = oracle(corpus, dataset.user_ids, dataset.item_ids)
+    assert mean_metrics(by_user(scorer, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
+        np.mean(values), rel=1e-6
+    )
     with pytest.raises(KeyError, match="nobody"):
         oracle(corpus, ["nobody"], dataset.item_ids)

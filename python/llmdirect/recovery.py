@@ -8,18 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmdirect.artefacts import Json
-from llmdirect.csr import Csr
 from llmdirect.explanation_wording import sentences
-from llmdirect.ranking import Scorer, evaluate, mean_metrics
+from llmdirect.ranking import Scorer
 from llmdirect.stop_words import is_function_word
 from llmdirect.synthetic import Corpus
 
 T = TypeVar("T")
 _CHANCE_DRAWS: Final = 200
 _MOST_ASPECTS: Final = 12  # the exact matching visits all subsets of the planted aspects
-
-
-_Value = TypeVar("_Value")
 
 
 def planted_word_precision(
@@ -83,36 +79,6 @@ def planted_word_precision(
             f"{name}_recall": float(hit / max(count, 1))
             for name, hit, count in zip(names, recalled, there, strict=False)
         },
-    }
-
-
-def sentiment_recovery(scores: Mapping[str, float], corpus: Corpus) -> dict[str, float]:
-    """How well a score of words tells the planted positive ones from the planted negative ones.
-
-    scores: word -> score, higher for better; words that are not planted are left out of account.
-
-    Returns `auc` (0.5: no better than chance), the number of planted words that have a score, and of those
-    that have none, as `scored` and `missing`. Raises ValueError for a score that is not finite, and where
-    no positive or no negative planted word is scored.
-    """
-    by_word = _casefolded(scores)
-    sides = [
-        np.array(
-            [by_word[word] for words in corpus.words.values() for word in words[side] if word in by_word]
-        )
-        for side in (0, 1)
-    ]
-    for side, name in zip(sides, ("positive", "negative"), strict=True):
-        if not len(side):
-            raise ValueError(f"no planted {name} word among the {len(scores)} words with a score")
-        if not np.isfinite(side).all():
-            raise ValueError(f"the score of a planted {name} word is not finite")
-    gap = sides[0][:, None] - sides[1]
-    scored = len(sides[0]) + len(sides[1])
-    return {
-        "auc": float((np.sign(gap) + 1).mean() / 2),
-        "scored": scored,
-        "missing": len(corpus.aspect_of_word) - scored,
     }
 
 
@@ -206,25 +172,6 @@ def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> 
         item=corpus.qualities[items],
         item_bias=np.log(corpus.popularity[items]),
     )
-
-
-def oracle_ndcg(
-    corpus: Corpus,
-    user_ids: Sequence[str],
-    item_ids: Sequence[str],
-    *,
-    seen: Csr | None,
-    relevant: Csr,
-    k: int = 10,
-) -> float:
-    """NDCG@k of the oracle over the users with a relevant item: the ceiling of a model on this corpus.
-
-    seen, relevant: a row for each of `user_ids`, columns as in `item_ids`; seen items are no candidates.
-    """
-    users = np.flatnonzero(np.diff(relevant.indptr)).astype(np.int32)
-    name = f"ndcg@{k}"
-    by_user = evaluate(oracle(corpus, user_ids, item_ids), users, names=[name], seen=seen, relevant=relevant)
-    return mean_metrics(by_user)[name]
 
 
 def _casefolded(by_word: Mapping[str, T]) -> dict[str, T]:

@@ -42,7 +42,6 @@ class Reviews:
     format: str
     bad_lines: int
     has_ratings: bool
-    has_times: bool
 
 
 def read_reviews(
@@ -86,7 +85,7 @@ def read_reviews(
         )
     if frame.is_empty():
         raise DataError(f"{path}: holds no review" + (f" besides {len(bad):,} bad {unit}s" if bad else ""))
-    return Reviews(frame, layout.name, len(bad), "rating" in layout.fields, "time" in layout.fields)
+    return Reviews(frame, layout.name, len(bad), "rating" in layout.fields)
 
 
 def _json_fields(path: Path, file: IO[bytes]) -> list[str]:

@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from llmdirect.ranking import Scorer, mean_metrics, parse_metric
 from llmdirect.rating_bias import RatingBiases
 from llmdirect.running_mean import RunningMean
 from llmdirect.scalars import flat, scalars
+from llmdirect.schedule import Course, Schedule
 from llmdirect.scores import Documents, PooledTable, Scores, Table, scorer
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.token_pass import read_all
@@ -152,20 +152,6 @@ def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) ->
         )
 
 
-@dataclass
-class _State:
-    """What decides how training goes on."""
-
-    epoch: int = 0
-    phase: str = "pooled"
-    lr_drops: int = 0
-    stale: int = 0
-    best_value: float | None = None
-    best_epoch: int = 0
-    ended: bool = False
-    history: list[Json] = field(default_factory=list)
-
-
 class _Trainer:
     def __init__(
         self,
@@ -195,12 +181,17 @@ class _Trainer:
         words = self._words() if training.rate else None
         objective = Objective(training, self.generator, words, self.biases)
         self.epochs = Epochs(self.model, self.documents, objective, training, self.generator)
-        self.state = _State(phase="pooled" if config.sentiment == "linear" else "tokens")
+        self.schedule = Schedule(config, training)
         self.optimiser = self._new_optimiser()
         self.mean = RunningMean(self.model, training.averaging)
         self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
+
+    @property
+    def course(self) -> Course:
+        """Of the schedule."""
+        return self.schedule.course
 
     def _find_lexicon(self, plain: View, size: int) -> Lexicon:
         """What the run has kept, since numbers found anew may have other signs; else that of the view."""
@@ -242,12 +233,13 @@ class _Trainer:
         return WordTypes.of(self.view, self.texts, self.progress)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
-        lr = self.training.lr * 0.1**self.state.lr_drops
+        lr = self.training.lr * 0.1**self.course.lr_drops
         return torch.optim.AdamW(parameter_groups(self.model, lr, self.training.weight_decay))
 
     def _resume(self) -> None:
         state = self.run.values("last/state")
-        self.state = _State(**{k: value for k, value in state.items() if k not in ("generator", "updates")})
+        course = {name: value for name, value in state.items() if name not in ("generator", "updates")}
+        self.schedule.course = Course(**course)
         self.model.load_state_dict(self.run.tensors("last/model"))
         self.optimiser = self._new_optimiser()
         load_optimiser(self.optimiser, self.run.tensors("last/optimiser"))
@@ -255,24 +247,24 @@ class _Trainer:
         if "last/mean" in self.run.manifest["files"]:
             self.mean.load(self.run.tensors("last/mean"), state["updates"])
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
-        logger.info("%s: found with %s epochs done", self.run.path, self.state.epoch)
+        logger.info("%s: found with %s epochs done", self.run.path, self.course.epoch)
 
     def fit(self, writer: Any) -> None:
-        """Runs epochs until the state has ended, committing each one."""
-        state, last = self.state, self.training.num_epochs + self.training.refine_epochs
-        if self.run.finished and self._ended() and self.run.is_whole("best/tables", "best/catalogue"):
+        """Runs epochs until the course has ended, committing each one."""
+        course = self.course
+        if self.run.finished and not self._goes_on() and self.run.is_whole("best/tables", "best/catalogue"):
             return
-        with self.progress.task("Training", last, "epochs") as task:
-            task.advance(state.epoch)
-            while not self._ended():
+        with self.progress.task("Training", self.schedule.epochs, "epochs") as task:
+            task.advance(course.epoch)
+            while self._goes_on():
                 started = time.monotonic()
-                state.epoch += 1
+                course.epoch += 1
                 losses = self.epochs.run(
-                    state.epoch, self.table or self._read_table(), self.optimiser, self.mean
+                    course.epoch, self.table or self._read_table(), self.optimiser, self.mean
                 )
                 if not np.isfinite(losses["loss"]):
                     raise DataError(
-                        f"{self.run.path}: the loss is {losses['loss']} in epoch {state.epoch}; lower --lr "
+                        f"{self.run.path}: the loss is {losses['loss']} in epoch {course.epoch}; lower --lr "
                         f"(now {self.training.lr})"
                     )
                 with self.mean.taken_by(self.model):
@@ -281,42 +273,38 @@ class _Trainer:
                     parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
                 self.table = None if self.training.averaging else table
                 entry = {
-                    "epoch": state.epoch,
-                    "phase": state.phase,
+                    "epoch": course.epoch,
+                    "phase": course.phase,
                     "lr": self.optimiser.param_groups[0]["lr"],
                     "losses": losses,
                     **figures,
                     "seconds": round(time.monotonic() - started, 3),
                 }
-                self._commit(parameters, self._judge(entry))
-                task.note(f"{self.training.watched} {self._value(entry):.4f}")
+                drops = course.lr_drops
+                improved = self.schedule.judge(entry)
+                if course.lr_drops > drops:
+                    self._restart()
+                self._commit(parameters, improved)
+                task.note(f"{self.training.watched} {self.schedule.value(entry):.4f}")
                 task.advance()
                 for name, value in flat(entry):
-                    writer.add_scalar(name, value, state.epoch)
+                    writer.add_scalar(name, value, course.epoch)
         self._finish()
 
-    def _ended(self) -> bool:
-        """Whether no epoch is left; moves on from pooled text to tokens, from the best state, when due."""
-        state, training = self.state, self.training
-        if not state.ended and state.phase == "pooled" and self._phase_epochs() >= training.num_epochs:
-            state.ended = True
-        if not state.ended and state.phase == "tokens" and self._phase_epochs() >= self._token_epochs():
-            state.ended = True
-        if state.ended and state.phase == "pooled" and training.refine_epochs:
-            self._take_best()
-            state.phase, state.ended, state.stale, state.lr_drops = "tokens", False, 0, 0
-            self.optimiser = self._new_optimiser()
-        return state.ended
+    def _goes_on(self) -> bool:
+        phase = self.course.phase
+        goes_on = self.schedule.goes_on()
+        if self.course.phase != phase:
+            self._restart()
+        return goes_on
 
-    def _token_epochs(self) -> int:
-        linear = self.model.config.sentiment == "linear"
-        return self.training.refine_epochs if linear else self.training.num_epochs
-
-    def _phase_epochs(self) -> int:
-        return sum(entry["phase"] == self.state.phase for entry in self.state.history)
+    def _restart(self) -> None:
+        """From the best state, at the learning rate of the course."""
+        self._take_best()
+        self.optimiser = self._new_optimiser()
 
     def _read_table(self) -> Table:
-        if self.state.phase == "pooled":
+        if self.course.phase == "pooled":
             return PooledTable(self.model, self.documents)
         return read_all(self.model, self.documents)
 
@@ -344,28 +332,6 @@ class _Trainer:
             return -squared_errors(ranking, self.dataset, VALID)
         return by_user(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
 
-    def _value(self, entry: Json) -> float:
-        return float(entry["valid"][self.training.watched])
-
-    def _judge(self, entry: Json) -> bool:
-        """Whether this epoch is the best so far; otherwise patience runs, and the learning rate drops."""
-        state, value = self.state, self._value(entry)
-        state.history.append(entry)
-        best = state.best_value
-        if best is None or (value < best if self.training.lower_is_better else value > best):
-            state.best_value, state.best_epoch, state.stale = value, state.epoch, 0
-            return True
-        state.stale += 1
-        if state.stale >= self.training.patience:
-            state.stale = 0
-            if state.lr_drops == self.training.decays:
-                state.ended = True
-            else:
-                state.lr_drops += 1
-                self._take_best()
-                self.optimiser = self._new_optimiser()
-        return False
-
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
         self.model.collaboration.zero_()  # found anew once training has ended
@@ -385,17 +351,17 @@ class _Trainer:
         if improved:
             files["best/model"] = self.run.write("best/model", validated)
             self.run.drop("best/tables", "best/catalogue")  # they were made of other parameters
-        self.run.commit(files, history=self.state.history)
+        self.run.commit(files, history=self.course.history)
 
     def _state_json(self) -> Json:
         generator = self.generator.get_state().tolist()
-        return {**vars(self.state), "generator": generator, "updates": self.mean.updates}
+        return {**vars(self.course), "generator": generator, "updates": self.mean.updates}
 
     def _finish(self) -> None:
         """Ranks with the best state once more and keeps all that ranking needs."""
         self._take_best()
         self.model.eval()
-        if self.state.history[self.state.best_epoch - 1]["phase"] == "pooled":
+        if self.course.history[self.course.best_epoch - 1]["phase"] == "pooled":
             table: Table = PooledTable(self.model, self.documents)
         else:
             table = read_all(self.model, self.documents)
@@ -408,7 +374,7 @@ class _Trainer:
             "best/tables": self.run.write("best/tables", tables),
             "best/catalogue": self.run.write("best/catalogue", catalogue | {"balanced": balanced}),
         }
-        self.run.commit(files, history=self.state.history, finished=True)
+        self.run.commit(files, history=self.course.history, finished=True)
 
     def _collaborate(self, table: Table) -> tuple[HistoryTerm | None, Json]:
         """The collaborative term as the data ask for it, with its weight in the model; and its figures."""
@@ -441,17 +407,17 @@ class _Trainer:
 
     def result(self) -> Json:
         """What `train` returns."""
-        state = self.state
+        course = self.course
         ended = "best/catalogue" in self.run.manifest["files"]
         balanced = self.run.values("best/catalogue")["balanced"] if ended else {}
-        best = {**state.history[state.best_epoch - 1], **balanced}
+        best = {**course.history[course.best_epoch - 1], **balanced}
         balancing = balanced["collaboration"]["seconds"] if balanced else 0.0
         return {
             "metric": self.training.watched,
-            "best_value": self._value(best),
-            "best_epoch": state.best_epoch,
-            "epochs": state.epoch,
+            "best_value": self.schedule.value(best),
+            "best_epoch": course.best_epoch,
+            "epochs": course.epoch,
             "best": best,
-            "history": state.history,
-            "seconds": round(sum(entry["seconds"] for entry in state.history) + balancing, 1),
+            "history": course.history,
+            "seconds": round(sum(entry["seconds"] for entry in course.history) + balancing, 1),
         }

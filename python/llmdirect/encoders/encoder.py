@@ -186,10 +186,6 @@ class Encoder:
             for text, encoding in zip(clean, encodings, strict=True)
         ]
 
-    def count_windows(self, num_tokens: int) -> int:
-        """How many sequences a passage of so many tokens (special ones included) is read in."""
-        return len(self._lengths_read(num_tokens))
-
     def _lengths_read(self, num_tokens: int) -> list[int]:
         """Lengths of the sequences that a passage of so many tokens is read in, special tokens in each."""
         special = self.max_length - self.room
