@@ -1,5 +1,6 @@
 """Explanations: the parts add up to the score, and an effect is what removing the word does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ import pytest
 import torch
 from command_line import CommandLine
 from model_helpers import write_embeddings
-from run_helpers import SHAPES, fit, fit_each, make_dataset
+from run_helpers import SHAPES, fit, fit_each, make_dataset, write_reviews
 
 from llmdirect import item_text
+from llmdirect.checkpoint import RunFolder
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.documents import prepare
-from llmdirect.errors import MismatchError, MissingError
+from llmdirect.errors import DataError, MismatchError, MissingError
 from llmdirect.explaining import explain
 from llmdirect.explanation import Explainer
 from llmdirect.model import unit
@@ -210,9 +212,9 @@ def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, P
         assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
     config: Any = trained.model.config
     if config.user == "history" and config.collaborative is False:
-        offset = (
-            known["items"][0]["score"] - new["items"][0]["score"]
-        )  # somebody new has no bias of their own
+        bias = trained.scorer.user_bias
+        assert bias is not None
+        offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
         for one, two in zip(known["items"], new["items"], strict=True):
             assert one["score"] - two["score"] == pytest.approx(offset, abs=1e-5)
 
@@ -228,9 +230,54 @@ def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
     answer = cli("recommend", run, "--user", "nobody")
     assert answer.code == 1
     assert "no user 'nobody'" in answer.err
+    answer = cli("recommend", run, "--history", 'i1, "not,hing"')
+    assert "no item 'not,hing'" in answer.err
+    once = json.loads(cli("recommend", run, "--history", "i1", "--json").out)
+    assert json.loads(cli("recommend", run, "--history", "i1, i1", "--json").out) == once
+    assert len(once["recommendations"][0]["items"]) == 10
+    many = json.loads(cli("recommend", run, "--history", "i1", "-k", str(10**12), "--json").out)
+    assert many["recommendations"][0]["items"][:10] == once["recommendations"][0]["items"]
     answer = cli("recommend", run, "--history", "i1,nothing")
     assert answer.code == 1
     assert "no item 'nothing'" in answer.err
+
+
+def test_ids_and_titles_are_printed_as_they_are(tmp_path: Path, cli: CommandLine) -> None:
+    """No bracket of them is markup, and no escape sequence of them steers the terminal."""
+    lines = [json.loads(line) for line in write_reviews(tmp_path / "plain.json").read_text().splitlines()]
+    for line in lines:
+        line["reviewerID"] += "[/bold]"
+    raw, items = tmp_path / "raw.json", tmp_path / "items.json"
+    raw.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    titles = [{"asin": line["asin"], "title": f"Strings [import] \x1b[31m{line['asin']}"} for line in lines]
+    items.write_text("".join(json.dumps(title) + "\n" for title in titles))
+    prepare(raw, tmp_path / "data", items=items)
+    write_embeddings(tmp_path / "data/stores/s", Dataset.open(tmp_path / "data").passages.text.to_list())
+    fit(tmp_path / "data", tmp_path / "run", num_epochs=1)
+    for command in (["recommend", tmp_path / "run", "--user", "u1[/bold]"], ["aspects", tmp_path / "run"]):
+        answer = cli(*command)
+        assert answer.code == 0, answer.err
+        assert "Strings [import]" in answer.out
+        assert "\x1b[31m" not in answer.out
+    assert "u1[/bold]" in cli("recommend", tmp_path / "run", "--user", "u1[/bold]").out
+
+
+def test_a_run_is_read_whole_while_training_commits(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(dataset, tmp_path / "run")
+    read, stale = RunFolder.tensors, iter([True, False])
+
+    def tensors(run: RunFolder, name: str) -> dict[str, torch.Tensor]:
+        if next(stale, False):  # another commit comes between the manifest and its files
+            run.manifest = {**run.manifest, "files": {}}
+        return read(run, name)
+
+    monkeypatch.setattr(RunFolder, "tensors", tensors)
+    assert Trained.load(tmp_path / "run").item_ids
+    (tmp_path / "run" / "best").rename(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"missing, though .* names it"):
+        Trained.load(tmp_path / "run")
 
 
 def test_items_without_text_and_documents_of_one_worded_review(tmp_path: Path) -> None:

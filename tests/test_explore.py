@@ -26,6 +26,7 @@ from llmdirect.explore.ahead import ReadAhead
 from llmdirect.explore.app import HEADERS, LARGEST, make_app
 from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.people import Guests, Person, WhatIf
+from llmdirect.explore.server import LOCAL
 from llmdirect.precompute import precompute
 from llmdirect.recommendation import encoder_of
 from llmdirect.store import consolidate
@@ -85,8 +86,9 @@ def test_every_answer_forbids_foreign_scripts(explainers: Callable[[str], Explai
 
 
 def test_pages_are_not_given_to_another_name_of_this_machine(explainers: Callable[[str], Explainer]) -> None:
-    asked = client(explainers("default"), hosts=["127.0.0.1", "localhost"])
-    assert asked.get("/").status_code == 200
+    asked = client(explainers("default"), hosts=LOCAL)
+    for name in ("127.0.0.1", "localhost", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
+        assert asked.get("/", headers={"host": name}).status_code == 200
     assert asked.get("/", headers={"host": "evil.example"}).status_code == 400
 
 

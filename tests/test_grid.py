@@ -7,8 +7,10 @@ import pytest
 from command_line import CommandLine
 from run_helpers import make_dataset
 
+from llmdirect.checkpoint import RunFolder
 from llmdirect.errors import DataError, MismatchError
-from llmdirect.grid import grid, parse_params
+from llmdirect.grid import grid
+from llmdirect.parameters import parse_params, parse_settings
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,18 @@ def test_params_are_typed_and_checked() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             parse_params([text])
+
+
+def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    assert parse_settings(["clip=0.5", "vote=true"]) == {"clip": 0.5, "vote": True}
+    with pytest.raises(ValueError, match="--param clip: 2 values, expected one; grid tries several"):
+        parse_settings(["clip=0.5,1"])
+    answer = cli("train", dataset, "--out", tmp_path / "run", "--lr", "0.1", "--param", "lr=0.2")
+    assert answer.code == 2
+    assert "--param lr: is given by its own flag too" in answer.err
+    answer = cli("train", dataset, "--out", tmp_path / "run", "--num-epochs", "1", "--param", "clip=0.5")
+    assert answer.code == 0, answer.err
+    assert RunFolder.open(tmp_path / "run").train_config.clip == 0.5
 
 
 def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
@@ -115,6 +129,11 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
         grid(dataset, tmp_path / "runs", params={"setup": ["softmax", "default"]})
     with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
         grid(dataset, tmp_path / "runs", params={"metric": ["auc", "ndcg@10"]})
+    message = "--param sentiment=mlp, channels=1, refine_epochs=2: refine_epochs: every epoch of the mlp"
+    params = {"sentiment": ["linear", "mlp"], "channels": [1], "refine_epochs": [0, 2]}
+    with pytest.raises(ValueError, match=message):
+        grid(dataset, tmp_path / "runs", params=params)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:

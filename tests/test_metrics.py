@@ -1,13 +1,20 @@
 """Metrics: values worked by hand, and a naive oracle."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import CommandLine
 from hypothesis import given
 from hypothesis import strategies as st
+from model_helpers import write_embeddings
+from review_files import review, write_lines
 
 from llmdirect.csr import Csr
+from llmdirect.dataset import Dataset
+from llmdirect.documents import prepare
 from llmdirect.ranking import CUTOFF_METRICS, mean_metrics, metrics, parse_metric
 from llmdirect.ratings import rating_metrics
 
@@ -118,6 +125,20 @@ def test_means_leave_out_users_without_relevant_items() -> None:
     means = mean_metrics(per_user)
     assert means["mrr@3"] == 0.75
     assert math.isnan(means["auc"])
+
+
+def test_a_metric_that_nobody_has_is_left_out(tmp_path: Path, cli: CommandLine) -> None:
+    """Users who have everything in train, validation and test: no candidate is irrelevant."""
+    lines = [review(f"u{user}", f"i{item}", f"text {user} {item}") for user in range(6) for item in range(10)]
+    prepare(write_lines(tmp_path / "raw.jsonl", lines), tmp_path / "data")
+    write_embeddings(tmp_path / "data/stores/s", Dataset.open(tmp_path / "data").passages.text.to_list())
+    answer = cli("train", tmp_path / "data", "--out", tmp_path / "run", "--num-epochs", "1")
+    assert answer.code == 0, answer.err
+    answer = cli("test", tmp_path / "data", "--parameters", tmp_path / "run", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)["metrics"]
+    assert "auc" not in found
+    assert found["ndcg@10"] == 1
 
 
 def test_rating_metrics_worked_by_hand() -> None:

@@ -12,7 +12,7 @@ from command_line import CommandLine
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
 
 from llmdirect import encoding_run, pace
-from llmdirect.documents import Dataset
+from llmdirect.dataset import Dataset
 from llmdirect.encoders import Encoder, Tokens, load_encoder
 from llmdirect.encoding_job import Job, Options, open_job
 from llmdirect.encoding_run import Run

@@ -2,14 +2,18 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from command_line import CommandLine
 from run_helpers import fit, make_dataset
 from test_explanation_page import Page
+from typer.testing import CliRunner
 
-from llmdirect.config import configure
+from llmdirect.cli import app
+from llmdirect.config import configure, setting_names
 from llmdirect.explanation import Explainer
 from llmdirect.report import commands, report
 from llmdirect.report_plots import Line, intervals, lines, ticks
@@ -125,16 +129,74 @@ def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
     assert told[0] == f"llmdirect prepare REVIEWS --out {data}"
     assert told[2] == f"llmdirect consolidate {data}"
     assert told[3] == (
-        f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32"
+        f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32 "
+        "--param token_budget=200"
     )
 
 
-def test_commands_name_each_setting_that_is_not_usual(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+UNUSUAL: list[dict[str, Any]] = [
+    {"aspects": 5, "channels": 2, "user": "both", "vote": True, "lexicon": 32, "seed": 7, "metric": "mrr@5"},
+    {"sentiment": "mlp", "channels": 1, "popularity": False, "collaborative": False},
+    {"collaborative": True, "ridge": 7.5, "word_likeness": 2.0, "embedding_likeness": 0.0},
+    {"form": "ratio", "channels": 1, "batch_norm": True, "history_term": "ease", "device": "cpu"},
+    {"setup": "bpr", "negatives": 3, "num_epochs": 7, "batch_size": 64, "lr": 1e-5, "weight_decay": 0.25},
+    {"setup": "default", "fitted_biases": False, "popularity": True, "collaborative": True, "clip": 0.5},
+    {
+        "averaging": 0.0,
+        "history_dropout": 0.125,
+        "patience": 2,
+        "decays": 1,
+        "refine_epochs": 3,
+        "amp": False,
+    },
+    {
+        "token_budget": 999,
+        "amp": False,
+        "contrastive": 0.5,
+        "rate": 1e-7,
+        "orthogonality": 2.5,
+        "anchor": 0.5,
+    },
+    {"preset": "paper"},
+    {"preset": "paper", "setup": "softmax", "negatives": 0, "lexicon": 64},
+]
+
+
+@pytest.mark.parametrize("settings", UNUSUAL)
+def test_commands_give_each_setting_back(
+    run: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    explainer, trained_with = Explainer.open(run), []
+    wanted = configure(**settings)
+    monkeypatch.setattr(type(explainer.trained.run), "model_config", wanted[0])
+    monkeypatch.setattr(type(explainer.trained.run), "train_config", wanted[1])
+
+    def train(dataset: Path, out: Path, **given: Any) -> NoReturn:
+        trained_with.append((given["model"], given["training"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmdirect.training.train", train)
+    CliRunner().invoke(app, shlex.split(commands(explainer)[3])[1:])
+    assert trained_with == [wanted]
+
+
+def test_unusual_settings_are_all_there_are() -> None:
+    assert {name for settings in UNUSUAL for name in settings} == setting_names()
+
+
+def test_commands_read_texts_as_they_were_read(run: Path) -> None:
     explainer = Explainer.open(run)
-    model, training = configure(form="cosine", history_term="ease", amp=False, anchor=0.5)
-    monkeypatch.setattr(type(explainer.trained.run), "model_config", model)
-    monkeypatch.setattr(type(explainer.trained.run), "train_config", training)
-    assert commands(explainer)[3].endswith(" --history-term ease --anchor 0.5 --no-amp")
+    made_by = explainer.trained.run.manifest["store"]["encoder"]
+    made_by |= {"id": "a/b", "revision": "0" * 39 + "f", "max_length": 128, "model_limit": 512}
+    assert f"--model a/b --revision {made_by['revision']} --max-length 128" in commands(explainer)[1]
+    made_by |= {"revision": "package 0.1", "max_length": 512}
+    assert commands(explainer)[1].endswith("--model a/b --dtype float32")
+
+
+def test_commands_of_a_split_without_fractions(run: Path) -> None:
+    explainer = Explainer.open(run)
+    explainer.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
+    assert commands(explainer)[0].endswith("--split leave-last-out")
 
 
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

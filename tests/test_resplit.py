@@ -11,6 +11,7 @@ from llmdirect.dataset import KINDS, TEST, TRAIN, Dataset
 from llmdirect.dataset_parts import active_users, cold_items, without_users
 from llmdirect.documents import prepare
 from llmdirect.errors import DataError
+from llmdirect.evaluation import seen_before
 from llmdirect.resplit import resplit
 
 
@@ -177,6 +178,20 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert all(item in passages.item_idx[described] for _, item in dropped)
     assert all(expected[pair] == code for pair, code in untold.items())
     assert split.hash != cold_items(whole, seed=4, share=0.2).hash
+    # Of every pair with a held-out item: it is tested, or no candidate.
+    seen, tested = seen_before(split, TEST), rows.split == TEST
+    asked = set(zip(rows.user_idx[tested].tolist(), rows.item_idx[tested].tolist(), strict=True))
+    of_cold = np.isin(whole.interactions.item_idx, cold)
+    hidden = 0
+    for user, item in zip(
+        whole.interactions.user_idx[of_cold].tolist(),
+        whole.interactions.item_idx[of_cold].tolist(),
+        strict=True,
+    ):
+        assert ((user, item) in asked) != (item in seen.row(user))
+        hidden += (user, item) not in asked
+    assert hidden
+    assert whole.known is None
 
 
 def test_nothing_of_held_out_users_is_left(tmp_path: Path) -> None:

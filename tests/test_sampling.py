@@ -153,6 +153,10 @@ def test_faults_are_named() -> None:
         sample_negatives([2], positives, 3, 1, seed=0)
     with pytest.raises(ValueError, match="positives holds index 2, but there are 2 items"):
         sample_negatives([0], positives, 2, 1, seed=0)
+    nothing = Csr.from_pairs([], [], 1)
+    with pytest.raises(ValueError, match="there are 0 items to draw from"):
+        sample_negatives([0], nothing, 0, 1, seed=0)
+    assert sample_negatives([0], nothing, 0, 0, seed=0).shape == (1, 0)
     with pytest.raises(ValueError, match="seed is -1"):
         sample_negatives([0], positives, 3, 1, seed=-1)
     with pytest.raises(ValueError, match="draw is 4294967296"):

@@ -11,8 +11,10 @@ from run_helpers import make_dataset
 from llmdirect import scoreboard_rows
 from llmdirect.baselines import BASELINES, TrainData
 from llmdirect.dataset import Dataset
+from llmdirect.progress import SILENT
 from llmdirect.ranking import Scorer
 from llmdirect.scoreboard import ROWS, scoreboard
+from llmdirect.scoreboard_rows import Board, Budget, made_of
 from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
 from llmdirect.store import open_store
 
@@ -233,6 +235,27 @@ def test_each_row_has_its_share_of_the_budget_once(
     assert rows == [5, 4, 3, 2, 1]
 
 
+def test_a_search_that_was_cut_short_is_made_again_with_more_time(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+
+    def trials(minutes: float) -> int:
+        [row] = scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1, budget_minutes=minutes)["rows"]
+        return int(row["trials"])
+
+    assert [trials(minutes) for minutes in (1e-6, 1.2e-6, 60, 1e-6)] == [1, 1, 3, 3]
+
+
+def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:
+    def parts(settings: dict[str, float]) -> str:
+        board = Board([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
+        board.found["ease-text"], board.found["linear-text"] = {"settings": {}}, {"settings": settings}
+        return made_of(board, "linear-text+ease-text")
+
+    assert parts({"lr": 0.1}) == parts({"lr": 0.1}) != parts({"lr": 0.2})
+
+
 def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"protocol": "best"}, "--protocol: 'best' is unknown; there are direct, mmrec"),
@@ -267,3 +290,5 @@ def test_statistics_of_paired_users() -> None:
     # 2.8 standard errors of the difference, as a share of the mean.
     error = (better - base).std(ddof=1) / 20
     assert detectable(better, base) == pytest.approx(2.8 * error / base.mean())
+    assert detectable(better[:1], base[:1]) is None
+    assert detectable(better, 0 * base) is None

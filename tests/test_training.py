@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TEST, VALID, Dataset
 from llmdirect.documents import prepare
 from llmdirect.errors import BusyError, DataError, MismatchError, MissingError
-from llmdirect.evaluation import by_user, rating_means, train_left_out
+from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
 from llmdirect.ranking import mean_metrics
 from llmdirect.testing import measure
 from llmdirect.trained import Trained
@@ -203,6 +204,7 @@ def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) ->
         record = json.loads(line)
         if (record["reviewerID"], record["asin"]) in outside:
             record["reviewText"] += " changed entirely"
+            record["overall"] = 6 - record["overall"]
         lines.append(json.dumps(record) + "\n")
     changed = tmp_path / "changed.json"
     changed.write_text("".join(lines))
@@ -219,6 +221,16 @@ def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) ->
             data, tmp_path / name, model=SHAPES["both"], training=TrainConfig(num_epochs=2), store=store.path
         )
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
+    number = (1 << 24) + 4  # float32 has no number before the last but one
+    pairs = {name: torch.zeros(1, dtype=torch.int64).expand(number) for name in ("user", "passage", "rating")}
+    view: Any = SimpleNamespace(
+        pair_item=torch.arange(number), **{f"pair_{name}": value for name, value in pairs.items()}
+    )
+    items = sampled_pairs(view).item
+    assert (len(items), int(items[0]), int(items[-1])) == (2048, 0, number - 1)
 
 
 def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from llmdirect.artefacts import Json
 from llmdirect.content import word_spans
 from llmdirect.dataset import TRAIN, Dataset
-from llmdirect.recovery import match
+from llmdirect.recovery import MOST_MATCHED, match
 from llmdirect.trained import Trained
-
-_MOST_MATCHED: Final = 12
 
 
 def top_words(trained: Trained) -> list[list[str]]:
@@ -127,10 +124,10 @@ def normalised_entropy(shares: NDArray[np.float64]) -> float:
 def stability(words: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> float:
     """Mean Jaccard of lists of words matched one to one with those of another run.
 
-    The matching is the best there is up to 12 lists (`recovery.match`), beyond that greedy by Jaccard.
+    The matching is the best there is up to MOST_MATCHED lists, beyond that greedy by Jaccard.
     """
     gains = np.array([[_jaccard(one, other) for other in others] for one in words])
-    if gains.shape[1] <= _MOST_MATCHED:
+    if gains.shape[1] <= MOST_MATCHED:
         return float(sum(gains[row, column] for column, row in match(gains).items()) / len(words))
     total = 0.0
     for _ in range(min(gains.shape)):

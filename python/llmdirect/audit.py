@@ -11,13 +11,14 @@ from llmdirect.artefacts import MANIFEST, Json, canonical_json, digest
 from llmdirect.copies import pair_ids, text_ids
 from llmdirect.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
 from llmdirect.errors import DataError
+from llmdirect.progress import SILENT, Progress
 from llmdirect.store import EmbeddingStore
 
 _SHOWN: Final = 20  # leaks listed one by one; all are counted
 _EXCERPT: Final = 80  # characters
 
 
-def audit(path: Path | str, *, verify_stores: bool = True) -> Json:
+def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = SILENT) -> Json:
     """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
 
     Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
@@ -35,14 +36,20 @@ def audit(path: Path | str, *, verify_stores: bool = True) -> Json:
     leaks, notes = _copies(dataset)
     problems: list[str] = []
     stores: list[str] = []
-    for folder in sorted((dataset.path / "stores").glob("*")):
-        if (folder / MANIFEST).exists():
-            stores.append(folder.name)
-            wrong, remarks = check_store(dataset, folder, verify_stores)
-            problems += wrong
-            notes += remarks
-        elif folder.is_dir():
-            notes.append(f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it")
+    folders = [folder for folder in sorted((dataset.path / "stores").glob("*")) if folder.is_dir()]
+    sizes = [sum(file.stat().st_size for file in folder.glob("*") if file.is_file()) for folder in folders]
+    with progress.task("Checking stores", sum(sizes), "B") as task:
+        for folder, size in zip(folders, sizes, strict=True):
+            if (folder / MANIFEST).exists():
+                stores.append(folder.name)
+                wrong, remarks = check_store(dataset, folder, verify_stores)
+                problems += wrong
+                notes += remarks
+            else:
+                notes.append(
+                    f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it"
+                )
+            task.advance(size)
     return {
         "ok": not leaks and not problems,
         "dataset": str(dataset.path),

@@ -31,7 +31,7 @@ _SEARCHED = 4096
 """Items on which settings are compared: an inverse of 12,000 takes twenty-five times as long."""
 _PART = 256
 """Pairs left out at a time."""
-_POWERS, _NEAR = range(-8, 9), range(-2, 2)
+_POWERS, _NEAR = range(-8, 9), frozenset(range(-2, 2))
 """Weights that are tried, in steps of √2 of how far the term spreads, and those that come first."""
 _SHOWN = 2.0
 """Standard errors by which another weight has to be better."""
@@ -139,8 +139,11 @@ class Weighed:
     """Of what the term is made."""
     ease: Ease
     """The EASE in it."""
-    term: HistoryTerm
+    term: HistoryTerm | None
+    """None where no weight is best."""
     weight: float
+    spread: float
+    """How far the term spreads at this weight."""
     scorer: Scorer
 
 
@@ -171,35 +174,38 @@ def balance(
     taken only where validation shows that they are better, by two standard errors.
     """
     plain, view = scorer(text), text.view
-    near = _NEAR if logits else _POWERS
+    near = _NEAR if logits else frozenset([None, *_POWERS])
 
     def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Tried]:
-        table, spread, all_tried = term.item_item(), term.spread(), []
+        spread, all_tried = term.spread(), []
+        beside = with_item_item(plain, term.positives, term.item_item())
         for power in _POWERS:
             weight = float(2 ** (power / 2)) / spread
-            values = values_of(with_item_item(plain, term.positives, table, weight))
+            values = values_of(beside.weighted(weight))
             all_tried.append(_Tried(name, ease, term, power, weight, values))
         return all_tried
 
-    found = [one for ease in eases for one in tried("ease", ease, ease)]
-    ease = _best(found, near).ease
-    found.append(_Tried("ease", ease, ease, None, 0.0, values_of(plain)))
+    alone = [one for ease in eases for one in tried("ease", ease, ease)]
+    ease = _best(alone, near).ease
+    found = [_Tried("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
     cosine = text.model.config.form == "cosine"
     for name in HISTORY_TERMS[1:]:
         if wanted in ("found", name) and (cosine or name != "ease+neighbours"):
             other = Neighbours(text) if name == "ease+neighbours" else Walk(view.positives, view.num_items)
             found += tried(name, ease, Sum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
-    best = _shown([one for one in found if wanted in ("found", one.name)], near)
-    weighed = with_item_item(plain, best.term.positives, best.term.item_item(), best.weight)
-    return Weighed(best.name, best.ease, best.term, best.weight, weighed if best.weight else plain)
+    best = _shown([one for one in found if one.power is None or wanted in ("found", one.name)], near)
+    if best.power is None:
+        return Weighed(best.name, best.ease, None, 0.0, 0.0, plain)
+    beside = with_item_item(plain, best.term.positives, best.term.item_item()).weighted(best.weight)
+    return Weighed(best.name, best.ease, best.term, best.weight, float(2 ** (best.power / 2)), beside)
 
 
-def _best(tried: Sequence[_Tried], near: range) -> _Tried:
+def _best(tried: Sequence[_Tried], near: frozenset[int | None]) -> _Tried:
     """Of the weights that come first."""
     return max((one for one in tried if one.power in near), key=lambda one: one.values.mean())
 
 
-def _shown(tried: Sequence[_Tried], near: range) -> _Tried:
+def _shown(tried: Sequence[_Tried], near: frozenset[int | None]) -> _Tried:
     """The best, or another that is better by the most standard errors beyond those that are asked for."""
     best = _best(tried, near)
     shown, lead = best, 0.0

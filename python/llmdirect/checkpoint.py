@@ -3,14 +3,15 @@
 manifest.json                      the only commit: names the files, holds config, progress and hashes
 best/model-<hash>.safetensors      parameters of the best epoch
 best/lexicon-<hash>.safetensors    numbers of each word, beside the embeddings of its tokens
-best/tables-<hash>.safetensors     all that ranking needs (once training has ended)
-last/model-, optimiser-<hash>.safetensors, last/state-<hash>.json
+best/tables-<hash>.safetensors     what ranking needs, once training has ended; and what users, items and
+best/catalogue-<hash>.json         aspects are called, with the figures of the collaborative term
+last/model-, mean-, optimiser-<hash>.safetensors, last/state-<hash>.json
 history.jsonl                      one line an epoch, a copy of what the state holds
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,20 @@ class RunFolder:
     def open(cls, path: Path | str) -> "RunFolder":
         """The run in this folder. FileNotFoundError where there is none, DataError where it is damaged."""
         return cls(Path(path), read_manifest(Path(path), FORMAT, VERSION, _MADE_BY))
+
+    @classmethod
+    def read(
+        cls, path: Path | str, tensors: Sequence[str], values: str
+    ) -> tuple["RunFolder", list[dict[str, Tensor]], Json]:
+        """The run with these of its files, all of one commit, though training may go on. Raises as `open`."""
+        while True:
+            run = cls.open(path)
+            try:
+                return run, [run.tensors(name) for name in tensors], run.values(values)
+            except DataError:
+                # The files of a commit go when the next one is made.
+                if cls.open(path).manifest == run.manifest:
+                    raise
 
     @classmethod
     def open_or_create(cls, path: Path, identity: Json, overwrite: bool = False) -> "RunFolder":

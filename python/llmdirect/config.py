@@ -237,7 +237,7 @@ def _check_choice(name: str, value: str, choices: Any) -> None:
 
 
 def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
-    """Plain values, as kept in config.json."""
+    """Plain values, as a run keeps them in its manifest."""
     return asdict(config)
 
 

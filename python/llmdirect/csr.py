@@ -81,6 +81,13 @@ class Csr:
         kept_before = np.concatenate(([0], np.cumsum(stays)))
         return Csr(kept_before[self.indptr], self.indices[stays])
 
+    def union(self, other: "Csr") -> "Csr":
+        """The entries of this table and of `other`, a table of as many rows."""
+        if other.num_rows != self.num_rows:
+            raise ValueError(f"tables of {self.num_rows} and {other.num_rows} rows")
+        keys = np.concatenate([self._keys(), other._keys()])
+        return Csr.from_pairs(keys >> 32, keys & 0x7FFF_FFFF, self.num_rows)
+
     def _keys(self) -> NDArray[np.int64]:
         return _pairs(np.repeat(np.arange(self.num_rows), np.diff(self.indptr)), self.indices)
 

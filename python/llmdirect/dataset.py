@@ -88,6 +88,8 @@ class Dataset:
     item_titles: list[str | None]
     interactions: Interactions
     passages: Passages
+    known: Csr | None = None
+    """What users have beside their interactions, U rows of items: no candidates for them."""
 
     @classmethod
     def open(cls, path: Path | str) -> "Dataset":

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, digest
+from llmdirect.csr import Csr
 from llmdirect.dataset import SPLIT_NAMES, TEST, TRAIN, Dataset, Interactions
 from llmdirect.errors import DataError
 from llmdirect.resplit import resplit
@@ -70,7 +71,8 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     They are drawn at random among those with at least two reviews with text. Half of an item's reviews stay
     without their users; the users of the other half are the test split. All other items have the split
     `direct` of this seed, less its test rows. Rows with a copy of their text by the same user leave the test:
-    the copy would tell. The hash is that of this split with "cold items" and the share.
+    the copy would tell. Of whom a review of a held-out item was taken, that item is `known` to have, and is
+    no candidate. The hash is that of this split with "cold items" and the share.
 
     Raises DataError where no item has two reviews, ValueError for the unit "document".
     """
@@ -95,6 +97,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     copied = (np.bincount(groups[groups >= 0]) > 1)[groups[rows.passage_idx]] & written
     tested = of_cold & ~told & ~copied
     kept = tested | ~of_cold & (rows.split != TEST)
+    taken = of_cold & ~tested
     code = np.where(tested, TEST, rows.split).astype(np.uint8)
     user, split = passages.user_idx.copy(), np.full(len(passages), TEST, np.uint8)
     split[passages.user_idx < 0] = TRAIN
@@ -104,9 +107,10 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     return replace(
         whole,
         manifest=_counted(whole, code[kept]),
-        hash=digest(whole.hash, "cold items", str(share)),
+        hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
         interactions=_rows(replace(rows, split=code), kept),
         passages=replace(passages, user_idx=user, split=split),
+        known=Csr.from_pairs(rows.user_idx[taken], rows.item_idx[taken], whole.num_users),
     )
 
 

@@ -25,8 +25,6 @@ from llmdirect.raw_files import check_file, stem
 from llmdirect.reviews import read_reviews
 from llmdirect.splits import Fractions, check_split
 
-__all__ = ["Dataset", "open_or_prepare", "prepare"]
-
 _log = logging.getLogger(__name__)
 _TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
 DOCUMENT_NOTE: Final = (

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from llmdirect.calibration import Calibration, fit
-from llmdirect.dataset import TRAIN
-from llmdirect.documents import Dataset
+from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress

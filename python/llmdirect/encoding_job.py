@@ -13,9 +13,8 @@ from llmdirect._core import Store
 from llmdirect.artefacts import MANIFEST, Json, check_disk, digest
 from llmdirect.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
 from llmdirect.calibration import Calibration, fit
-from llmdirect.dataset import TRAIN
+from llmdirect.dataset import TRAIN, Dataset
 from llmdirect.devices import has_own_memory
-from llmdirect.documents import Dataset
 from llmdirect.encoders import Encoder, load_encoder, resolve
 from llmdirect.encoders.sources import Source, slug
 from llmdirect.errors import DataError, MismatchError

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from llmdirect.artefacts import Json, free_bytes
 from llmdirect.batch_plan import record_budget
+from llmdirect.dataset import Dataset
 from llmdirect.devices import has_own_memory
-from llmdirect.documents import Dataset
 from llmdirect.encoders import Tokens
 from llmdirect.encoders.speed import peak_rate
 from llmdirect.encoding_job import Job, Options, open_job

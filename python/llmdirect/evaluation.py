@@ -19,7 +19,8 @@ _LEFT_OUT_PAIRS = 2048
 
 def seen_before(dataset: Dataset, split: int) -> Csr:
     """What is hidden at ranking: validation hides train, test hides train and validation."""
-    return dataset.csr(tuple(range(split)), positive_only=False)
+    seen = dataset.csr(tuple(range(split)), positive_only=False)
+    return seen if dataset.known is None else seen.union(dataset.known)
 
 
 def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:
@@ -81,8 +82,9 @@ def sampled_pairs(view: View, passages: Tensor | None = None, items: Tensor | No
     if items is not None:
         kept = items[view.pair_item[rows]]
         rows = rows[kept] if kept.any() else rows
-    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT_PAIRS), device=rows.device).long()
-    return Pairs.of(view, rows[chosen])
+    # In float64: float32 has no whole numbers of its own beyond 16.8 million.
+    places = torch.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT_PAIRS), dtype=torch.float64)
+    return Pairs.of(view, rows[places.long().to(rows.device)])
 
 
 def train_left_out(scores: Scores, metric: str) -> float:

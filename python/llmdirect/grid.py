@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -17,12 +17,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from llmdirect.artefacts import Json, canonical_json, digest, single_writer, write_atomic
-from llmdirect.config import ModelConfig, Preset, TrainConfig, configure, setting_names
+from llmdirect.config import Preset, configure
+from llmdirect.dataset import Dataset
 from llmdirect.documents import open_or_prepare
 from llmdirect.errors import DataError, MismatchError
+from llmdirect.parameters import Value
 from llmdirect.progress import SILENT, Progress
 from llmdirect.store import open_store
-from llmdirect.training import train_on
+from llmdirect.training import check_setup, train_on
 
 PUBLISHED: Mapping[str, Sequence[Any]] = {
     "lr": (1e-2, 1e-3, 1e-4),
@@ -30,45 +32,6 @@ PUBLISHED: Mapping[str, Sequence[Any]] = {
     "aspects": (3, 5, 8),
 }
 """What the published scripts search, around the published values: learning rate, gamma 2, aspects."""
-ALIASES = {"g1": "contrastive", "g2": "rate", "g3": "orthogonality", "aspc_num": "aspects"}
-"""Names of the published scripts."""
-Value = bool | int | float | str
-
-
-def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
-    """{"lr": [0.001, 0.0001]} of "lr=0.001,0.0001"; ValueError for an unknown name or a bad value."""
-    found: dict[str, list[Value]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        name = ALIASES.get(name, name)
-        if not equals or not values:
-            raise ValueError(f"--param {text!r}: expected name=value,value")
-        if name not in setting_names() - {"preset", "device"}:
-            raise ValueError(
-                f"--param {text!r}: no setting {name!r}; there are {', '.join(sorted(setting_names()))}"
-            )
-        found[name] = [_value(name, part.strip(), text) for part in values.split(",")]
-    return found
-
-
-def _value(name: str, text: str, source: str) -> Value:
-    hints = get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
-    # Settings that are found where they are not given (float | None) are given here.
-    kind = next((one for one in (bool, float) if one in get_args(hints[name])), hints[name])
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text) if kind in (int, float) else _choice(text, get_args(kind))
-    except (KeyError, ValueError):
-        wanted = getattr(kind, "__name__", None) or " or ".join(get_args(kind))
-        raise ValueError(f"--param {source!r}: {text!r} is no value of {name} ({wanted})") from None
-
-
-def _choice(text: str, choices: tuple[Any, ...]) -> str:
-    if choices and text not in choices:
-        raise ValueError
-    return text
 
 
 def grid(
@@ -102,7 +65,7 @@ def grid(
     common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
     wanted = {"dataset": found.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
-    lower_is_better = _check_combinations(common, combinations)
+    lower_is_better = _check_combinations(found, common, combinations)
     with single_writer(out):
         _claim(out / "search.json", wanted)
         study = _study(out / "journal.log", "minimize" if lower_is_better else "maximize")
@@ -148,14 +111,21 @@ def grid(
         return {"trials": table, "best": table[0], "failed": failed}
 
 
-def _check_combinations(common: Mapping[str, Any], combinations: Sequence[Mapping[str, Value]]) -> bool:
+def _check_combinations(
+    dataset: Dataset, common: Mapping[str, Any], combinations: Sequence[Mapping[str, Value]]
+) -> bool:
     """Refuses settings that cannot be, and values that do not compare, before the first trial.
 
     Returns whether the smaller value is the better one (the error of predicted ratings).
     """
     watched = set()
     for combination in combinations:
-        _, training = configure(**{**common, **combination})
+        model, training = configure(**{**common, **combination})
+        try:
+            check_setup(dataset, model, training)
+        except ValueError as error:
+            told = ", ".join(f"{name}={value}" for name, value in combination.items())
+            raise ValueError(f"--param {told}: {error}") from None
         watched.add("mse" if training.setup == "default" else training.metric)
     if len(watched) > 1:
         raise ValueError(f"--param: runs that watch {' and '.join(sorted(watched))} do not compare")

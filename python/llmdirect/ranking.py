@@ -119,6 +119,15 @@ class Scorer:
                 other._set(name, None)
         return other
 
+    def weighted(self, weight: float) -> "Scorer":
+        """The same scorer with what the history adds times a weight. ValueError where it adds nothing."""
+        if self.item_item is None:
+            raise ValueError("there is no table of items to weigh")
+        other = copy.copy(self)
+        indptr, indices, values = self.item_item
+        other._set("item_item", (indptr, indices, values * np.float32(weight)))
+        return other
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
@@ -188,10 +197,9 @@ def place_among(others: NDArray[np.float64], score: float) -> int:
 ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
 
 
-def with_item_item(text: Scorer, history: Csr, item_item: ItemItem, weight: float) -> Scorer:
-    """The scorer of a text term and biases, with what items of a history add, times a weight, beside them."""
-    indptr, indices, values = item_item
-    return replace(text, history=history, item_item=(indptr, indices, values * weight))
+def with_item_item(text: Scorer, history: Csr, item_item: ItemItem) -> Scorer:
+    """The scorer of a text term and biases, with what items of a history add beside them."""
+    return replace(text, history=history, item_item=item_item)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from ray.exceptions import (
 )
 
 from llmdirect.artefacts import check_disk, fellow_writer, single_writer, told_when_full
-from llmdirect.documents import Dataset
+from llmdirect.dataset import Dataset
 from llmdirect.encoding_job import Options, open_job
 from llmdirect.encoding_run import Run, open_run
 from llmdirect.errors import BusyError, LlmdirectError, MissingError

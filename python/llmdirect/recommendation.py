@@ -59,14 +59,14 @@ def recommend_new(
     ValueError without any history and text.
     """
     trained = Trained.load(run)
-    items = np.array([trained.item_idx(item_id) for item_id in history or []], np.int64)
+    items = np.array([trained.item_idx(item_id) for item_id in dict.fromkeys(history or [])], np.int64)
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
     written = text_profiles(trained, texts, encoder_of(trained, model, device)) if texts else None
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give --text")
     somebody = newcomer(trained, items, texts or [], written)
-    lists = rank(somebody.scorer, [0], k=k, seen=somebody.seen)
+    lists = rank(somebody.scorer, [0], k=min(k, len(trained.item_ids)), seen=somebody.seen)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
 
 
@@ -102,7 +102,11 @@ def newcomer(
     shown = scaled(query, trained.edits.factors(model.aspects))
     return replace(
         trained,
-        scorer=base.for_users(shown, None if base.item_item is None else own),
+        scorer=base.for_users(
+            shown,
+            None if base.item_item is None else own,
+            None if base.user_bias is None else model.bias.reshape(1),
+        ),
         seen=own,
         recent=Csr.from_pairs(np.zeros(len(items[:HISTORY]), np.int64), items[:HISTORY], 1),
         user_ids=[name],

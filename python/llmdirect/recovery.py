@@ -15,7 +15,8 @@ from llmdirect.synthetic import Corpus
 
 T = TypeVar("T")
 _CHANCE_DRAWS: Final = 200
-_MOST_ASPECTS: Final = 12  # the exact matching visits all subsets of the planted aspects
+MOST_MATCHED: Final = 12
+"""Columns that `match` takes: it visits all subsets of them."""
 
 
 def planted_word_precision(
@@ -137,8 +138,8 @@ def match(gains: NDArray[np.float64]) -> dict[int, int]:
     Raises ValueError for more than 12 columns, whose subsets are too many.
     """
     num_rows, num_columns = gains.shape
-    if num_columns > _MOST_ASPECTS:
-        raise ValueError(f"{num_columns} columns to match, at most {_MOST_ASPECTS}")
+    if num_columns > MOST_MATCHED:
+        raise ValueError(f"{num_columns} columns to match, at most {MOST_MATCHED}")
     best = np.full(1 << num_columns, -np.inf)
     best[0] = 0.0
     masks = np.arange(1 << num_columns)

@@ -2,17 +2,18 @@
 
 import json
 import platform
+import re
 import shlex
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from llmdirect.artefacts import Json, write_atomic
-from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.config import ModelConfig, TrainConfig, configure
 from llmdirect.errors import DataError
 from llmdirect.explanation import Explainer
 from llmdirect.progress import SILENT, Progress
@@ -41,7 +42,9 @@ _FLAGS: Final = {
     },
     **{name: name for name in ("patience", "anchor", "metric", "seed", "device")},
 }
-"""Settings that `train` takes, and their flags."""
+"""Settings that have a flag of `train`; all others are given with --param."""
+_SWITCHES: Final = ("collaborative", "amp")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def report(
@@ -111,17 +114,27 @@ def commands(explainer: Explainer) -> list[str]:
     for name, usual in (("k_core", 0), ("split", "random"), ("seed", 242), ("unit", "review")):
         if options[name] != usual:
             prepare += [f"--{name.replace('_', '-')}", str(options[name])]
-    if list(options["fractions"]) != [0.7, 0.1, 0.2]:
+    if options["fractions"] and list(options["fractions"]) != [0.7, 0.1, 0.2]:
         prepare += ["--fractions", ",".join(f"{share:g}" for share in options["fractions"])]
     if options["positive"]:
         prepare += ["--positive", str(options["positive"])]
     prepare += [f"--{flag.replace('_', '-')}" for flag in ("with_summary", "skip_bad_lines") if options[flag]]
     run = explainer.trained.run
-    model = run.manifest["store"]["encoder"].get("id", "MODEL")
     train = ["train", place, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
-    precompute = ["precompute", place, "--model", model, *_form(explainer.store.form)]
+    encoder = _encoder(run.manifest["store"]["encoder"])
+    precompute = ["precompute", place, *encoder, *_form(explainer.store.form)]
     stages = [prepare, precompute, ["consolidate", place], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
+
+
+def _encoder(made_by: Json) -> list[str]:
+    """Flags of `precompute` that read texts so."""
+    flags = ["--model", made_by.get("id", "MODEL")]
+    if _COMMIT.fullmatch(made_by.get("revision") or ""):  # what a package or a folder holds has no name
+        flags += ["--revision", made_by["revision"]]
+    if made_by.get("max_length") != made_by.get("model_limit"):
+        flags += ["--max-length", str(made_by["max_length"])]
+    return flags
 
 
 def _form(form: TokenForm) -> list[str]:
@@ -135,15 +148,24 @@ def _form(form: TokenForm) -> list[str]:
 
 def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
     flags = ["--preset", model.preset] if model.preset != "default" else []
-    usual: dict[str, Any] = asdict(ModelConfig.for_preset(model.preset))
-    usual |= asdict(TrainConfig.for_preset(model.preset))
-    found = asdict(model) | asdict(training)
-    for name, flag in _FLAGS.items():
-        if found[name] != usual[name]:
-            flags += [f"--{flag}", str(found[name])]
-    for name in ("collaborative", "amp"):
-        if found[name] != usual[name]:
-            flags.append(f"--{name}" if found[name] else f"--no-{name}")
+    usual_model, usual_training = configure(model.preset, setup=training.setup)
+    usual = asdict(usual_model) | asdict(usual_training)
+    usual["setup"] = TrainConfig.for_preset(model.preset).setup
+    different = {
+        name: value
+        for name, value in (asdict(model) | asdict(training)).items()
+        if value != usual[name] and name != "preset"
+    }
+    for name in (*_FLAGS, *different):
+        if name not in different:
+            continue
+        value = different.pop(name)
+        if name in _FLAGS:
+            flags += [f"--{_FLAGS[name]}", str(value)]
+        elif name in _SWITCHES:
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            flags += ["--param", f"{name}={str(value).lower()}"]
     return flags
 
 

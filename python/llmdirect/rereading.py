@@ -1,6 +1,7 @@
 """Texts without some of their words, read again by the language model that the run's embeddings are of."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ class Rereader:
         """encoder: the one that the store was made with (`recommendation.encoder_of`)."""
         self._encoder = encoder
         self._model, self._trained = explainer.model, explainer.trained
-        self._dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(explainer.store.dtype)
+        channels, self._dtype = torch.tensor(explainer.store.channels), explainer.store.dtype
+        self._calibration = replace(self._trained.calibration, channels=channels if len(channels) else None)
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self.tokens = 0
         """How many tokens the language model has read."""
@@ -67,9 +69,9 @@ class Rereader:
         for text, embedding in zip(new, embeddings, strict=True):
             self.tokens += len(embedding.spans)
             [kept] = self._trained.form.kept([text], [embedding.spans])
-            tokens = self._trained.calibration.project(embedding.tokens.float())
-            tokens = tokens if self._dtype is None else tokens.to(self._dtype)
-            spans, vectors = embedding.spans[kept], tokens.float().numpy()[kept]
+            # As `precompute` stores them and a reader has them back.
+            stored = self._calibration.store(embedding.tokens.float(), self._dtype)
+            spans, vectors = embedding.spans[kept], self._calibration.read_back(stored).numpy()[kept]
             self._sums[text] = ReadPassage(text, spans, vectors).sums(self._model, self._trained.lexicon)
 
     def text_term(self, query: Tensor, texts: Sequence[str]) -> float:

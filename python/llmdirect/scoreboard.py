@@ -24,7 +24,7 @@ from llmdirect.progress import SILENT, Progress
 from llmdirect.ranking import Scorer, metrics, rank
 from llmdirect.resplit import resplit
 from llmdirect.scoreboard_page import markdown, plot
-from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, Budget, tuned, validation
+from llmdirect.scoreboard_rows import ROWS, TUNED_ON, Board, Budget, made_of, tuned, validation
 from llmdirect.scoreboard_statistics import detectable, holm, interval, p_value, ratio
 from llmdirect.store import open_store
 
@@ -124,8 +124,8 @@ def _measured(board: Board, name: str) -> list[Json] | str:
 def _on_split(board: Board, name: str, number: int) -> Json:
     """The row's figures on one split, read where they are kept, else made and kept."""
     dataset, found = board.splits[number], tuned(board, name)
-    made_of = canonical_json({"row": ROWS[name].made_of, "settings": found["settings"]})
-    identity = digest(name, made_of, dataset.hash, board.store.hash, *METRICS)[:12]
+    settings = canonical_json(found["settings"])
+    identity = digest(name, made_of(board, name), settings, dataset.hash, board.store.hash, *METRICS)[:12]
     path = board.out / f"{name}-{dataset.manifest['options']['seed']}-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())

@@ -24,6 +24,8 @@ from llmdirect.training import train_on
 TUNED_ON = "ndcg@10"
 TRIALS = 30
 """Of each baseline that has settings, unless its share of the budget ends before."""
+_LONGER = 1.5
+"""Times the share that a search had, from which on it is worth making again."""
 
 
 @dataclass(eq=False)
@@ -92,7 +94,10 @@ class Row:
 
 
 def tuned(board: Board, name: str) -> Json:
-    """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept."""
+    """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept.
+
+    A search that its share of the budget has cut short is made again where the share is much larger now.
+    """
     if name not in board.found:
         board.found[name] = _tune(board, name)
     return board.found[name]
@@ -103,14 +108,16 @@ def _tune(board: Board, name: str) -> Json:
     for part in row.parts:
         tuned(board, part)
     if row.space is None:
-        return {"settings": {}, "trials": 1, "seconds": 0.0}
-    first = board.splits[0]
-    identity = digest(name, canonical_json(row.made_of), first.hash, board.store.hash, str(TRIALS))[:12]
+        return {"settings": {}, "trials": 1, "seconds": 0.0, "share": 0.0}
+    first, share = board.splits[0], board.budget.share()
+    identity = digest(name, made_of(board, name), first.hash, board.store.hash, str(TRIALS))[:12]
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
-        board.budget.spend(0.0)
         kept: Json = json.loads(path.read_bytes())
-        return kept
+        if kept["trials"] == TRIALS or share < _LONGER * kept["share"]:
+            # Its time counts, so that a board that goes on has the shares that it had.
+            board.budget.spend(kept["seconds"])
+            return kept
     space = row.space
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
@@ -126,7 +133,7 @@ def _tune(board: Board, name: str) -> Json:
         started = time.monotonic()
         if row.start is not None:
             study.enqueue_trial(row.start)
-        until = started + board.budget.share()
+        until = started + share
         try:
             for number in range(TRIALS):
                 if number and time.monotonic() >= until:  # the first one runs whatever the budget
@@ -138,10 +145,18 @@ def _tune(board: Board, name: str) -> Json:
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
         "seconds": round(time.monotonic() - started, 2),
+        "share": round(share, 2),
     }
     text = canonical_json(found).encode() + b"\n"
     write_atomic(path, lambda file: file.write(text))
     return found
+
+
+def made_of(board: Board, name: str) -> str:
+    """What the figures of a row depend on, beside the data and its own settings: those of its parts too."""
+    row = ROWS[name]
+    parts = {part: tuned(board, part)["settings"] for part in row.parts}
+    return canonical_json({"row": row.made_of, "parts": parts} if parts else {"row": row.made_of})
 
 
 def validation(scorer: Scorer, dataset: Dataset) -> float:
@@ -198,7 +213,7 @@ def _mix(board: Board, number: int, settings: Json) -> Fitted:
     assert graph.history is not None
     assert graph.item_item is not None
     weight = settings["weight"] / max(float(np.std(graph.item_item[2])), 1e-12)
-    return Fitted(with_item_item(text, graph.history, graph.item_item, weight))
+    return Fitted(with_item_item(text, graph.history, graph.item_item).weighted(weight))
 
 
 def _config(preset: Preset, **changes: Any) -> Json:

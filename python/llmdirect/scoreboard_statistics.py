@@ -48,10 +48,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def detectable(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Smallest difference of means that a test at 5 % finds in four of five cases, over that of `second`."""
-    error = float((first - second).std(ddof=1)) / np.sqrt(len(first)) if len(first) > 1 else float("nan")
-    return (1.96 + 0.84) * error / float(second.mean()) if second.mean() > 0 else float("nan")
+def detectable(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Smallest difference of means that a test at 5 % finds in four of five cases, over that of `second`.
+
+    None for a single user, and where the mean of `second` is 0.
+    """
+    if len(first) < 2 or not second.mean() > 0:
+        return None
+    error = float((first - second).std(ddof=1)) / len(first) ** 0.5
+    return float((1.96 + 0.84) * error / second.mean())
 
 
 def _resampled(*columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -321,6 +321,5 @@ def scorer(scores: Scores) -> Scorer:
         if scores.collaboration is None:
             return found
         collaboration = scores.collaboration
-        return with_item_item(
-            found, collaboration.positives, collaboration.item_item(), float(model.collaboration)
-        )
+        beside = with_item_item(found, collaboration.positives, collaboration.item_item())
+        return beside.weighted(float(model.collaboration))

@@ -1,5 +1,6 @@
 """The test stage: one full ranking of a held-out split by a finished run."""
 
+import math
 from pathlib import Path
 
 from llmdirect.artefacts import Json
@@ -41,7 +42,8 @@ def measure(
     its TREC twin lies beside it. Validation hides what users have in train, test also what they have in
     validation.
 
-    Returns {"metrics", "num_users", "num_items", …}. Raises MismatchError where the run was trained on
+    Returns {"metrics", "num_users", "num_items", …}; a metric that is defined for nobody (the AUC where all
+    candidates are relevant) is left out. Raises MismatchError where the run was trained on
     another dataset, ValueError for an unknown metric.
     """
     names = list(metrics or METRICS)
@@ -54,7 +56,8 @@ def measure(
         figures = rating_means(trained.scorer, found, split)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            figures = mean_metrics(by_user(trained.scorer, found, split, names))
+            means = mean_metrics(by_user(trained.scorer, found, split, names))
+            figures = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if run_out is not None:
         _write_lists(trained, found, split, run_out, depth)
@@ -72,5 +75,5 @@ def measure(
 
 def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:
     users = held_out_users(dataset, split)
-    lists = rank(trained.scorer, users, k=depth, seen=seen_before(dataset, split))
+    lists = rank(trained.scorer, users, k=min(depth, dataset.num_items), seen=seen_before(dataset, split))
     write_run(path, lists, dataset.user_ids, dataset.item_ids)

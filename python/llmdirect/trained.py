@@ -100,11 +100,11 @@ class Trained:
 
         FileNotFoundError where there is none, DataError where it is damaged or unfinished.
         """
-        run = RunFolder.open(path)
-        tables, catalogue = run.tensors("best/tables"), run.values("best/catalogue")
+        run, (tables, parameters, words), catalogue = RunFolder.read(
+            path, ("best/tables", "best/model", "best/lexicon"), "best/catalogue"
+        )
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
-        parameters = run.tensors("best/model")
-        lexicon = Lexicon.from_tensors(run.tensors("best/lexicon"))
+        lexicon = Lexicon.from_tensors(words)
         model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
         model.load_state_dict(parameters)
         model.eval().requires_grad_(False)

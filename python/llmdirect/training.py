@@ -97,7 +97,14 @@ def train_on(
     device = find_device(training.device)
     if device.type == "mps":
         raise ValueError("--device mps: training sums in float64, which Metal lacks; take --device cpu")
-    _check_setup(dataset, model, training)
+    check_setup(dataset, model, training)
+    if model.collaborative is None and dataset.num_items > MAX_ITEMS:
+        logger.warning(
+            "%s: has %s items, the collaborative term is made for %s: trained without it",
+            dataset.path,
+            f"{dataset.num_items:,}",
+            f"{MAX_ITEMS:,}",
+        )
     identity: Json = {
         "config": {"model": to_json(model), "training": to_json(training)},
         "dataset": {"path": str(dataset.path.resolve()), "hash": dataset.hash},
@@ -118,20 +125,14 @@ def train_on(
         return {**trainer.result(), "run": str(out)}
 
 
-def _check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
+def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
+    """ValueError for settings that do not go together, DataError for a dataset without what they need."""
     rows = dataset.interactions
     parse_metric(training.metric)
-    if model.collaborative is not False and dataset.num_items > MAX_ITEMS:
-        if model.collaborative:
-            raise ValueError(
-                f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix "
-                f"of items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
-            )
-        logger.warning(
-            "%s: has %s items, the collaborative term is made for %s: trained without it",
-            dataset.path,
-            f"{dataset.num_items:,}",
-            f"{MAX_ITEMS:,}",
+    if model.collaborative and dataset.num_items > MAX_ITEMS:
+        raise ValueError(
+            f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix "
+            f"of items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
         )
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
@@ -330,7 +331,8 @@ class _Trainer:
         """What validation says by user (ratings: by rating), the more the better."""
         if self.training.lower_is_better:
             return -squared_errors(ranking, self.dataset, VALID)
-        return by_user(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
+        values = by_user(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
+        return values[~np.isnan(values)]  # the AUC of somebody whose candidates are all relevant
 
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
@@ -396,7 +398,7 @@ class _Trainer:
                 "collaboration": {
                     "made_of": found.name,
                     "weight": found.weight,
-                    "spread": found.weight * found.term.spread(),
+                    "spread": found.spread,
                     "ridge": found.ease.ridge,
                     "likeness": dict(zip(("words", "embeddings"), found.ease.likeness, strict=True)),
                     "seconds": round(time.monotonic() - started, 3),

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from llmdirect.cli import app
-from llmdirect.cli.console import JsonFlag, emit, stdout
+from llmdirect.cli.console import JsonFlag, emit, literal, stdout
 
 
 @app.command()
@@ -73,8 +72,6 @@ def aspects(
     if as_json:
         emit(result)
         return
-    from llmdirect.cli.explanation_view import one_line
-
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("aspect", style="bold")
@@ -83,9 +80,11 @@ def aspects(
     for entry in result["aspects"]:
         name = f"{entry['name']} (off)" if entry["off"] else entry["name"]
         items = ", ".join(item["title"] or item["item_id"] for item in entry["items"])
-        table.add_row("+".join(map(str, entry["merged"])), name, f"{entry['share']:.1%}", items)
+        table.add_row(
+            "+".join(map(str, entry["merged"])), literal(name), f"{entry['share']:.1%}", literal(items)
+        )
         if entry.get("example"):
-            table.add_row("", Text(one_line(entry["example"]), style="dim italic"), "", "")
+            table.add_row("", literal(entry["example"], style="dim italic"), "", "")
     stdout.print(table)
     if quality:
         stdout.print(_quality(result["quality"]), highlight=False, markup=False)

@@ -1,6 +1,7 @@
 """What all commands share: progress bars, JSON output, errors a person can act on, exit codes."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 stderr = Console(stderr=True)
 stdout = Console()
 
@@ -31,6 +34,21 @@ JsonFlag = Annotated[
 def emit(result: dict[str, Any]) -> None:
     """The machine-readable answer of a command: one JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def safe(text: str) -> str:
+    """Data that cannot steer the terminal: no escape sequences, no overriding of text direction."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: str) -> str:
+    """`safe` data on one line."""
+    return re.sub(r"\s+", " ", safe(text))
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Data as a cell or title of a table, in which no bracket is markup."""
+    return Text(one_line(text), style=style)
 
 
 def _amount(value: float, unit: str) -> str:

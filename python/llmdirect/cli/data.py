@@ -95,7 +95,7 @@ def audit(
     """
     from llmdirect.audit import audit as work
 
-    result = work(dataset, verify_stores=not quick)
+    result = work(dataset, verify_stores=not quick, progress=Bars())
     if as_json:
         emit(result)
     else:

@@ -1,6 +1,5 @@
 """Explanations in the terminal: coloured words where there are colours, +word+ and -word- where not."""
 
-import re
 from typing import Final
 
 from rich import box
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmdirect.artefacts import Json
+from llmdirect.cli.console import one_line, safe
 from llmdirect.explanation_wording import (
     CONTRIBUTION,
     EFFECT,
@@ -41,7 +41,6 @@ _LISTED: Final = 6
 """Rows of a list."""
 _HISTORY_WORDS: Final = 4
 _COUNTED: Final = 24
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def show(result: Json, console: Console, max_passages: int = 3, max_words: int = 10) -> None:
@@ -66,7 +65,7 @@ def _blocks(
     explanation: Json, plain: bool, max_passages: int, max_words: int
 ) -> list[Text | Table | Padding]:
     blocks: list[Text | Table | Padding] = [_title(explanation)]
-    blocks.append(Text(_safe(f"{placed(explanation)} {reason(explanation['lead'], minus='-')}")))
+    blocks.append(Text(safe(f"{placed(explanation)} {reason(explanation['lead'], minus='-')}")))
     if explanation["lead"] is not None:
         blocks.append(_lead(explanation["lead"]))
     blocks.append(Text())
@@ -80,7 +79,7 @@ def _blocks(
     if (found := explanation.get("counterfactual")) is not None:
         gone = [one_line(word) for word in counted(found["words"])]
         more = f" and {len(gone) - _COUNTED} more" if len(gone) > _COUNTED else ""
-        blocks += [Text(), Text(_safe(fewest(found)))]
+        blocks += [Text(), Text(safe(fewest(found)))]
         if gone:
             blocks.append(Text(", ".join(gone[:_COUNTED]) + more, style="bold"))
     return blocks
@@ -125,7 +124,7 @@ def _than(explanation: Json) -> list[Text | Table]:
     aspects = [(e["name"], e["difference"]) for e in other["aspects"]]
     tables = [("difference by word", words), ("difference by aspect", aspects)]
     return [
-        Text(_safe(other_reason(other, minus="-"))),
+        Text(safe(other_reason(other, minus="-"))),
         *(_numbers(name, "difference", rows) for name, rows in tables if rows),
     ]
 
@@ -147,9 +146,9 @@ def _numbers(first: str, second: str, rows: list[tuple[str, float]]) -> Table:
 
 
 def _title(explanation: Json) -> Text:
-    title = Text(_safe(name_of(explanation)), style="bold")
+    title = Text(safe(name_of(explanation)), style="bold")
     if explanation["title"]:
-        title.append(_safe(f"  {explanation['item_id']}"), style="not bold dim")
+        title.append(safe(f"  {explanation['item_id']}"), style="not bold dim")
     return title
 
 
@@ -157,7 +156,7 @@ def _lead(lead: Json) -> Text:
     places = lead_decimals(lead)
     parts = ", ".join(f"{part} {signed(lead[part], places, '-')}" for part in PARTS)
     line = Text(f"lead {signed(lead['total'], places, '-')} = {parts}")
-    return line.append(_safe(f"  (against {lead['item_id']}, the median candidate)"), style="dim")
+    return line.append(safe(f"  (against {lead['item_id']}, the median candidate)"), style="dim")
 
 
 def _passages(explanation: Json, plain: bool, count: int) -> list[Text | Padding]:
@@ -185,7 +184,7 @@ def _key(plain: bool) -> Text:
 
 
 def _source(passage: Json) -> str:
-    by = "" if passage["user_id"] is None else f" by {_safe(passage['user_id'])}"
+    by = "" if passage["user_id"] is None else f" by {safe(passage['user_id'])}"
     rating = "" if passage["rating"] is None else f", rating {passage['rating']:g}"
     return f"{passage['kind']}{by}{rating}"
 
@@ -238,13 +237,3 @@ def _word_table(explanation: Json, words: list[tuple[int, Json]], plain: bool) -
             ),
         )
     return table
-
-
-def one_line(text: str) -> str:
-    """Data on one line that cannot steer the terminal."""
-    return re.sub(r"\s+", " ", _safe(text))
-
-
-def _safe(text: str) -> str:
-    """Data that cannot steer the terminal: no escape sequences, no overriding of text direction."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)

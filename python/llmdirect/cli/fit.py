@@ -57,6 +57,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of parameters and draws.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
     amp: Annotated[bool | None, typer.Option(help="Mixed precision on a GPU.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="Any other setting; a wrong name lists all."),
+    ] = None,
     store: StoreOption = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")] = False,
     overwrite: Annotated[
@@ -73,10 +77,10 @@ def train(
 
       llmdirect train instruments --out published --preset paper
     """
+    from llmdirect.parameters import parse_settings
     from llmdirect.training import train as work
 
-    shape, fit = configure(
-        preset,
+    flags = dict(
         setup=setup,
         form=form,
         aspects=aspects,
@@ -98,6 +102,10 @@ def train(
         device=device,
         amp=amp,
     )
+    others = parse_settings(param or [])
+    if twice := [name for name in others if flags.get(name) is not None]:
+        raise typer.BadParameter(f"--param {twice[0]}: is given by its own flag too")
+    shape, fit = configure(preset, **{**flags, **others})
     result = work(
         _one(dataset, datafile),
         out,
@@ -211,7 +219,7 @@ def grid(
       llmdirect grid instruments --out runs --param lr=1e-4,1e-3,1e-2 --sampler tpe --trials 10
     """
     from llmdirect.grid import grid as work
-    from llmdirect.grid import parse_params
+    from llmdirect.parameters import parse_params
 
     result = work(
         _one(dataset, datafile),

@@ -1,5 +1,6 @@
 """`recommend` and `explain`: what a finished run is for."""
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.table import Table
 
 from llmdirect.cli import app
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, literal, stdout
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")]
 
@@ -24,7 +25,10 @@ def recommend(
         typer.Option(metavar="ASPECT=+50%", help="As if an interest were larger or smaller; or a factor."),
     ] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="ITEM,…", help="Somebody new: items that they have, newest first.")
+        str | None,
+        typer.Option(
+            metavar="ITEM,…", help='Somebody new: their items, newest first; "quote" one with a comma.'
+        ),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option("--text", help="Somebody new: what they wrote; may be given often.")
@@ -56,24 +60,23 @@ def recommend(
     if user:
         result = known(run, user, k=k, interests=_factors(interest or []))
     else:
-        items = [item.strip() for item in history.split(",") if item.strip()] if history else []
+        items = next(csv.reader([history], skipinitialspace=True), []) if history else []
         result = unknown(run, history=items, texts=text or [], k=k, model=model, device=device)
     if as_json:
         emit(result)
         return
     for entry in result["recommendations"]:
         titled = any(item["title"] for item in entry["items"])
-        table = Table(
-            box=None, pad_edge=False, title=entry["user_id"] or "somebody new", title_justify="left"
-        )
+        whose = literal(entry["user_id"]) if entry["user_id"] else "somebody new"
+        table = Table(box=None, pad_edge=False, title=whose, title_justify="left")
         table.add_column("", justify="right", style="dim")
         table.add_column("item", style="bold")
         if titled:
             table.add_column("title")
         table.add_column("score", justify="right")
         for item in entry["items"]:
-            name = [item["title"] or ""] if titled else []
-            table.add_row(str(item["rank"]), item["item_id"], *name, f"{item['score']:.3f}")
+            name = [literal(item["title"] or "")] if titled else []
+            table.add_row(str(item["rank"]), literal(item["item_id"]), *name, f"{item['score']:.3f}")
         stdout.print(table)
 
 

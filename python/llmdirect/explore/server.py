@@ -12,7 +12,8 @@ from llmdirect.explanation import Explainer
 from llmdirect.progress import SILENT, Progress
 from llmdirect.recommendation import encoder_of
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
+"""Names of this machine, as an address and as browsers name it."""
 
 
 def serve(
@@ -44,7 +45,7 @@ def serve(
 
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)
-        app = make_app(explainer, encoder, [host, *_LOCAL] if host in _LOCAL else None)
+        app = make_app(explainer, encoder, list(LOCAL) if host in LOCAL else None)
     gc.collect()
     gc.freeze()  # what is open stays open: looking through it for garbage took a third of a slow answer
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -120,8 +120,8 @@ fn in_blocks<W: Default + Send>(
     let fair_share = request.users.len().div_ceil(threads::count()?);
     let rows = fair_share.clamp(1, max_users);
     let mut lists = Lists {
-        items: vec![-1; request.users.len() * request.k],
-        scores: vec![f32::NEG_INFINITY; request.users.len() * request.k],
+        items: filled(-1, request)?,
+        scores: filled(f32::NEG_INFINITY, request)?,
         auc: request
             .relevant
             .map(|_| vec![f64::NAN; request.users.len()]),
@@ -141,6 +141,20 @@ fn in_blocks<W: Default + Send>(
         rank(users, workspace, &mut part)
     })?;
     Ok(lists)
+}
+
+/// A value for each place of the lists.
+fn filled<T: Copy>(value: T, request: Request) -> Result<Vec<T>> {
+    let beyond = || Error::Argument(format!("k = {} is beyond memory", request.k));
+    let length = request
+        .users
+        .len()
+        .checked_mul(request.k)
+        .ok_or_else(beyond)?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(length).map_err(|_| beyond())?;
+    values.resize(length, value);
+    Ok(values)
 }
 
 /// Where one block of users writes.
@@ -174,9 +188,6 @@ fn check(scorer: &Scorer, request: &Request) -> Result<()> {
     let wrong = |message: String| Err(Error::Argument(message));
     if num_items > i32::MAX as usize {
         return wrong(format!("{num_items} items do not fit into int32 indices"));
-    }
-    if request.users.len().checked_mul(request.k).is_none() {
-        return wrong(format!("k = {} is beyond memory", request.k));
     }
     let mut lengths = vec![
         ("query", scorer.query.len(), num_users * scorer.dim),

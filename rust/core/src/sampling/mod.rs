@@ -40,7 +40,7 @@ pub struct Draw<'a> {
 ///
 /// # Errors
 /// [`Error::Argument`] for a user without a row, a user who has every item (of a weight above 0), positives
-/// beyond `num_items`, or weights of another number of items; among several users the first.
+/// beyond `num_items`, weights of another number of items, or no items; among several users the first.
 pub fn sample_negatives(
     users: &[i32],
     positives: &Csr,
@@ -64,6 +64,9 @@ fn sample_at(
         )));
     }
     positives.expect("positives", None, num_items)?;
+    if num_items == 0 && !users.is_empty() && draw.num_negatives > 0 {
+        return Err(Error::Argument("there are 0 items to draw from".into()));
+    }
     if let Some(weights) = draw.weights
         && weights.len() != num_items
     {
