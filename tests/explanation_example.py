@@ -190,3 +190,23 @@ def result() -> Json:
             explanation(),
         ],
     }
+
+
+def short(text: str, *words: tuple[int, int, float]) -> Json:
+    """An explanation with one review, whose words are (start, end, contribution)."""
+    spans = [
+        {"start": start, "end": end, "text": text[start:end], "contribution": c, "effect": c / 2, "aspect": 3}
+        for start, end, c in words
+    ]
+    total = sum(c for _, _, c in words)
+    passage = {
+        "passage_idx": 7,
+        "kind": "review",
+        "user_id": "U",
+        "rating": 4.0,
+        "text": text,
+        "contribution": total,
+        "effect": total / 2,
+        "words": spans,
+    }
+    return {**explanation(), "passages": [passage]}

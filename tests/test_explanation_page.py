@@ -3,33 +3,29 @@
 import copy
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import explanation_example as example
 import pytest
+from explanation_example import short
+from html_page import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmdirect.explanation_page import render, write_page
-from llmdirect.explanation_style import DARK, LIGHT, STYLE
 from llmdirect.explanation_wording import (
     LEVELS,
-    decimals,
-    excerpt,
     level,
     main_words,
     placed,
     reason,
     segments,
-    sentences,
     signed,
 )
 
 Json = dict[str, Any]
-VOID = {"meta", "link", "input"}
 TAGS = set(
     """html head meta title style body a div header h1 h2 h3 h4 p bdi nav ol li ul main article section strong
     svg rect line text span figure figcaption mark details summary table thead tbody tr th td dl dt dd
@@ -46,74 +42,8 @@ HOSTILE = [
 ]
 
 
-class Page(HTMLParser):
-    """Elements and texts in order, and what the paragraphs of passages hold; tags must match."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.stack: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[list[str], str]] = []
-        self.paragraphs: list[str] = []
-        self.in_passage = False
-        self.feed(page)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, named))
-        if tag not in VOID:
-            self.stack.append(tag)
-        if tag == "p":
-            self.in_passage = "text" in named.get("class", "").split()
-            if self.in_passage:
-                self.paragraphs.append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((list(self.stack), data))
-        if "p" in self.stack and self.in_passage:
-            self.paragraphs[-1] += data
-
-    def attributes(self, tag: str, name: str) -> list[str]:
-        return [
-            attributes[name] for found, attributes in self.elements if found == tag and name in attributes
-        ]
-
-    def text(self) -> str:
-        """All but the style sheet and the marks that isolate directions."""
-        told = "".join(text for stack, text in self.texts if "style" not in stack)
-        return re.sub("[\u2068\u2069]", "", told)
-
-
 def one(explanation: Json | None = None) -> Json:
     return {**example.result(), "explanations": [explanation or example.explanation()]}
-
-
-def short(text: str, *words: tuple[int, int, float]) -> Json:
-    """An explanation with one review, whose words are (start, end, contribution)."""
-    spans = [
-        {"start": start, "end": end, "text": text[start:end], "contribution": c, "effect": c / 2, "aspect": 3}
-        for start, end, c in words
-    ]
-    total = sum(c for _, _, c in words)
-    passage = {
-        "passage_idx": 7,
-        "kind": "review",
-        "user_id": "U",
-        "rating": 4.0,
-        "text": text,
-        "contribution": total,
-        "effect": total / 2,
-        "words": spans,
-    }
-    return {**example.explanation(), "passages": [passage]}
 
 
 def marks(page: Page) -> list[tuple[str, str]]:
@@ -278,41 +208,7 @@ def test_a_combining_mark_stays_with_its_letter() -> None:
     assert pieces == ["cafe\N{COMBINING ACUTE ACCENT}", " ", "bar"]
 
 
-# ---- sentences
-
-
-@given(st.text("ab. !\n\u3002", max_size=700))
-def test_sentences_cover_the_text_in_order(text: str) -> None:
-    spans = sentences(text)
-    assert "".join(text[start:end] for start, end in spans) == text
-    assert all(0 < end - start <= 240 for start, end in spans)
-
-
-def test_sentences_end_where_a_reader_ends_them() -> None:
-    text = 'It costs 3.5 dollars. "Why not?" he said\nNext line! \u597d\u7434\u3002\u5f88\u597d'
-    assert [text[start:end] for start, end in sentences(text)] == [
-        "It costs 3.5 dollars. ",
-        '"Why not?" ',
-        "he said\n",
-        "Next line! ",
-        "\u597d\u7434\u3002",
-        "\u5f88\u597d",
-    ]
-
-
-def test_an_excerpt_holds_the_strongest_sentences_within_its_limit() -> None:
-    text = "Weak words here. The best one. Nothing. A second good one. End."
-    best, second, weak = text.index("best"), text.index("good"), text.index("Weak")
-    passage = short(text, (weak, weak + 4, 0.1), (best, best + 4, -0.9), (second, second + 4, 0.5))[
-        "passages"
-    ][0]
-    assert [text[start:end] for start, end in excerpt(passage, 40)] == [
-        "The best one. ",
-        "A second good one. ",
-    ]
-    assert [text[start:end] for start, end in excerpt(passage, 10)] == ["The best one. "]
-    joined = [text[start:end] for start, end in excerpt(passage, 60)]
-    assert joined == ["Weak words here. The best one. ", "A second good one. "]
+# ---- long texts
 
 
 def test_a_long_text_shows_its_excerpt_first_and_all_of_it_inside() -> None:
@@ -434,58 +330,3 @@ def test_the_bar_of_the_lead_is_to_scale() -> None:
     assert ticks == [75.0, 25.0]  # the item 2 to the right of the typical candidate
     told = page.attributes("svg", "aria-label")
     assert told == ["words +2.50, popularity \N{MINUS SIGN}1.00, collaboration +0.50; lead +2.00 score"]
-
-
-# ---- numbers and colours
-
-
-@pytest.mark.parametrize(
-    ("values", "places"),
-    [([], 2), ([0.0], 2), ([12.0], 2), ([1.0], 2), ([0.5], 3), ([-0.042], 4), ([1e-9], 8)],
-)
-def test_three_digits_of_the_largest(values: list[float], places: int) -> None:
-    assert decimals(values) == places
-
-
-def test_signs() -> None:
-    assert signed(1.825, 1) == "+1.8"
-    assert signed(-0.4, 2) == "\N{MINUS SIGN}0.40"
-    assert signed(-0.4, 2, "-") == "-0.40"
-    assert signed(-0.001, 2) == "0.00"
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of #rrggbb (WCAG 2)."""
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
-def test_contrast_is_enough_for_wcag_aa(palette: dict[str, str]) -> None:
-    shades = [f"{sign}{n}" for sign in ("for", "against") for n in range(1, LEVELS + 1)]
-    texts = [("text", background) for background in ("page", "card", *shades)]
-    texts += [(ink, background) for ink in ("muted", "link") for background in ("page", "card")]
-    texts += [(f"on-{part}", part) for part in ("words", "popularity", "collaboration")]
-    for ink, background in texts:
-        assert contrast(palette[ink], palette[background]) >= 4.5, (ink, background)
-    shapes = [("for", "card"), ("against", "card"), ("words", "card"), ("popularity", "card")]
-    for ink, background in shapes:
-        assert contrast(palette[ink], palette[background]) >= 3, (ink, background)
-    for sign in ("for", "against"):
-        steps = [contrast(palette["card"], palette[f"{sign}{n}"]) for n in range(1, LEVELS + 1)]
-        assert steps == sorted(steps), sign
-
-
-def test_the_sign_of_a_word_shows_without_colour() -> None:
-    assert "text-decoration-style:solid" in STYLE.partition("mark.for{")[2].partition("}")[0]
-    assert "text-decoration-style:dashed" in STYLE.partition("mark.against{")[2].partition("}")[0]
-    assert f"{LEVELS + 1}{{" not in STYLE
-    for name in re.findall(r"var\(--([\w-]+)\)", STYLE):
-        assert name in LIGHT, name
-    assert LIGHT.keys() == DARK.keys()

@@ -13,9 +13,9 @@ import tiny
 import torch
 from command_line import CommandLine
 from explore_world import HOSTILE, client, explored, no_encoder, person
+from html_page import Page
 from run_helpers import fit, write_reviews
 from starlette.testclient import TestClient
-from test_explanation_page import Page
 
 from llmdirect import explanation
 from llmdirect.documents import prepare

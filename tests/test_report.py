@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 from command_line import CommandLine
+from html_page import Page
 from run_helpers import fit, make_dataset
-from test_explanation_page import Page
 from typer.testing import CliRunner
 
 from llmdirect.cli import app

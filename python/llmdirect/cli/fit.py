@@ -37,7 +37,7 @@ def train(
         bool | None, typer.Option(help="Add what the history's items say of others.")
     ] = None,
     history_term: Annotated[
-        HistoryTermName | None, typer.Option(help="What says it; found: what ranks best on validation.")
+        HistoryTermName | None, typer.Option(help="Its kind; found: the one that ranks best on validation.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
