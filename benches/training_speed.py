@@ -21,7 +21,8 @@ from llmdirect.config import configure
 from llmdirect.dataset import Dataset
 from llmdirect.documents import open_or_prepare, prepare
 from llmdirect.losses import bpr_loss
-from llmdirect.model import EPS, Direct, initialise
+from llmdirect.model import Direct, initialise
+from llmdirect.ranking import EPS
 from llmdirect.store import EmbeddingStore, open_store
 from llmdirect.synthetic import generate
 from llmdirect.training import train_on

@@ -30,8 +30,8 @@ from llmdirect.explanation_history import (
     is_weighted_sum,
 )
 from llmdirect.item_text import ItemText, ReadPassage
-from llmdirect.model import EPS, Direct
-from llmdirect.ranking import rank
+from llmdirect.model import Direct
+from llmdirect.ranking import EPS, rank
 from llmdirect.store import EmbeddingStore
 from llmdirect.trained import Trained
 

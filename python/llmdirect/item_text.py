@@ -10,7 +10,8 @@ from torch import Tensor
 
 from llmdirect.content import word_spans, words_of_tokens
 from llmdirect.lexicon import Lexicon
-from llmdirect.model import EPS, Direct
+from llmdirect.model import Direct
+from llmdirect.ranking import EPS
 
 _Inputs = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
 _TOKENS_AT_ONCE = 1 << 14  # in float64: an item of thousands of texts must not stand in memory as tokens

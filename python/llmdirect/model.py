@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from llmdirect.config import PROJECTION, ModelConfig
 from llmdirect.errors import DataError
 
-EPS = 5e-7
-"""Of the ratio form, as published."""
-
 
 def unit(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1; a row of zeros stays one, and passes its gradient on as it is.

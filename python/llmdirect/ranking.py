@@ -22,6 +22,8 @@ from llmdirect.csr import Csr
 
 CUTOFF_METRICS = tuple(_core.list_metric_names())
 """Metrics that take a cutoff, as in "ndcg@10". The other one is "auc"."""
+EPS = 5e-7
+"""Of the ratio form, as published."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,7 +43,7 @@ class Scorer:
     """[I, K]"""
     item_mass: ArrayOrTensor = None
     """[I, K], for the ratio form alone."""
-    eps: float = 5e-7
+    eps: float = EPS
     item_bias: ArrayOrTensor = None
     """[I]; 0 if not given."""
     user_bias: ArrayOrTensor = None

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from llmdirect.config import HISTORY
 from llmdirect.history_term import HistoryTerm
-from llmdirect.model import EPS, Direct, unit
+from llmdirect.model import Direct, unit
 from llmdirect.ragged import entries_of
-from llmdirect.ranking import Scorer, with_item_item
+from llmdirect.ranking import EPS, Scorer, with_item_item
 from llmdirect.views import View
 
 

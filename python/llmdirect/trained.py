@@ -20,8 +20,8 @@ from llmdirect.csr import Csr
 from llmdirect.dataset import Dataset
 from llmdirect.errors import MismatchError, MissingError
 from llmdirect.lexicon import Lexicon
-from llmdirect.model import EPS, Direct
-from llmdirect.ranking import RankedLists, Scorer, rank
+from llmdirect.model import Direct
+from llmdirect.ranking import EPS, RankedLists, Scorer, rank
 from llmdirect.scores import Scores, scorer
 from llmdirect.token_form import TokenForm
 from llmdirect.words import WordTypes
