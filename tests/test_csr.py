@@ -19,7 +19,7 @@ def table(rows: list[set[int]]) -> Csr:
 
 
 @given(sets, st.data())
-def test_rows_and_difference_are_those_of_sets(rows: list[set[int]], data: st.DataObject) -> None:
+def test_rows_difference_and_union_are_those_of_sets(rows: list[set[int]], data: st.DataObject) -> None:
     csr = table(rows)
     assert [csr.row(n).tolist() for n in range(csr.num_rows)] == [sorted(row) for row in rows]
     subset = data.draw(st.lists(st.integers(0, len(rows) - 1)))
@@ -29,6 +29,9 @@ def test_rows_and_difference_are_those_of_sets(rows: list[set[int]], data: st.Da
     rest = csr.without(table(others))
     expected = [sorted(a - b) for a, b in zip(rows, others, strict=True)]
     assert [rest.row(n).tolist() for n in range(rest.num_rows)] == expected
+    both = csr.union(table(others))
+    expected = [sorted(a | b) for a, b in zip(rows, others, strict=True)]
+    assert [both.row(n).tolist() for n in range(both.num_rows)] == expected
 
 
 def test_faults_are_named() -> None:
@@ -50,6 +53,8 @@ def test_faults_are_named() -> None:
         Csr(np.array([0, 1]), np.array([1 << 31]))
     with pytest.raises(ValueError, match="tables of 1 and 2 rows"):
         table([{1}]).without(table([{1}, {2}]))
+    with pytest.raises(ValueError, match="tables of 2 and 1 rows"):
+        table([{1}, {2}]).union(table([{1}]))
     for row in (-1, 1):
         with pytest.raises(IndexError):
             table([{1}]).row(row)

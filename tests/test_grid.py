@@ -1,15 +1,18 @@
 """Grid search: resumable, refused where something else is there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import CommandLine
 from run_helpers import make_dataset
 
 from llmdirect.checkpoint import RunFolder
+from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError, MismatchError
-from llmdirect.grid import grid
+from llmdirect.grid import _check_combinations, grid
 from llmdirect.parameters import parse_params, parse_settings
 
 
@@ -52,6 +55,10 @@ def test_params_are_typed_and_checked() -> None:
 
 def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     assert parse_settings(["clip=0.5", "vote=true"]) == {"clip": 0.5, "vote": True}
+    with pytest.raises(ValueError, match="--param 'clip=2': clip is given twice"):
+        parse_settings(["clip=1", "clip=2"])
+    with pytest.raises(ValueError, match=r"no setting 'device'; there are (?!.*device)(?!.*preset)"):
+        parse_settings(["device=cpu"])
     with pytest.raises(ValueError, match="--param clip: 2 values, expected one; grid tries several"):
         parse_settings(["clip=0.5,1"])
     answer = cli("train", dataset, "--out", tmp_path / "run", "--lr", "0.1", "--param", "lr=0.2")
@@ -134,6 +141,11 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=message):
         grid(dataset, tmp_path / "runs", params=params)
     assert not (tmp_path / "runs").exists()
+    whole = Dataset.open(dataset)
+    rows = replace(whole.interactions, rating=np.full(len(whole.interactions), np.nan, np.float32))
+    unrated = replace(whole, interactions=rows)
+    with pytest.raises(DataError, match=r"^(?!--param).*has no ratings"):
+        _check_combinations(unrated, {"setup": "default"}, [{"lr": 0.1}])
 
 
 def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:

@@ -208,6 +208,8 @@ def test_what_does_not_fit_is_refused() -> None:
         rank(scorer, [0], k=1, seen=None, relevant=Csr.from_pairs([1], [0], 2))
     with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the scorer has 3 users"):
         rank(scorer, [0, 3], k=1, seen=None)
+    with pytest.raises(ValueError, match="there is no table of items to weigh"):
+        Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))).weighted(2.0)
     with pytest.raises(ValueError, match="k = 4611686018427387904 is beyond memory"):
         rank(Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))), [0], k=2**62, seen=None)
     with pytest.raises(ValueError, match="k is -1"):

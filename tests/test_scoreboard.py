@@ -240,11 +240,34 @@ def test_a_search_that_was_cut_short_is_made_again_with_more_time(
 ) -> None:
     monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
 
+    searched: list[int] = []
+
     def trials(minutes: float) -> int:
         [row] = scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1, budget_minutes=minutes)["rows"]
+        [file] = tmp_path.glob("ease-tuned-*")
+        searched.append(file.stat().st_mtime_ns)
         return int(row["trials"])
 
     assert [trials(minutes) for minutes in (1e-6, 1.2e-6, 60, 1e-6)] == [1, 1, 3, 3]
+    assert searched[0] == searched[1] < searched[2] == searched[3]
+
+
+def test_a_kept_search_takes_no_more_than_a_share(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a search that was allowed hours leaves the others what a short board gives them."""
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1)
+    [file] = tmp_path.glob("ease-tuned-*")
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps(found | {"seconds": 9000.0}))
+    [slow, quick] = scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1, budget_minutes=4)[
+        "rows"
+    ]
+    assert slow["seconds"] >= 9000
+    [file] = tmp_path.glob("itemknn-tuned-*")
+    assert json.loads(file.read_text())["share"] == pytest.approx(120)
+    assert quick["seconds"] < 100
 
 
 def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:

@@ -37,9 +37,8 @@ def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = 
     problems: list[str] = []
     stores: list[str] = []
     folders = [folder for folder in sorted((dataset.path / "stores").glob("*")) if folder.is_dir()]
-    sizes = [sum(file.stat().st_size for file in folder.glob("*") if file.is_file()) for folder in folders]
-    with progress.task("Checking stores", sum(sizes), "B") as task:
-        for folder, size in zip(folders, sizes, strict=True):
+    with progress.task("Checking stores", len(folders), "stores") as task:
+        for folder in folders:
             if (folder / MANIFEST).exists():
                 stores.append(folder.name)
                 wrong, remarks = check_store(dataset, folder, verify_stores)
@@ -49,7 +48,7 @@ def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = 
                 notes.append(
                     f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it"
                 )
-            task.advance(size)
+            task.advance()
     return {
         "ok": not leaks and not problems,
         "dataset": str(dataset.path),

@@ -63,7 +63,7 @@ class RunFolder:
             run = cls.open(path)
             try:
                 return run, [run.tensors(name) for name in tensors], run.values(values)
-            except DataError:
+            except (DataError, FileNotFoundError):
                 # The files of a commit go when the next one is made.
                 if cls.open(path).manifest == run.manifest:
                     raise

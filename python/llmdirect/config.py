@@ -242,5 +242,6 @@ def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
 
 
 def setting_names() -> set[str]:
-    """Every name that a grid may vary."""
-    return {field.name for config in (ModelConfig, TrainConfig) for field in fields(config)}
+    """Every name that a grid may vary: all but preset and device."""
+    names = {field.name for config in (ModelConfig, TrainConfig) for field in fields(config)}
+    return names - {"preset", "device"}

@@ -18,8 +18,11 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     Items that none of them has are no candidates. The split codes stay. `hash` is
     `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users stay.
 
-    Raises DataError where no user has so many, ValueError for the unit "document".
+    Raises DataError where no user has so many, ValueError for the unit "document" and where items are held
+    out already.
     """
+    if dataset.known is not None:
+        raise ValueError(f"{dataset.path}: choose the users before items are held out")
     rows, passages = dataset.interactions, dataset.passages
     kept_users = np.bincount(rows.user_idx, minlength=dataset.num_users) >= minimum
     if kept_users.all():

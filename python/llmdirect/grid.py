@@ -123,6 +123,8 @@ def _check_combinations(
         model, training = configure(**{**common, **combination})
         try:
             check_setup(dataset, model, training)
+        except DataError:  # no setting helps
+            raise
         except ValueError as error:
             told = ", ".join(f"{name}={value}" for name, value in combination.items())
             raise ValueError(f"--param {told}: {error}") from None

@@ -19,10 +19,11 @@ def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
         name = ALIASES.get(name, name)
         if not equals or not values:
             raise ValueError(f"--param {text!r}: expected name=value,value")
-        if name not in setting_names() - {"preset", "device"}:
-            raise ValueError(
-                f"--param {text!r}: no setting {name!r}; there are {', '.join(sorted(setting_names()))}"
-            )
+        if name not in setting_names():
+            there = ", ".join(sorted(setting_names()))
+            raise ValueError(f"--param {text!r}: no setting {name!r}; there are {there}")
+        if name in found:
+            raise ValueError(f"--param {text!r}: {name} is given twice")
         found[name] = [_value(name, part.strip(), text) for part in values.split(",")]
     return found
 

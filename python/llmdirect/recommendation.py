@@ -33,7 +33,7 @@ def recommend(
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
-    lists = rank(trained.scorer, users, k=k, seen=trained.seen)
+    lists = rank(trained.scorer, users, k=min(k, len(trained.item_ids)), seen=trained.seen)
     return {
         "recommendations": [
             {"user_id": user_id, "items": _items(trained, lists, row)} for row, user_id in enumerate(user_ids)

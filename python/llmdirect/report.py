@@ -163,7 +163,7 @@ def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
         if name in _FLAGS:
             flags += [f"--{_FLAGS[name]}", str(value)]
         elif name in _SWITCHES:
-            flags.append(f"--{name}" if value else f"--no-{name}")
+            flags.append(f"--no-{name}" if value is False else f"--{name}")
         else:
             flags += ["--param", f"{name}={str(value).lower()}"]
     return flags

@@ -50,8 +50,8 @@ def sample_negatives(
     from a counter-based generator (Philox), and says which of the user's negatives, in order, is taken; with
     weights, which item, until it is a negative.
 
-    Raises ValueError for a user without a row, a user who has every item (of a weight above 0), and
-    positives beyond `num_items`; each names the user or the item.
+    Raises ValueError for a user without a row, a user who has every item (of a weight above 0), positives
+    beyond `num_items`, each naming the user or the item, and where there are no items to draw from.
     """
     for name, value, end in (
         ("seed", seed, 1 << 64),

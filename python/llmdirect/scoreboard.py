@@ -63,9 +63,9 @@ def scoreboard(
     """Tunes, fits and ranks every row on `splits` splits, the first of seed 242.
 
     out: where figures and runs are kept, by default DATASET/scoreboard; what is there already is not made
-    again. rows: some of ROWS. splits: 3 if not given, 1 where the protocol has one. budget_minutes: for the
-    tuning of all rows together, and of the parts of a mix, in equal shares; what a row leaves goes to those
-    after it.
+    again, but for a search that had far less time than it would have now. rows: some of ROWS. splits: 3 if
+    not given, 1 where the protocol has one. budget_minutes: for the tuning of all rows together, and of the
+    parts of a mix, in equal shares; what a row leaves goes to those after it.
 
     Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct",
     "p_value_vs_direct", "head", "tail", "coverage", "megabytes", "validation", "train_left_out", "per_split",
@@ -127,24 +127,28 @@ def _on_split(board: Board, name: str, number: int) -> Json:
     settings = canonical_json(found["settings"])
     identity = digest(name, made_of(board, name), settings, dataset.hash, board.store.hash, *METRICS)[:12]
     path = board.out / f"{name}-{dataset.manifest['options']['seed']}-{identity}.json"
-    if path.exists():
-        kept: Json = json.loads(path.read_bytes())
-        return kept | {"trials": found["trials"]}  # a longer search may have ended at the same settings
+    if not path.exists():
+        _write(path, canonical_json(_fitted(board, name, number)) + "\n")
+    kept: Json = json.loads(path.read_bytes())
+    # Those of the search that is told now: a longer one may have ended at the same settings.
+    searched = found["seconds"] if number == 0 else 0.0
+    return kept | {"trials": found["trials"], "seconds": round(kept["seconds"] + searched, 2)}
+
+
+def _fitted(board: Board, name: str, number: int) -> Json:
+    dataset, settings = board.splits[number], tuned(board, name)["settings"]
     with board.progress.task(f"{name}, split {number + 1}", None, "") as _:
         started = time.monotonic()
-        fitted = ROWS[name].fit(board, number, found["settings"])
+        fitted = ROWS[name].fit(board, number, settings)
         seconds = time.monotonic() - started
-    entry: Json = {
+    return {
         **_figures(_of_cold_items(fitted.scorer, dataset) if board.cold else fitted.scorer, dataset),
-        "trials": found["trials"],
-        "settings": found["settings"],
-        "seconds": round(seconds + (found["seconds"] if number == 0 else 0), 2),
+        "settings": settings,
+        "seconds": round(seconds, 2),
         "validation": validation(fitted.scorer, dataset),
         "megabytes": round(_megabytes(fitted.scorer), 2),
         **fitted.details,
     }
-    _write(path, canonical_json(entry) + "\n")
-    return entry
 
 
 def _figures(scorer: Scorer, dataset: Dataset) -> Json:

@@ -24,7 +24,8 @@ def caption(result: Json) -> str:
     if result["protocol"] == "cold-items":
         text += (
             " A tenth of the items has no interaction in train: they are known by half of their reviews, the "
-            "users of the other half are tested, and they alone are ranked."
+            "users of the other half are tested, and they alone are ranked, but for those that a user is "
+            "known to have."
         )
     if result["detectable"] is not None:
         text += f" Smallest difference to the best other row that would show: {result['detectable']:.1%}."

@@ -94,7 +94,7 @@ class Row:
 
 
 def tuned(board: Board, name: str) -> Json:
-    """{"settings", "trials", "seconds"}: the best on the validation of the first split; kept.
+    """{"settings", "trials", "seconds", "share"}: the best on the validation of the first split; kept.
 
     A search that its share of the budget has cut short is made again where the share is much larger now.
     """
@@ -114,9 +114,9 @@ def _tune(board: Board, name: str) -> Json:
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
-        if kept["trials"] == TRIALS or share < _LONGER * kept["share"]:
-            # Its time counts, so that a board that goes on has the shares that it had.
-            board.budget.spend(kept["seconds"])
+        if kept["trials"] == TRIALS or share <= _LONGER * kept["share"]:
+            # A board that goes on has the shares that it had; a longer search takes no more than one.
+            board.budget.spend(min(kept["seconds"], share))
             return kept
     space = row.space
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -145,7 +145,7 @@ def _tune(board: Board, name: str) -> Json:
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
         "seconds": round(time.monotonic() - started, 2),
-        "share": round(share, 2),
+        "share": share,
     }
     text = canonical_json(found).encode() + b"\n"
     write_atomic(path, lambda file: file.write(text))
@@ -181,8 +181,8 @@ def _direct(preset: Preset, **changes: Any) -> Callable[[Board, int, Json], Fitt
         model = ModelConfig.for_preset(preset, **changes)
         training = TrainConfig.for_preset(preset, **settings)
         config = canonical_json({"model": to_json(model), "training": to_json(training)})
-        made_of = digest(config, dataset.hash, board.store.hash)[:12]
-        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{made_of}"
+        identity = digest(config, dataset.hash, board.store.hash)[:12]
+        run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{identity}"
         result = train_on(dataset, board.store, run, model=model, training=training, progress=board.progress)
         left_out = result["best"]["train_left_out"][TUNED_ON]
         return Fitted(Trained.load(run).scorer, {"train_left_out": left_out, "epoch": result["best_epoch"]})

@@ -127,11 +127,14 @@ def train(
     if "collaboration" in best:
         term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
         words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
-        line += (
-            f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}; "
-            f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
-            f"without the term {alone[metric_name]:.4f} on validation"
-        )
+        if term["weight"]:
+            line += (
+                f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}; "
+                f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
+                f"without the term {alone[metric_name]:.4f} on validation"
+            )
+        else:
+            line += "\n  collaborative term: none, no weight is better on validation"
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

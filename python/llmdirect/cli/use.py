@@ -60,8 +60,7 @@ def recommend(
     if user:
         result = known(run, user, k=k, interests=_factors(interest or []))
     else:
-        items = next(csv.reader([history], skipinitialspace=True), []) if history else []
-        result = unknown(run, history=items, texts=text or [], k=k, model=model, device=device)
+        result = unknown(run, history=_ids(history or ""), texts=text or [], k=k, model=model, device=device)
     if as_json:
         emit(result)
         return
@@ -78,6 +77,15 @@ def recommend(
             name = [literal(item["title"] or "")] if titled else []
             table.add_row(str(item["rank"]), literal(item["item_id"]), *name, f"{item['score']:.3f}")
         stdout.print(table)
+
+
+def _ids(listed: str) -> list[str]:
+    """["a", "b,c"] of 'a, "b,c"', as a line of a CSV file is read."""
+    try:
+        rows = list(csv.reader([listed.replace("\n", ",")], skipinitialspace=True))
+    except csv.Error as error:
+        raise typer.BadParameter(f"--history {listed}: {error}") from None
+    return [item.strip() for row in rows for item in row if item.strip()]
 
 
 def _factors(options: list[str]) -> dict[int, float]:
