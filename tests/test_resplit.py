@@ -192,6 +192,8 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
         hidden += (user, item) not in asked
     assert hidden
     assert whole.known is None
+    with pytest.raises(ValueError, match="choose the users before items are held out"):
+        active_users(split, 1)
 
 
 def test_nothing_of_held_out_users_is_left(tmp_path: Path) -> None:
