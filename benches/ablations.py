@@ -237,7 +237,8 @@ def _measured(
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
     values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
-    form = variant.form or used.form
+    # A store that is written anew with other tokens would be kept as the one that it was made of.
+    form = variant.form or (store if variant.prepared is None else used).form
     size = form.row_bytes(form.dim(store.dim))
     found = {
         "values": dict(zip(ids, values, strict=True)),
