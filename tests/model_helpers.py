@@ -144,6 +144,11 @@ def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: i
     return EmbeddingStore.open(folder)
 
 
+def view_of(dataset: Dataset, folder: Path) -> View:
+    """What a model sees of the dataset, whose passages have random tokens in a store in the folder."""
+    return View.build(dataset, write_embeddings(folder / "store", dataset.passages.text.to_list()))
+
+
 def random_model(config: ModelConfig, view: View, seed: int = 0) -> Direct:
     """A model started from the view's text whose parameters have all been moved; not training."""
     generator = torch.Generator().manual_seed(seed)

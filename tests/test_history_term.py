@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_helpers import Row, dataset_of, random_model, scores_of, write_embeddings
+from model_helpers import Row, dataset_of, random_model, scores_of, view_of, write_embeddings
 
 from llmdirect.config import ModelConfig
 from llmdirect.csr import Csr
@@ -97,7 +97,7 @@ def test_sharp_neighbours_stay_numbers(scores: Scores) -> None:
 
 def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(1, 0, "two")], 2, 1)
-    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    view = view_of(dataset, tmp_path)
     with torch.no_grad():
         term = Neighbours(scores_of(random_model(ModelConfig(aspects=2, channels=2), view), view, False))
     assert term.table().tolist() == [[0.0]]

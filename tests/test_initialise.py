@@ -11,26 +11,19 @@ from model_helpers import (
     config,
     normal,
     small_dataset,
-    write_embeddings,
+    view_of,
 )
 from torch import Tensor
 
 from llmdirect.config import ModelConfig
-from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError
 from llmdirect.model import Direct, initialise, parameter_groups, topic_rotation
 from llmdirect.views import View
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> View:
-    store = write_embeddings(tmp_path_factory.mktemp("model") / "store", dataset.passages.text.to_list())
-    return View.build(dataset, store)
+def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+    return view_of(small_dataset(), tmp_path_factory.mktemp("model"))
 
 
 def pooled_texts(view: View) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from model_helpers import (
     random_model,
     scores_of,
     small_dataset,
-    write_embeddings,
+    view_of,
 )
 from torch import Tensor, nn
 
@@ -44,8 +44,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> View:
-    store = write_embeddings(tmp_path_factory.mktemp("model") / "store", dataset.passages.text.to_list())
-    return View.build(dataset, store)
+    return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -285,7 +284,7 @@ def test_cosine_score(view: View) -> None:
 def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> None:
     """A history of such items gives the interests of a user without any."""
     dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 4, {3: "others"})
-    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    view = view_of(dataset, tmp_path)
     model = random_model(config(form=form, user="both"), view)
     scores = scores_of(model, view, tokens=True)
     assert not scores.profiles[:2].any()

@@ -20,6 +20,7 @@ from model_helpers import (
     random_model,
     scores_of,
     small_dataset,
+    view_of,
     write_embeddings,
 )
 
@@ -36,8 +37,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> View:
-    store = write_embeddings(tmp_path_factory.mktemp("model") / "store", dataset.passages.text.to_list())
-    return View.build(dataset, store)
+    return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
 def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> 
     rows = [Row(0, item, f"text {item}", time=item) for item in range(HISTORY + 5)]
     rows.append(Row(1, 0, " ".join(f"w{number}" for number in range(700)), time=1))
     dataset = dataset_of(rows, 2, HISTORY + 5)
-    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    view = view_of(dataset, tmp_path)
     tokens, mask = view.tokens(torch.tensor([0, 1]))
     assert tokens.shape == (2, 2, DIM)
     assert mask.all()
@@ -85,7 +85,7 @@ def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: 
 
 def test_without_times_the_later_row_is_newer(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, item, f"t{item}", time=None) for item in (2, 0, 1)], 1, 3)
-    view = View.build(dataset, write_embeddings(tmp_path / "store", dataset.passages.text.to_list()))
+    view = view_of(dataset, tmp_path)
     assert view.history.entries.tolist() == [1, 0, 2]
     assert view.texts.entries.tolist() == [2, 1, 0]
 

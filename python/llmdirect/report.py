@@ -156,17 +156,17 @@ def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
         for name, value in (asdict(model) | asdict(training)).items()
         if value != usual[name] and name != "preset"
     }
-    for name in (*_FLAGS, *different):
-        if name not in different:
-            continue
-        value = different.pop(name)
-        if name in _FLAGS:
-            flags += [f"--{_FLAGS[name]}", str(value)]
-        elif name in _SWITCHES:
-            flags.append(f"--no-{name}" if value is False else f"--{name}")
-        else:
-            flags += ["--param", f"{name}={str(value).lower()}"]
-    return flags
+    with_flags = [name for name in _FLAGS if name in different]
+    others = [name for name in different if name not in _FLAGS]
+    return flags + [part for name in with_flags + others for part in _setting(name, different[name])]
+
+
+def _setting(name: str, value: object) -> list[str]:
+    if name in _FLAGS:
+        return [f"--{_FLAGS[name]}", str(value)]
+    if name in _SWITCHES:
+        return [f"--no-{name}" if value is False else f"--{name}"]
+    return ["--param", f"{name}={str(value).lower()}"]
 
 
 def _environment(explainer: Explainer) -> dict[str, str]:

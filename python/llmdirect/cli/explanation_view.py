@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmdirect.artefacts import Json
-from llmdirect.cli.console import one_line, safe
+from llmdirect.cli.console import literal, one_line, safe
 from llmdirect.explanation_wording import (
     CONTRIBUTION,
     EFFECT,
@@ -141,7 +141,7 @@ def _numbers(first: str, second: str, rows: list[tuple[str, float]]) -> Table:
     places = decimals(value for _, value in rows)
     table = _plain_table(first, second)
     for name, value in rows[:_LISTED]:
-        table.add_row(Text(one_line(name)), signed(value, places, "-"))
+        table.add_row(literal(name), signed(value, places, "-"))
     return table
 
 
