@@ -151,6 +151,7 @@ VARIANTS: Mapping[str, Variant] = {
     "summary before the text": Variant(prepared={"with_summary": True}),
     "float32": Variant(prepared={}, dtype="float32"),
     "own review left in": Variant(patch=review_left_in),
+    "copied texts trained on": Variant({"copies": True}),
     "collaborative term left in": Variant(patch=collaboration_left_in),
     "without the collaborative term": Variant({"collaborative": False}),
     "EASE alone": Variant({"history_term": "ease"}),

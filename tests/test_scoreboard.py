@@ -222,17 +222,26 @@ def test_each_row_has_its_share_of_the_budget_once(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many splits there are, and whether a row is wanted or a part of one that is."""
-    rows: list[int] = []
+    left: list[float] = []
 
-    def share(budget: scoreboard_rows.Budget) -> float:
-        rows.append(budget.rows)
+    def seconds_of(budget: Budget, share: float) -> float:
+        left.append(budget.shares)
         return 1e9
 
-    monkeypatch.setattr(scoreboard_rows.Budget, "share", share)
+    monkeypatch.setattr(Budget, "seconds_of", seconds_of)
     monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
     wanted = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
     scoreboard(dataset, out=tmp_path, rows=wanted, splits=2)
-    assert rows == [5, 4, 3, 2, 1]
+    assert left == pytest.approx([4.1, 3.1, 2.1, 1.1, 1])
+
+
+def test_what_a_row_leaves_goes_to_those_after_it() -> None:
+    budget = Budget(210.0, 2.1)
+    assert budget.seconds_of(1.0) == pytest.approx(100)
+    budget.spend(10.0, 1.0)
+    assert budget.seconds_of(1.0) == pytest.approx(200 / 1.1)
+    budget.spend(500.0, 1.0)  # a first trial takes what it takes
+    assert budget.seconds_of(0.1) == 0
 
 
 def test_a_search_that_was_cut_short_is_made_again_with_more_time(

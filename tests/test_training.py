@@ -227,7 +227,9 @@ def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
     number = (1 << 24) + 4  # float32 has no number before the last but one
     pairs = {name: torch.zeros(1, dtype=torch.int64).expand(number) for name in ("user", "passage", "rating")}
     view: Any = SimpleNamespace(
-        pair_item=torch.arange(number), **{f"pair_{name}": value for name, value in pairs.items()}
+        pair_item=torch.arange(number),
+        asked=torch.arange(number),
+        **{f"pair_{name}": value for name, value in pairs.items()},
     )
     items = sampled_pairs(view).item
     assert (len(items), int(items[0]), int(items[-1])) == (2048, 0, number - 1)
@@ -245,7 +247,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
     scores = scores_of(random_model(SHAPES["default"], view), view, False)
     gains, areas = [], []
     with torch.no_grad():
-        for row in range(len(view.pair_user)):
+        for row in view.asked.tolist():
             pairs = Pairs.of(view, torch.tensor([row]))
             table = scores.left_out(pairs)[0][0].numpy()
             user, item = int(pairs.user), int(pairs.item)

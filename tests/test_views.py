@@ -129,3 +129,13 @@ def test_documents_of_users_and_items_as_single_passages(dataset: Dataset, tmp_p
             count = view.popularity[pairs.item]
             difference = model.prior * (torch.log1p(count) - torch.log1p(count - 1))
             torch.testing.assert_close(expected[own] - left_out[own], difference, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_with_copied_texts_are_not_asked_unless_there_are_no_others(tmp_path: Path) -> None:
+    """Copies by one user alone: another user's same words are another text."""
+    rows = [Row(0, 0, "same"), Row(0, 1, "same"), Row(0, 2, "own"), Row(1, 0, "same"), Row(1, 2, "")]
+    view = view_of(dataset_of(rows, 2, 3), tmp_path / "some")
+    asked = {(int(view.pair_user[row]), int(view.pair_item[row])) for row in view.asked}
+    assert asked == {(0, 2), (1, 0), (1, 2)}
+    alike = view_of(dataset_of([replace(row, text="same") for row in rows], 2, 3), tmp_path / "all")
+    assert alike.asked.tolist() == list(range(5))

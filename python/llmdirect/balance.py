@@ -42,18 +42,14 @@ Given = tuple[float | None, float | None, float | None]
 
 
 class LeftOut:
-    """Train pairs on which terms are compared, each pair left out.
-
-    Pairs whose text the same user wrote elsewhere too are left aside: they are easier than what is to be
-    ranked.
-    """
+    """Train pairs on which terms are compared, each pair left out."""
 
     def __init__(self, evidence: Evidence, documents: Documents) -> None:
         self._view, self._items = documents.view, evidence.items
         local = torch.full((self._view.num_items,), -1)
         local[self._items] = torch.arange(len(self._items))
         device = self._view.pair_item.device
-        pairs = sampled_pairs(self._view, ~self._view.copied, (local >= 0).to(device))
+        pairs = sampled_pairs(self._view, (local >= 0).to(device))
         self._parts = []
         for rows in torch.split(torch.arange(len(pairs.user)), _PART):
             part = pairs.at(rows.to(device))

@@ -136,6 +136,9 @@ class TrainConfig:
     update; 0: the last parameters themselves."""
     history_dropout: float = 0.7
     """Share of a user's history (and passages) hidden at random from each training pair."""
+    copies: bool = False
+    """Whether pairs are trained on whose text their user posted elsewhere too. Copies stay in train together:
+    no such pair is ever ranked, and it is easy to guess."""
     patience: int = 5
     """Epochs without a better validation score after which the learning rate drops, from the best state."""
     decays: int = 2
@@ -183,6 +186,7 @@ class TrainConfig:
                 negatives=1,
                 weight_decay=1e-6,
                 history_dropout=0.0,
+                copies=True,
                 averaging=0.0,
                 patience=2,
                 num_epochs=25,

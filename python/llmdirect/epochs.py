@@ -28,17 +28,18 @@ class Epochs:
     def run(
         self, number: int, table: Table, optimiser: torch.optim.Optimizer, mean: RunningMean
     ) -> dict[str, float]:
-        """Every pair once, in random order; the mean of each part of the loss.
+        """Every pair that is trained on once, in random order; the mean of each part of the loss.
 
         number: of the epoch, from 1. table: what the present parameters make of all passages; one of tokens
         is read anew in parts, a part at every update.
         """
         self.model.train()
         view, training = self.documents.view, self.training
-        num_pairs = len(view.pair_user)
+        trained_on = torch.arange(len(view.pair_user)) if training.copies else view.asked.cpu()
+        num_pairs = len(trained_on)
         negatives = self._negatives(number)
         sums: dict[str, float] = {}
-        order = torch.randperm(num_pairs, generator=self.generator)
+        order = trained_on[torch.randperm(num_pairs, generator=self.generator)]
         for rows, passages in self._updates(order, isinstance(table, PooledTable)):
             pairs = Pairs.of(view, rows.to(view.pair_user.device))
             with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):

@@ -70,15 +70,12 @@ def _predicted(
     return scorer.of_pairs(rows.user_idx[rated], rows.item_idx[rated]), rows.rating[rated]
 
 
-def sampled_pairs(view: View, passages: Tensor | None = None, items: Tensor | None = None) -> Pairs:
-    """Up to 2048 train pairs, evenly spread: those on which a left-out figure is taken.
+def sampled_pairs(view: View, items: Tensor | None = None) -> Pairs:
+    """Up to 2048 of the train pairs `view.asked`, evenly spread: those on which a left-out figure is taken.
 
-    passages: bool [R] whose pairs to take alone, if there are any; items: bool [I] the same.
+    items: bool [I] whose pairs to take alone, if there are any.
     """
-    rows = torch.arange(len(view.pair_user), device=view.pair_user.device)
-    if passages is not None:
-        kept = (view.pair_passage < 0) | passages[view.pair_passage.clamp(min=0)]
-        rows = rows[kept] if kept.any() else rows
+    rows = view.asked
     if items is not None:
         kept = items[view.pair_item[rows]]
         rows = rows[kept] if kept.any() else rows
@@ -90,8 +87,8 @@ def sampled_pairs(view: View, passages: Tensor | None = None, items: Tensor | No
 def train_left_out(scores: Scores, metric: str) -> float:
     """The metric on train pairs, each scored as if it did not exist: its item against all non-positives.
 
-    What an in-sample figure would be without leaking. Taken on `sampled_pairs`; one relevant item a list, so
-    it compares with validation where users have about one there.
+    What an in-sample figure would be without leaking. Taken on `sampled_pairs`, which are of the kind that is
+    held out; one relevant item a list, so it compares with validation where users have about one there.
     """
     pairs, values = sampled_pairs(scores.view), []
     for rows in torch.split(torch.arange(len(pairs.user), device=pairs.user.device), 256):

@@ -65,7 +65,8 @@ def scoreboard(
     out: where figures and runs are kept, by default DATASET/scoreboard; what is there already is not made
     again, but for a search that had far less time than it would have now. rows: some of ROWS. splits: 3 if
     not given, 1 where the protocol has one. budget_minutes: for the tuning of all rows together, and of the
-    parts of a mix, in equal shares; what a row leaves goes to those after it.
+    parts of a mix, in equal shares (the weight of a mix has a tenth of one); what a row leaves goes to those
+    after it.
 
     Returns {"rows": [{"model", "metrics": {name: {"mean", "low", "high"}}, "ratio_direct",
     "p_value_vs_direct", "head", "tail", "coverage", "megabytes", "validation", "train_left_out", "per_split",
@@ -87,7 +88,7 @@ def scoreboard(
     seeded = [_split(found, protocol, FIRST_SEED + n) for n in range(number)]
     folder = Path(out) if out is not None else found.path / "scoreboard"
     to_tune = {part for name in wanted for part in (name, *ROWS[name].parts) if ROWS[part].space}
-    budget = Budget(budget_minutes * 60, len(to_tune))
+    budget = Budget(budget_minutes * 60, sum(ROWS[part].share for part in to_tune))
     cold = protocol == "cold-items"
     board = Board(seeded, open_store(found.path, store), folder, progress, budget, cold)
     with single_writer(folder):

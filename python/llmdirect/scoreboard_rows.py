@@ -12,7 +12,7 @@ import optuna
 
 from llmdirect.artefacts import Json, canonical_json, digest, write_atomic
 from llmdirect.baselines import BASELINES, TrainData
-from llmdirect.config import ModelConfig, Preset, TrainConfig, to_json
+from llmdirect.config import Preset, configure, to_json
 from llmdirect.dataset import VALID, Dataset
 from llmdirect.evaluation import by_user
 from llmdirect.progress import Progress
@@ -33,16 +33,17 @@ class Budget:
     """Time to tune in: what one row leaves goes to those after it."""
 
     seconds: float
-    rows: int
+    shares: float
+    """Of all rows that are still to be tuned (`Row.share`)."""
 
-    def share(self) -> float:
-        """Seconds of the next row."""
-        return max(0.0, self.seconds) / max(1, self.rows)
+    def seconds_of(self, share: float) -> float:
+        """What the next row may take, of this share."""
+        return max(0.0, self.seconds) * share / max(share, self.shares)
 
-    def spend(self, seconds: float) -> None:
-        """A row is tuned."""
+    def spend(self, seconds: float, share: float) -> None:
+        """A row of this share is tuned."""
         self.seconds -= seconds
-        self.rows -= 1
+        self.shares -= share
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,8 @@ class Row:
     """Those of the first trial; else drawn."""
     parts: tuple[str, ...] = ()
     """Rows that it is made of, each tuned before it, in a share of the budget of its own."""
+    share: float = 1.0
+    """Of the budget, beside those of the other rows."""
     made_of: Json = field(default_factory=dict)
     """What its figures depend on, beside the data and the settings found."""
 
@@ -109,14 +112,14 @@ def _tune(board: Board, name: str) -> Json:
         tuned(board, part)
     if row.space is None:
         return {"settings": {}, "trials": 1, "seconds": 0.0, "share": 0.0}
-    first, share = board.splits[0], board.budget.share()
+    first, share = board.splits[0], board.budget.seconds_of(row.share)
     identity = digest(name, made_of(board, name), first.hash, board.store.hash, str(TRIALS))[:12]
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
         if kept["trials"] == TRIALS or share <= _LONGER * kept["share"]:
             # A board that goes on has the shares that it had; a longer search takes no more than one.
-            board.budget.spend(min(kept["seconds"], share))
+            board.budget.spend(min(kept["seconds"], share), row.share)
             return kept
     space = row.space
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -140,7 +143,7 @@ def _tune(board: Board, name: str) -> Json:
                     break
                 study.optimize(objective, n_trials=1)
         finally:
-            board.budget.spend(time.monotonic() - started)
+            board.budget.spend(time.monotonic() - started, row.share)
     found: Json = {
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
@@ -174,12 +177,11 @@ def _baseline(name: str) -> Row:
 
 
 def _direct(preset: Preset, **changes: Any) -> Callable[[Board, int, Json], Fitted]:
-    """A run of DIRECT; settings change its training."""
+    """A run of DIRECT with some settings changed, and those that were found."""
 
     def fit(board: Board, number: int, settings: Json) -> Fitted:
         dataset = board.splits[number]
-        model = ModelConfig.for_preset(preset, **changes)
-        training = TrainConfig.for_preset(preset, **settings)
+        model, training = configure(preset, **changes, **settings)
         config = canonical_json({"model": to_json(model), "training": to_json(training)})
         identity = digest(config, dataset.hash, board.store.hash)[:12]
         run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{identity}"
@@ -198,7 +200,7 @@ def _linear_map(trial: Any) -> Json:
     }
 
 
-_LINEAR: Mapping[str, Any] = {"aspects": 1, "collaborative": False, "lexicon": 0}
+_LINEAR: Mapping[str, Any] = {"aspects": 1, "collaborative": False, "lexicon": 0, "copies": True}
 _LINEAR_TEXT = _direct("default", **_LINEAR)
 """AlphaRec's idea (Sheng et al. 2025): linear map of mean-pooled text, cosine, softmax, popularity prior."""
 
@@ -217,8 +219,8 @@ def _mix(board: Board, number: int, settings: Json) -> Fitted:
 
 
 def _config(preset: Preset, **changes: Any) -> Json:
-    model = to_json(ModelConfig.for_preset(preset, **changes))
-    return {"model": model, "training": to_json(TrainConfig.for_preset(preset))}
+    model, training = configure(preset, **changes)
+    return {"model": to_json(model), "training": to_json(training)}
 
 
 ROWS: Mapping[str, Row] = {
@@ -253,6 +255,7 @@ ROWS: Mapping[str, Row] = {
         lambda trial: {"weight": trial.suggest_float("weight", 1e-3, 10, log=True)},
         made_of=_config("default", **_LINEAR),
         parts=("linear-text", "ease-text"),
+        share=0.1,  # its trials rank what is fitted already
     ),
     "direct-paper": Row(_direct("paper"), made_of=_config("paper")),
     "direct": Row(_direct("default"), made_of=_config("default")),

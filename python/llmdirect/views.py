@@ -232,6 +232,17 @@ class View:
         return grouped & (sizes[self.group.clamp(min=0)] > 1)
 
     @cached_property
+    def asked(self) -> Tensor:
+        """int64 [n] pairs whose text its user has written nowhere else; all pairs where there is no such.
+
+        Held-out pairs are of this kind, since copies of a text stay in train together.
+        """
+        copied = torch.zeros_like(self.pair_passage, dtype=torch.bool)
+        written = self.pair_passage >= 0
+        copied[written] = self.copied[self.pair_passage[written]]
+        return (~copied | copied.all()).nonzero()[:, 0]
+
+    @cached_property
     def positive_borders(self) -> Tensor:
         """int64 [U + 1] where the positives of each user start in `positive_items`."""
         return torch.tensor(self.positives.indptr, device=self.pooled.device)

@@ -4,6 +4,7 @@
 //! their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
 //! [`consolidate_shards`] joins many, [`Published`] reads the format of the published scripts.
 
+mod blocks;
 mod checksums;
 mod copy;
 mod files;
