@@ -1,6 +1,5 @@
 """An epoch: which pairs it is made of."""
 
-
 import pytest
 import torch
 from model_helpers import Row, config, dataset_of, random_model, view_of
