@@ -144,6 +144,7 @@ UNUSUAL: list[dict[str, Any]] = [
     {
         "averaging": 0.0,
         "history_dropout": 0.125,
+        "copies": True,
         "patience": 2,
         "decays": 1,
         "refine_epochs": 3,
