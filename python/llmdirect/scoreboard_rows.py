@@ -99,7 +99,8 @@ class Row:
 def tuned(board: Board, name: str) -> Json:
     """{"settings", "trials", "seconds", "share"}: the best on the validation of the first split; kept.
 
-    A search that its share of the budget has cut short is made again where the share is much larger now.
+    "share": seconds that the search was allowed. A search that they have cut short is made again where they
+    are many more now.
     """
     if name not in board.found:
         board.found[name] = _tune(board, name)
@@ -112,14 +113,14 @@ def _tune(board: Board, name: str) -> Json:
         tuned(board, part)
     if row.space is None:
         return {"settings": {}, "trials": 1, "seconds": 0.0, "share": 0.0}
-    first, share = board.splits[0], board.budget.seconds_of(row.share)
+    first, allowed = board.splits[0], board.budget.seconds_of(row.share)
     identity = digest(name, made_of(board, name), first.hash, board.store.hash, str(TRIALS))[:12]
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
-        if kept["trials"] == TRIALS or share <= _LONGER * kept["share"]:
+        if kept["trials"] == TRIALS or allowed <= _LONGER * kept["share"]:
             # A board that goes on has the shares that it had; a longer search takes no more than one.
-            board.budget.spend(min(kept["seconds"], share), row.share)
+            board.budget.spend(min(kept["seconds"], allowed), row.share)
             return kept
     space = row.space
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -136,7 +137,7 @@ def _tune(board: Board, name: str) -> Json:
         started = time.monotonic()
         if row.start is not None:
             study.enqueue_trial(row.start)
-        until = started + share
+        until = started + allowed
         try:
             for number in range(TRIALS):
                 if number and time.monotonic() >= until:  # the first one runs whatever the budget
@@ -148,7 +149,7 @@ def _tune(board: Board, name: str) -> Json:
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
         "seconds": round(time.monotonic() - started, 2),
-        "share": share,
+        "share": allowed,
     }
     text = canonical_json(found).encode() + b"\n"
     write_atomic(path, lambda file: file.write(text))

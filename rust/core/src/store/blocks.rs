@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
+use super::rounding::floats;
 use super::series::Series;
 use crate::cpu::{Level, dispatch};
 use crate::{Cancel, Error, Result};
@@ -121,14 +122,6 @@ fn bad_value(path: &Path, bytes: &[u8], first_row: usize, dim: usize, largest: f
         path,
         format!("{value} at token {token}, dimension {dimension}: {what}"),
     )
-}
-
-pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 /// The largest of the values without their signs, as bits: these order like the numbers, and NaN is above all.

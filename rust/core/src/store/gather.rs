@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::copy::{fence, stream};
 use super::manifest::TokenDtype;
 use super::open::Store;
-use super::rounding::{from_bfloat16, from_float16, from_float32, from_int8};
+use super::rounding::{floats, from_bfloat16, from_float16, from_float32, from_int8};
 use crate::threads::share;
 use crate::{Cancel, Error, Result};
 
@@ -68,8 +68,7 @@ impl Store {
             }
             (Destination::Float32(out), TokenDtype::Int8) => {
                 let scales = self.scales();
-                let number = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
-                let channels: Vec<f32> = self.channels().as_chunks().0.iter().map(number).collect();
+                let channels: Vec<f32> = floats(self.channels()).collect();
                 plan.fill(out, dim, |out, rows, _| {
                     let scales = &scales[rows.start * 2..rows.end * 2];
                     from_int8(out, self.rows(rows), scales, &channels);

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use half::f16;
 
-use super::blocks::{each_block, floats};
+use super::blocks::each_block;
 use super::join::{Joined, OnBytes, StoreWriter};
 use super::manifest::TokenDtype;
-use super::rounding::Rounding;
+use super::rounding::{Rounding, floats};
 use super::series::Series;
 use super::writer::NpyWriter;
 use crate::hash::passage_key;

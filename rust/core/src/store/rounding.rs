@@ -33,11 +33,7 @@ impl Rounding {
     /// magnitude is beyond any scale.
     #[must_use]
     pub fn append(&self, row: &[u8], tokens: &mut Vec<u8>, scales: &mut Vec<u8>) -> bool {
-        let values = row
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes));
+        let values = floats(row);
         match self {
             Rounding::Nearest(TokenDtype::Float16) => {
                 tokens.extend(values.flat_map(|value| f16::from_f32(value).to_le_bytes()));
@@ -109,8 +105,9 @@ fn quantize(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
     scale
 }
 
+/// The float32 numbers of a file.
 #[inline(always)]
-fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes
         .as_chunks()
         .0
