@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from command_line import CommandLine
 from run_helpers import make_dataset
 
 from llmdirect.checkpoint import RunFolder
+from llmdirect.config import Preset
 from llmdirect.dataset import Dataset
 from llmdirect.errors import DataError, MismatchError
-from llmdirect.grid import _check_combinations, grid
+from llmdirect.grid import SEARCHED, _check_combinations, grid
 from llmdirect.parameters import parse_params, parse_settings
 
 
@@ -131,6 +133,14 @@ def test_a_killed_search_trains_every_combination_once(
     assert sorted(trial["params"]["lr"] for trial in result["trials"]) == [1e-4, 1e-3, 1e-2]
 
 
+@pytest.mark.parametrize("preset", SEARCHED)
+def test_what_is_searched_by_default_can_be(dataset: Path, preset: Preset) -> None:
+    searched = SEARCHED[preset]
+    combinations = [dict(zip(searched, values, strict=True)) for values in product(*searched.values())]
+    assert len(combinations) > 1
+    assert not _check_combinations(Dataset.open(dataset), {"preset": preset}, combinations)
+
+
 def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"runs that watch mse and ndcg@10 do not compare"):
         grid(dataset, tmp_path / "runs", params={"setup": ["softmax", "default"]})
@@ -140,6 +150,11 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
     params = {"sentiment": ["linear", "mlp"], "channels": [1], "refine_epochs": [0, 2]}
     with pytest.raises(ValueError, match=message):
         grid(dataset, tmp_path / "runs", params=params)
+    # On pooled text alone these losses would shape parameters that no score reads.
+    for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
+        params = {loss: [0.0, 1e-6], "form": [form]}
+        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .* refine_epochs=5"):
+            grid(dataset, tmp_path / "runs", params=params)
     assert not (tmp_path / "runs").exists()
     whole = Dataset.open(dataset)
     rows = replace(whole.interactions, rating=np.full(len(whole.interactions), np.nan, np.float32))

@@ -134,6 +134,11 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
             f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix "
             f"of items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
         )
+    if idle := _shaping_nothing(model, training):
+        raise ValueError(
+            f"{' and '.join(idle)}: shapes what tokens mention, which rests without epochs on tokens; give "
+            "--param refine_epochs=5 too"
+        )
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not ((rows.split == VALID) & rows.positive).any():
@@ -151,6 +156,15 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
             f"{dataset.path}: was prepared with --positive {dataset.manifest['options']['positive']}, but "
             "--setup default learns all ratings, low ones too; prepare it without --positive"
         )
+
+
+def _shaping_nothing(model: ModelConfig, training: TrainConfig) -> list[str]:
+    """Auxiliary losses with a weight, of parameters that no score reads."""
+    if model.sentiment != "linear" or training.refine_epochs:
+        return []
+    # The interests of the ratio form are read in mention space.
+    losses = ["orthogonality"] if model.form == "ratio" else ["rate", "orthogonality"]
+    return [name for name in losses if getattr(training, name)]
 
 
 class _Trainer:

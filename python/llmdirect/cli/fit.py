@@ -213,7 +213,8 @@ def grid(
 ) -> None:
     """Search over settings on validation; killed, the same command goes on.
 
-    Without --param: the published search over lr, g2 and aspc_num.
+    Without --param: over lr and history_dropout; with --preset paper the published search, over lr, g2 and
+    aspc_num.
 
     Examples:
 
