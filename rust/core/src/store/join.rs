@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::REMAKE;
 use super::checksums::{Chunk, write_checksums};
-use super::files::ChunkReader;
+use super::files::{ChunkReader, FileEntry};
 use super::manifest::{Files, Manifest, TokenDtype};
 use super::open::OffsetCheck;
 use super::writer::{NpyWriter, Ready};
-use crate::npy::Dtype;
+use crate::npy::{Dtype, Header};
 use crate::{Cancel, Error, Result};
 
 /// Called with the number of bytes done since the last call.
@@ -75,6 +75,17 @@ impl StoreWriter {
             channels,
             rows: 0,
         })
+    }
+
+    /// The writers of what has a row for each token or passage, each with its place in a [`Source`].
+    fn rows_and_passages(&mut self) -> impl Iterator<Item = (usize, &mut NpyWriter)> {
+        let always = [
+            (TOKENS, &mut self.tokens),
+            (SPANS, &mut self.spans),
+            (KEYS, &mut self.keys),
+        ];
+        let scales = self.scales.iter_mut().map(|scales| (SCALES, scales));
+        always.into_iter().chain(scales)
     }
 
     /// Ends a passage of `rows` tokens.
@@ -172,9 +183,18 @@ pub fn consolidate_shards(
     let channels = common_channels(shards, &manifests)?;
     let mut writer = StoreWriter::create(out, first.dtype, first.dim, channels.as_deref())?;
     for ((shard, manifest), kept) in shards.iter().zip(&manifests).zip(kept) {
+        let (source, rows) = (Source::open(shard, manifest, on_bytes)?, manifest.rows);
         match kept {
-            None => append(&mut writer, shard, manifest, on_bytes, cancel)?,
-            Some(kept) => append_chosen(&mut writer, shard, manifest, kept, on_bytes, cancel)?,
+            None => append(&mut writer, &source, rows, on_bytes, cancel)?,
+            Some(kept) if kept.len() != manifest.passages => {
+                return Err(Error::Argument(format!(
+                    "{}: {} choices for {} passages",
+                    shard.display(),
+                    kept.len(),
+                    manifest.passages
+                )));
+            }
+            Some(kept) => append_chosen(&mut writer, &source, rows, kept, on_bytes, cancel)?,
         }
     }
     writer.commit(out)
@@ -215,83 +235,85 @@ fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<
     Ok(Some(bytes))
 }
 
+/// A shard that is copied: its data files in the order of [`Manifest::expected`].
+struct Source<'a> {
+    folder: &'a Path,
+    files: Vec<(&'a FileEntry, Header)>,
+    chunks: Vec<Vec<Chunk>>,
+}
+
+const TOKENS: usize = 0;
+const OFFSETS: usize = 1;
+const SPANS: usize = 2;
+const KEYS: usize = 3;
+const SCALES: usize = 4;
+
+impl<'a> Source<'a> {
+    /// Reads the checksums; counts the bytes of files that are read as a whole.
+    fn open(folder: &'a Path, manifest: &'a Manifest, on_bytes: OnBytes<'_>) -> Result<Self> {
+        let chunks = manifest.checksums(folder)?;
+        let beside = [&manifest.files.checksums, &manifest.files.channels];
+        on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
+        Ok(Source {
+            folder,
+            files: manifest.expected(),
+            chunks,
+        })
+    }
+
+    fn reader(&self, file: usize) -> Result<ChunkReader<'_>> {
+        let (entry, header) = &self.files[file];
+        ChunkReader::open(self.folder, entry, header, &self.chunks[file])
+    }
+
+    fn row_bytes(&self, file: usize) -> u64 {
+        let header = &self.files[file].1;
+        (header.shape[1..].iter().product::<usize>() * header.dtype.size) as u64
+    }
+}
+
+/// Copies all passages, whole chunks with their checksums.
 fn append(
     writer: &mut StoreWriter,
-    shard: &Path,
-    manifest: &Manifest,
+    source: &Source<'_>,
+    rows: usize,
     on_bytes: OnBytes<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let expected = manifest.expected();
-    let checksums = manifest.checksums(shard)?;
-    let beside = [&manifest.files.checksums, &manifest.files.channels];
-    on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
-    let files: Vec<_> = expected.iter().zip(&checksums).collect();
-    let [tokens, offsets, spans, keys, scaled @ ..] = &files[..] else {
-        unreachable!("a store has at least four files");
-    };
-    let copies = [
-        (Some(tokens), Some(&mut writer.tokens)),
-        (Some(spans), Some(&mut writer.spans)),
-        (Some(keys), Some(&mut writer.keys)),
-        (scaled.first(), writer.scales.as_mut()),
-    ];
-    for copy in copies {
-        let (Some(((entry, header), chunks)), Some(writer)) = copy else {
-            continue; // only int8 has scales
-        };
-        let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
+    for (file, out) in writer.rows_and_passages() {
+        let mut reader = source.reader(file)?;
         while let Some((bytes, chunk)) = reader.next_chunk()? {
             cancel.check()?;
-            writer.write_chunk(bytes, chunk)?;
+            out.write_chunk(bytes, chunk)?;
             on_bytes(chunk.bytes);
         }
     }
-    let ((entry, header), chunks) = offsets;
-    let reader = ChunkReader::open(shard, entry, header, chunks)?;
-    let from = (writer.rows, manifest.rows);
+    let from = (writer.rows, rows);
+    let (reader, chunks) = (source.reader(OFFSETS)?, &source.chunks[OFFSETS]);
     writer.rows += append_offsets(&mut writer.offsets, reader, from, chunks, cancel)?;
-    on_bytes(entry.bytes);
+    on_bytes(source.files[OFFSETS].0.bytes);
     Ok(())
 }
 
-/// As [`append`], of the passages that are `kept` alone. Every byte of the shard is read and checked.
+/// Copies the passages that are `kept` alone. Every byte of the shard is read and checked.
 fn append_chosen(
     writer: &mut StoreWriter,
-    shard: &Path,
-    manifest: &Manifest,
+    source: &Source<'_>,
+    rows: usize,
     kept: &[bool],
     on_bytes: OnBytes<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    if kept.len() != manifest.passages {
-        return Err(Error::Argument(format!(
-            "{}: {} choices for {} passages",
-            shard.display(),
-            kept.len(),
-            manifest.passages
-        )));
-    }
-    let expected = manifest.expected();
-    let checksums = manifest.checksums(shard)?;
-    let beside = [&manifest.files.checksums, &manifest.files.channels];
-    on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
-    let files: Vec<_> = expected.iter().zip(&checksums).collect();
-    let [tokens, offsets, spans, keys, scaled @ ..] = &files[..] else {
-        unreachable!("a store has at least four files");
-    };
-
-    let ((entry, header), chunks) = offsets;
-    let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
+    let mut reader = source.reader(OFFSETS)?;
     let (path, mut check) = (reader.path().to_path_buf(), OffsetCheck::default());
-    let mut borders: Vec<u64> = Vec::with_capacity(manifest.passages + 1);
+    let mut borders: Vec<u64> = Vec::with_capacity(kept.len() + 1);
     while let Some((bytes, chunk)) = reader.next_chunk()? {
         check.feed(bytes, &path)?;
         let values = bytes.as_chunks::<8>().0.iter();
         borders.extend(values.map(|value| u64::from_le_bytes(*value)));
         on_bytes(chunk.bytes);
     }
-    check.finish(manifest.rows, &path)?;
+    check.finish(rows, &path)?;
     let (mut rows, mut passages) = (Vec::new(), Vec::new());
     for (passage, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
         let (start, stop) = (borders[passage], borders[passage + 1]);
@@ -300,22 +322,13 @@ fn append_chosen(
         lengthen(&mut passages, passage as u64, passage as u64 + 1);
     }
 
-    let copies = [
-        (Some(tokens), Some(&mut writer.tokens), &rows),
-        (Some(spans), Some(&mut writer.spans), &rows),
-        (Some(keys), Some(&mut writer.keys), &passages),
-        (scaled.first(), writer.scales.as_mut(), &rows),
-    ];
-    for (file, writer, ranges) in copies {
-        let (Some(((entry, header), chunks)), Some(writer)) = (file, writer) else {
-            continue; // only int8 has scales
-        };
-        let size: usize = header.shape[1..].iter().product::<usize>() * header.dtype.size;
-        let mut ranges = ranges
+    for (file, out) in writer.rows_and_passages() {
+        let size = source.row_bytes(file);
+        let mut ranges = if file == KEYS { &passages } else { &rows }
             .iter()
-            .map(|&(start, stop)| (start * size as u64, stop * size as u64))
+            .map(|&(start, stop)| (start * size, stop * size))
             .peekable();
-        let mut reader = ChunkReader::open(shard, entry, header, chunks)?;
+        let mut reader = source.reader(file)?;
         let mut done = 0;
         while let Some((bytes, chunk)) = reader.next_chunk()? {
             cancel.check()?;
@@ -324,7 +337,7 @@ fn append_chosen(
                 && start < end
             {
                 let (low, high) = (start.max(done) - done, stop.min(end) - done);
-                writer.write(&bytes[low as usize..high as usize])?;
+                out.write(&bytes[low as usize..high as usize])?;
                 if stop > end {
                     break; // the rest of it is in the next chunk
                 }
