@@ -19,7 +19,7 @@ from torch import Tensor
 from llmdirect.config import ModelConfig
 from llmdirect.dataset import Dataset
 from llmdirect.ease import Ease, Evidence
-from llmdirect.history_term import HistoryTerm, Sum
+from llmdirect.history_term import Among, HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.model import Direct
 from llmdirect.neighbours import Neighbours
@@ -84,21 +84,26 @@ def rows_of_the_world() -> list[Row]:
     return rows
 
 
-def ease_of(dataset: Dataset, view: View, centre: Tensor, like: WordLikeness | None = None) -> Ease:
-    """With texts that weigh as much as a few users; like: whose map of words is taken."""
+def ease_of(
+    dataset: Dataset, view: View, centre: Tensor, items: Tensor, like: WordLikeness | None = None
+) -> Ease:
+    """Of these items, with texts that weigh as much as a few users; like: whose map of words is taken."""
     texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
     alike = WordLikeness(view, texts, like), EmbeddingLikeness(documents, centre)
-    return Evidence(view.positives, view.num_items, *alike).ease(RIDGE, 3.0, 2.0)
+    return Evidence(view.positives, items, *alike).ease(RIDGE, 3.0, 2.0)
 
 
 def history_term(ease: Ease, model: Direct, view: View, tokens: bool) -> HistoryTerm | None:
     """All that a history can say, each with a weight of its own, where the model has such a term."""
-    if model.config.collaborative is False:
+    if not model.config.collaborative:
         return None
-    terms: list[HistoryTerm] = [ease, Walk(view.positives, view.num_items)]
+    terms: list[HistoryTerm] = [ease, Walk(ease.positives, len(ease.items))]
     if model.config.form == "cosine":
-        terms.append(Neighbours(scores_of(model, view, tokens)))
-    return Sum(terms, [1.0, 0.01, 3.0][: len(terms)])
+        terms.append(Neighbours(scores_of(model, view, tokens), ease.items))
+    term = Sum(terms, [1.0, 0.01, 3.0][: len(terms)])
+    if len(ease.items) < view.num_items:
+        return Among(term, ease.items, view.positives, view.num_items)
+    return term
 
 
 @dataclass
@@ -113,12 +118,22 @@ class World:
     without: list[tuple[View, Ease]]
 
     @classmethod
-    def of(cls, dataset: Dataset, store: EmbeddingStore, pairs: list[tuple[int, int]]) -> "World":
-        """Deletes each pair in turn; the copies' texts are emptied, or their passages go."""
+    def of(
+        cls,
+        dataset: Dataset,
+        store: EmbeddingStore,
+        pairs: list[tuple[int, int]],
+        items: Tensor | None = None,
+    ) -> "World":
+        """Deletes each pair in turn; the copies' texts are emptied, or their passages go.
+
+        items: what the collaborative term is of; all if not given.
+        """
         plain = View.build(dataset, store)
         centre = plain.pooled.mean(0)  # a fixed map, as of the model
-        ease = ease_of(dataset, plain, centre)
-        words = ease.texts[0]
+        items = torch.arange(plain.num_items) if items is None else items
+        ease = ease_of(dataset, plain, centre, items)
+        words = ease.lost[0].texts
         assert isinstance(words, WordLikeness)
         lexicon = words.lexicon(plain, 3)
         assert lexicon.dim == 3
@@ -130,7 +145,7 @@ class World:
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
             rebuilt = View.build(smaller, store)
-            again = ease_of(smaller, rebuilt, centre, words)
+            again = ease_of(smaller, rebuilt, centre, items, words)
             texts = smaller.passages.text.gather(rebuilt.passage_idx)
             without.append((rebuilt.with_lexicon(lexicon, texts), again))
         return cls(
@@ -172,10 +187,10 @@ class World:
         return torch.stack(largest)
 
 
-def build(folder: Path) -> World:
-    """The world, its embeddings in `folder`."""
+def build(folder: Path, items: Tensor | None = None) -> World:
+    """The world, its embeddings in `folder`; items: as for `World.of`."""
     dataset = dataset_of(rows_of_the_world(), USERS, ITEMS, {DESCRIBED: "a description of it", 5: "another"})
-    return World.of(dataset, write_embeddings(folder, dataset.passages.text.to_list()), PAIRS)
+    return World.of(dataset, write_embeddings(folder, dataset.passages.text.to_list()), PAIRS, items)
 
 
 def config(**settings: Any) -> ModelConfig:

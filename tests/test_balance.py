@@ -20,6 +20,7 @@ from llmdirect.views import View
 from llmdirect.walk import Walk
 
 USERS, ITEMS = 30, 12
+ALL = torch.arange(ITEMS)
 Alike = tuple[WordLikeness, EmbeddingLikeness]
 
 
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, Alike]:
 @pytest.fixture(scope="module")
 def world(made: tuple[Documents, Alike]) -> tuple[Evidence, LeftOut]:
     documents, alike = made
-    evidence = Evidence(documents.view.positives, ITEMS, *alike)
+    evidence = Evidence(documents.view.positives, ALL, *alike)
     return evidence, LeftOut(evidence, documents)
 
 
@@ -78,7 +79,7 @@ def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> Non
             pairs = [(other, kept) for other, row in enumerate(rows) for kept in row]
             users, items = zip(*pairs, strict=True)
             smaller = Csr.from_pairs(np.array(users), np.array(items), USERS)
-            term = Evidence(smaller, ITEMS).ease(2.0).of_users(torch.tensor([user]))[0]
+            term = Evidence(smaller, ALL).ease(2.0).of_users(torch.tensor([user]))[0]
             others = term.clone()
             others[positives.row(user).tolist()] = -torch.inf
             rank = 1 + int((others > term[item]).sum())
@@ -94,11 +95,11 @@ def test_settings_are_compared_on_the_most_popular_items(
     monkeypatch.setattr(balance, "_SEARCHED", 9)
     view = documents.view
     items = torch.tensor(sorted(np.argsort(-view.popularity.numpy(), kind="stable")[:9].tolist()))
-    whole = Evidence(view.positives, ITEMS, *alike)
-    among = whole.among(items)
+    whole = Evidence(view.positives, ALL, *alike)
+    among = Evidence(view.positives, items, *alike)
     popular = set(items.tolist())
     rows = [[item for item in view.positives.row(user).tolist() if item in popular] for user in range(USERS)]
-    grams = [one.gram()[items][:, items] for one in alike]
+    grams = [one.gram(ALL)[items][:, items] for one in alike]
 
     def term(histories: list[list[int]], likeness: float) -> torch.Tensor:
         table = torch.zeros(USERS, ITEMS, dtype=torch.float64)
@@ -154,7 +155,7 @@ def test_the_term_that_ranks_best_is_taken(
     plain, unit = scorer(text), 1 / term.spread()
     liked = table_of(with_term(plain, term, unit))
     if name != "ease":
-        other = Walk(text.view.positives, ITEMS) if name == "ease+walk" else Neighbours(text)
+        other = Walk(text.view.positives, ITEMS) if name == "ease+walk" else Neighbours(text, ALL)
         term = Sum([term, other], [unit, 1 / other.spread()])
     wanted = table_of(with_term(plain, term, 1 / term.spread()))
 
@@ -206,7 +207,7 @@ def test_the_ratio_form_has_no_neighbours(
 ) -> None:
     documents, alike = made
     model = random_model(ModelConfig(aspects=2, channels=1, form="ratio"), documents.view)
-    evidence, tables = Evidence(documents.view.positives, ITEMS, *alike), set()
+    evidence, tables = Evidence(documents.view.positives, ALL, *alike), set()
     with torch.no_grad():
         text = Scores(model, documents, PooledTable(model, documents), None)
 

@@ -26,6 +26,10 @@ def test_rows_difference_and_union_are_those_of_sets(rows: list[set[int]], data:
     part = csr.rows(subset)
     assert [part.row(n).tolist() for n in range(part.num_rows)] == [sorted(rows[n]) for n in subset]
     others = data.draw(st.lists(st.sets(st.integers(0, 12)), min_size=len(rows), max_size=len(rows)))
+    columns = sorted(data.draw(st.sets(st.integers(0, 14), min_size=1)))
+    kept = csr.columns(columns)
+    for n, row in enumerate(rows):
+        assert kept.row(n).tolist() == [place for place, col in enumerate(columns) if col in row]
     rest = csr.without(table(others))
     expected = [sorted(a - b) for a, b in zip(rows, others, strict=True)]
     assert [rest.row(n).tolist() for n in range(rest.num_rows)] == expected
@@ -60,6 +64,12 @@ def test_faults_are_named() -> None:
             table([{1}]).row(row)
         with pytest.raises(IndexError):
             table([{1}]).rows([row])
+
+
+@pytest.mark.parametrize("columns", [[], [1, 1], [2, 0]])
+def test_columns_ascend(columns: list[int]) -> None:
+    with pytest.raises(ValueError, match="subset: expected ascending columns"):
+        table([{0, 1}]).columns(columns)
 
 
 def test_arrays_cannot_change_and_outlive_the_table() -> None:

@@ -16,6 +16,7 @@ from llmdirect.views import View
 from llmdirect.walk import STEPS, Walk
 
 USERS, ITEMS = 9, 7
+ALL = torch.arange(ITEMS)
 HISTORIES = [[0, 1], [1, 2], [2, 3], [0, 1, 2, 3], [4], [4, 5], [], [1, 5], [3]]
 """Item 6 is nobody's; nobody has both 0 and 5."""
 
@@ -44,7 +45,7 @@ def dense_of(positives: Csr) -> np.ndarray:
 
 
 def terms_of(scores: Scores) -> list[HistoryTerm]:
-    return [Walk(scores.view.positives, ITEMS), Neighbours(scores)]
+    return [Walk(scores.view.positives, ITEMS), Neighbours(scores, ALL)]
 
 
 def test_a_walk_reaches_what_nobody_has_together(scores: Scores) -> None:
@@ -73,7 +74,7 @@ def test_neighbours_share_one_vote_of_each_item(scores: Scores) -> None:
     unit = said / said.norm(dim=1, keepdim=True).clamp(min=1e-12)
     logits = scores.model.temperature() * unit @ unit.T
     expected = torch.softmax(logits.fill_diagonal_(-torch.inf), 1)
-    table = Neighbours(scores).table()
+    table = Neighbours(scores, ALL).table()
     torch.testing.assert_close(table, expected.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(table.sum(1), torch.ones(ITEMS))
     assert view.copied.any()
@@ -86,7 +87,7 @@ def test_sharp_neighbours_stay_numbers(scores: Scores) -> None:
     kept = model.log_temperature.detach().clone()
     with torch.no_grad():
         model.log_temperature.fill_(float(np.log(400.0)))
-        term = Neighbours(scores)
+        term = Neighbours(scores, ALL)
         left_out = term.left_out(scores.view.pair_user, scores.view.pair_item, scores.view.pair_passage)
         model.log_temperature.copy_(kept)
     for values in (term.table(), left_out):
@@ -99,7 +100,8 @@ def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(1, 0, "two")], 2, 1)
     view = view_of(dataset, tmp_path)
     with torch.no_grad():
-        term = Neighbours(scores_of(random_model(ModelConfig(aspects=2, channels=2), view), view, False))
+        scores = scores_of(random_model(ModelConfig(aspects=2, channels=2), view), view, False)
+        term = Neighbours(scores, torch.arange(1))
     assert term.table().tolist() == [[0.0]]
     assert term.left_out(view.pair_user, view.pair_item, view.pair_passage).tolist() == [[0.0], [0.0]]
 

@@ -105,6 +105,16 @@ def test_left_out_is_what_deletion_gives(
         )
 
 
+def test_a_collaborative_term_of_some_items(tmp_path: Path) -> None:
+    """Some pairs are of the others, some histories have nothing else."""
+    items = torch.tensor([item for item in range(ITEMS) if item % 3])
+    part = build(tmp_path / "store", items)
+    assert 0 < np.isin([item for _, item in PAIRS], items).sum() < len(PAIRS) - 1
+    for form in ("cosine", "ratio"):
+        model = random_model(config(form=form), part.view)
+        assert part.differences(model, tokens=False).max() <= TOLERANCE
+
+
 def test_published_preset_with_running_statistics(world: World) -> None:
     settings = ModelConfig.for_preset("paper")
     assert settings.batch_norm

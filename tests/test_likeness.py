@@ -13,6 +13,7 @@ from llmdirect.scores import Documents
 from llmdirect.views import View
 
 ITEMS = 6
+ALL = torch.arange(ITEMS)
 ROWS = [
     Row(0, 0, "Red guitar, red strings and a case"),
     Row(1, 0, "the guitar sounds warm"),
@@ -79,9 +80,11 @@ def by_hand(skipped: int | None = None) -> np.ndarray:
 def test_gram_is_the_formula(made: tuple[Documents, pl.Series]) -> None:
     words = WordLikeness(made[0].view, made[1])
     assert words.counts.vocabulary.to_list() == ["case", "guitar", "red", "strings", "the", "warm"]
-    np.testing.assert_allclose(words.gram(), by_hand() @ by_hand().T, rtol=0, atol=1e-12)
-    alone = words.gram()[[3, 4, 5]]  # no word in common with another, no text, no passage
+    np.testing.assert_allclose(words.gram(ALL), by_hand() @ by_hand().T, rtol=0, atol=1e-12)
+    alone = words.gram(ALL)[[3, 4, 5]]  # no word in common with another, no text, no passage
     assert not alone.any()
+    some = torch.tensor([0, 2, 4])
+    np.testing.assert_array_equal(words.gram(some), words.gram(ALL)[some][:, some])
 
 
 @pytest.mark.parametrize("skipped", range(8))
@@ -113,15 +116,15 @@ def test_copies_and_no_passage_lose_nothing(made: tuple[Documents, pl.Series], k
 def test_many_rows_go_in_parts(made: tuple[Documents, pl.Series], monkeypatch: pytest.MonkeyPatch) -> None:
     words = WordLikeness(made[0].view, made[1])
     items, passages = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 4])
-    whole, gram = words.lost(items, passages), words.gram()
+    whole, gram = words.lost(items, passages), words.gram(ALL)
     monkeypatch.setattr("llmdirect.likeness._PART", 3)
     torch.testing.assert_close(words.lost(items, passages), whole, rtol=0, atol=1e-15)
-    torch.testing.assert_close(words.gram(), gram, rtol=0, atol=1e-15)
+    torch.testing.assert_close(words.gram(ALL), gram, rtol=0, atol=1e-15)
 
 
 def test_no_words_at_all(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(0, 1, "two"), Row(1, 1, "")], 2, 3)
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
     words = WordLikeness(View.build(dataset, store), dataset.passages.text)
-    assert not words.gram().any()
+    assert not words.gram(torch.arange(3)).any()
     assert not words.lost(torch.tensor([0]), torch.tensor([0]))[0].any()

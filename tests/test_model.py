@@ -321,7 +321,7 @@ def test_unit() -> None:
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
 def test_gradients_are_finite_where_nothing_is_left(view: View, form: str, tokens: bool, mixed: bool) -> None:
     """Users and items without anything are vectors of zeros, where lengths have no gradient."""
-    collaboration = Evidence(view.positives, ITEMS).ease(3.0)
+    collaboration = Evidence(view.positives, torch.arange(ITEMS)).ease(3.0)
     pairs = all_pairs(view)
     for user, dropout in product(("history", "text", "both"), (0.0, 0.999)):
         model = random_model(config(form=form, user=user, collaborative=True), view).train()

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from llmdirect.artefacts import single_writer
 from llmdirect.checkpoint import RunFolder
 from llmdirect.config import ModelConfig, TrainConfig
-from llmdirect.dataset import TEST, VALID, Dataset
+from llmdirect.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.documents import prepare
 from llmdirect.errors import BusyError, DataError, MismatchError, MissingError
 from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
@@ -49,24 +49,28 @@ def content(run: Path) -> dict[str, Any]:
     }
 
 
-def test_a_catalogue_too_large_for_the_collaborative_term_is_trained_without_it(
+def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_items(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("llmdirect.training.MAX_ITEMS", 5)
-    once = TrainConfig(num_epochs=1)
-    found = train(dataset, tmp_path / "large", model=ModelConfig(aspects=3), training=once)
-    assert "made for 5: trained without it" in caplog.text
-    alone = train(
-        dataset, tmp_path / "alone", model=ModelConfig(aspects=3, collaborative=False), training=once
-    )
-    assert found["best_value"] == alone["best_value"]
-    assert "collaboration" not in found["best"]
-    assert Trained.load(tmp_path / "large").scorer.item_item is None
-    with pytest.raises(
-        ValueError, match=r"items; the collaborative term .* made for 5: train with --no-coll"
+    for module, name, value in (
+        ("training", "MAX_ITEMS", 9),
+        ("balance", "MAX_ITEMS", 9),
+        ("balance", "_SEARCHED", 6),
     ):
-        train(dataset, tmp_path / "run", model=ModelConfig(collaborative=True), training=once)
-    assert not (tmp_path / "run").exists()
+        monkeypatch.setattr(f"llmdirect.{module}.{name}", value)
+    found: Any = fit(dataset, tmp_path / "run", "collaborative")
+    assert "has 14 items; the collaborative term is of the 9 most popular ones" in caplog.text
+    data, ranking = Dataset.open(dataset), Trained.load(tmp_path / "run").scorer
+    counts = np.bincount(data.csr(TRAIN).indices, minlength=14)
+    popular = np.argsort(-counts, kind="stable")[:9]
+    assert ranking.item_item is not None
+    indptr, indices, values = ranking.item_item
+    assert np.flatnonzero(np.diff(indptr)).tolist() == sorted(popular.tolist())
+    assert set(indices.tolist()) == set(popular.tolist())
+    assert values.any()
+    again = mean_metrics(by_user(ranking, data, VALID, ["ndcg@10"]))
+    assert found["best_value"] == pytest.approx(again["ndcg@10"], abs=1e-6)
+    assert found["best"]["train_left_out"]
 
 
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])

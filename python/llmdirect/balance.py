@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.config import HISTORY_TERMS, HistoryTermName, ModelConfig
-from llmdirect.ease import Ease, Evidence
+from llmdirect.ease import MAX_ITEMS, Ease, Evidence
 from llmdirect.evaluation import left_out_values, sampled_pairs
-from llmdirect.history_term import HistoryTerm, Sum
+from llmdirect.history_term import Among, HistoryTerm, Sum
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.neighbours import Neighbours
 from llmdirect.ranking import Scorer, with_item_item
@@ -54,7 +54,7 @@ class LeftOut:
         for rows in torch.split(torch.arange(len(pairs.user)), _PART):
             part = pairs.at(rows.to(device))
             places = part.user.cpu(), local[part.item.cpu()], part.passage.cpu()
-            self._parts.append((part, places, [texts.lost(*places[1:]) for texts in evidence.texts]))
+            self._parts.append((part, places, [of_texts(*places[1:]) for of_texts in evidence.lost]))
 
     def value(self, term: Ease) -> float:
         """Mean NDCG@10 among the items."""
@@ -69,23 +69,26 @@ class LeftOut:
 def candidates(
     documents: Documents, alike: tuple[WordLikeness, EmbeddingLikeness], config: ModelConfig
 ) -> list[Ease]:
-    """EASE, once or twice, at its best settings; alike: how items are, by texts.
+    """EASE, once or twice, at its best settings, of the most popular items, at most `MAX_ITEMS`.
 
-    The text term reads the embeddings already: whether to hear them twice is for validation, where the
-    configuration does not say. Settings are compared on the most popular items alone where there are many.
+    alike: how items are, by texts. The text term reads the embeddings already: whether to hear them twice is
+    for validation, where the configuration does not say. Settings are compared on fewer items still where
+    there are many.
     """
     view = documents.view
-    searched = evidence = Evidence(view.positives, view.num_items, *alike)
-    if view.num_items > _SEARCHED:
-        searched = evidence.among(
-            torch.argsort(-view.popularity.cpu(), stable=True)[:_SEARCHED].sort().values
-        )
+    popular = torch.argsort(-view.popularity.cpu(), stable=True)
+
+    def evidence(most: int) -> Evidence:
+        return Evidence(view.positives, popular[:most].sort().values, *alike)
+
+    searched = evidence(_SEARCHED)
     left_out = LeftOut(searched, documents)
     likenesses = [config.embedding_likeness] if config.embedding_likeness is not None else [None, 0.0]
     found = [choose(searched, left_out, (config.ridge, config.word_likeness, one)) for one in likenesses]
-    if searched is evidence:
+    if view.num_items <= _SEARCHED:
         return found
-    return [evidence.ease(one.ridge, *one.likeness) for one in found]
+    whole = evidence(MAX_ITEMS)
+    return [whole.ease(one.ridge, *one.likeness) for one in found]
 
 
 def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Ease:
@@ -169,11 +172,13 @@ def balance(
     which the term spreads about one unit (½ to √2) come first: no weight, and others from 1/16 to 16, are
     taken only where validation shows that they are better, by two standard errors.
     """
-    plain, view = scorer(text), text.view
+    plain, view, items = scorer(text), text.view, eases[0].items
     near = _NEAR if logits else frozenset([None, *_POWERS])
 
     def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Tried]:
         spread, all_tried = term.spread(), []
+        if len(items) < view.num_items:
+            term = Among(term, items, view.positives, view.num_items)
         beside = with_item_item(plain, term.positives, term.item_item())
         for power in _POWERS:
             weight = float(2 ** (power / 2)) / spread
@@ -187,7 +192,7 @@ def balance(
     cosine = text.model.config.form == "cosine"
     for name in HISTORY_TERMS[1:]:
         if wanted in ("found", name) and (cosine or name != "ease+neighbours"):
-            other = Neighbours(text) if name == "ease+neighbours" else Walk(view.positives, view.num_items)
+            other = Neighbours(text, items) if name == "ease+neighbours" else Walk(ease.positives, len(items))
             found += tried(name, ease, Sum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
     best = _shown([one for one in found if one.power is None or wanted in ("found", one.name)], near)
     if best.power is None:

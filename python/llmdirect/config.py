@@ -37,9 +37,9 @@ class ModelConfig:
     """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
     popularity: bool = True
     """Item bias is alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
-    collaborative: bool | None = None
-    """Adds what the history's items say of others, weighted on validation. None: where the catalogue is not
-    too large for it (`ease.MAX_ITEMS`)."""
+    collaborative: bool = True
+    """Adds what the history's items say of others, weighted on validation; of a large catalogue the most
+    popular ones alone (`ease.MAX_ITEMS`)."""
     history_term: HistoryTermName = "found"
     """What says it: EASE, told by texts which items are alike, and with it a walk over who chose what, or
     each item's neighbours by the trained text (cosine form). found: what ranks best on validation."""
@@ -99,7 +99,7 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {value}, expected 0 or above")
-        by_cosines = self.collaborative is not False and self.history_term == "ease+neighbours"
+        by_cosines = self.collaborative and self.history_term == "ease+neighbours"
         if by_cosines and self.form != "cosine":
             raise ValueError("history_term: neighbours are by cosines; the ratio form has none")
         if self.batch_norm and self.form == "cosine":

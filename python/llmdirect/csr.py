@@ -73,6 +73,16 @@ class Csr:
         moved = np.repeat(self.indptr[subset] - indptr[:-1], counts)
         return Csr(indptr, self.indices[moved + np.arange(len(moved))])
 
+    def columns(self, subset: ArrayOrTensor) -> "Csr":
+        """The entries in these columns, which are numbered anew from 0. ValueError unless they ascend."""
+        subset = index_array("subset", subset)
+        if not len(subset) or (np.diff(subset) <= 0).any():
+            raise ValueError("subset: expected ascending columns, at least one")
+        place = np.searchsorted(subset, self.indices).clip(max=len(subset) - 1)
+        stays = subset[place] == self.indices
+        kept_before = np.concatenate(([0], np.cumsum(stays)))
+        return Csr(kept_before[self.indptr], place[stays].astype(np.int32))
+
     def without(self, other: "Csr") -> "Csr":
         """The entries that `other`, a table of as many rows, does not have."""
         if other.num_rows != self.num_rows:

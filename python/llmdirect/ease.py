@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +11,9 @@ from llmdirect.csr import Csr
 from llmdirect.history_term import HistoryTerm
 from llmdirect.ragged import entries_of
 
-MAX_ITEMS = 20_000
-"""Above this what is kept while the term is found (some six float64 matrices of I * I) no longer fits a
-workstation."""
+MAX_ITEMS = 16_000
+"""The most popular ones that the term is about: of more, what is kept while it is found (some seven
+float64 matrices of I * I) no longer fits a workstation."""
 USER_POWER = 0.5
 """A user of n positives counts n^-USER_POWER in the item-item matrix: between one vote an interaction (0) and
 one vote a user (1)."""
@@ -28,71 +27,57 @@ _PAIRS = 1 << 20
 class ItemTexts(Protocol):
     """Which items are alike by their texts: E, a row of length 1 for each item, or zeros for one without."""
 
-    def gram(self) -> Tensor:
-        """float64 [I, I] E Eᵀ, on the CPU."""
+    def gram(self, items: Tensor) -> Tensor:
+        """float64 [n, n] E Eᵀ of these items [n], on the CPU."""
 
     def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
 
 
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """`ItemTexts.lost` among some items of the catalogue, numbered anew."""
+
+    texts: ItemTexts
+    items: Tensor
+
+    def __call__(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """E·lost float64 [B, n], and |lost|² [B], of the items with these new numbers [B]."""
+        along, squares = self.texts.lost(self.items[items], passages)
+        return along[:, self.items], squares
+
+
 class Evidence:
-    """What train says of which items go together. Memory I * I, whatever the number of users."""
+    """What train says of which items go together. Memory n * n of n items, whatever the number of users."""
 
-    def __init__(self, positives: Csr, num_items: int, *texts: ItemTexts) -> None:
-        """texts: ways in which items are alike. Raises ValueError for more than MAX_ITEMS items."""
-        if num_items > MAX_ITEMS:
-            raise ValueError(
-                f"the collaborative term inverts an item-item matrix; {num_items} items are more than the "
-                f"{MAX_ITEMS} it is made for: train with --no-collaborative"
-            )
-        self.positives, self.texts = positives, texts
-        self.items = torch.arange(num_items)
-        """int64 [I] the items' numbers in the catalogue."""
-        self._together = cooccurrences(positives, num_items, USER_POWER)
-        self.alike: list[Tensor] = [one.gram() for one in texts]
-        """float64 [I, I] E Eᵀ of each of the texts."""
+    def __init__(self, positives: Csr, items: Tensor, *texts: ItemTexts) -> None:
+        """items: int64 [n], ascending, the items of the catalogue that it is about; here they are 0 to n - 1.
 
-    def among(self, items: Tensor) -> "Evidence":
-        """Of these items [n] alone, numbered anew."""
-        local = torch.full((len(self._together),), -1)
-        local[items] = torch.arange(len(items))
-        users = np.repeat(np.arange(self.positives.num_rows), np.diff(self.positives.indptr))
-        place = local[torch.tensor(self.positives.indices).long()].numpy()
-        kept = place >= 0
-        positives = Csr.from_pairs(users[kept], place[kept], self.positives.num_rows)
-        parts = [_Part(one, alike, items) for one, alike in zip(self.texts, self.alike, strict=True)]
-        part = Evidence(positives, len(items), *parts)
-        part.items = self.items[items]
-        return part
+        positives: of the catalogue. texts: ways in which items are alike.
+        """
+        self.items = items
+        self.positives = positives.columns(items.numpy())
+        self.lost = tuple(Lost(one, items) for one in texts)
+        """What each of the texts loses with a passage."""
+        self._together = cooccurrences(self.positives, len(items), USER_POWER)
+        self._alike = [one.gram(items) for one in texts]
 
     def ease(self, ridge: float, *likeness: float) -> "Ease":
         """Inverts the item-item matrix; likeness: the weight of each of the texts.
 
-        Raises ValueError for a ridge that is not above 0.
+        Raises ValueError for a ridge that is not above 0, or so small that rounding leaves no inverse.
         """
         if not ridge > 0:
             raise ValueError(f"ridge: {ridge}, expected above 0")
         gram = self._together.clone()
         gram.diagonal().add_(ridge)
-        for alike, weight in zip(self.alike, likeness, strict=True):
+        for alike, weight in zip(self._alike, likeness, strict=True):
             gram.add_(alike, alpha=weight)
-        return Ease(torch.linalg.inv(gram), self.positives, ridge, likeness, self.texts)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """`ItemTexts` of some of the items."""
-
-    texts: ItemTexts
-    alike: Tensor
-    items: Tensor
-
-    def gram(self) -> Tensor:
-        return self.alike[self.items][:, self.items]
-
-    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-        along, squares = self.texts.lost(self.items[items], passages)
-        return along[:, self.items], squares
+        root, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            raise ValueError(f"ridge: {ridge} is too small, the item-item matrix has no inverse")
+        del gram  # as large as the inverse
+        return Ease(torch.cholesky_inverse(root), self.positives, self.items, ridge, likeness, self.lost)
 
 
 @dataclass(eq=False)
@@ -105,10 +90,13 @@ class Ease(HistoryTerm):
 
     inverse: Tensor
     positives: Csr
+    items: Tensor
+    """int64 [I] their numbers in the catalogue."""
     ridge: float
     likeness: tuple[float, ...]
-    """How many users' worth of evidence it is that two texts are the same, by each of `texts`."""
-    texts: tuple[ItemTexts, ...]
+    """How many users' worth of evidence it is that two texts are the same."""
+    lost: tuple[Lost, ...]
+    """What each kind of texts loses with a passage."""
 
     def table(self) -> Tensor:
         """float32 [I, I]: entry (j, c) is what item j of the history adds to item c; zero diagonal."""
@@ -127,7 +115,7 @@ class Ease(HistoryTerm):
     ) -> Tensor:
         """float64 [B, I]: the term as if the positive (users[b], items[b]) and its passage did not exist.
 
-        lost: what each of `texts` gives for them, where it is known.
+        lost: what texts lose with the passages, where it is known.
 
         Let lost_k be what the item's row of E_k loses with the passage, x be the user's row, e the item's
         unit vector and y = Σ likeness_k E_k lost_k. Without the pair the matrix changes by V M Vᵀ,
@@ -138,7 +126,7 @@ class Ease(HistoryTerm):
         along = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
         squares = torch.zeros(len(users), dtype=torch.float64)  # Σ likeness_k |lost_k|²
         if lost is None:
-            lost = [texts.lost(items, passages) for texts in self.texts]
+            lost = [of_texts(items, passages) for of_texts in self.lost]
         for weight, (one, square) in zip(self.likeness, lost, strict=True):
             along, squares = along + weight * one, squares + weight * square
         counts = (self.indptr[users + 1] - self.indptr[users]).double()

@@ -116,10 +116,12 @@ class WordLikeness:
         away = (length > 0) & (distance > 1e-12)
         self._scale = torch.where(away, distance, 1.0).rsqrt() * away
 
-    def gram(self) -> Tensor:
-        """float64 [I, I] E Eᵀ."""
-        parts = torch.split(torch.arange(len(self._scale)), _PART)
-        return torch.cat([self._along(self._directions(self._of_items(part))) for part in parts])
+    def gram(self, items: Tensor) -> Tensor:
+        """float64 [n, n] E Eᵀ of these items [n]."""
+        gram = torch.empty(len(items), len(items), dtype=torch.float64)
+        for part, chosen in zip(torch.split(gram, _PART), torch.split(items, _PART), strict=True):
+            part.copy_(self._along(self._directions(self._of_items(chosen)))[:, items])
+        return gram
 
     def lexicon(self, view: View, size: int) -> Lexicon:
         """Each word's weight times its place in the `size` leading directions of E (fewer where E has fewer).
@@ -210,9 +212,10 @@ class EmbeddingLikeness:
         self.directions = self._direction(self._sums, self._mass)
         """E, float64 [I, D]"""
 
-    def gram(self) -> Tensor:
-        """float64 [I, I] E Eᵀ."""
-        return (self.directions @ self.directions.T).cpu()
+    def gram(self, items: Tensor) -> Tensor:
+        """float64 [n, n] E Eᵀ of these items [n]."""
+        directions = self.directions[items.to(self.directions.device)]
+        return (directions @ directions.T).cpu()
 
     def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""

@@ -20,19 +20,21 @@ class Neighbours(HistoryTerm):
     pair none of its copies exist, so that not only the pair's own item would change.
     """
 
-    def __init__(self, scores: Scores) -> None:
+    def __init__(self, scores: Scores, items: Tensor) -> None:
+        """items: int64 [I], ascending, those of the catalogue that it is about; here they are 0 to I - 1."""
         view = scores.view
-        self.positives = view.positives
+        self.positives = view.positives.columns(items.numpy())
         self._sharpness = float(scores.model.temperature().detach())
         self._rows_of = scores.table.rows
         self._counted = ~view.copied & (view.lengths > 0)
         passages = (self._counted & (view.passage_item >= 0)).nonzero()[:, 0]
-        self._sums = torch.zeros(view.num_items, scores.said.shape[1], dtype=torch.float64)
-        self._counts = torch.zeros(view.num_items, dtype=torch.int64)
+        sums = torch.zeros(view.num_items, scores.said.shape[1], dtype=torch.float64)
+        counts = torch.zeros(view.num_items, dtype=torch.int64)
         for part in torch.split(passages, _PART):
             about = view.passage_item[part].cpu()
-            self._sums.index_add_(0, about, self._said(part))
-            self._counts.index_add_(0, about, torch.ones_like(about))
+            sums.index_add_(0, about, self._said(part))
+            counts.index_add_(0, about, torch.ones_like(about))
+        self._sums, self._counts = sums[items], counts[items]
         self._items = unit(self._sums)
         vectors = self._items.float()
         cosines = (vectors @ vectors.T).fill_diagonal_(-2.0)

@@ -98,9 +98,9 @@ def train_on(
     if device.type == "mps":
         raise ValueError("--device mps: training sums in float64, which Metal lacks; take --device cpu")
     check_setup(dataset, model, training)
-    if model.collaborative is None and dataset.num_items > MAX_ITEMS:
+    if model.collaborative and dataset.num_items > MAX_ITEMS:
         logger.warning(
-            "%s: has %s items, the collaborative term is made for %s: trained without it",
+            "%s: has %s items; the collaborative term is of the %s most popular ones",
             dataset.path,
             f"{dataset.num_items:,}",
             f"{MAX_ITEMS:,}",
@@ -129,11 +129,6 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
     """ValueError for settings that do not go together, DataError for a dataset without what they need."""
     rows = dataset.interactions
     parse_metric(training.metric)
-    if model.collaborative and dataset.num_items > MAX_ITEMS:
-        raise ValueError(
-            f"{dataset.path}: has {dataset.num_items:,} items; the collaborative term inverts a matrix "
-            f"of items x items and is made for {MAX_ITEMS:,}: train with --no-collaborative"
-        )
     if idle := _shaping_nothing(model, training):
         raise ValueError(
             f"{' and '.join(idle)}: shapes what tokens mention, which rests without epochs on tokens; give "
@@ -395,7 +390,7 @@ class _Trainer:
     def _collaborate(self, table: Table) -> tuple[HistoryTerm | None, Json]:
         """The collaborative term as the data ask for it, with its weight in the model; and its figures."""
         config = self.model.config
-        if config.collaborative is False or self.dataset.num_items > MAX_ITEMS:
+        if not config.collaborative:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:

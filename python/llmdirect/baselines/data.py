@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from llmdirect.csr import Csr
@@ -100,7 +101,7 @@ class TrainData:
     def common_words(self) -> NDArray[np.float64]:
         """float64 [I, I] cosines of the items' words (TF-IDF, centred)."""
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
-        return WordLikeness(self.view, texts).gram().numpy()
+        return WordLikeness(self.view, texts).gram(torch.arange(self.view.num_items)).numpy()
 
 
 @dataclass(frozen=True)
