@@ -247,7 +247,7 @@ def test_bad_metadata_is_named(tmp_path: Path) -> None:
         "  line 3: not JSON (Expecting value at character 1)",
         "  line 4: no item id; one of parent_asin, asin, item_id, item, business_id, book_id, id is needed",
         "  line 5: asin is bool, expected text or a number",
-        "  line 6: description is dict, expected text or a number",
+        "  line 6: description is dict, expected text or a number; move its fields to the top level",
         "  line 7: title holds an unpaired surrogate, which is no character",
         "  line 8: no item id; one of parent_asin, asin, item_id, item, business_id, book_id, id is needed",
     ]

@@ -19,7 +19,7 @@ from review_files import review, write_lines
 
 from llmdirect import raw_files
 from llmdirect.errors import DataError
-from llmdirect.json_lines import read_json_lines
+from llmdirect.json_lines import NOT_UTF8, read_json_lines
 from llmdirect.reviews import Reviews, read_reviews
 
 if sys.version_info >= (3, 14):
@@ -164,6 +164,28 @@ def test_parquet_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rating", "expected"),
+    [(4, 4.0), ("4.5", 4.5), ("4,5", 4.5), ("5,00", 5.0), (float("nan"), None), ("NA", None), ("null", None)],
+)
+def test_ratings(tmp_path: Path, rating: Any, expected: float | None) -> None:
+    found = read_reviews(write_lines(tmp_path / "raw.json", [review("u", "i", rating=rating)]))
+    assert found.frame["rating"].to_list() == [expected]
+
+
+def test_parquet_numbers(tmp_path: Path) -> None:
+    """Programs make whole numbers floats where one is missing."""
+    frame = pl.DataFrame(
+        {"user": [7.0, 8.5, 9.0], "item": [1, 2, 3], "text": "t", "rating": [float("nan"), 4.0, None]},
+        strict=False,
+    )
+    frame.write_parquet(tmp_path / "raw.parquet")
+    found = read_reviews(tmp_path / "raw.parquet").frame
+    assert found["user"].to_list() == ["7", "8.5", "9"]
+    assert found["item"].to_list() == ["1", "2", "3"]
+    assert found["rating"].to_list() == [None, 4.0, None]
+
+
+@pytest.mark.parametrize(
     ("time", "expected"),
     [
         (0, 0),
@@ -173,7 +195,11 @@ def test_parquet_times(tmp_path: Path) -> None:
         ("1393545600.25", 1_393_545_600_250),
         ("2014-02-28T00:00:00.125Z", 1_393_545_600_125),
         ("2014-02-28 02:00:00+02:00", 1_393_545_600_000),
+        (20140228, 1_393_545_600_000),
+        ("20140228", 1_393_545_600_000),
+        (20141328, 20_141_328_000),
         ("  ", None),
+        ("NaT", None),
         (None, None),
     ],
 )
@@ -194,11 +220,11 @@ BAD_LINES = [
     (review("u", "i", True), "text is bool, expected text or a number"),
     (review("u", "i", "\ud800"), "text holds an unpaired surrogate, which is no character"),
     (review("u", "i", rating="five"), "rating 'five' is not a number"),
-    (review("u", "i", rating=float("nan")), "rating 'nan' is not finite"),
+    (review("u", "i", rating="1,000"), "rating '1,000' is not a number"),
     (review("u", "i", rating=float("-inf")), "rating '-inf' is not finite"),
-    (review("u", "i", rating="NaN"), "rating 'NaN' is not finite"),
     (review("u", "i", rating=1e300), "is not finite"),
-    (review("u", "i", time="soon"), "time 'soon' is neither epoch, ISO 8601 nor like 'Mon Jan 02 15:04:05"),
+    (review("u", "i", time="soon"), "time 'soon' is neither epoch, ISO 8601 (2006-01-02) nor like 'Mon"),
+    (review("u", "i", time="10/08/2013"), "is neither epoch"),
     (review("u", "i", time=1e15), "is neither epoch"),
     (b'{"user": "u", "item": "i", "text": "caf\xe9"}', "invalid UTF-8 at byte 40 of the line"),
 ]
@@ -247,7 +273,7 @@ def test_csv_places(tmp_path: Path) -> None:
         read_reviews(path)
     assert str(caught.value).splitlines()[1:] == [
         "  line 6: 2 fields, the header has 3",
-        "  line 9: invalid UTF-8",
+        f"  line 9: {NOT_UTF8}",
     ]
     found = read_reviews(path, skip_bad_lines=True)
     assert found.frame["line"].to_list() == [2, 8, 10]

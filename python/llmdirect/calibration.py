@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from llmdirect.artefacts import Json, file_digest, write_atomic
-from llmdirect.encoders import Encoder, Tokens
 from llmdirect.errors import DataError
 from llmdirect.progress import SILENT, Progress
 from llmdirect.token_form import TokenForm
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and only encoding needs it
+    from llmdirect.encoders import Encoder, Tokens
 
 CALIBRATION = "calibration.safetensors"
 _MOST: Final = 127.0
@@ -94,7 +96,7 @@ class Calibration:
 
 
 def fit(
-    encoder: Encoder,
+    encoder: "Encoder",
     texts: Sequence[str],
     rows: NDArray[np.int32],
     form: TokenForm,
@@ -128,7 +130,7 @@ def fit(
 
 
 def _worded(
-    encoder: Encoder, texts: list[str], tokens: list[Tokens], form: TokenForm, token_budget: int
+    encoder: "Encoder", texts: list[str], tokens: "list[Tokens]", form: TokenForm, token_budget: int
 ) -> Tensor:
     """Vectors [n, D] of the tokens that are kept and have characters."""
     vectors, _ = encoder.embed_in_parts(tokens, token_budget=token_budget)

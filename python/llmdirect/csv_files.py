@@ -4,13 +4,14 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import polars as pl
 
 from llmdirect.errors import DataError
-from llmdirect.json_lines import LINE, BadLines
+from llmdirect.json_lines import LINE, NOT_UTF8, BadLines
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -20,9 +21,12 @@ _DELIMITERS: Final = ",\t;|"
 
 
 def csv_header(path: Path, file: IO[bytes]) -> list[str]:
-    """The column names. Raises DataError where the file is empty or its first line is not text."""
+    """The column names. Raises DataError where the first line is not UTF-8."""
     with _reader(path, file) as reader:
-        return next(reader, [])
+        header = next(reader, [])
+    if any(map(_undecodable, header)):
+        raise DataError(f"{path}: line 1: {NOT_UTF8}")
+    return header
 
 
 def read_csv(
@@ -52,14 +56,17 @@ def read_csv(
                     continue
                 values = [record[place] for place in places]
                 if any(not value.isascii() and _undecodable(value) for value in values):
-                    bad.append((number, "invalid UTF-8"))
+                    bad.append((number, NOT_UTF8))
                     continue
                 rows.append((number, *values))
                 if len(rows) == _ROWS:
                     yield pl.DataFrame(rows, schema=schema, orient="row"), bad
                     rows, bad = [], []
         except csv.Error as error:
-            raise DataError(f"{path}: line {start}: not CSV from here on ({error})") from None
+            raise DataError(
+                f"{path}: line {start}: not CSV from here on ({error}); a text with a quote in it stands in "
+                "quotes, and the quote twice"
+            ) from None
         yield pl.DataFrame(rows, schema=schema, orient="row"), bad
 
 
@@ -80,13 +87,7 @@ def _reader(path: Path, file: IO[bytes]) -> Iterator["Reader"]:
     delimiter = max(_DELIMITERS, key=head.count)
     limit = csv.field_size_limit(1 << 30)  # the default refuses texts above 128 KiB
     try:
-        yield csv.reader(_chain(head, text), delimiter=delimiter, strict=True)
+        yield csv.reader(chain([head] if head else [], text), delimiter=delimiter, strict=True)
     finally:
         csv.field_size_limit(limit)
         text.detach()
-
-
-def _chain(head: str, rest: io.TextIOWrapper) -> Iterator[str]:
-    if head:
-        yield head
-    yield from rest

@@ -11,6 +11,9 @@ from llmdirect.raw_files import line_blocks
 
 BadLines = list[tuple[int, str]]  # (line number, reason)
 LINE: Final = "line"
+NOT_UTF8: Final = (
+    "invalid UTF-8; where all of the file is in another encoding: iconv -f WINDOWS-1252 -t UTF-8"
+)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -123,4 +126,5 @@ def as_text(value: Any, name: str) -> str | None:
         return str(value)
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
-    raise ValueError(f"{name} is {type(value).__name__}, expected text or a number")
+    cure = "; move its fields to the top level" if isinstance(value, dict) else ""
+    raise ValueError(f"{name} is {type(value).__name__}, expected text or a number{cure}")

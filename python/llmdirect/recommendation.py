@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ from torch import Tensor
 from llmdirect.artefacts import Json
 from llmdirect.config import HISTORY
 from llmdirect.csr import Csr
-from llmdirect.encoders import Encoder, load_encoder
 from llmdirect.errors import MismatchError
 from llmdirect.model import unit
 from llmdirect.ranking import RankedLists, rank
 from llmdirect.trained import Trained, scaled
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
+    from llmdirect.encoders import Encoder
 
 
 def recommend(
@@ -116,11 +119,13 @@ def newcomer(
     )
 
 
-def encoder_of(trained: Trained, model: str | None = None, device: str = "auto") -> Encoder:
+def encoder_of(trained: Trained, model: str | None = None, device: str = "auto") -> "Encoder":
     """The language model that the run's embeddings are of.
 
     model: where it lies, if its name is not enough. Raises MismatchError for another one.
     """
+    from llmdirect.encoders import load_encoder
+
     made_by = trained.run.manifest["store"]["encoder"]
     encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])
     found = encoder.describe()
@@ -132,7 +137,7 @@ def encoder_of(trained: Trained, model: str | None = None, device: str = "auto")
     return encoder
 
 
-def text_profiles(trained: Trained, texts: list[str], encoder: Encoder) -> Tensor:
+def text_profiles(trained: Trained, texts: list[str], encoder: "Encoder") -> Tensor:
     """What each text says, as a row of the history or of the user's own passages: [N, K or M].
 
     encoder: the one that the run's embeddings are of. ValueError for a text without words.

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.encoders import Encoder
 from llmdirect.explanation import Explainer
 from llmdirect.item_text import ItemText, ReadPassage, text_term
+
+if TYPE_CHECKING:
+    from llmdirect.encoders import Encoder
 
 _KEPT = 20_000
 """Texts whose sums are kept."""
@@ -45,7 +48,7 @@ def texts_without(passages: Sequence[ReadPassage], text: ItemText, gone: Sequenc
 class Rereader:
     """The text term of items whose texts were changed: each is encoded once, and summed as in training."""
 
-    def __init__(self, explainer: Explainer, encoder: Encoder) -> None:
+    def __init__(self, explainer: Explainer, encoder: "Encoder") -> None:
         """encoder: the one that the store was made with (`recommendation.encoder_of`)."""
         self._encoder = encoder
         self._model, self._trained = explainer.model, explainer.trained

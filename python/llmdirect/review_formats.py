@@ -112,7 +112,7 @@ def choose_layout(
     if missing := [role for role in REQUIRED if role not in fields]:
         raise DataError(
             f"{path}: not a known review format, cannot tell the {', '.join(missing)} field; "
-            f"found: {_listed(found)}. Say which is which: "
+            f"found: {_listed(found)}. Say which is which: llmdirect prepare {path} "
             "--columns user=FIELD,item=FIELD,text=FIELD[,rating=FIELD][,time=FIELD][,summary=FIELD]"
         )
     if with_summary and "summary" not in fields:

@@ -27,7 +27,13 @@ _TIME_FORMATS: Final = (
     "%Y-%m-%dT%H:%M",
     "%a %b %d %H:%M:%S %z %Y",
 )
-_TIME_REASON: Final = "time '{}' is neither epoch, ISO 8601 nor like 'Mon Jan 02 15:04:05 -0700 2006'"
+_TIME_REASON: Final = (
+    "time '{}' is neither epoch, ISO 8601 (2006-01-02) nor like 'Mon Jan 02 15:04:05 -0700 2006'"
+)
+_ABSENT: Final = ("", "nan", "na", "n/a", "nat", "null", "none")
+"""What programs write for a value that is not there, in small letters."""
+_BASIC_DATE: Final = r"^((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
+"""20060102; as epoch seconds all of these would be days of 1970."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,8 @@ def read_reviews(
 
     columns maps the roles user, item, text, rating, time and summary to field names; with_summary puts
     the summary on a line before the text. Times may be epoch seconds or milliseconds, ISO 8601 (without a
-    zone: UTC), or `Mon Jan 02 15:04:05 -0700 2006`.
+    zone: UTC), or `Mon Jan 02 15:04:05 -0700 2006`. A rating or time that is blank, NaN, NA or null is
+    missing.
 
     Raises OSError kinds where the file cannot be read; DataError where its fields are not recognised, its
     compressed stream is cut, it holds no review, or (unless skip_bad_lines) any line is bad: the message
@@ -133,6 +140,10 @@ def _read_parquet(path: Path, layout: Layout) -> pl.DataFrame:
             column = pl.col(name).cast(pl.Datetime("ms")).dt.epoch("ms").cast(pl.String)
         elif dtype.is_nested() or dtype in (pl.Boolean(), pl.Binary()):
             raise DataError(f"{path}: column {name!r} is {dtype}, expected text or numbers for the {role}")
+        elif dtype.is_float() and role in ("user", "item"):  # whole numbers beside a missing one
+            whole = pl.col(name).cast(pl.Int64, strict=False)
+            text = pl.col(name).cast(pl.String)
+            column = pl.when(whole == pl.col(name)).then(whole.cast(pl.String)).otherwise(text)
         else:
             column = pl.col(name).cast(pl.String)
         columns.append(column.alias(role))
@@ -147,9 +158,9 @@ def _checked(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, BadLines]
     )
     if layout.text_may_be_absent:
         raw = raw.with_columns(pl.col("text").fill_null(""))
-    raw = raw.with_columns(_blank_to_null("rating"), _blank_to_null("time"))
+    raw = raw.with_columns(_absent_to_null("rating"), _absent_to_null("time"))
     rows = raw.with_columns(
-        pl.col("rating").cast(pl.Float64, strict=False).cast(pl.Float32).alias("rating_value"),
+        _number(pl.col("rating")).cast(pl.Float32).alias("rating_value"),
         _milliseconds(raw["time"]).alias("time_ms"),
     )
     rows = rows.with_columns(_reason(fields).alias("reason"))
@@ -166,9 +177,14 @@ def _checked(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, BadLines]
     return frame, list(zip(bad[LINE].to_list(), bad["reason"].to_list(), strict=True))
 
 
-def _blank_to_null(role: str) -> pl.Expr:
+def _absent_to_null(role: str) -> pl.Expr:
     stripped = pl.col(role).str.strip_chars()
-    return pl.when(stripped != "").then(stripped).alias(role)
+    return pl.when(~stripped.str.to_lowercase().is_in(_ABSENT)).then(stripped).alias(role)
+
+
+def _number(text: pl.Expr) -> pl.Expr:
+    """float64; with a decimal comma too, where at most two digits follow it."""
+    return text.str.replace(r"^(-?\d+),(\d\d?)$", "${1}.${2}").cast(pl.Float64, strict=False)
 
 
 def _reason(fields: Mapping[str, str]) -> pl.Expr:
@@ -197,6 +213,7 @@ def _quoting(message: str, value: pl.Expr) -> pl.Expr:
 
 def _milliseconds(times: pl.Series) -> pl.Series:
     """Times as written to int64 milliseconds since 1970; null where not understood."""
+    times = times.str.replace(_BASIC_DATE, "${1}-${2}-${3}")
     number = times.cast(pl.Float64, strict=False)
     number = pl.select(
         pl.when(number.abs() < _MILLISECONDS_FROM)
