@@ -104,7 +104,10 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
         # An interest that is off stays off, whatever it is multiplied by.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).scorer.query, trained.scorer.query)
         without = mean_metrics(by_user(trained.scorer, Dataset.open(dataset), TEST, ["ndcg@5"]))
-        assert measure(dataset, run, metrics=["ndcg@5"])["metrics"] == without
+        found = measure(dataset, run, metrics=["ndcg@5"])
+        assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
+        with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):
+            recommend(run, [trained.user_ids[4]], interests={0: 2.0, 1: 2.0})
         assert (without != before["metrics"]) or name == "paper"  # whose text says little so far
         if trained.model.config.user == "history":
             history = [trained.item_ids[item] for item in trained.seen.row(4).tolist()]

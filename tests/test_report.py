@@ -123,6 +123,35 @@ def test_a_file_that_is_no_scoreboard_is_refused(
     assert not out.exists()
 
 
+def test_places_and_files_are_checked_before_anything_is_explained(
+    run: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Explainer, "explain", None)
+    nowhere = run.parent / "nowhere" / "page.html"
+    for options, sentence in (
+        (("report", run, "--out", nowhere), "there is no folder"),
+        (("report", run, "--out", run), "is a folder; give the name of a file"),
+        (("report", run, "--scoreboard", nowhere), "not found; make it with `llmdirect scoreboard"),
+        (("explain", run, "--user", "u0", "--html", nowhere), "there is no folder"),
+    ):
+        answer = cli(*options)
+        assert answer.code == 1
+        assert sentence in answer.err
+
+
+def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
+    place = Path(Explainer.open(run).dataset.path)
+    moved = place.rename(place.with_name("moved"))
+    try:
+        answer = cli("explain", run, "--user", "u0")
+        assert answer.code == 1
+        assert f"{place}: not there any more" in answer.err
+        assert "--dataset" in answer.err
+        assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
+    finally:
+        moved.rename(place)
+
+
 def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
     told = commands(Explainer.open(run))
     data = run.parent / "data"

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import CommandLine
+from model_helpers import write_embeddings
 from run_helpers import SHAPES, fit, make_dataset
 from safetensors.torch import load_file
 
@@ -22,10 +23,12 @@ from llmdirect.artefacts import single_writer
 from llmdirect.checkpoint import RunFolder
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TEST, TRAIN, VALID, Dataset
-from llmdirect.documents import prepare
+from llmdirect.documents import NOTHING_HELD_OUT, prepare
 from llmdirect.errors import BusyError, DataError, MismatchError, MissingError
 from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
+from llmdirect.explaining import explain
 from llmdirect.ranking import mean_metrics
+from llmdirect.recommendation import recommend
 from llmdirect.testing import measure
 from llmdirect.trained import Trained
 from llmdirect.training import train
@@ -164,7 +167,7 @@ def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape: str) -> None:
     result: Any = fit(dataset, tmp_path / "run", shape)
-    found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split=VALID)
+    found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
     assert found["metrics"]["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
     again = mean_metrics(by_user(trained.scorer, data, TEST, ["ndcg@10"]))
@@ -176,7 +179,7 @@ def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
     result: Any = train(
         dataset, tmp_path / "run", model=shape, training=TrainConfig(setup="default", num_epochs=2)
     )
-    figures = measure(dataset, tmp_path / "run", split=VALID)["metrics"]
+    figures = measure(dataset, tmp_path / "run", split="valid")["metrics"]
     assert figures["mse"] == pytest.approx(result["best_value"])
     assert {"rmse", "mae", "accuracy", "f1"} <= figures.keys()
     data, scorer = Dataset.open(dataset), Trained.load(tmp_path / "run").scorer
@@ -213,8 +216,6 @@ def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) ->
     changed = tmp_path / "changed.json"
     changed.write_text("".join(lines))
     prepare(changed, tmp_path / "changed")
-    from model_helpers import write_embeddings
-
     texts = Dataset.open(tmp_path / "changed").passages.text.to_list()
     assert texts != held.passages.text.to_list()
     # One store for both, so that a text has the same tokens in both runs.
@@ -298,12 +299,49 @@ def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: Comman
     assert cli("train", "--out", out).code == 2
 
 
+def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
+    raw = tmp_path / "few.jsonl"
+    raw.write_text(
+        "".join(f'{{"user": "u{n % 9}", "item": "i{n % 4}", "text": "t{n}"}}\n' for n in range(18))
+    )
+    found = prepare(raw, tmp_path / "few")
+    assert found["notes"] == [NOTHING_HELD_OUT]
+    dataset = Dataset.open(tmp_path / "few")
+    write_embeddings(tmp_path / "few" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
+    with pytest.raises(DataError, match="validation split; users have one from three reviews"):
+        fit(tmp_path / "few", tmp_path / "run")
+    prepare(raw, tmp_path / "none", fractions=(0.8, 0.0, 0.2))
+    write_embeddings(tmp_path / "none" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
+    with pytest.raises(DataError, match=r"validation split; prepare it with --fractions 0\.7,0\.1,0\.2"):
+        fit(tmp_path / "none", tmp_path / "run")
+
+
+def test_what_is_measured_is_checked_first(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run", num_epochs=1)
+    for wrong, sentence in (
+        ({"split": "train"}, "split is 'train', expected one of valid, test"),
+        ({"metrics": "ndcg@10"}, "metrics is 'ndcg@10', expected a list"),
+        ({"depth": 0}, "depth is 0"),
+        ({"run_out": tmp_path / "lists.csv"}, "ends in .parquet"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            measure(dataset, tmp_path / "run", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        measure(dataset, tmp_path / "run", run_out=tmp_path / "nowhere" / "lists.parquet")
+    measure(dataset, tmp_path / "run", run_out=str(tmp_path / "lists.parquet"), depth=2)
+    assert (tmp_path / "lists.parquet").exists()
+    with pytest.raises(ValueError, match="user_ids is 'u0', expected a list"):
+        recommend(tmp_path / "run", "u0")
+    with pytest.raises(ValueError, match="item_ids is 'i0', expected a list"):
+        explain(tmp_path / "run", "u0", "i0")
+    with pytest.raises(MissingError, match="no user 7"):
+        recommend(tmp_path / "run", [7])  # type: ignore[list-item]
+
+
 def test_no_ratings_to_learn(tmp_path: Path) -> None:
     raw = tmp_path / "plain.csv"
     raw.write_text("u,i,t\n" + "".join(f"u{u},i{i},text {u} {i}\n" for u in range(5) for i in range(5)))
     prepare(raw, tmp_path / "plain", columns={"user": "u", "item": "i", "text": "t"})
-    from model_helpers import write_embeddings
-
     write_embeddings(tmp_path / "plain/stores/s", Dataset.open(tmp_path / "plain").passages.text.to_list())
     with pytest.raises(DataError, match=r"plain: has no ratings"):
         train(tmp_path / "plain", tmp_path / "run", training=TrainConfig(setup="default"))
@@ -411,8 +449,6 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
     lines = [f"u{u},i{i},text {u} {i},{4 if (u + i) % 4 == 0 else ''}\n" for u in range(9) for i in range(7)]
     raw.write_text("u,i,t,r\n" + "".join(lines))
     prepare(raw, tmp_path / "few", columns={"user": "u", "item": "i", "text": "t", "rating": "r"})
-    from model_helpers import write_embeddings
-
     write_embeddings(tmp_path / "few/stores/s", Dataset.open(tmp_path / "few").passages.text.to_list())
     shape = ModelConfig(aspects=2, popularity=False)
     training = TrainConfig(setup="default", num_epochs=3, batch_size=1)

@@ -79,7 +79,9 @@ def test_specials_and_empty_passages_are_no_tokens(view: View) -> None:
 def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
     """Never a row of zeros."""
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list()[:-1])
-    with pytest.raises(DataError, match=r"1 of 14 passages are not in the store.*precompute"):
+    with pytest.raises(
+        DataError, match=r"1 of 14 passages are not in the store.*precompute.*which add what is new"
+    ):
         View.build(dataset, store)
 
 

@@ -51,6 +51,14 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     sync_folder(path.parent)
 
 
+def check_place(path: Path) -> None:
+    """Before the work whose result is to be this file: OSError where it cannot be written there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def file_digest(path: Path) -> str:
     """32 hex digits over a file's bytes, read in pieces."""
     with path.open("rb") as file:
@@ -103,12 +111,13 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: not found; `{made_by}` makes it") from None
+        missing = path if folder.is_dir() else folder
+        raise FileNotFoundError(f"{missing}: not found; `{made_by}` makes it") from None
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); remove it and run `{made_by}` again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise DataError(f"{path}: format is {found!r}, expected {format!r}")
+        raise DataError(f"{path}: format is {found!r}, expected {format!r}, which `{made_by}` makes")
     found = manifest.get("version")
     if not isinstance(found, int) or not (oldest or version) <= found <= version:
         read = version if oldest in (None, version) else f"{oldest} to {version}"

@@ -19,7 +19,7 @@ VERSION: Final = 1
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES: Final = ("train", "valid", "test")
 KINDS: Final = ("review", "description", "document")
-_MADE_BY: Final = "llmdirect prepare REVIEWS --out DATASET --overwrite"
+_MADE_BY: Final = "llmdirect prepare REVIEWS --out DATASET"
 _NULLABLE: Final = ("rating", "timestamp", "title")
 NO_TIME: Final = np.iinfo(np.int64).min
 
@@ -187,7 +187,7 @@ def read_dataset_manifest(folder: Path) -> Json:
         whole = False
     if not whole:
         raise DataError(
-            f"{folder / MANIFEST}: a part is missing or of the wrong type; run `{_MADE_BY}` again"
+            f"{folder / MANIFEST}: a part is missing or of the wrong type; run `{_MADE_BY} --overwrite`"
         )
     return manifest
 
@@ -195,7 +195,7 @@ def read_dataset_manifest(folder: Path) -> Json:
 def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
     entry = manifest["files"][name]
     path = folder / entry["name"]
-    cure = f"run `{_MADE_BY}` again"
+    cure = f"run `{_MADE_BY} --overwrite`"
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {cure}")
     if path.stat().st_size != entry["bytes"]:

@@ -27,6 +27,10 @@ from llmdirect.splits import Fractions, check_split
 
 _log = logging.getLogger(__name__)
 _TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
+NOTHING_HELD_OUT: Final = (
+    "no review is in valid, so nothing can be trained: users have one there from three reviews on "
+    "(--k-core 3 keeps those alone)"
+)
 DOCUMENT_NOTE: Final = (
     "unit document: the text of a user or an item is one passage, so the review that is being scored "
     "cannot be taken out of it; training pairs see their own review"
@@ -204,11 +208,16 @@ def _remove_orphans(out: Path, manifest: Json) -> None:
 
 def _result(out: Path, manifest: Json, status: str) -> Json:
     options = manifest["options"]
+    notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
+    if not manifest["counts"]["per_split"]["valid"] and (
+        options["fractions"] is None or options["fractions"][1]
+    ):
+        notes.append(NOTHING_HELD_OUT)
     return {
         "status": status,
         "dataset": str(out),
         "hash": manifest["hash"],
         "options": options,
         "counts": manifest["counts"],
-        "notes": [DOCUMENT_NOTE] if options["unit"] == "document" else [],
+        "notes": notes,
     }

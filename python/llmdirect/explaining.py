@@ -1,5 +1,6 @@
 """Explanations of a run: of a user's best items, of one item beside another, and what would change it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmdirect.artefacts import Json
@@ -14,7 +15,7 @@ from llmdirect.rereading import Rereader
 def explain(
     run: Path | str,
     user_id: str,
-    item_ids: list[str] | None = None,
+    item_ids: Sequence[str] | None = None,
     *,
     k: int = 3,
     than: str | None = None,
@@ -35,6 +36,8 @@ def explain(
     Raises MissingError for an unknown user or item, MismatchError where dataset or store have changed,
     ValueError for an item that cannot drop out of the best.
     """
+    if isinstance(item_ids, str):
+        raise ValueError(f"item_ids is {item_ids!r}, expected a list of ids")
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
     user = trained.user_idx(user_id)

@@ -52,7 +52,13 @@ class Explainer:
         """Opens what the run names. MismatchError where one of them is not what the run was trained on."""
         trained = Trained.load(run)
         manifest = trained.run.manifest
-        found = Dataset.open(dataset or manifest["dataset"]["path"])
+        place = Path(dataset or manifest["dataset"]["path"])
+        if dataset is None and not place.exists():
+            raise FileNotFoundError(
+                f"{place}: not there any more, and {trained.run.path} was trained on it; name with --dataset "
+                "where it lies now"
+            )
+        found = Dataset.open(place)
         trained.check_dataset(found)
         place = Path(manifest["store"]["path"])
         moved = found.path / "stores" / place.name

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.arrays import ArrayOrTensor, float_array, index_array
-from llmdirect.artefacts import write_atomic
+from llmdirect.artefacts import check_place, write_atomic
 from llmdirect.csr import Csr
 
 CUTOFF_METRICS = tuple(_core.list_metric_names())
@@ -315,6 +315,13 @@ def mean_metrics(per_user: Mapping[str, NDArray[np.float64]]) -> dict[str, float
     return means
 
 
+def check_run_file(path: Path) -> None:
+    """Before the ranking whose lists `write_run` is to write. ValueError or OSError where it could not."""
+    if path.suffix != ".parquet":
+        raise ValueError(f"{path}: a run is written as Parquet; give a name that ends in .parquet")
+    check_place(path)
+
+
 def write_run(path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
     """Writes `path` (Parquet: user_idx i32, item_idx i32, rank i32 from 1, score f32) and its TREC twin.
 
@@ -322,8 +329,7 @@ def write_run(path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids:
     ids are percent-encoded there (`urllib.parse.unquote` gives them back). Each file is replaced at once or
     not at all. Raises ValueError if `path` does not end in .parquet, or an id is missing or empty.
     """
-    if path.suffix != ".parquet":
-        raise ValueError(f"{path}: a run is written as Parquet; give a name that ends in .parquet")
+    check_run_file(path)
     listed = lists.items >= 0
     rows, columns = np.nonzero(listed)
     run = pl.DataFrame(

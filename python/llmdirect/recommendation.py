@@ -1,6 +1,6 @@
 """The best items for users of the run, or for somebody new, without retraining."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +23,23 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need i
 
 
 def recommend(
-    run: Path | str, user_ids: list[str], *, k: int = 10, interests: Mapping[int, float] | None = None
+    run: Path | str, user_ids: Sequence[str], *, k: int = 10, interests: Mapping[int, float] | None = None
 ) -> Json:
     """The `k` best items for each of these users, without what they have in train.
 
     interests: aspect -> factor, as if these users' interest in it were so many times as large.
 
     Returns {"recommendations": [{"user_id", "items": [{"rank", "item_id", "title", "score"}]}]}.
-    Raises MissingError for a user that the run does not know, ValueError for an aspect that is none.
+    Raises MissingError for a user that the run does not know, ValueError for an aspect that is none or that
+    is switched off.
     """
+    if isinstance(user_ids, str):
+        raise ValueError(f"user_ids is {user_ids!r}, expected a list of ids")
     trained = Trained.load(run)
+    for aspect in sorted(trained.edits.off & (interests or {}).keys()):
+        raise ValueError(
+            f"interest {aspect}: the aspect is switched off; `llmdirect aspects {run} --on {aspect}` first"
+        )
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from llmdirect.artefacts import Json, write_atomic
+from llmdirect.artefacts import Json, check_place, write_atomic
 from llmdirect.config import ModelConfig, TrainConfig, configure
 from llmdirect.errors import DataError
 from llmdirect.explanation import Explainer
@@ -65,6 +65,11 @@ def report(
     Returns {"report": path, "explained": number}. Raises DataError for a file that is not such a result, and
     what `Explainer.open` raises.
     """
+    check_place(Path(out))
+    results = {
+        "scoreboard": _read(scoreboard, "rows", "scoreboard DATASET"),
+        "faithfulness": _read(faithfulness, "deletion", "faithfulness DATASET --parameters RUN"),
+    }
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
     users = np.unique(np.linspace(0, len(trained.user_ids) - 1, recommendations).astype(int)).tolist()
@@ -80,8 +85,7 @@ def report(
         explainer,
         history=[json.loads(line) for line in lines],
         explanations=told,
-        scoreboard=_read(scoreboard, "rows", "scoreboard DATASET"),
-        faithfulness=_read(faithfulness, "deletion", "faithfulness DATASET --parameters RUN"),
+        **results,
         commands=commands(explainer),
         environment=_environment(explainer),
     ).encode()
@@ -96,6 +100,8 @@ def _read(path: Path | None, key: str, command: str) -> Json | None:
     cure = f"make it with `llmdirect {command} --json > {path}`"
     try:
         found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: not found; {cure}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: is not JSON ({error}); {cure}") from None
     if not isinstance(found, dict) or key not in found:

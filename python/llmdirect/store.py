@@ -273,7 +273,10 @@ def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None =
         return EmbeddingStore.open(store)
     folder = store_folder(Path(dataset), None if store is None else str(store))
     if not (folder / MANIFEST).exists():
-        raise FileNotFoundError(f"{folder}: not consolidated yet; `llmdirect consolidate {dataset}` does it")
+        raise FileNotFoundError(
+            f"{folder}: not consolidated yet; once `llmdirect precompute {dataset}` has ended, "
+            f"`llmdirect consolidate {dataset}` does it"
+        )
     return EmbeddingStore.open(folder)
 
 

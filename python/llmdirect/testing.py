@@ -1,16 +1,19 @@
 """The test stage: one full ranking of a held-out split by a finished run."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from llmdirect.artefacts import Json
-from llmdirect.dataset import TEST, Dataset
+from llmdirect.dataset import SPLIT_NAMES, Dataset
 from llmdirect.documents import open_or_prepare
 from llmdirect.evaluation import by_user, held_out_users, rating_means, seen_before
 from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import mean_metrics, parse_metric, rank, write_run
+from llmdirect.ranking import check_run_file, mean_metrics, parse_metric, rank, write_run
 from llmdirect.trained import Trained
 
+HeldOut = Literal["valid", "test"]
 METRICS = (
     "recall@10",
     "recall@20",
@@ -29,9 +32,9 @@ def measure(
     dataset: Path | str,
     run: Path | str,
     *,
-    metrics: list[str] | None = None,
-    split: int = TEST,
-    run_out: Path | None = None,
+    metrics: Sequence[str] | None = None,
+    split: HeldOut = "test",
+    run_out: Path | str | None = None,
     depth: int = 100,
     progress: Progress = SILENT,
 ) -> Json:
@@ -42,25 +45,35 @@ def measure(
     its TREC twin lies beside it. Validation hides what users have in train, test also what they have in
     validation.
 
-    Returns {"metrics", "num_users", "num_items", …}; a metric that is defined for nobody (the AUC where all
-    candidates are relevant) is left out. Raises MismatchError where the run was trained on
-    another dataset, ValueError for an unknown metric.
+    Returns {"metrics", "num_users", "num_items", …}; "aspects_off" are those that somebody has switched off,
+    with which it was measured; a metric that is defined for nobody (the AUC where all candidates are
+    relevant) is left out. Raises MismatchError where the run was trained on another dataset, ValueError for
+    an unknown metric or split.
     """
+    if split not in get_args(HeldOut):
+        raise ValueError(f"split is {split!r}, expected one of {', '.join(get_args(HeldOut))}")
+    if isinstance(metrics, str):
+        raise ValueError(f"metrics is {metrics!r}, expected a list of names")
     names = list(metrics or METRICS)
     for name in names:
         parse_metric(name)  # a misspelled name is told before anything is read
+    if depth < 1:
+        raise ValueError(f"depth is {depth}, expected at least 1")
+    if run_out is not None:
+        check_run_file(Path(run_out))
+    code = SPLIT_NAMES.index(split)
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
     trained.check_dataset(found)
-    users = held_out_users(found, split)
+    users = held_out_users(found, code)
     if metrics is None and trained.run.train_config.setup == "default":
-        figures = rating_means(trained.scorer, found, split)
+        figures = rating_means(trained.scorer, found, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(by_user(trained.scorer, found, split, names))
+            means = mean_metrics(by_user(trained.scorer, found, code, names))
             figures = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if run_out is not None:
-        _write_lists(trained, found, split, run_out, depth)
+        _write_lists(trained, found, code, Path(run_out), depth)
     return {
         "metrics": figures,
         "num_users": len(users),
@@ -69,6 +82,7 @@ def measure(
         "seed": found.manifest["options"]["seed"],
         "positive": found.manifest["options"]["positive"] or "every interaction",
         "run": str(run),
+        "aspects_off": sorted(trained.edits.off),
         "run_out": str(run_out) if run_out else None,
     }
 

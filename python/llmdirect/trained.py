@@ -200,7 +200,7 @@ class Trained:
         return _place(
             self.user_ids,
             user_id,
-            f"{self.run.path}: no user {user_id!r}; for somebody new give --history ITEM,… or --text",
+            f"{self.run.path}: no user {user_id!r}; for somebody new: `recommend` with --history or --text",
         )
 
     def item_idx(self, item_id: str) -> int:
@@ -225,6 +225,7 @@ def scaled(query: ArrayOrTensor, factors: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _place(ids: list[str], wanted: str, message: str) -> int:
+    wanted = str(wanted)  # ids are text, whatever they were in the raw file
     try:
         return ids.index(wanted)
     except ValueError:

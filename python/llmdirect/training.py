@@ -137,9 +137,13 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
     if model.sentiment == "mlp" and training.refine_epochs:
         raise ValueError("refine_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not ((rows.split == VALID) & rows.positive).any():
-        raise DataError(
-            f"{dataset.path}: no positive in the validation split; prepare it with --fractions 0.7,0.1,0.2"
-        )
+        fractions = dataset.manifest["options"]["fractions"]
+        cure = "prepare it with --fractions 0.7,0.1,0.2"
+        if fractions is None or fractions[1]:
+            cure = (
+                "users have one from three reviews on (liked ones, with --positive): prepare with --k-core 3"
+            )
+        raise DataError(f"{dataset.path}: no positive in the validation split; {cure}")
     if training.setup == "default" or training.anchor:
         if np.isnan(rows.rating).all():
             raise DataError(f"{dataset.path}: has no ratings, which --setup default and the anchor need")

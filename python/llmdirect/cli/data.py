@@ -149,7 +149,8 @@ def _show_prepared(result: dict[str, Any]) -> None:
     line("users", f"{counts['users']:,}")
     line("items", f"{counts['items']:,}")
     line("interactions", f"{counts['interactions']:,}", f"{counts['positives']:,} positive")
-    for name, number in counts["per_split"].items():
+    for name in ("train", "valid", "test"):
+        number = counts["per_split"][name]
         line(f"  {name}", f"{number:,}", f"{number / counts['interactions']:.1%}")
     line("density", f"{counts['density']:.3%}")
     if counts["median_words"] is not None:

@@ -133,6 +133,8 @@ def train(
                 f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
                 f"without the term {alone[metric_name]:.4f} on validation"
             )
+            if metric_name != "mse" and alone[metric_name] > result["best_value"]:
+                line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
         else:
             line += "\n  collaborative term: none, no weight is better on validation"
     stdout.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -151,7 +153,7 @@ def measure(
     run_out: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec beside it.")
     ] = None,
-    depth: Annotated[int, typer.Option(help="Items a user in the ranked lists.")] = 100,
+    depth: Annotated[int, typer.Option(help="Items a user in the ranked lists.", min=1)] = 100,
     datafile: DatasetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -163,14 +165,13 @@ def measure(
 
       llmdirect test instruments --parameters run --metrics ndcg@10,auc --run-out lists.parquet
     """
-    from llmdirect.dataset import TEST, VALID
     from llmdirect.testing import measure as work
 
     result = work(
         _one(dataset, datafile),
         parameters,
         metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
-        split={"valid": VALID, "test": TEST}[split],
+        split=split,
         run_out=run_out,
         depth=depth,
         progress=Bars(),
@@ -184,12 +185,18 @@ def measure(
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     stdout.print(table)
-    stdout.print(
-        f"{result['num_users']:,} users, {result['num_items']:,} items, full ranking; "
-        f"split {result['split']}, seed {result['seed']}; positive: {result['positive']}",
-        highlight=False,
-        markup=False,
-    )
+    ranked = "mse" not in result["metrics"]
+    lines = [
+        f"{result['num_users']:,} users, {result['num_items']:,} items, "
+        f"{'full ranking; ' if ranked else ''}split {result['split']}, seed {result['seed']}"
+        + (f"; positive: {result['positive']}" if ranked else "")
+    ]
+    if result["aspects_off"]:
+        off = ", ".join(map(str, result["aspects_off"]))
+        lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result['run']})")
+    if result["run_out"]:
+        lines.append(f"lists: {result['run_out']}")
+    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -39,6 +39,8 @@ def recommend(
 ) -> None:
     """The best items for users of the dataset, or for somebody new, without retraining.
 
+    Left out is what users have in train (not what was held out of it to measure), or give as --history.
+
     Examples:
 
       llmdirect recommend run --user A2IBPI20UZIR0U -k 5
@@ -135,8 +137,11 @@ def explain(
 
       llmdirect explain run --user A2IBPI20UZIR0U --item B0002E1G5C --than B0002D0CEO --counterfactual 10
     """
+    from llmdirect.artefacts import check_place
     from llmdirect.explaining import explain as work
 
+    if html is not None:
+        check_place(html)
     result = work(
         run,
         user,

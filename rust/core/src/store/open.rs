@@ -247,7 +247,7 @@ impl Store {
             &self.folder,
             format!(
                 "{missing} of {} passages are not in the store, the first is number {first} (key {key}); \
-                 {REMAKE}",
+                 run `llmdirect precompute` and `llmdirect consolidate` again, which add what is new",
                 found.len()
             ),
         ))
