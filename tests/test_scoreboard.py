@@ -261,6 +261,18 @@ def test_a_search_that_was_cut_short_is_made_again_with_more_time(
     assert searched[0] == searched[1] < searched[2] == searched[3]
 
 
+def test_the_same_command_finds_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rows before left next to nothing the first time, and are kept the second."""
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+    allowed = iter([1e9, 0.0, 1e9, 1e9])
+    monkeypatch.setattr(Budget, "seconds_of", lambda self, share: next(allowed))
+    boards = [scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1)["rows"] for _ in range(2)]
+    assert [[row["trials"] for row in rows] for rows in boards] == [[3, 1], [3, 1]]
+    assert boards[0][1]["metrics"] == boards[1][1]["metrics"]
+
+
 def test_a_kept_search_takes_no_more_than_a_share(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,20 +7,25 @@ from llmdirect.artefacts import Json
 _ROW, _LEFT, _WIDTH = 22, 190, 470
 
 
-def caption(result: Json) -> str:
-    """What the table is of."""
+def caption(result: Json, whole: bool = True) -> str:
+    """What the table is of; whole: with the columns that a terminal has no room for."""
     single = f"mean of {result['splits']} random splits (seeds from 242)"
     protocol = result["protocol"] if result["splits"] == 1 else f"{result['protocol']}, {single}"
     text = (
         f"{result['num_users']:,} users, {result['num_items']:,} items, full ranking of the test split "
         f"(protocol {protocol}); embeddings of {result['encoder']}; positive: {result['positive']}; "
-        "brackets: 95 % intervals over users. Settings are chosen on the validation of the first split. "
+        f"{'brackets' if whole else '± and brackets'}: 95 % intervals over users. "
+        "Settings are chosen on the validation of the first split. "
         "valid and train left out: ndcg@10 on validation, and on train pairs each scored as if it did not "
-        "exist. p: that direct differs from the row, signs of paired differences flipped at random, "
-        "corrected for the number of rows (Holm). head and tail: ndcg@10 where only the most popular items, "
-        "with half of the train positives, are relevant, and only the others. cover: share of items in any "
-        "top-10."
+        "exist."
     )
+    if whole:
+        text += (
+            " p: that direct differs from the row, signs of paired differences flipped at random, corrected "
+            "for the number of rows (Holm). head and tail: ndcg@10 where only the most popular items, with "
+            "half of the train positives, are relevant, and only the others. cover: share of items in any "
+            "top-10."
+        )
     if result["protocol"] == "cold-items":
         text += (
             " A tenth of the items has no interaction in train: they are known by half of their reviews, the "

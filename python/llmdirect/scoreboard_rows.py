@@ -36,6 +36,13 @@ class Budget:
     shares: float
     """Of all rows that are still to be tuned (`Row.share`)."""
 
+    def __post_init__(self) -> None:
+        self._at_first = self.seconds / self.shares if self.shares else 0.0
+
+    def asked(self, share: float) -> float:
+        """What the command gives this share, whatever the rows before it take or leave."""
+        return self._at_first * share
+
     def seconds_of(self, share: float) -> float:
         """What the next row may take, of this share."""
         return max(0.0, self.seconds) * share / max(share, self.shares)
@@ -99,8 +106,8 @@ class Row:
 def tuned(board: Board, name: str) -> Json:
     """{"settings", "trials", "seconds", "share"}: the best on the validation of the first split; kept.
 
-    "share": seconds that the search was allowed. A search that they have cut short is made again where they
-    are many more now.
+    "share": seconds that the command gave the row. A search that was cut short is made again where they are
+    many more now, and never by the same command.
     """
     if name not in board.found:
         board.found[name] = _tune(board, name)
@@ -118,7 +125,7 @@ def _tune(board: Board, name: str) -> Json:
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
-        if kept["trials"] == TRIALS or allowed <= _LONGER * kept["share"]:
+        if kept["trials"] == TRIALS or board.budget.asked(row.share) <= _LONGER * kept["share"]:
             # A board that goes on has the shares that it had; a longer search takes no more than one.
             board.budget.spend(min(kept["seconds"], allowed), row.share)
             return kept
@@ -149,7 +156,7 @@ def _tune(board: Board, name: str) -> Json:
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
         "seconds": round(time.monotonic() - started, 2),
-        "share": allowed,
+        "share": board.budget.asked(row.share),
     }
     text = canonical_json(found).encode() + b"\n"
     write_atomic(path, lambda file: file.write(text))

@@ -10,6 +10,9 @@ from llmdirect.cli import app
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.scoreboard_page import caption
 
+_WIDE = 100
+"""Columns of a terminal on which all figures have room."""
+
 
 @app.command()
 def scoreboard(
@@ -66,15 +69,16 @@ def show(result: dict[str, Any]) -> None:
     first, second = result["metrics"][:2]
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold", no_wrap=True)
-    for name in (f"{first}", second, "direct / row", "valid", "train\nleft out", "s"):
+    names = (first, second, "direct / row", "valid", "train\nleft out", "s")
+    shown = len(names) if stdout.width >= _WIDE else 4
+    for name in names[:shown]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
         if row["failed"]:
             table.add_row(row["model"], "failed")
             continue
         interval, ratio, left_out = row["metrics"][first], row["ratio_direct"], row["train_left_out"]
-        table.add_row(
-            row["model"],
+        cells = (
             f"{interval['mean']:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}",
             f"{row['metrics'][second]['mean']:.4f}",
             f"{ratio['mean']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else "",
@@ -82,11 +86,12 @@ def show(result: dict[str, Any]) -> None:
             f"{left_out:.4f}" if left_out is not None else "",
             f"{row['seconds']:.0f}",
         )
+        table.add_row(row["model"], *cells[:shown])
     stdout.print(table)
     for row in result["rows"]:
         if row["failed"]:
             stdout.print(f"{row['model']} failed: {row['failed']}", highlight=False, markup=False)
-    stdout.print(caption(result), highlight=False, markup=False)
+    stdout.print(caption(result, whole=False), highlight=False, markup=False)
     stdout.print(
         f"all figures: {result['markdown']}, {result['plot']}", highlight=False, markup=False, soft_wrap=True
     )
