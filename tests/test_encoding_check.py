@@ -52,7 +52,7 @@ def test_each_stage_has_the_error_it_makes(
         assert 0.999 < each["worst_cosine"] < 1
     assert told["tokens"] == len(vectors)
     assert told["soft_cap"] > 1e-4
-    shown = cli(*command).err
+    shown = cli(*command).out
     for part in ("model in float32", "stored as bfloat16", "outlier channels", "soft-cap"):
         assert part in shown
     assert sorted(dataset.rglob("*")) == before

@@ -172,7 +172,7 @@ def test_a_store_elsewhere_grows_and_drops_nothing(
     told = json.loads(cli("consolidate", second, "--store", store_of(first), "--json").out)
     assert (told["dropped"], told["passages"]) == (0, len(TEXTS) + len(NEW))
     assert not (second / "stores").exists()
-    assert "nothing to do" in cli("precompute", second, *run).err
+    assert "nothing to do" in cli("precompute", second, *run).out
     missing = cli("consolidate", second, "--store", tmp_path / "nowhere")
     assert (missing.code, "nowhere: no such folder" in missing.err) == (1, True)
 

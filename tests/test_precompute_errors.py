@@ -198,8 +198,8 @@ def test_estimate_writes_nothing(
     assert 0 < told["estimated_seconds"] < 60
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     answer = cli(*command)
-    assert (answer.code, "0.00 GB are free, too little" in answer.err) == (0, True)
-    assert re.search(r" shards,\sin\sabout\s\d+\ss; ", answer.err)
+    assert (answer.code, "0.00 GB are free, too little" in answer.out) == (0, True)
+    assert re.search(r" shards,\sin\sabout\s\d+\ss; ", answer.out)
 
 
 @pytest.mark.usefixtures("untouched")

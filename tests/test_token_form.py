@@ -328,10 +328,10 @@ def test_every_stage_works_on_a_reduced_store(
 
     form = ("--dtype", "int8", "--project", 8, "--tokens", "content")
     told = cli("precompute", dataset, "--model", bert.path, *form)
-    assert "8 components with" in told.err
+    assert "8 components with" in told.out
     answer("consolidate", dataset)
     assert store_of(dataset).name == "tiny-bert-int8-8-content"
-    assert "nothing to do" in cli("precompute", dataset, "--model", bert.path, *form).err
+    assert "nothing to do" in cli("precompute", dataset, "--model", bert.path, *form).out
     assert answer("audit", dataset)["ok"]
     run = tmp_path / "run"
     answer("train", dataset, "--out", run, "--num-epochs", 2, "--refine-epochs", 1, "--aspc-num", 4)

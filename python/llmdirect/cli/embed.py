@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from llmdirect.cli import app
-from llmdirect.cli.console import Bars, JsonFlag, emit, stderr
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.pace import duration
 from llmdirect.progress import SILENT
 
@@ -89,7 +89,7 @@ def precompute(
         if as_json:
             emit(checked)
         else:
-            stderr.print(_checked(checked), highlight=False, markup=False)
+            stdout.print(_checked(checked), highlight=False, markup=False)
         return
     from llmdirect.precompute import precompute as run
     from llmdirect.team import Team
@@ -117,7 +117,7 @@ def precompute(
     if as_json:
         emit(result)
     else:
-        stderr.print(_told(result, dataset, estimate), highlight=False, markup=False)
+        stdout.print(_told(result, dataset, estimate), highlight=False, markup=False)
 
 
 def _checked(result: dict[str, Any]) -> str:
@@ -169,6 +169,6 @@ def cache_model(
     else:
         state = "is already there" if result["already"] else "is kept"
         size = sum(result["files"].values()) / 1e9
-        stderr.print(
+        stdout.print(
             f"{result['id']} {state}: {result['path']} ({size:.2f} GB)", highlight=False, markup=False
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llmdirect.cli import app
-from llmdirect.cli.console import Bars, JsonFlag, emit, stderr
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 
 
 class LayoutChoice(StrEnum):
@@ -61,10 +61,10 @@ def consolidate(
         emit(result)
     elif result["layout"] == "padded":
         for name, array in result["files"].items():
-            stderr.print(f"{result['path']}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
+            stdout.print(f"{result['path']}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
     else:
         state = "written" if result["changed"] else "up to date already, nothing to do"
         counts = f"{result['passages']:,} passages, {result['rows']:,} x {result['dim']} {result['dtype']}"
         if result.get("dropped"):
             state += f", without {result['dropped']:,} passages that the dataset has no more"
-        stderr.print(f"{result['path']}: {counts}, {state}", highlight=False)
+        stdout.print(f"{result['path']}: {counts}, {state}", highlight=False)
