@@ -127,6 +127,8 @@ def test_one_item_beside_another(runs: dict[str, Path], name: str) -> None:
         assert sum(one["difference"] for one in other["history"]) == pytest.approx(text, rel=1e-4, abs=1e-5)
     else:
         assert other["history"] == []
+    with pytest.raises(ValueError, match="is the item itself; name another"):
+        explain(runs[name], *ids, than=ids[1][0])
 
 
 def test_without_some_words() -> None:

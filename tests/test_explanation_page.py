@@ -97,6 +97,13 @@ def test_the_page_holds_every_figure_of_the_lead_and_the_headline() -> None:
             "Its distance behind a typical candidate (-2.00) comes from words (-3.00). "
             "Popularity (+1.00) speaks for it.",
         ),
+        (
+            1,
+            -3,
+            0,
+            "Its distance behind a typical candidate (-2.00) comes from popularity (-3.00). "
+            "Words (+1.00) speak for it.",
+        ),
         (0, 0, 0, "It scores the same as a typical candidate."),
         (1, -1, 0, "It scores the same as a typical candidate: words (+1.00) and popularity (-1.00)."),
     ],

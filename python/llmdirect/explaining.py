@@ -38,6 +38,8 @@ def explain(
     """
     if isinstance(item_ids, str):
         raise ValueError(f"item_ids is {item_ids!r}, expected a list of ids")
+    if than in (item_ids or []):
+        raise ValueError(f"than: {than} is the item itself; name another one")
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
     user = trained.user_idx(user_id)

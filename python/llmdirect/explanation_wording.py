@@ -91,7 +91,7 @@ def reason(lead: Json | None, minus: str = _MINUS) -> str:
         return f"It scores the same as a typical candidate{made}."
     ahead = lead["total"] > 0
     same = [part for part in shown if (lead[part] > 0) == ahead]
-    other = [told[part] for part in shown if part not in same]
+    other = [part for part in shown if part not in same]
     distance = "lead over" if ahead else "distance behind"
     of = f"its {distance} a typical candidate ({written['total']})"
     if len(same) > 1 and abs(lead[same[0]]) > sum(abs(lead[part]) for part in same[1:]):
@@ -101,8 +101,10 @@ def reason(lead: Json | None, minus: str = _MINUS) -> str:
         sentence = f"{_capital(of)} comes from {_joined([told[part] for part in same])}."
     if not other:
         return sentence
-    speaks = f"{'speaks' if len(other) == 1 else 'speak'} {'against' if ahead else 'for'}"
-    return f"{sentence} {_capital(_joined(other))} {speaks} it."
+    speaks = (
+        f"{'speak' if len(other) > 1 or other == ['words'] else 'speaks'} {'against' if ahead else 'for'}"
+    )
+    return f"{sentence} {_capital(_joined([told[part] for part in other]))} {speaks} it."
 
 
 def other_reason(than: Json, minus: str = _MINUS) -> str:
