@@ -183,7 +183,7 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
 
 
 def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no user 'nobody'.*--history ITEM"):
+    with pytest.raises(MissingError, match=r"no user 'nobody'.*`recommend` with --history"):
         explain(runs["default"], "nobody")
     with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
         explain(runs["default"], "u1", ["i99"])
