@@ -169,7 +169,7 @@ def test_a_second_run_does_nothing(
         assert after == before
         assert cli("consolidate", dataset).code == 0  # the second time it runs on the finished store
     assert again["consolidated"]
-    assert "nothing to do" in cli("precompute", dataset, "--model", checkpoints["bert"].path).err
+    assert "nothing to do" in cli("precompute", dataset, "--model", checkpoints["bert"].path).out
 
 
 MIXED = {
