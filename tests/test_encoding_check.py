@@ -35,7 +35,7 @@ def test_each_stage_has_the_error_it_makes(
 ) -> None:
     before = sorted(dataset.rglob("*"))
     path = checkpoints["t5gemma"].path
-    command = ("precompute", dataset, "--model", path, "--check")
+    command = ("precompute", dataset, "--model", path, "--dtype", "bfloat16", "--check")
     told = json.loads(cli(*command, "--json").out)
     vectors = train_vectors(dataset, path)
     rounding = float((vectors.bfloat16().float() - vectors).norm() / vectors.norm())

@@ -193,7 +193,7 @@ def test_mixing_is_refused(
     cli: CommandLine,
 ) -> None:
     changes, differences = MIXED[what]
-    run_all(dataset, checkpoints["bert"], max_length=40, name="one")
+    run_all(dataset, checkpoints["bert"], dtype="bfloat16", max_length=40, name="one")
     if consolidated:
         assert cli("consolidate", dataset).code == 0
     before = visible(dataset)

@@ -189,12 +189,12 @@ def test_estimate_writes_nothing(
 ) -> None:
     command = ("precompute", dataset, "--model", checkpoints["bert"].path, "--estimate")
     told = json.loads(cli(*command, "--json").out)
-    # By hand: bfloat16 vectors and 8 bytes of span a token, 16 of key and 8 of offset a text.
+    # By hand: an int8 vector with its scale and 8 bytes of span a token, 16 of key and 8 of offset a text.
     tokenizer = AutoTokenizer.from_pretrained(checkpoints["bert"].path)
     rows = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
     assert told["tokens"] == told["tokens_to_encode"] == rows
     assert told["texts"] == len(TEXTS) + 2
-    assert told["bytes"] == told["bytes_to_write"] == rows * (32 * 2 + 8) + (len(TEXTS) + 2) * 24
+    assert told["bytes"] == told["bytes_to_write"] == rows * (32 + 2 + 8) + (len(TEXTS) + 2) * 24
     assert 0 < told["estimated_seconds"] < 60
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     answer = cli(*command)
@@ -210,7 +210,7 @@ def test_too_little_disk_is_an_error_before_the_first_token(
     answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
     assert answer.code == 1
     assert "the shards need 0.00 GB and the disk has 0.00 GB free; make room" in answer.err
-    assert str(dataset / "stores" / "tiny-bert-bfloat16") in answer.err
+    assert str(dataset / "stores" / "tiny-bert-int8") in answer.err
 
 
 def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
@@ -264,7 +264,7 @@ def test_an_unknown_model_without_a_network_says_what_to_do(
 def test_a_second_writer_is_refused(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
-    folder = dataset / "stores" / "tiny-bert-bfloat16"
+    folder = dataset / "stores" / "tiny-bert-int8"
     with single_writer(folder):
         answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
         assert answer.code == 1

@@ -248,8 +248,8 @@ def test_mixing_is_refused(
 
 
 def test_shards_of_other_forms_are_not_joined(dataset: Path, bert: Checkpoint) -> None:
-    run_all(dataset, bert, name="one", tokens="content")
-    run_all(dataset, bert, name="two")
+    run_all(dataset, bert, name="one", dtype="bfloat16", tokens="content")
+    run_all(dataset, bert, name="two", dtype="bfloat16")
     shard = dataset / "stores" / "one" / "shards" / "00001"
     shutil.rmtree(shard)
     shutil.copytree(dataset / "stores" / "two" / "shards" / "00001", shard)
@@ -315,7 +315,7 @@ def test_content_tokens_by_hand() -> None:
     assert kept.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0]
     assert content_tokens("", np.zeros((0, 2), np.uint32)).tolist() == []
     assert TokenForm("int8", 256, "content").name == "int8-256-content"
-    assert TokenForm().name == "bfloat16"
+    assert TokenForm().name == "int8"
 
 
 def test_every_stage_works_on_a_reduced_store(

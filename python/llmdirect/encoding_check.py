@@ -24,7 +24,7 @@ def check(
     dataset_path: Path | str,
     *,
     model: str,
-    dtype: str = "bfloat16",
+    dtype: str = TokenForm.dtype,
     project: int | None = None,
     device: str = "auto",
     max_length: int | None = None,

@@ -283,8 +283,7 @@ class Run:
 
     def _refuse(self, text: int) -> None:
         dtype = self._form.dtype
-        wider = dtype in ("float16", "int8")
-        cure = "store --dtype bfloat16 or float32" if wider else "try another --device"
+        cure = "store --dtype bfloat16 or float32" if dtype == "float16" else "try another --device"
         raise DataError(
             f"{self._store}: passage {self._texts.row[text]} ({self._texts.texts[text][:40]!r} …) has a "
             f"vector that is not finite in {dtype}; {cure}"

@@ -21,7 +21,7 @@ def precompute(
     dataset_path: Path | str,
     *,
     model: str = DEFAULT_MODEL,
-    dtype: str = "bfloat16",
+    dtype: str = TokenForm.dtype,
     project: int | None = None,
     tokens: str = "all",
     device: str = "auto",
@@ -42,7 +42,7 @@ def precompute(
     killed goes on where it stopped and ends with the same bytes. A consolidated store grows: only the texts
     that it lacks are encoded, as its others were, and `consolidate` joins them.
 
-    `dtype` is the type on disk: bfloat16, float16, float32, or int8; `project` keeps so many principal
+    `dtype` is the type on disk: int8, bfloat16, float16 or float32; `project` keeps so many principal
     components, `tokens` "content" drops special tokens, punctuation and stop words once they are encoded.
     Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
     alone, and lie in calibration.safetensors; a store that grows keeps them.

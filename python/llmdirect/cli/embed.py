@@ -39,9 +39,7 @@ def precompute(
     model: Annotated[
         str, typer.Option(help="Id of the Hub, a folder, or minilm.")
     ] = "google/t5gemma-2b-2b-ul2",
-    dtype: Annotated[
-        str, typer.Option(help="Type on disk: bfloat16, float16, float32 or int8.")
-    ] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help="Type on disk: int8, bfloat16, float16 or float32.")] = "int8",
     project: Annotated[
         int | None, typer.Option(help="Keep so many principal components. (default: all dimensions)")
     ] = None,
