@@ -10,6 +10,8 @@ from run_helpers import make_dataset
 
 from llmdirect import scoreboard_rows
 from llmdirect.baselines import BASELINES, TrainData
+from llmdirect.cli.board import show
+from llmdirect.cli.console import stdout
 from llmdirect.dataset import Dataset
 from llmdirect.progress import SILENT
 from llmdirect.ranking import Scorer
@@ -75,6 +77,25 @@ def test_scoreboard_rows_agree_with_test_and_are_kept(
     assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
     with pytest.raises(ValueError, match=r"--rows: 'magic' is unknown"):
         scoreboard(dataset, rows=["magic"], out=tmp_path)
+
+
+def test_figures_have_room_in_a_narrow_terminal(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["popularity", "ease", "linear-text+ease-text"]
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    result = scoreboard(dataset, out=tmp_path, rows=wanted, splits=1)
+    for width, last in ((100, "s"), (80, "valid")):
+        monkeypatch.setattr(stdout, "_width", width)
+        capsys.readouterr()
+        show(result)
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.split()[-1:] == [last] for line in lines[:2])
+        for row in result["rows"]:
+            [line] = [line for line in lines if line.startswith(f"{row['model']} ")]
+            assert f"{row['metrics']['ndcg@10']['mean']:.4f} ±" in line
+            assert f"{row['validation']:.4f}" in line
+        assert ("Holm" in (tmp_path / "scoreboard.md").read_text()) > any("Holm" in line for line in lines)
 
 
 def dense(data: TrainData) -> np.ndarray:
