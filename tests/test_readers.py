@@ -20,6 +20,7 @@ from review_files import review, write_lines
 from llmdirect import raw_files
 from llmdirect.errors import DataError
 from llmdirect.json_lines import NOT_UTF8, read_json_lines
+from llmdirect.review_formats import parse_columns
 from llmdirect.reviews import Reviews, read_reviews
 
 if sys.version_info >= (3, 14):
@@ -161,6 +162,14 @@ def test_parquet_times(tmp_path: Path) -> None:
         times = frame["time"].str.to_date()
         frame.with_columns(times.cast(dtype)).write_parquet(tmp_path / "raw.parquet")
         assert rows(read_reviews(tmp_path / "raw.parquet")) == [("a", "i", "t", None, 1_488_240_000_000)]
+
+
+def test_a_field_with_a_comma_in_its_name() -> None:
+    assert parse_columns('user=who, "item=what, exactly",text=t') == {
+        "user": "who",
+        "item": "what, exactly",
+        "text": "t",
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which field of a raw review file plays which role."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,9 +127,12 @@ def choose_layout(
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """`user=user_id,item=book_id` as a mapping. Raises ValueError where it is not of that form."""
+    """`user=user_id,item=book_id` as a mapping, `"user=last, first"` with a comma in the field's name.
+
+    Raises ValueError where it is not of that form.
+    """
     columns: dict[str, str] = {}
-    for part in text.split(","):
+    for part in next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True)):
         role, equals, name = (piece.strip() for piece in part.partition("="))
         if not (role and equals and name):
             raise ValueError(

@@ -18,7 +18,10 @@ def prepare(
     out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder to write.")],
     columns: Annotated[
         str | None,
-        typer.Option(metavar="ROLE=FIELD,…", help="Roles: user, item, text, rating, time, summary."),
+        typer.Option(
+            metavar="ROLE=FIELD,…",
+            help='Roles: user, item, text, rating, time, summary; "quote" a pair with a comma.',
+        ),
     ] = None,
     k_core: Annotated[int, typer.Option(help="Keep users and items with at least this many; 0: all.")] = 0,
     split: Annotated[str, typer.Option(help="random, leave-last-out or global-time.")] = "random",
