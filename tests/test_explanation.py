@@ -242,6 +242,28 @@ def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
     assert "no item 'nothing'" in answer.err
 
 
+def test_what_was_held_out_can_be_left_out(runs: dict[str, Path], dataset: Path, cli: CommandLine) -> None:
+    run, found = runs["default"], Dataset.open(dataset)
+    trained, rows = Trained.load(run), found.interactions
+    for user in ("u0", "u5"):
+        number = trained.user_idx(user)
+        train, every = (
+            {found.item_ids[item] for item in rows.item_idx[(rows.user_idx == number) & chosen]}
+            for chosen in (rows.split == 0, rows.split >= 0)
+        )
+        assert train < every
+        command = ("recommend", run, "--user", user, "-k", len(found.item_ids), "--json")
+        usual, new = (
+            [one["item_id"] for one in json.loads(cli(*command, *more).out)["recommendations"][0]["items"]]
+            for more in ((), ("--new-only",))
+        )
+        assert set(usual) == set(found.item_ids) - train
+        assert new == [item for item in usual if item not in every]
+    assert cli("recommend", run, "--history", "i1", "--new-only").code == 2
+    answer = cli("recommend", run, "--user", "u0", "--new-only", "--dataset", run)
+    assert (answer.code, "expected 'llmdirect-dataset'" in answer.err) == (1, True)
+
+
 def test_ids_and_titles_are_printed_as_they_are(tmp_path: Path, cli: CommandLine) -> None:
     """No bracket of them is markup, and no escape sequence of them steers the terminal."""
     lines = [json.loads(line) for line in write_reviews(tmp_path / "plain.json").read_text().splitlines()]

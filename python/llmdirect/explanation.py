@@ -52,14 +52,7 @@ class Explainer:
         """Opens what the run names. MismatchError where one of them is not what the run was trained on."""
         trained = Trained.load(run)
         manifest = trained.run.manifest
-        place = Path(dataset or manifest["dataset"]["path"])
-        if dataset is None and not place.exists():
-            raise FileNotFoundError(
-                f"{place}: not there any more, and {trained.run.path} was trained on it; name with --dataset "
-                "where it lies now"
-            )
-        found = Dataset.open(place)
-        trained.check_dataset(found)
+        found = trained.open_dataset(dataset)
         place = Path(manifest["store"]["path"])
         moved = found.path / "stores" / place.name
         store = EmbeddingStore.open(moved if dataset is not None and moved.exists() else place)

@@ -13,7 +13,9 @@ from torch import Tensor
 from llmdirect.artefacts import Json
 from llmdirect.config import HISTORY
 from llmdirect.csr import Csr
+from llmdirect.dataset import SPLIT_NAMES
 from llmdirect.errors import MismatchError
+from llmdirect.evaluation import seen_before
 from llmdirect.model import unit
 from llmdirect.ranking import RankedLists, rank
 from llmdirect.trained import Trained, scaled
@@ -23,11 +25,19 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need i
 
 
 def recommend(
-    run: Path | str, user_ids: Sequence[str], *, k: int = 10, interests: Mapping[int, float] | None = None
+    run: Path | str,
+    user_ids: Sequence[str],
+    *,
+    k: int = 10,
+    interests: Mapping[int, float] | None = None,
+    new_only: bool = False,
+    dataset: Path | str | None = None,
 ) -> Json:
     """The `k` best items for each of these users, without what they have in train.
 
-    interests: aspect -> factor, as if these users' interest in it were so many times as large.
+    interests: aspect -> factor, as if these users' interest in it were so many times as large. new_only:
+    without what was held out of train to measure either, for which the run's dataset is read; it lies at
+    `dataset`, if it was moved.
 
     Returns {"recommendations": [{"user_id", "items": [{"rank", "item_id", "title", "score"}]}]}.
     Raises MissingError for a user that the run does not know, ValueError for an aspect that is none or that
@@ -43,7 +53,8 @@ def recommend(
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
-    lists = rank(trained.scorer, users, k=min(k, len(trained.item_ids)), seen=trained.seen)
+    seen = seen_before(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
+    lists = rank(trained.scorer, users, k=min(k, len(trained.item_ids)), seen=seen)
     return {
         "recommendations": [
             {"user_id": user_id, "items": _items(trained, lists, row)} for row, user_id in enumerate(user_ids)

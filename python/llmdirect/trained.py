@@ -207,6 +207,21 @@ class Trained:
         """Index of an external item id; MissingError with ids that look like it."""
         return _place(self.item_ids, item_id, f"{self.run.path}: no item {item_id!r} in the catalogue")
 
+    def open_dataset(self, moved: Path | str | None = None) -> Dataset:
+        """The dataset that the run was trained on; moved: where it lies now.
+
+        Raises FileNotFoundError where it is not there any more, MismatchError for another one.
+        """
+        place = Path(moved or self.run.manifest["dataset"]["path"])
+        if moved is None and not place.exists():
+            raise FileNotFoundError(
+                f"{place}: not there any more, and {self.run.path} was trained on it; name with --dataset "
+                "where it lies now"
+            )
+        found = Dataset.open(place)
+        self.check_dataset(found)
+        return found
+
     def check_dataset(self, dataset: Dataset) -> None:
         """MismatchError unless the run was trained on this very dataset."""
         made_from = self.run.manifest["dataset"]["hash"]

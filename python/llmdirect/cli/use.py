@@ -33,13 +33,20 @@ def recommend(
     text: Annotated[
         list[str] | None, typer.Option("--text", help="Somebody new: what they wrote; may be given often.")
     ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="Leave out what was held out to measure, too.")
+    ] = False,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Where the run's dataset lies now, if moved (for --new-only).")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Where the language model lies (for --text).")] = None,
     device: Annotated[str, typer.Option(help="For --text: auto, cpu, cuda.")] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
     """The best items for users of the dataset, or for somebody new, without retraining.
 
-    Left out is what users have in train (not what was held out of it to measure), or give as --history.
+    Left out is what users have in train, with --new-only also what was held out of it to measure; for
+    somebody new the items of --history.
 
     Examples:
 
@@ -59,8 +66,10 @@ def recommend(
         )
     if new and interest:
         raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
+    if new and new_only:
+        raise typer.BadParameter("--new-only is for a --user of the dataset")
     if user:
-        result = known(run, user, k=k, interests=_factors(interest or []))
+        result = known(run, user, k=k, interests=_factors(interest or []), new_only=new_only, dataset=dataset)
     else:
         result = unknown(run, history=_ids(history or ""), texts=text or [], k=k, model=model, device=device)
     if as_json:
