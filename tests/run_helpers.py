@@ -4,9 +4,11 @@ import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from model_helpers import write_embeddings
 
+from llmdirect.checkpoint import RunFolder
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import Dataset
 from llmdirect.documents import prepare
@@ -70,3 +72,16 @@ def fit_each(dataset: Path, folder: Path, shapes: Iterable[str]) -> dict[str, Pa
     for shape in shapes:
         fit(dataset, folder / shape, shape)
     return {shape: folder / shape for shape in shapes}
+
+
+def content(run: Path) -> dict[str, Any]:
+    """History without times, and the parameters of best and last."""
+    folder = RunFolder.open(run)
+    history = folder.values("last/state")["history"]
+    return {
+        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in history],
+        "best": {name: value.tolist() for name, value in folder.tensors("best/model").items()},
+        "last": {name: value.tolist() for name, value in folder.tensors("last/model").items()},
+        "lexicon": {name: value.tolist() for name, value in folder.tensors("best/lexicon").items()},
+        "tables": {name: value.tolist() for name, value in folder.tensors("best/tables").items()},
+    }

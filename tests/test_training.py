@@ -1,4 +1,4 @@
-"""Training: exact resume after a kill, the setups, early stopping, refusals."""
+"""Training: exact resume after a kill, the setups, early stopping, what is refused before it starts."""
 
 import json
 import os
@@ -16,15 +16,14 @@ import pytest
 import torch
 from command_line import CommandLine
 from model_helpers import write_embeddings
-from run_helpers import SHAPES, fit, make_dataset
-from safetensors.torch import load_file
+from run_helpers import SHAPES, content, fit, make_dataset
 
 from llmdirect.artefacts import single_writer
 from llmdirect.checkpoint import RunFolder
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.documents import NOTHING_HELD_OUT, prepare
-from llmdirect.errors import BusyError, DataError, MismatchError, MissingError
+from llmdirect.errors import BusyError, DataError, MissingError
 from llmdirect.evaluation import by_user, rating_means, sampled_pairs, train_left_out
 from llmdirect.explaining import explain
 from llmdirect.ranking import mean_metrics
@@ -37,19 +36,6 @@ from llmdirect.training import train
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
-
-
-def content(run: Path) -> dict[str, Any]:
-    """History without times, and the parameters of best and last."""
-    folder = RunFolder.open(run)
-    history = folder.values("last/state")["history"]
-    return {
-        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in history],
-        "best": {name: value.tolist() for name, value in folder.tensors("best/model").items()},
-        "last": {name: value.tolist() for name, value in folder.tensors("last/model").items()},
-        "lexicon": {name: value.tolist() for name, value in folder.tensors("best/lexicon").items()},
-        "tables": {name: value.tolist() for name, value in folder.tensors("best/tables").items()},
-    }
 
 
 def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_items(
@@ -266,16 +252,6 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
         assert train_left_out(scores, "auc") == pytest.approx(np.mean(areas))
 
 
-def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:
-    fit(dataset, tmp_path / "run")
-    before = content(tmp_path / "run")
-    with pytest.raises(
-        MismatchError, match=r"run: holds another run \(lr is 0.001 there, 0.01 here\).*--overwrite"
-    ):
-        fit(dataset, tmp_path / "run", lr=0.01)
-    assert content(tmp_path / "run") == before
-
-
 def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     out = tmp_path / "run"
     if not torch.cuda.is_available():
@@ -350,98 +326,10 @@ def test_no_ratings_to_learn(tmp_path: Path) -> None:
     )
 
 
-def test_a_checkpoint_of_another_dataset_is_refused(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
-    fit(dataset, tmp_path / "run")
-    other = make_dataset(tmp_path / "other", seed=7)
-    answer = cli("test", other, "--parameters", tmp_path / "run")
-    assert answer.code == 1
-    assert "was trained on dataset" in answer.err
-    assert str(other) in answer.err
-
-
-@pytest.mark.parametrize("name", ["best/model", "best/tables", "best/catalogue"])
-def test_damaged_checkpoints_are_named(dataset: Path, tmp_path: Path, name: str) -> None:
-    fit(dataset, tmp_path / "run")
-    path = (
-        tmp_path
-        / "run"
-        / name.split("/")[0]
-        / RunFolder.open(tmp_path / "run").manifest["files"][name]["name"]
-    )
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=f"{path.name}: damaged.*llmdirect train"):
-        Trained.load(tmp_path / "run")
-    path.unlink()
-    with pytest.raises(DataError, match=f"{path.name}: missing.*llmdirect train"):
-        Trained.load(tmp_path / "run")
-
-
-def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
-    fit(dataset, tmp_path / "run")
-    for path in (tmp_path / "run").rglob("*"):
-        if path.is_file() and path.name != ".lock":
-            assert path.suffix in (".safetensors", ".json", ".jsonl")
-            if path.suffix == ".safetensors":
-                load_file(path)
-
-
 def test_tensorboard(dataset: Path, tmp_path: Path) -> None:
     training = TrainConfig(num_epochs=1)
     train(dataset, tmp_path / "run", model=SHAPES["default"], training=training, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-
-
-def test_the_cure_of_a_damaged_table_works(dataset: Path, tmp_path: Path) -> None:
-    fit(dataset, tmp_path / "run")
-    before = content(tmp_path / "run")
-    entry = RunFolder.open(tmp_path / "run").manifest["files"]["best/tables"]
-    (tmp_path / "run" / "best" / entry["name"]).write_bytes(b"damaged")
-    fit(dataset, tmp_path / "run")
-    assert content(tmp_path / "run") == before
-
-
-def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fit(dataset, tmp_path / "run", num_epochs=1, averaging=0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr("llmdirect.training._Trainer._finish", lambda self: None)  # killed just before
-        fit(dataset, tmp_path / "run", num_epochs=6, averaging=0.0)
-    manifest = RunFolder.open(tmp_path / "run").manifest
-    assert manifest["config"]["training"]["num_epochs"] == 6
-    with pytest.raises(
-        DataError, match=r"run: has no best/tables, training has not ended; run `llmdirect train"
-    ):
-        Trained.load(tmp_path / "run")
-
-
-def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fit(dataset, tmp_path / "run")
-    (tmp_path / "run" / "best" / "photo.jpg").write_bytes(b"somebody's")
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("llmdirect.training._Trainer._commit", killed)
-        with pytest.raises(Killed):
-            train(
-                dataset,
-                tmp_path / "run",
-                model=SHAPES["vote"],
-                training=TrainConfig(num_epochs=1),
-                overwrite=True,
-            )
-    train(dataset, tmp_path / "run", model=SHAPES["vote"], training=TrainConfig(num_epochs=1))
-    assert Trained.load(tmp_path / "run").run.model_config == SHAPES["vote"]
-    assert (tmp_path / "run" / "best" / "photo.jpg").exists()
 
 
 def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
