@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmdirect.config import HISTORY_TERMS, HistoryTermName, ModelConfig
 from llmdirect.ease import MAX_ITEMS, Ease, Evidence
 from llmdirect.evaluation import left_out_values, sampled_pairs
-from llmdirect.history_term import Among, HistoryTerm, Sum
+from llmdirect.history_term import Among, HistoryTerm, Sum, places_among
 from llmdirect.likeness import EmbeddingLikeness, WordLikeness
 from llmdirect.neighbours import Neighbours
 from llmdirect.ranking import Scorer, with_item_item
@@ -46,8 +46,7 @@ class LeftOut:
 
     def __init__(self, evidence: Evidence, documents: Documents) -> None:
         self._view, self._items = documents.view, evidence.items
-        local = torch.full((self._view.num_items,), -1)
-        local[self._items] = torch.arange(len(self._items))
+        local = places_among(self._items, self._view.num_items)
         device = self._view.pair_item.device
         pairs = sampled_pairs(self._view, (local >= 0).to(device))
         self._parts = []

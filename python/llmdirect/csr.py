@@ -80,16 +80,14 @@ class Csr:
             raise ValueError("subset: expected ascending columns, at least one")
         place = np.searchsorted(subset, self.indices).clip(max=len(subset) - 1)
         stays = subset[place] == self.indices
-        kept_before = np.concatenate(([0], np.cumsum(stays)))
-        return Csr(kept_before[self.indptr], place[stays].astype(np.int32))
+        return Csr(_borders(stays)[self.indptr], place[stays].astype(np.int32))
 
     def without(self, other: "Csr") -> "Csr":
         """The entries that `other`, a table of as many rows, does not have."""
         if other.num_rows != self.num_rows:
             raise ValueError(f"tables of {self.num_rows} and {other.num_rows} rows")
         stays = ~np.isin(self._keys(), other._keys(), assume_unique=True)
-        kept_before = np.concatenate(([0], np.cumsum(stays)))
-        return Csr(kept_before[self.indptr], self.indices[stays])
+        return Csr(_borders(stays)[self.indptr], self.indices[stays])
 
     def union(self, other: "Csr") -> "Csr":
         """The entries of this table and of `other`, a table of as many rows."""
@@ -110,5 +108,5 @@ def _pairs(rows: NDArray[np.integer], cols: NDArray[np.int32]) -> NDArray[np.int
     return rows.astype(np.int64) << 32 | cols
 
 
-def _borders(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _borders(counts: NDArray[np.integer | np.bool]) -> NDArray[np.int64]:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))

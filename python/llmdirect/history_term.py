@@ -94,6 +94,11 @@ class Sum(HistoryTerm):
         return values
 
 
+def places_among(items: Tensor, num_items: int) -> Tensor:
+    """int64 [num_items] the place of each item of the catalogue among `items`; -1 for the others."""
+    return torch.full((num_items,), -1).index_copy_(0, items, torch.arange(len(items)))
+
+
 class Among(HistoryTerm):
     """A term of some items as one of the whole catalogue: the others add nothing, and get nothing."""
 
@@ -103,8 +108,7 @@ class Among(HistoryTerm):
         positives: of the catalogue, of `num_items` items.
         """
         self.positives, self._term, self._items = positives, term, items
-        self._place = torch.full((num_items,), -1)
-        self._place[items] = torch.arange(len(items))
+        self._place = places_among(items, num_items)
 
     def table(self) -> Tensor:
         """float32 [I, I]"""

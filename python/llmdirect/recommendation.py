@@ -46,9 +46,9 @@ def recommend(
     if isinstance(user_ids, str):
         raise ValueError(f"user_ids is {user_ids!r}, expected a list of ids")
     trained = Trained.load(run)
-    for aspect in sorted(trained.edits.off & (interests or {}).keys()):
+    if off := sorted(trained.edits.off & (interests or {}).keys()):
         raise ValueError(
-            f"interest {aspect}: the aspect is switched off; `llmdirect aspects {run} --on {aspect}` first"
+            f"interest {off[0]}: the aspect is switched off; `llmdirect aspects {run} --on {off[0]}` first"
         )
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:

@@ -139,6 +139,8 @@ def _fractions(text: str) -> tuple[float, float, float]:
 
 
 def _show_prepared(result: dict[str, Any]) -> None:
+    from llmdirect.dataset import SPLIT_NAMES
+
     counts = result["counts"]
     core, copies = counts["k_core_removed"], counts["copies_kept_together"]
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -152,7 +154,7 @@ def _show_prepared(result: dict[str, Any]) -> None:
     line("users", f"{counts['users']:,}")
     line("items", f"{counts['items']:,}")
     line("interactions", f"{counts['interactions']:,}", f"{counts['positives']:,} positive")
-    for name in ("train", "valid", "test"):
+    for name in SPLIT_NAMES:
         number = counts["per_split"][name]
         line(f"  {name}", f"{number:,}", f"{number / counts['interactions']:.1%}")
     line("density", f"{counts['density']:.3%}")
