@@ -38,7 +38,7 @@ test: setup  ## Rust and Python tests
 test-browser: setup  ## the pages of `explore` in Chromium (Debian: apt-get install chromium)
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || \
 		{ echo "chromium is missing: install it (Debian: apt-get install chromium), or leave this target out"; exit 1; }
-	$(BIN)/pytest -m browser tests/test_browser.py
+	$(BIN)/pytest -m browser tests/explore/test_browser.py
 
 screenshots: setup  ## docs/images of `explore` and `report`, from RUN (demo/synthetic/run)
 	$(BIN)/python benches/screenshots.py $(RUN)

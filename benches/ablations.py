@@ -18,23 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmdirect.calibration import Moments
 from llmdirect.cli.console import Bars
+from llmdirect.collaborative.ease import Ease
 from llmdirect.config import Preset, configure
-from llmdirect.consolidation import consolidate
-from llmdirect.content import content_tokens, word_spans, words_of_tokens
-from llmdirect.dataset import VALID, Dataset
-from llmdirect.documents import open_or_prepare, prepare
-from llmdirect.ease import Ease
-from llmdirect.evaluation import by_user, held_out_users
-from llmdirect.precompute import precompute
-from llmdirect.resplit import resplit
-from llmdirect.scoreboard_statistics import ratio
-from llmdirect.scores import Pairs
-from llmdirect.store import EmbeddingStore, open_store
-from llmdirect.token_form import TokenForm
-from llmdirect.trained import Trained
-from llmdirect.training import train_on
+from llmdirect.data.dataset import VALID, Dataset
+from llmdirect.data.prepare import open_or_prepare, prepare
+from llmdirect.data.resplit import resplit
+from llmdirect.encoding.calibrate import Moments
+from llmdirect.encoding.precompute import precompute
+from llmdirect.evaluation.protocol import by_user, held_out_users
+from llmdirect.evaluation.statistics import ratio
+from llmdirect.model.item_documents import Pairs
+from llmdirect.runs.trained import Trained
+from llmdirect.store.consolidate import consolidate
+from llmdirect.store.store import EmbeddingStore, open_store
+from llmdirect.store.token_format import TokenForm
+from llmdirect.text.words import content_tokens, word_spans, words_of_tokens
+from llmdirect.training.train import train_on
 
 METRIC = "ndcg@10"
 FITTED_ON = 50_000

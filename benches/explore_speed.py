@@ -20,11 +20,11 @@ import numpy as np
 import torch
 import uvicorn
 
-from llmdirect.csr import Csr
-from llmdirect.dataset import TRAIN, Passages
-from llmdirect.explanation import Explainer
+from llmdirect.common.csr import Csr
+from llmdirect.data.dataset import TRAIN, Passages
+from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
-from llmdirect.ranking import Scorer
+from llmdirect.ranking.scorer import Scorer
 
 REQUESTS, NEIGHBOURS, HISTORY = 40, 2000, 10
 

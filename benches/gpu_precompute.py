@@ -19,11 +19,11 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import T5GemmaConfig, T5GemmaEncoderModel, T5GemmaModuleConfig
 
-from llmdirect.batch_plan import make_plan
-from llmdirect.devices import find_device
-from llmdirect.encoders import Encoder, Source, Tokens
-from llmdirect.encoders.packing import PACKED
-from llmdirect.encoders.speed import peak_rate
+from llmdirect.common.devices import find_device
+from llmdirect.encoding.encoders import Encoder, Source, Tokens
+from llmdirect.encoding.encoders.flops import peak_rate
+from llmdirect.encoding.encoders.packing import PACKED
+from llmdirect.store.batch_plan import make_plan
 
 MEANS, LONGEST = (60, 180, 512), 2048
 BATCH = 32

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmdirect.csr import Csr
+from llmdirect.common.csr import Csr
 
 
 def read(path: Path) -> tuple[Csr, int, str]:

@@ -14,21 +14,23 @@ from typing import Any
 
 import numpy as np
 
+from llmdirect.benchmark.rows import ROWS, Board, Budget, tuned
 from llmdirect.cli.console import Bars
+from llmdirect.common.csr import Csr
 from llmdirect.config import ModelConfig, TrainConfig
-from llmdirect.csr import Csr
-from llmdirect.dataset import Dataset
-from llmdirect.dataset_parts import without_users
-from llmdirect.documents import open_or_prepare
-from llmdirect.encoders import load_encoder
-from llmdirect.ranking import Scorer, metrics, rank
-from llmdirect.recommendation import newcomer, text_profiles
-from llmdirect.resplit import resplit
-from llmdirect.scoreboard_rows import ROWS, Board, Budget, tuned
-from llmdirect.scoreboard_statistics import interval, ratio
-from llmdirect.store import open_store
-from llmdirect.trained import Trained
-from llmdirect.training import train_on
+from llmdirect.data.dataset import Dataset
+from llmdirect.data.prepare import open_or_prepare
+from llmdirect.data.resplit import resplit
+from llmdirect.data.subsets import without_users
+from llmdirect.encoding.encoders import load_encoder
+from llmdirect.evaluation.statistics import interval, ratio
+from llmdirect.ranking.metrics import metrics
+from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.top_k import rank
+from llmdirect.runs.new_users import newcomer, text_profiles
+from llmdirect.runs.trained import Trained
+from llmdirect.store.store import open_store
+from llmdirect.training.train import train_on
 
 BASELINES = ("popularity", "embedding-knn", "tfidf-knn", "ease", "ease-text", "ease-words")
 FEWEST = 5

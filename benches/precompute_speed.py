@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from harness import processor
 
-from llmdirect.dataset import Dataset
-from llmdirect.documents import prepare
-from llmdirect.encoders import Encoder, load_encoder, resolve
-from llmdirect.precompute import precompute
-from llmdirect.synthetic import generate
+from llmdirect.data.dataset import Dataset
+from llmdirect.data.prepare import prepare
+from llmdirect.encoding.encoders import Encoder, load_encoder, resolve
+from llmdirect.encoding.precompute import precompute
+from llmdirect.synthetic.corpus import generate
 
 LIMIT, SLICE = 256, 100
 """Tokens of a text, texts of a slice."""

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ranx import Qrels, Run
 from ranx import evaluate as ranx_evaluate
 
-from llmdirect.csr import Csr
-from llmdirect.ranking import Scorer, evaluate, metrics, rank
+from llmdirect.common.csr import Csr
+from llmdirect.ranking.metrics import evaluate, metrics
+from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.top_k import rank
 
 DIM, ASPECTS, K, BLOCK = 64, 5, 20, 1024
 NAMES = [f"{name}@{K}" for name in ("recall", "ndcg", "mrr", "map")]

@@ -17,8 +17,8 @@ from lenskit.data import ItemList, from_interactions_df
 from lenskit.pipeline import Component
 from lenskit.training import TrainingOptions
 
-from llmdirect.dataset import TEST, TRAIN, VALID, Dataset
-from llmdirect.trained import Trained
+from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
+from llmdirect.runs.trained import Trained
 
 DAMPING, FACTORS, RIDGES, EPOCHS = (1, 2, 5, 10, 20, 50), (1, 2, 5, 10, 25), (0.1, 1.0, 3.0, 10.0, 30.0), 20
 

@@ -9,8 +9,8 @@ from harness import Job
 from lenskit import _accel
 from numpy.typing import NDArray
 
-from llmdirect.csr import Csr
-from llmdirect.sampling import ItemWeights, sample_negatives
+from llmdirect.common.csr import Csr
+from llmdirect.training.negatives import ItemWeights, sample_negatives
 
 
 def jobs(positives: Csr, num_items: int) -> Iterator[Job]:

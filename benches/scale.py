@@ -46,7 +46,8 @@ def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
 
 def rank_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     """The full catalogue for every user, top-20."""
-    from llmdirect.ranking import Scorer, rank
+    from llmdirect.ranking.scorer import Scorer
+    from llmdirect.ranking.top_k import rank
 
     rng = np.random.default_rng(0)
     users, items, dims = sizes["users"], sizes["items"], sizes["dims"]
@@ -64,7 +65,7 @@ def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     import store_jobs
     import torch
 
-    from llmdirect.store import EmbeddingStore
+    from llmdirect.store.store import EmbeddingStore
 
     passages = sizes["tokens"] // 60
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
@@ -80,7 +81,7 @@ def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
 
 def consolidate_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     """Documents of the published format, 4.7 MB each, to a store of bfloat16, synced."""
-    from llmdirect.consolidation import consolidate
+    from llmdirect.store.consolidate import consolidate
 
     rng = np.random.default_rng(0)
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:

@@ -9,10 +9,10 @@ from pathlib import Path
 import uvicorn
 from playwright.sync_api import sync_playwright
 
-from llmdirect.explanation import Explainer
+from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
-from llmdirect.recommendation import encoder_of
-from llmdirect.report import report
+from llmdirect.reports.run_report import report
+from llmdirect.runs.new_users import encoder_of
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 

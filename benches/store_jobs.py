@@ -15,10 +15,10 @@ from harness import Job
 from numpy.typing import NDArray
 
 from llmdirect import _core
-from llmdirect.artefacts import write_manifest
-from llmdirect.consolidation import consolidate
-from llmdirect.shards import STORE_FORMAT, STORE_VERSION, write_shard
-from llmdirect.store import EmbeddingStore
+from llmdirect.common.files import write_manifest
+from llmdirect.store.consolidate import consolidate
+from llmdirect.store.shards import STORE_FORMAT, STORE_VERSION, write_shard
+from llmdirect.store.store import EmbeddingStore
 
 TOKENS, DIM, DOCUMENTS = 512, 2304, 60
 """A document of the published format: 4.7 MB."""

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 
 from llmdirect.config import configure
-from llmdirect.dataset import Dataset
-from llmdirect.documents import open_or_prepare, prepare
-from llmdirect.losses import bpr_loss
-from llmdirect.model import Direct, initialise
-from llmdirect.ranking import EPS
-from llmdirect.store import EmbeddingStore, open_store
-from llmdirect.synthetic import generate
-from llmdirect.training import train_on
-from llmdirect.views import View
+from llmdirect.data.dataset import Dataset
+from llmdirect.data.prepare import open_or_prepare, prepare
+from llmdirect.model.direct import Direct
+from llmdirect.model.initialise import initialise
+from llmdirect.model.train_view import View
+from llmdirect.ranking.scorer import EPS
+from llmdirect.store.store import EmbeddingStore, open_store
+from llmdirect.synthetic.corpus import generate
+from llmdirect.training.losses import bpr_loss
+from llmdirect.training.train import train_on
 
 LONGEST, PAIRS, STEPS = 512, 64, 12
 """Tokens of a document, pairs of an update, updates that are timed: the published way."""

@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import pytest
+
 from command_line import CommandLine
 from processes import start
 

@@ -6,24 +6,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmdirect.artefacts import Json
-from llmdirect.baselines import BASELINES, TrainData
+from llmdirect.benchmark.baselines import BASELINES, TrainData
+from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.types import Json
 from llmdirect.config import TrainConfig
-from llmdirect.dataset import TEST, Dataset
-from llmdirect.documents import prepare
-from llmdirect.evaluation import by_user, held_out_users, seen_before
-from llmdirect.explanation import Explainer
-from llmdirect.explanation_page import write_page
-from llmdirect.precompute import precompute
-from llmdirect.progress import SILENT, Progress
-from llmdirect.ranking import Scorer, mean_metrics, rank
-from llmdirect.recovery import aspect_recovery, oracle, planted_word_precision
-from llmdirect.store import EmbeddingStore, consolidate
-from llmdirect.synthetic import Corpus, generate
-from llmdirect.trained import Trained
-from llmdirect.training import train
-from llmdirect.views import View
-from llmdirect.words import WordTypes
+from llmdirect.data.dataset import TEST, Dataset
+from llmdirect.data.prepare import prepare
+from llmdirect.encoding.precompute import precompute
+from llmdirect.evaluation.protocol import by_user, held_out_users, seen_before
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.model.train_view import View
+from llmdirect.model.word_types import WordTypes
+from llmdirect.ranking.metrics import mean_metrics
+from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.top_k import rank
+from llmdirect.reports.explanation_page import write_page
+from llmdirect.runs.trained import Trained
+from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.synthetic.corpus import Corpus, generate
+from llmdirect.synthetic.recovery import aspect_recovery, oracle, planted_word_precision
+from llmdirect.training.train import train
 
 METRICS = ("ndcg@10", "recall@10", "hit_rate@10")
 _EXPLAINED = 3

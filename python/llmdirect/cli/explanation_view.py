@@ -8,9 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from llmdirect.artefacts import Json
 from llmdirect.cli.console import literal, one_line, safe
-from llmdirect.explanation_wording import (
+from llmdirect.common.types import Json
+from llmdirect.reports.wording import (
     CONTRIBUTION,
     EFFECT,
     NO_CLAIM,

@@ -17,15 +17,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from llmdirect.encoders import Encoder
-from llmdirect.errors import LlmdirectError, MissingError
-from llmdirect.explanation import Explainer
-from llmdirect.explanation_style import DARK, LIGHT
+from llmdirect.common.errors import LlmdirectError, MissingError
+from llmdirect.encoding.encoders import Encoder
+from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import item_pages, pages, person_pages
-from llmdirect.explore.ahead import ReadAhead
-from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.people import Guests, Person, WhatIf
+from llmdirect.explore.prefetch import ReadAhead
 from llmdirect.explore.style import SHEET
+from llmdirect.reports.catalogue import Catalogue
+from llmdirect.reports.style import DARK, LIGHT
 
 LARGEST: Final = 64 * 1024
 """Bytes of what somebody new may send."""

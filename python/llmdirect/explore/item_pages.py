@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect.explanation_passages import safe, texts
-from llmdirect.explore.catalogue import Catalogue
 from llmdirect.explore.pages import address, frame, item_link, listing, plural, user_link
+from llmdirect.reports.catalogue import Catalogue
+from llmdirect.reports.explanation_texts import texts
+from llmdirect.reports.html import safe
 
 _ALIKE: Final = 6
 _SHOWN: Final = 12

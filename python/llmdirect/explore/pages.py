@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlencode
 
-from llmdirect.artefacts import Json
-from llmdirect.explanation_passages import safe
-from llmdirect.explore.catalogue import Catalogue
+from llmdirect.common.types import Json
+from llmdirect.reports.catalogue import Catalogue
+from llmdirect.reports.html import safe
 
 _EXAMPLES: Final = 6
 _POPULAR: Final = 8

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.artefacts import Json
-from llmdirect.encoders import Encoder
-from llmdirect.errors import MissingError
-from llmdirect.explanation import Explainer
-from llmdirect.explanation_wording import PARTS
-from llmdirect.recommendation import newcomer, text_profiles
-from llmdirect.trained import Trained
+from llmdirect.common.errors import MissingError
+from llmdirect.common.types import Json
+from llmdirect.encoding.encoders import Encoder
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.reports.wording import PARTS
+from llmdirect.runs.new_users import newcomer, text_profiles
+from llmdirect.runs.trained import Trained
 
 TERMS = ("popularity", "collaboration")
 """What a list can be made without, beside the interests."""

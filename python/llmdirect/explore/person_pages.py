@@ -2,14 +2,15 @@
 
 from typing import Final
 
-from llmdirect.artefacts import Json
-from llmdirect.comparison import compare
-from llmdirect.explanation_page import article, legend
-from llmdirect.explanation_passages import safe, texts
-from llmdirect.explanation_wording import PARTS, decimals, main_words, reason, signed
-from llmdirect.explore.catalogue import Catalogue
+from llmdirect.common.types import Json
+from llmdirect.explanation.comparison import compare
 from llmdirect.explore.pages import address, frame, item_link, keywords, plural
 from llmdirect.explore.people import TERMS, Person
+from llmdirect.reports.catalogue import Catalogue
+from llmdirect.reports.explanation_page import article, legend
+from llmdirect.reports.explanation_texts import texts
+from llmdirect.reports.html import safe
+from llmdirect.reports.wording import PARTS, decimals, main_words, reason, signed
 
 SHOWN: Final = 20
 """Items of a list."""

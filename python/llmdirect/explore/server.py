@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from llmdirect.encoders import Encoder
-from llmdirect.errors import MissingError
-from llmdirect.explanation import Explainer
-from llmdirect.progress import SILENT, Progress
-from llmdirect.recommendation import encoder_of
+from llmdirect.common.errors import MissingError
+from llmdirect.common.progress import SILENT, Progress
+from llmdirect.encoding.encoders import Encoder
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.runs.new_users import encoder_of
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 """Names of this machine, as an address and as browsers name it."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from llmdirect.explanation_style import STYLE
+from llmdirect.reports.style import STYLE
 
 _RULES = """
 .top{background:var(--card);border-bottom:1px solid var(--border);position:sticky;top:0;z-index:5}

@@ -48,10 +48,10 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     }
 }
 
-/// `llmdirect.errors.DataError`, which lives in Python.
+/// `llmdirect.common.errors.DataError`, which lives in Python.
 fn data_error(py: Python<'_>, message: String) -> PyErr {
     let class = py
-        .import("llmdirect.errors")
+        .import("llmdirect.common.errors")
         .and_then(|module| module.getattr("DataError"));
     match class.and_then(|class| class.call1((message,))) {
         Ok(instance) => PyErr::from_value(instance),

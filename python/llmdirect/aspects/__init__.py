@@ -1,0 +1,1 @@
+"""What a model's aspects are about, and how good they are."""

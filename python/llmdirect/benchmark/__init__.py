@@ -1,0 +1,1 @@
+"""Comparison of DIRECT with tuned baselines."""

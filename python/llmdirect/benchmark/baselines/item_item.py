@@ -1,0 +1,156 @@
+"""Baselines that add up what the items of a history say: neighbourhoods, walks, linear autoencoders."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect.benchmark.baselines.data import Baseline, Suggest, TrainData, item_item, strongest
+from llmdirect.ranking.scorer import Scorer
+
+
+def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> Scorer:
+    """Cosine of items (Sarwar et al. 2001), less for few users: s_ij = g_ij / (√(g_ii g_jj) + shrink)."""
+    gram = data.gram(user_power)
+    lengths = np.sqrt(np.diag(gram))
+    table = gram / (np.outer(lengths, lengths) + shrink)
+    np.fill_diagonal(table, 0.0)
+    return item_item(data, strongest(table, neighbours))
+
+
+def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> Scorer:
+    """Three steps at random, item to user to item, less for popular ends (Paudel et al. 2017)."""
+    rows = data.rows()
+    popularity = data.popularity.clip(1)
+    to_item = rows.multiply((1 / data.counts)[:, None]).tocsr().power(alpha)
+    to_user = rows.multiply((1 / popularity)[None, :]).tocsr().power(alpha)
+    table = (to_user.T @ to_item).toarray() / popularity[None, :] ** beta
+    np.fill_diagonal(table, 0.0)
+    return item_item(data, strongest(table, neighbours))
+
+
+def slim(data: TrainData, l1: float, l2: float) -> Scorer:
+    """Non-negative elastic net of each item on the others (Ning and Karypis 2011), by coordinate descent.
+
+    min_B ½‖X - XB‖² + l1 Σ B + ½ l2 ‖B‖², B ≥ 0, zero diagonal: all columns at once, item by item.
+    """
+    gram = data.gram(0.0)
+    diagonal = np.diag(gram).copy()
+    table = np.zeros_like(gram)
+    fitted = np.zeros_like(gram)  # gram @ table
+    for _ in range(30):
+        moved = 0.0
+        for item in range(len(gram)):
+            row = table[item]
+            new = (gram[item] - fitted[item] + diagonal[item] * row - l1) / (diagonal[item] + l2)
+            new = np.maximum(new, 0.0)
+            new[item] = 0.0
+            change = new - row
+            touched = np.flatnonzero(change)
+            if len(touched):
+                fitted[:, touched] += np.outer(gram[:, item], change[touched])
+                table[item] = new
+                moved = max(moved, float(np.abs(change).max()))
+        if moved < 1e-4:
+            break
+    return item_item(data, table)
+
+
+def _autoencoder(inverse: NDArray[np.floating]) -> NDArray[np.float64]:
+    """B = -P / diag(P), zero diagonal (Steck 2019)."""
+    table: NDArray[np.float64] = -inverse / np.diag(inverse)
+    np.fill_diagonal(table, 0.0)
+    return table
+
+
+def ease(
+    data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0, words: float = 0.0
+) -> Scorer:
+    """EASE (Steck 2019): B = -P / diag(P) with P = (XᵀX + ridge·1)⁻¹, zero diagonal; score = X B.
+
+    user_power: a user of n positives counts n^-user_power. likeness: collective EASE, adds likeness·E Eᵀ of
+    the items' text directions E; words: the same of their TF-IDF vectors. Memory: I * I float64.
+    Raises ValueError for a ridge of 0 or below.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge {ridge}: must be above 0")
+    gram = data.gram(user_power)
+    if likeness:
+        gram += likeness * (data.directions @ data.directions.T)
+    if words:
+        gram += words * data.common_words
+    gram[np.diag_indices_from(gram)] += ridge
+    return item_item(data, _autoencoder(np.linalg.inv(gram)))
+
+
+def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> Scorer:
+    """Text first, interactions second: an autoencoder S of the items' texts, then
+    min_B ‖X - XB‖² + ridge‖B‖² + distil‖B - S‖², zero diagonal (after Moon et al. 2025).
+    """
+    likeness = data.directions @ data.directions.T
+    likeness[np.diag_indices_from(likeness)] += text_ridge
+    semantic = _autoencoder(np.linalg.inv(likeness))
+    gram = data.gram(0.0)
+    gram[np.diag_indices_from(gram)] += ridge + distil
+    inverse = np.linalg.inv(gram)
+    free = inverse @ (gram - np.diag(np.full(len(gram), ridge + distil)) + distil * semantic)
+    table = free - inverse * (np.diag(free) / np.diag(inverse))
+    np.fill_diagonal(table, 0.0)
+    return item_item(data, table)
+
+
+def _neighbourhood(trial: Suggest) -> dict[str, Any]:
+    return {
+        "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
+        "shrink": trial.suggest_float("shrink", 0.1, 300, log=True),
+        "user_power": trial.suggest_float("user_power", 0, 1),
+    }
+
+
+def _walk(trial: Suggest) -> dict[str, Any]:
+    return {
+        "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
+        "alpha": trial.suggest_float("alpha", 0.1, 2),
+        "beta": trial.suggest_float("beta", 0, 1),
+    }
+
+
+def _ridge(trial: Suggest, low: float = 1.0) -> float:
+    return float(trial.suggest_float("ridge", low, 3000, log=True))
+
+
+def _collective(trial: Suggest, texts: str) -> dict[str, Any]:
+    return {
+        "ridge": _ridge(trial, 0.3),
+        "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
+        texts: trial.suggest_float(texts, 0.1, 100, log=True),
+    }
+
+
+ITEM_ITEM = {
+    "itemknn": Baseline(itemknn, _neighbourhood),
+    "rp3beta": Baseline(rp3beta, _walk),
+    "slim": Baseline(
+        slim,
+        lambda trial: {
+            "l1": trial.suggest_float("l1", 0.01, 10, log=True),
+            "l2": trial.suggest_float("l2", 1, 1000, log=True),
+        },
+    ),
+    "ease": Baseline(ease, lambda trial: {"ridge": _ridge(trial)}),
+    "ease-user": Baseline(
+        ease,
+        lambda trial: {"ridge": _ridge(trial, 0.1), "user_power": trial.suggest_float("user_power", 0.1, 1)},
+    ),
+    "ease-text": Baseline(ease, lambda trial: _collective(trial, "likeness")),
+    "ease-words": Baseline(ease, lambda trial: _collective(trial, "words")),
+    "l3ae": Baseline(
+        l3ae,
+        lambda trial: {
+            "ridge": _ridge(trial),
+            "text_ridge": trial.suggest_float("text_ridge", 0.1, 100, log=True),
+            "distil": trial.suggest_float("distil", 1, 1000, log=True),
+        },
+    ),
+}
+"""Fitted on items alone; the tables are [I, I]."""

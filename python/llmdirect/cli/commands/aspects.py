@@ -1,0 +1,114 @@
+"""`llmdirect aspects`."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import JsonFlag, emit, literal, stdout
+from llmdirect.cli.options import RunArgument
+
+
+def aspects(
+    run: RunArgument,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="ASPECT=NAME", help="Without a name: its words again.")
+    ] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Tell these as one.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Take merged ones apart.")] = None,
+    off: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count nothing.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count again.")] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="A sentence that says most of each, out of the texts.")
+    ] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Do their words belong together, differ, and tell stars?")
+    ] = False,
+    beside: Annotated[
+        str | None, typer.Option(metavar="RUN,…", help="And recur in these runs? (with --quality)")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget all that was decided before.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the aspects of a run; name them, merge them, or switch them off for every ranking.
+
+    Examples:
+
+      llmdirect aspects run
+
+      llmdirect aspects run --examples --quality --beside run-seed-1,run-seed-2
+
+      llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
+    """
+    from llmdirect.aspects.overview import aspect_overview, edit_aspects
+
+    if beside and not quality:
+        raise typer.BadParameter("--beside: measured with --quality alone")
+    if rename or merge or split or off or on or reset:
+        names = {}
+        for option in rename or []:
+            aspect, equals, name = option.partition("=")
+            if not equals:
+                raise typer.BadParameter(f"--rename {option}: expected ASPECT=NAME")
+            names[_numbers("--rename", aspect)[0]] = name
+        edit_aspects(
+            run,
+            rename=names,
+            merge=[_numbers("--merge", group) for group in merge or []],
+            split=_numbers("--split", split),
+            off=_numbers("--off", off),
+            on=_numbers("--on", on),
+            reset=reset,
+        )
+    result = aspect_overview(run, examples)
+    if quality:
+        from llmdirect.aspects.evidence import run_quality
+
+        result["quality"] = run_quality(run, beside.split(",") if beside else [])
+    if as_json:
+        emit(result)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("aspect", style="bold")
+    table.add_column("share", justify="right")
+    table.add_column("highest in", style="dim")
+    for entry in result["aspects"]:
+        name = f"{entry['name']} (off)" if entry["off"] else entry["name"]
+        items = ", ".join(item["title"] or item["item_id"] for item in entry["items"])
+        table.add_row(
+            "+".join(map(str, entry["merged"])), literal(name), f"{entry['share']:.1%}", literal(items)
+        )
+        if entry.get("example"):
+            table.add_row("", literal(entry["example"], style="dim italic"), "", "")
+    stdout.print(table)
+    if quality:
+        stdout.print(_quality(result["quality"]), highlight=False, markup=False)
+
+
+def _quality(found: dict[str, Any]) -> str:
+    lines = [
+        f"coherence {found['coherence']:.3f} (NPMI of top words), uniqueness {found['uniqueness']:.3f}, "
+        f"entropy of usage {found['usage_entropy']:.3f}"
+    ]
+    if found["stability"] is not None:
+        lines.append(f"stability {found['stability']:.3f} (Jaccard with the runs beside)")
+    stars = found["stars"]
+    if stars is not None:
+        lines.append(
+            f"stars: AUC {stars['auc']:.3f} of what reviews say, {stars['liked']:,} with 4 stars and more "
+            f"against {stars['disliked']:,} with 2 and less"
+        )
+    else:
+        lines.append("stars: not measured; it takes reviews with 4 stars and more and such with 2 and less")
+    return "\n".join(lines)
+
+
+def _numbers(option: str, text: str | None) -> list[int]:
+    """[4, 7] of "4,7"."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: expected numbers of aspects") from None

@@ -1,0 +1,39 @@
+"""`llmdirect cache-model`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+HELP = """Keep a model's encoder on this machine, to be found by its id without a network.
+
+\b
+Examples:
+  hf auth login                                     # once, for models behind a licence
+  llmdirect cache-model google/t5gemma-2b-2b-ul2
+  llmdirect cache-model google/t5gemma-2b-2b-ul2 --out ./encoder
+"""
+
+
+def cache_model(
+    model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. (default: the user's cache, found by the id)")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",
+    as_json: JsonFlag = False,
+) -> None:
+    from llmdirect.encoding.encoders import cache_model as run
+
+    result = run(model, out, revision=revision, dtype=dtype, progress=Bars())
+    if as_json:
+        emit(result)
+    else:
+        state = "is already there" if result["already"] else "is kept"
+        size = sum(result["files"].values()) / 1e9
+        stdout.print(
+            f"{result['id']} {state}: {result['path']} ({size:.2f} GB)", highlight=False, markup=False
+        )

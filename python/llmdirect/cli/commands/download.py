@@ -1,0 +1,30 @@
+"""`llmdirect download`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+
+def download(
+    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="Such as Musical_Instruments.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder to put the file in.")] = Path(),
+    year: Annotated[int, typer.Option(help="Collection: 2014 or 2018.")] = 2014,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fetch the public 5-core reviews of an Amazon category; goes on where it broke off.
+
+    Example:
+
+      llmdirect download Magazine_Subscriptions --year 2018 --out raw
+    """
+    from llmdirect.data.download import download as work
+
+    result = work(category, out, year=year, progress=Bars())
+    if as_json:
+        emit(result)
+    else:
+        word = "already there" if result["status"] == "present" else "fetched and verified"
+        stdout.print(f"{result['path']}: {word}, {result['bytes']:,} bytes", highlight=False, markup=False)

@@ -1,0 +1,79 @@
+"""`llmdirect faithfulness`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.options import DatasetArgument
+
+
+def faithfulness(
+    dataset: DatasetArgument,
+    parameters: Annotated[
+        Path, typer.Option("--parameters", metavar="RUN", help="Folder that train wrote.")
+    ] = Path("run"),
+    pairs: Annotated[int, typer.Option(help="Users, each with one recommended item.", min=2)] = 200,
+    words: Annotated[
+        int, typer.Option(help="Words read of an item's document, about so many; 0: all.", min=0)
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Of users, items, passages and random words.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Where the language model lies.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Take words out of the texts, encode the texts again, and see whether explanations told what happens.
+
+    Examples:
+
+      llmdirect faithfulness instruments --parameters run
+
+      llmdirect faithfulness instruments --parameters run --pairs 500 --words 0 --json
+    """
+    from llmdirect.explanation.faithfulness import faithfulness as work
+
+    result = work(
+        dataset,
+        parameters,
+        pairs=pairs,
+        words=words,
+        seed=seed,
+        model=model,
+        device=device,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+        return
+    from llmdirect.explanation.faithfulness import SHARES
+
+    for measure, better in (("comprehensiveness", "larger"), ("sufficiency", "smaller")):
+        table = Table(box=None, pad_edge=False, title=f"{measure} ({better} is better)", title_justify="left")
+        table.add_column("words by", style="bold")
+        for name in ("mean", *(f"{share:.0%}" for share in SHARES)):
+            table.add_column(name, justify="right")
+        for method, found in result[measure].items():
+            at = [f"{found['at'][f'{share:g}']['mean']:.3f}" for share in SHARES]
+            table.add_row(method.replace("_", " "), _between(found), *at)
+        stdout.print(table)
+    table = Table(box=None, pad_edge=False, title="rank correlation with the change", title_justify="left")
+    table.add_column("of single words", style="bold")
+    table.add_column("mean", justify="right")
+    for name, found in result["correlation"].items():
+        table.add_row(name.replace("_", " "), _between(found) if found else "")
+    stdout.print(table)
+    stdout.print(
+        f"direct less gradient x input: comprehensiveness {_between(result['direct_minus_gradient'])}, "
+        f"sufficiency {_between(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
+        f"{result['pairs']} pairs, {result['mean_words']:.0f} words each, "
+        f"mean text term {result['mean_text_term']:.3f}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _between(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"

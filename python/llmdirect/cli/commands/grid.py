@@ -1,0 +1,76 @@
+"""`llmdirect grid`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.options import (
+    DatafileOption,
+    DatasetOrFile,
+    PresetOption,
+    SetupOption,
+    StoreOption,
+    dataset_or_datafile,
+)
+
+
+def grid(
+    dataset: DatasetOrFile = None,
+    out: Annotated[Path, typer.Option("--out", metavar="RUNS", help="Folder of all runs.")] = Path("runs"),
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=V1,V2", help="What to vary; may be given often."),
+    ] = None,
+    preset: PresetOption = "default",
+    setup: SetupOption = None,
+    num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs of a run at most.")] = None,
+    sampler: Annotated[
+        Literal["grid", "tpe"], typer.Option(help="grid: every combination. tpe: --trials of them.")
+    ] = "grid",
+    trials: Annotated[int | None, typer.Option(help="Runs in all (tpe). (default: 20)")] = None,
+    store: StoreOption = None,
+    datafile: DatafileOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search over settings on validation; killed, the same command goes on.
+
+    Without --param: over lr and history_dropout; with --preset paper the published search, over lr, g2 and
+    aspc_num.
+
+    Examples:
+
+      llmdirect grid instruments --out runs --param lr=1e-3,3e-4 --param history_dropout=0.5,0.7
+
+      llmdirect grid instruments --out runs --param lr=1e-4,1e-3,1e-2 --sampler tpe --trials 10
+    """
+    from llmdirect.training.search import grid as work
+    from llmdirect.training.settings import parse_params
+
+    result = work(
+        dataset_or_datafile(dataset, datafile),
+        out,
+        params=parse_params(param) if param else None,
+        preset=preset,
+        settings={"setup": setup, "num_epochs": num_epochs},
+        sampler=sampler,
+        trials=trials,
+        store=store,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+        return
+    names = list(result["best"]["params"])
+    table = Table(box=None, pad_edge=False)
+    for name in (*names, "validation", "epoch", "seconds"):
+        table.add_column(name, justify="right")
+    for row in result["trials"]:
+        values = [str(row["params"][name]) for name in names]
+        table.add_row(*values, f"{row['value']:.4f}", str(row["epoch"]), f"{row['seconds']:.0f}")
+    stdout.print(table)
+    for chosen in result["failed"]:
+        stdout.print(f"failed: {chosen}", highlight=False, markup=False)
+    stdout.print(f"best: {result['best']['run']}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,136 @@
+"""`llmdirect prepare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="REVIEWS", help="Raw reviews, plain or compressed.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder to write.")],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE=FIELD,…",
+            help='Roles: user, item, text, rating, time, summary; "quote" a pair with a comma.',
+        ),
+    ] = None,
+    k_core: Annotated[int, typer.Option(help="Keep users and items with at least this many; 0: all.")] = 0,
+    split: Annotated[str, typer.Option(help="random, leave-last-out or global-time.")] = "random",
+    seed: Annotated[int, typer.Option(help="Of the random split.")] = 242,
+    fractions: Annotated[str, typer.Option(metavar="TRAIN,VALID,TEST", help="Add up to 1.")] = "0.7,0.1,0.2",
+    positive: Annotated[
+        str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
+    ] = None,
+    unit: Annotated[str, typer.Option(help="A passage is a review, or a whole document.")] = "review",
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Titles and descriptions of items.")
+    ] = None,
+    with_summary: Annotated[
+        bool, typer.Option("--with-summary", help="Put the summary before the text.")
+    ] = False,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Count them, go on without.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a dataset of other options.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn raw reviews into a dataset: indices, splits, passages.
+
+    Amazon 2014, 2018, 2023 and Yelp files are recognised; name the fields of any other JSON lines, CSV or
+    Parquet file.
+
+    Examples:
+
+      llmdirect prepare reviews_Musical_Instruments_5.json.gz --out instruments
+
+      llmdirect prepare books.csv --out books --k-core 3 --columns user=user_id,item=book_id,text=review_text
+    """
+    from llmdirect.data.prepare import prepare as work
+    from llmdirect.data.readers.formats import parse_columns
+
+    result = work(
+        source,
+        out,
+        columns=parse_columns(columns) if columns else None,
+        k_core=k_core,
+        split=split,
+        seed=seed,
+        fractions=_fractions(fractions),
+        positive=positive,
+        unit=unit,
+        items=items,
+        with_summary=with_summary,
+        skip_bad_lines=skip_bad_lines,
+        overwrite=overwrite,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+    else:
+        _show_prepared(result)
+
+
+def _fractions(text: str) -> tuple[float, float, float]:
+    try:
+        train, valid, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--fractions: {text!r} is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2") from None
+    return train, valid, test
+
+
+def _show_prepared(result: dict[str, Any]) -> None:
+    from llmdirect.data.dataset import SPLIT_NAMES
+
+    counts = result["counts"]
+    core, copies = counts["k_core_removed"], counts["copies_kept_together"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+
+    def line(name: str, value: str, remark: str = "") -> None:
+        table.add_row(name, value, remark)
+
+    line("users", f"{counts['users']:,}")
+    line("items", f"{counts['items']:,}")
+    line("interactions", f"{counts['interactions']:,}", f"{counts['positives']:,} positive")
+    for name in SPLIT_NAMES:
+        number = counts["per_split"][name]
+        line(f"  {name}", f"{number:,}", f"{number / counts['interactions']:.1%}")
+    line("density", f"{counts['density']:.3%}")
+    if counts["median_words"] is not None:
+        line("words per review", f"{counts['median_words']:.0f}", "median")
+    line("passages", f"{counts['passages']:,}")
+    line("duplicates dropped", f"{counts['duplicates_dropped']:,}", "the last of each user and item stays")
+    line(
+        "copies kept together",
+        f"{copies['interactions']:,}",
+        f"in {copies['groups']:,} groups, one split each",
+    )
+    line("empty texts", f"{counts['empty_texts']:,}")
+    if counts["without_rating"]:
+        line("without rating", f"{counts['without_rating']:,}")
+    if result["options"]["k_core"]:
+        line(
+            "k-core removed", f"{core['interactions']:,}", f"{core['users']:,} users, {core['items']:,} items"
+        )
+    if counts["bad_lines"]:
+        line("bad lines skipped", f"{counts['bad_lines']:,}")
+    if metadata := counts.get("item_metadata"):
+        line(
+            "items with metadata",
+            f"{metadata['items_found']:,}",
+            f"{metadata['descriptions']:,} descriptions",
+        )
+    stdout.print(table)
+    for note in result["notes"]:
+        stdout.print(f"note: {note}", highlight=False, markup=False)
+    word = "is complete already, nothing changed" if result["status"] == "unchanged" else "written"
+    stdout.print(f"{result['dataset']}: {word} ({result['hash'][:12]})", highlight=False, markup=False)

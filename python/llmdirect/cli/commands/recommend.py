@@ -1,0 +1,109 @@
+"""`llmdirect recommend`."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import JsonFlag, emit, literal, stdout
+from llmdirect.cli.options import RunArgument
+
+
+def recommend(
+    run: RunArgument,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="ID", help="May be given often.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Items a user.", min=1)] = 10,
+    interest: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ASPECT=+50%", help="As if an interest were larger or smaller; or a factor."),
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ITEM,…", help='Somebody new: their items, newest first; "quote" one with a comma.'
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Somebody new: what they wrote; may be given often.")
+    ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="Leave out what was held out to measure, too.")
+    ] = False,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Where the run's dataset lies now, if moved (for --new-only).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where the language model lies (for --text).")] = None,
+    device: Annotated[str, typer.Option(help="For --text: auto, cpu, cuda.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """The best items for users of the dataset, or for somebody new, without retraining.
+
+    Left out is what users have in train, with --new-only also what was held out of it to measure; for
+    somebody new the items of --history.
+
+    Examples:
+
+      llmdirect recommend run --user A2IBPI20UZIR0U -k 5
+
+      llmdirect recommend run --user A2IBPI20UZIR0U --interest 3=+50% --interest 7=-100%
+
+      llmdirect recommend run --history B0002E1G5C,B0002D0CEO --text "I want a warm sound and little noise"
+    """
+    from llmdirect.runs.recommend import recommend as known
+    from llmdirect.runs.recommend import recommend_new as unknown
+
+    new = history is not None or bool(text)
+    if new == bool(user):
+        raise typer.BadParameter(
+            "give --user for somebody of the dataset, or --history or --text (or both) for somebody new"
+        )
+    if new and interest:
+        raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
+    if new and new_only:
+        raise typer.BadParameter("--new-only is for a --user of the dataset")
+    if user:
+        result = known(run, user, k=k, interests=_factors(interest or []), new_only=new_only, dataset=dataset)
+    else:
+        result = unknown(run, history=_ids(history or ""), texts=text or [], k=k, model=model, device=device)
+    if as_json:
+        emit(result)
+        return
+    for entry in result["recommendations"]:
+        titled = any(item["title"] for item in entry["items"])
+        whose = literal(entry["user_id"]) if entry["user_id"] else "somebody new"
+        table = Table(box=None, pad_edge=False, title=whose, title_justify="left")
+        table.add_column("", justify="right", style="dim")
+        table.add_column("item", style="bold")
+        if titled:
+            table.add_column("title")
+        table.add_column("score", justify="right")
+        for item in entry["items"]:
+            name = [literal(item["title"] or "")] if titled else []
+            table.add_row(str(item["rank"]), literal(item["item_id"]), *name, f"{item['score']:.3f}")
+        stdout.print(table)
+
+
+def _ids(listed: str) -> list[str]:
+    """["a", "b,c"] of 'a, "b,c"', as a line of a CSV file is read."""
+    try:
+        rows = list(csv.reader([listed.replace("\n", ",")], skipinitialspace=True))
+    except csv.Error as error:
+        raise typer.BadParameter(f"--history {listed}: {error}") from None
+    return [item.strip() for row in rows for item in row if item.strip()]
+
+
+def _factors(options: list[str]) -> dict[int, float]:
+    """{3: 1.5} of "3=+50%" or "3=1.5"; several in one option are separated by commas."""
+    factors = {}
+    for option in (part.strip() for given in options for part in given.split(",")):
+        aspect, _, amount = option.partition("=")
+        try:
+            change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
+            factors[int(aspect)] = change
+        except ValueError:
+            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50%, or a factor") from None
+    return factors

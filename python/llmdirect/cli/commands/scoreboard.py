@@ -1,0 +1,96 @@
+"""`llmdirect scoreboard`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdirect.benchmark.table import caption
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.options import DatasetArgument
+
+_WIDE = 100
+"""Columns of a terminal on which all figures have room."""
+
+
+def scoreboard(
+    dataset: DatasetArgument,
+    splits: Annotated[
+        int | None, typer.Option(help="Random splits, the first of seed 242.", show_default="3")
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 interactions or more), "
+            "leave-last-out, global-time or cold-items."
+        ),
+    ] = "direct",
+    budget_minutes: Annotated[
+        float, typer.Option(help="For the tuning of all rows together, in equal shares.")
+    ] = 60,
+    rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Some rows alone.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where figures are kept. (default: DATASET/scoreboard)"),
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="Which embeddings.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tune, fit and rank DIRECT beside all that you could have instead; killed, it goes on.
+
+    Example:
+
+      llmdirect scoreboard instruments --splits 3
+      llmdirect scoreboard instruments --rows ease,ease-text,direct --budget-minutes 5
+      llmdirect scoreboard instruments --protocol cold-items --rows embedding-knn,ease-words,direct
+    """
+    from llmdirect.benchmark.scoreboard import scoreboard as work
+
+    result = work(
+        dataset,
+        out=out,
+        rows=[name.strip() for name in rows.split(",")] if rows else None,
+        splits=splits,
+        protocol=protocol,
+        budget_minutes=budget_minutes,
+        store=store,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+    else:
+        show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the table of a scoreboard, and where all of it stands."""
+    first, second = result["metrics"][:2]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", style="bold", no_wrap=True)
+    names = (first, second, "direct / row", "valid", "train\nleft out", "s")
+    shown = len(names) if stdout.width >= _WIDE else 4
+    for name in names[:shown]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["rows"]:
+        if row["failed"]:
+            table.add_row(row["model"], "failed")
+            continue
+        interval, ratio, left_out = row["metrics"][first], row["ratio_direct"], row["train_left_out"]
+        cells = (
+            f"{interval['mean']:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}",
+            f"{row['metrics'][second]['mean']:.4f}",
+            f"{ratio['mean']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else "",
+            f"{row['validation']:.4f}",
+            f"{left_out:.4f}" if left_out is not None else "",
+            f"{row['seconds']:.0f}",
+        )
+        table.add_row(row["model"], *cells[:shown])
+    stdout.print(table)
+    for row in result["rows"]:
+        if row["failed"]:
+            stdout.print(f"{row['model']} failed: {row['failed']}", highlight=False, markup=False)
+    stdout.print(caption(result, whole=False), highlight=False, markup=False)
+    stdout.print(
+        f"all figures: {result['markdown']}, {result['plot']}", highlight=False, markup=False, soft_wrap=True
+    )

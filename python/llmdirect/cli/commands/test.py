@@ -1,0 +1,68 @@
+"""`llmdirect test`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.options import DatafileOption, DatasetOrFile, dataset_or_datafile
+
+
+def measure(
+    dataset: DatasetOrFile = None,
+    parameters: Annotated[
+        Path, typer.Option("--parameters", metavar="RUN", help="Folder that train wrote.")
+    ] = Path("run"),
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Such as ndcg@10,recall@20,auc; see docs/metrics.md.")
+    ] = None,
+    split: Annotated[Literal["valid", "test"], typer.Option(help="What is ranked.")] = "test",
+    run_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec beside it.")
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Items a user in the ranked lists.", min=1)] = 100,
+    datafile: DatafileOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rank the full catalogue for every held-out user, and measure.
+
+    Examples:
+
+      llmdirect test instruments --parameters run
+
+      llmdirect test instruments --parameters run --metrics ndcg@10,auc --run-out lists.parquet
+    """
+    from llmdirect.runs.evaluate import measure as work
+
+    result = work(
+        dataset_or_datafile(dataset, datafile),
+        parameters,
+        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        split=split,
+        run_out=run_out,
+        depth=depth,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric", style="bold")
+    table.add_column(split, justify="right")
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    stdout.print(table)
+    ranked = "mse" not in result["metrics"]
+    lines = [
+        f"{result['num_users']:,} users, {result['num_items']:,} items, "
+        f"{'full ranking; ' if ranked else ''}split {result['split']}, seed {result['seed']}"
+        + (f"; positive: {result['positive']}" if ranked else "")
+    ]
+    if result["aspects_off"]:
+        off = ", ".join(map(str, result["aspects_off"]))
+        lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result['run']})")
+    if result["run_out"]:
+        lines.append(f"lists: {result['run_out']}")
+    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

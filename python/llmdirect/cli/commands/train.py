@@ -1,0 +1,132 @@
+"""`llmdirect train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.options import (
+    DatafileOption,
+    DatasetOrFile,
+    PresetOption,
+    SetupOption,
+    StoreOption,
+    dataset_or_datafile,
+)
+from llmdirect.config import Form, HistoryTermName, UserSide, configure
+
+
+def train(
+    dataset: DatasetOrFile = None,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")] = Path("run"),
+    preset: PresetOption = "default",
+    setup: SetupOption = None,
+    form: Annotated[Form | None, typer.Option(help="Of the text term.")] = None,
+    aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
+    user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
+    collaborative: Annotated[
+        bool | None, typer.Option(help="Add what the history's items say of others.")
+    ] = None,
+    history_term: Annotated[
+        HistoryTermName | None, typer.Option(help="Its kind; found: the one that ranks best on validation.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
+    refine_epochs: Annotated[
+        int | None, typer.Option(help="Epochs on tokens after those on pooled text.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Train pairs of an update on pooled text.")] = None,
+    negatives: Annotated[
+        int | None, typer.Option(help="Negatives a pair; softmax: 0 is the whole catalogue.")
+    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without gain until the rate drops.")] = None,
+    g1: Annotated[float | None, typer.Option("--g1", help="Weight of the contrastive loss.")] = None,
+    g2: Annotated[float | None, typer.Option("--g2", help="Weight of the rate reduction.")] = None,
+    g3: Annotated[float | None, typer.Option("--g3", help="Weight of the orthogonality loss.")] = None,
+    anchor: Annotated[float | None, typer.Option(help="Weight of the loss that ties words to stars.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What validation watches, as ndcg@10.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of parameters and draws.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
+    amp: Annotated[bool | None, typer.Option(help="Mixed precision on a GPU.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="Any other setting; a wrong name lists all."),
+    ] = None,
+    store: StoreOption = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in the folder.")
+    ] = False,
+    datafile: DatafileOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train DIRECT on a dataset; the same command again goes on where a killed run was.
+
+    Examples:
+
+      llmdirect train instruments --out run
+
+      llmdirect train instruments --out published --preset paper
+    """
+    from llmdirect.training.settings import parse_settings
+    from llmdirect.training.train import train as work
+
+    flags = dict(
+        setup=setup,
+        form=form,
+        aspects=aspects,
+        user=user,
+        collaborative=collaborative,
+        history_term=history_term,
+        lr=lr,
+        num_epochs=num_epochs,
+        refine_epochs=refine_epochs,
+        batch_size=batch_size,
+        negatives=negatives,
+        patience=patience,
+        contrastive=g1,
+        rate=g2,
+        orthogonality=g3,
+        anchor=anchor,
+        metric=metric,
+        seed=seed,
+        device=device,
+        amp=amp,
+    )
+    others = parse_settings(param or [])
+    if twice := [name for name in others if flags.get(name) is not None]:
+        raise typer.BadParameter(f"--param {twice[0]}: is given by its own flag too")
+    shape, fit = configure(preset, **{**flags, **others})
+    result = work(
+        dataset_or_datafile(dataset, datafile),
+        out,
+        model=shape,
+        training=fit,
+        store=store,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        progress=Bars(),
+    )
+    if as_json:
+        emit(result)
+        return
+    best, metric_name = result["best"], result["metric"]
+    line = f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, {metric_name}"
+    if "train_left_out" in best:
+        line += f" {best['train_left_out'][metric_name]:.4f} on train left out and"
+    line += f" {result['best_value']:.4f} on validation; {result['seconds']:.0f} s"
+    if "collaboration" in best:
+        term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
+        words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
+        if term["weight"]:
+            line += (
+                f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}; "
+                f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
+                f"without the term {alone[metric_name]:.4f} on validation"
+            )
+            if metric_name != "mse" and alone[metric_name] > result["best_value"]:
+                line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
+        else:
+            line += "\n  collaborative term: none, no weight is better on validation"
+    stdout.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Item-item terms of the score, and their selection on validation."""

@@ -1,0 +1,76 @@
+"""Weighted sums of item-item terms, and terms on a subset of the catalogue."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmdirect.common.csr import Csr
+from llmdirect.model.history_term import HistoryTerm
+
+
+class Sum(HistoryTerm):
+    """Terms of the same users, each times its weight."""
+
+    def __init__(self, terms: Sequence[HistoryTerm], weights: Sequence[float]) -> None:
+        self.positives, self.terms, self._weights = terms[0].positives, tuple(terms), tuple(weights)
+
+    def table(self) -> Tensor:
+        """float32 [I, I]"""
+        table = self.terms[0].table().mul_(self._weights[0])
+        for term, weight in zip(self.terms[1:], self._weights[1:], strict=True):
+            table.add_(term.table(), alpha=weight)
+        return table
+
+    def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+        """float64 [B, I]"""
+        values = self.terms[0].left_out(users, items, passages).mul_(self._weights[0])
+        for term, weight in zip(self.terms[1:], self._weights[1:], strict=True):
+            values.add_(term.left_out(users, items, passages), alpha=weight)
+        return values
+
+
+def places_among(items: Tensor, num_items: int) -> Tensor:
+    """int64 [num_items] the place of each item of the catalogue among `items`; -1 for the others."""
+    return torch.full((num_items,), -1).index_copy_(0, items, torch.arange(len(items)))
+
+
+class Among(HistoryTerm):
+    """A term of some items as one of the whole catalogue: the others add nothing, and get nothing."""
+
+    def __init__(self, term: HistoryTerm, items: Tensor, positives: Csr, num_items: int) -> None:
+        """items: int64 [n], ascending, the numbers in the catalogue of the term's items.
+
+        positives: of the catalogue, of `num_items` items.
+        """
+        self.positives, self._term, self._items = positives, term, items
+        self._place = places_among(items, num_items)
+
+    def table(self) -> Tensor:
+        """float32 [I, I]"""
+        table = torch.zeros(len(self._place), len(self._place))
+        table[self._items[:, None], self._items] = self._term.table()
+        return table
+
+    def item_item(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Borders, items and values of the items that have any."""
+        counts = torch.where(self._place >= 0, len(self._items), 0)
+        return (
+            torch.cat([counts.new_zeros(1), counts.cumsum(0)]).numpy(),
+            np.tile(self._items.int().numpy(), len(self._items)),
+            self._term.table().flatten().numpy(),
+        )
+
+    def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+        """float64 [B, I]; a pair whose item is none of the term's has no part in it."""
+        place = self._place[items]
+        inside = place >= 0
+        among = torch.empty(len(users), len(self._items), dtype=torch.float64)
+        among[inside] = self._term.left_out(users[inside], place[inside], passages[inside])
+        if not inside.all():
+            among[~inside] = self._term.of_users(users[~inside])
+        return torch.zeros(len(users), len(self._place), dtype=torch.float64).index_copy_(
+            1, self._items, among
+        )

@@ -1,0 +1,1 @@
+"""Arrays, files, locks, errors and progress that every layer uses."""

@@ -1,0 +1,1 @@
+"""Reviews to a dataset: readers, splits, passages, audits."""

@@ -1,0 +1,133 @@
+"""Integrity and leak checks of a dataset's tables."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdirect.common.errors import DataError
+from llmdirect.common.files import MANIFEST, digest
+from llmdirect.common.types import Json, canonical_json
+from llmdirect.data.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
+from llmdirect.text.duplicates import pair_ids, text_ids
+
+EXCERPT: Final = 80  # characters
+
+
+def check_manifest(dataset: Dataset) -> None:
+    """Raises DataError where the hash of the dataset is not that of its options and files."""
+    manifest = dataset.manifest
+    expected = digest(canonical_json({"options": manifest["options"], "files": manifest["files"]}))
+    if expected != manifest["hash"]:
+        raise DataError(
+            f"{dataset.path / MANIFEST}: hash is {manifest['hash']}, its contents hash to {expected}: "
+            "the file was edited; run `llmdirect prepare --overwrite` again"
+        )
+
+
+def check_tables(dataset: Dataset) -> None:
+    """Raises DataError where an index points nowhere, a pair is repeated, or split and passage disagree."""
+    rows, passages = dataset.interactions, dataset.passages
+
+    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+        if wrong.any():
+            raise DataError(
+                f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); "
+                "run `llmdirect prepare --overwrite` again"
+            )
+
+    lowest = -1 if dataset.manifest["options"]["unit"] == "document" else 0
+    for name, index, low, end in (
+        ("interactions.user_idx", rows.user_idx, 0, dataset.num_users),
+        ("interactions.item_idx", rows.item_idx, 0, dataset.num_items),
+        ("interactions.passage_idx", rows.passage_idx, lowest, dataset.num_passages),
+        ("interactions.split", rows.split, 0, len(SPLIT_NAMES)),
+        ("passages.user_idx", passages.user_idx, -1, dataset.num_users),
+        ("passages.item_idx", passages.item_idx, -1, dataset.num_items),
+        ("passages.split", passages.split, 0, len(SPLIT_NAMES)),
+    ):
+        refuse((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
+    for name, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
+        refuse(_repeated(np.array(ids, dtype=np.object_)), f"a {name} id is there twice")
+    cells = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
+    refuse(_repeated(cells), "a (user, item) pair is there twice")
+    own = rows.passage_idx >= 0
+    passage = rows.passage_idx[own]
+    agree = (passages.user_idx[passage] == rows.user_idx[own]) & (
+        passages.item_idx[passage] == rows.item_idx[own]
+    )
+    refuse(~(agree & (passages.split[passage] == rows.split[own])), "an interaction and its passage disagree")
+    used = np.zeros(len(passages), dtype=np.bool_)
+    used[passage] = True
+    review = passages.kind == KINDS.index("review")
+    refuse(review & ~used, "a passage is the review of no interaction")
+    refuse(~review & (passages.split != TRAIN), "a description or document outside train")
+
+
+def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each value was there before: bool [n]."""
+    repeated = np.ones(len(values), dtype=np.bool_)
+    repeated[np.unique(values, return_index=True)[1]] = False
+    return repeated
+
+
+def find_leaks(dataset: Dataset) -> tuple[list[Json], list[str]]:
+    """The leaks, one entry a held-out passage, and notes on copies that are none."""
+    passages = dataset.passages
+    text_id = text_ids(passages.text)
+    by_user, by_item = pair_ids(passages.user_idx, text_id), pair_ids(passages.item_idx, text_id)
+    held_out = passages.split != TRAIN
+    leaks: dict[int, Json] = {}
+    for relation, pairs in (("same user", by_user), ("same item", by_item)):
+        train_of = _first_rows(pairs, ~held_out)
+        for row in np.flatnonzero(held_out & np.isin(pairs, list(train_of))).tolist():
+            leaks.setdefault(row, _leak(dataset, row, train_of[int(pairs[row])], relation))
+    notes = []
+    if dataset.manifest["options"]["unit"] == "document":
+        notes.append("unit document: held-out texts are not stored, so there are no copies to look for")
+
+    def count(name: str, ids: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
+        shared = int((one & np.isin(ids, ids[other & (ids >= 0)]) & (ids >= 0)).sum())
+        if shared:
+            notes.append(name.format(f"{shared:,}"))
+
+    innocent = held_out.copy()
+    innocent[list(leaks)] = False
+    count(
+        "{} held-out texts have a copy in train by another user about another item",
+        text_id,
+        innocent,
+        ~held_out,
+    )
+    test, valid = passages.split == TEST, passages.split == VALID
+    count("{} test texts have a copy by the same user in valid", by_user, test, valid)
+    count("{} test texts have a copy about the same item in valid", by_item, test, valid)
+    copies = len(by_user) - len(np.unique(by_user)) - int((by_user < 0).sum()) + int((by_user < 0).any())
+    if copies:
+        notes.append(f"{copies:,} texts repeat one that the same user wrote before")
+    return [leaks[row] for row in sorted(leaks)], notes
+
+
+def _first_rows(pairs: NDArray[np.int64], where: NDArray[np.bool_]) -> dict[int, int]:
+    rows = np.flatnonzero(where & (pairs >= 0))
+    values, first = np.unique(pairs[rows], return_index=True)
+    return dict(zip(values.tolist(), rows[first].tolist(), strict=True))
+
+
+def _leak(dataset: Dataset, row: int, train_row: int, relation: str) -> Json:
+    passages = dataset.passages
+
+    def name(ids: list[str], index: np.int32) -> Any:
+        return ids[index] if index >= 0 else None
+
+    return {
+        "relation": relation,
+        "split": SPLIT_NAMES[passages.split[row]],
+        "passage_idx": row,
+        "user_id": name(dataset.user_ids, passages.user_idx[row]),
+        "item_id": name(dataset.item_ids, passages.item_idx[row]),
+        "train_passage_idx": train_row,
+        "train_user_id": name(dataset.user_ids, passages.user_idx[train_row]),
+        "train_item_id": name(dataset.item_ids, passages.item_idx[train_row]),
+        "text": passages.text[row][:EXCERPT],
+    }

@@ -1,0 +1,190 @@
+"""Fetches public review files: resumed where it broke off, verified, in place all at once."""
+
+import difflib
+import fcntl
+import gzip
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+import zlib
+from email.message import Message
+from pathlib import Path
+from typing import IO, Final
+
+from llmdirect.common.errors import BusyError, DataError, MissingError
+from llmdirect.common.files import sync_folder, write_atomic
+from llmdirect.common.progress import SILENT, Progress, Task
+from llmdirect.common.types import Json
+
+_2014: Final = """Amazon_Instant_Video Apps_for_Android Automotive Baby Beauty Books CDs_and_Vinyl
+Cell_Phones_and_Accessories Clothing_Shoes_and_Jewelry Digital_Music Electronics Grocery_and_Gourmet_Food
+Health_and_Personal_Care Home_and_Kitchen Kindle_Store Movies_and_TV Musical_Instruments Office_Products
+Patio_Lawn_and_Garden Pet_Supplies Sports_and_Outdoors Tools_and_Home_Improvement Toys_and_Games
+Video_Games"""
+_2018: Final = """AMAZON_FASHION All_Beauty Appliances Arts_Crafts_and_Sewing Automotive Books CDs_and_Vinyl
+Cell_Phones_and_Accessories Clothing_Shoes_and_Jewelry Digital_Music Electronics Gift_Cards
+Grocery_and_Gourmet_Food Home_and_Kitchen Industrial_and_Scientific Kindle_Store Luxury_Beauty
+Magazine_Subscriptions Movies_and_TV Musical_Instruments Office_Products Patio_Lawn_and_Garden Pet_Supplies
+Prime_Pantry Software Sports_and_Outdoors Tools_and_Home_Improvement Toys_and_Games Video_Games"""
+CATEGORIES: Final = {2014: tuple(_2014.split()), 2018: tuple(_2018.split())}
+ADDRESSES: Final = {
+    2014: "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/reviews_{}_5.json.gz",
+    2018: "https://datarepo.eng.ucsd.edu/mcauley_group/data/amazon_v2/categoryFilesSmall/{}_5.json.gz",
+}
+_PIECE: Final = 1 << 20
+_TIMEOUT: Final = 30.0  # seconds without a byte
+_ATTEMPTS: Final = 4  # in a row that bring nothing new
+_ELSEWHERE: Final = "download it on another machine and give the file to `llmdirect prepare`"
+
+
+def download(
+    category: str,
+    folder: Path | str = ".",
+    *,
+    year: int = 2014,
+    address: str | None = None,
+    pause: float = 1.0,
+    progress: Progress = SILENT,
+) -> Json:
+    """Fetches the 5-core reviews of an Amazon category, collection of 2014 or 2018, into `folder`.
+
+    A broken transfer goes on where it stopped, in this call or the next one. The file appears under its
+    name only once its length and its gzip checksum are right. A file that is there already stays.
+
+    address: another place to fetch from, with {} for the category; pause: seconds before the first new
+    attempt, doubled for each further one. Returns path, url, bytes and status ("fetched" or "present").
+    Raises MissingError for an unknown category or one the server does not have, OSError where the server
+    cannot be reached, DataError where what came is not the file, BusyError where it is being fetched.
+    """
+    if year not in CATEGORIES:
+        raise ValueError(f"--year: {year}, there are {' and '.join(map(str, CATEGORIES))}")
+    if category not in CATEGORIES[year]:
+        near = difflib.get_close_matches(category, CATEGORIES[year], n=3, cutoff=0.4) or CATEGORIES[year]
+        raise MissingError(f"no category {category!r} in the {year} collection; there is {', '.join(near)}")
+    url = (address or ADDRESSES[year]).format(category)
+    folder = Path(folder)
+    path = folder / url.rsplit("/", 1)[1]
+    result: Json = {"path": str(path), "url": url}
+    if path.exists():
+        return result | {"status": "present", "bytes": path.stat().st_size}
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{part}: another llmdirect process is fetching it; wait for it") from None
+        try:
+            total = _fetch(url, file, _state_path(part), pause, progress)
+            os.fsync(file.fileno())
+            _verify(file, url, total)
+            os.replace(part, path)
+        finally:
+            if path.exists() or not part.stat().st_size:  # all is done, or nothing is worth keeping
+                _state_path(part).unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
+    sync_folder(folder)
+    return result | {"status": "fetched", "bytes": total}
+
+
+def _state_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progress) -> int:
+    """Appends to `file` until it is as long as the server says: returns that length."""
+    failures, reason = 0, "no answer"
+    with progress.task(f"fetching {url.rsplit('/', 1)[1]}", None, "B") as task:
+        while failures < _ATTEMPTS:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                total = _transfer(url, file, state, task)
+                if file.tell() == total:
+                    return total
+                reason = f"the connection was cut after {file.tell():,} of {total:,} bytes"
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in (404, 410):
+                    raise MissingError(
+                        f"{url}: the server does not have it ({error.code}); {_ELSEWHERE}"
+                    ) from None
+                if error.code < 500 and error.code != 429:
+                    raise OSError(
+                        f"{url}: the server refuses ({error.code} {error.reason}); {_ELSEWHERE}"
+                    ) from None
+                reason = f"{error.code} {error.reason}"
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+            failures = 0 if file.tell() > before else failures + 1
+            if failures and failures < _ATTEMPTS:
+                time.sleep(pause * 2 ** (failures - 1))
+    raise ConnectionError(
+        f"{url}: cannot be fetched ({reason}); {file.tell():,} bytes are kept, run the same command once you "
+        f"are online to go on, or {_ELSEWHERE}"
+    )
+
+
+def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
+    """One request for what is still missing; returns the full length. The file may end up shorter."""
+    start = file.tell()
+    known: dict[str, str] = json.loads(state.read_bytes()) if start and state.exists() else {}
+    if start and known.get("url") != url:
+        start = 0
+    headers = {"User-Agent": "llmdirect", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if "validator" in known:
+            headers["If-Range"] = known["validator"]  # a changed file is sent whole
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing after `start`: complete, or not the file we began
+            error.close()
+            total = _range_total(error.headers)
+            if total != start:
+                file.truncate(file.seek(0))
+            return start if total == start else -1
+        raise
+    with response:
+        if response.status == 206:
+            total = _range_total(response.headers)
+        else:
+            total = int(response.headers.get("Content-Length", -1))
+            file.truncate(file.seek(0))
+            start = 0
+        if total < 0:
+            raise OSError("the server does not say how long the file is")
+        if start == 0:
+            validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
+            noted = json.dumps({"url": url} | ({"validator": validator} if validator else {}))
+            write_atomic(state, lambda out: out.write(noted.encode()))
+        task.note(f"of {total / 1e6:,.0f} MB")
+        task.advance(start)
+        while data := response.read(_PIECE):
+            file.write(data)
+            file.flush()
+            task.advance(len(data))
+    return total
+
+
+def _range_total(headers: Message) -> int:
+    total = headers.get("Content-Range", "").rpartition("/")[2]
+    return int(total) if total.isdigit() else -1
+
+
+def _verify(part: IO[bytes], url: str, total: int) -> None:
+    """Raises DataError, and empties the file, unless its length and its gzip checksums are right."""
+    found = os.stat(part.name).st_size
+    if found != total:
+        part.truncate(0)
+        raise DataError(f"{url}: {found:,} bytes came instead of {total:,}; run the command again")
+    try:
+        with gzip.open(part.name) as file:
+            while file.read(_PIECE):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        part.truncate(0)
+        raise DataError(f"{url}: what came is no sound gzip file ({error}); run the command again") from None

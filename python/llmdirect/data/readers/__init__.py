@@ -1,0 +1,1 @@
+"""Readers of raw review and item files."""

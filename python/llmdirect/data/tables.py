@@ -1,0 +1,273 @@
+"""The tables of a dataset, made in memory from raw reviews; nothing here touches the disk but `items`."""
+
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llmdirect.common.errors import DataError
+from llmdirect.common.progress import Progress
+from llmdirect.common.types import Json
+from llmdirect.data.dataset import SCHEMAS, SPLIT_NAMES, TRAIN
+from llmdirect.data.filtering import codes, distinct_pairs, k_core_mask
+from llmdirect.data.readers.item_metadata import ItemMetadata, read_item_metadata
+from llmdirect.data.readers.reviews import Reviews
+from llmdirect.data.splits import (
+    Fractions,
+    last_rooms,
+    random_order,
+    random_rooms,
+    recency,
+    split_by_time,
+    split_by_user,
+)
+from llmdirect.text.duplicates import copy_groups, pair_ids, text_ids
+
+UNITS: Final = ("review", "document")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The four frames in the dataset's schemas, and the counts of the report."""
+
+    frames: dict[str, pl.DataFrame]
+    counts: Json
+
+
+@dataclass(frozen=True)
+class Positive:
+    """Which interactions count as positive, by rating."""
+
+    operator: str
+    bound: float
+
+    _PATTERN = re.compile(r"\s*rating\s*(>=|>|<=|<|==)\s*(-?\d+(?:\.\d+)?)\s*")
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Positive | None":
+        """Reads "rating>=4"; None stays None. Raises ValueError for anything else."""
+        if text is None:
+            return None
+        if not (match := cls._PATTERN.fullmatch(text)):
+            raise ValueError(
+                f"--positive: {text!r} is not of the form rating>=4 (>=, >, <=, <, == and a number)"
+            )
+        return cls(match[1], float(match[2]))
+
+    def __str__(self) -> str:
+        return f"rating{self.operator}{str(self.bound).removesuffix('.0')}"
+
+    def of(self, rating: pl.Series) -> pl.Series:
+        """Boolean per interaction; a missing rating is not positive."""
+        bound = float(np.float32(self.bound))
+        compared = {
+            ">=": rating >= bound,
+            ">": rating > bound,
+            "<=": rating <= bound,
+            "<": rating < bound,
+            "==": rating == bound,
+        }[self.operator]
+        return compared.fill_null(False)
+
+
+def build_tables(
+    reviews: Reviews,
+    source: Path,
+    *,
+    k_core: int,
+    split: str,
+    seed: int,
+    fractions: Fractions,
+    positive: Positive | None,
+    unit: str,
+    items: Path | None,
+    skip_bad_lines: bool,
+    progress: Progress,
+) -> Tables:
+    """Duplicates, k-core, indices, splits, passages, in this order. Raises DataError naming `source`."""
+    if positive and not reviews.has_ratings:
+        raise DataError(
+            f"{source}: --positive {positive}, but no rating field is known; --columns rating=FIELD"
+        )
+    rows = distinct_pairs(reviews.frame)
+    counts: Json = {
+        "rows_read": reviews.frame.height,
+        "bad_lines": reviews.bad_lines,
+        "duplicates_dropped": reviews.frame.height - rows.height,
+    }
+    rows, counts["k_core_removed"] = _reduced(rows, k_core, source)
+    rows = rows.with_columns(pl.col("time_ms").floordiv(1000).alias("timestamp"))
+    user_ids, item_ids = (rows[role].unique().sort() for role in ("user", "item"))
+    rows = rows.with_columns(
+        codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
+        codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
+    ).sort("user_idx", "time_ms", "position", nulls_last=False)
+    metadata = None
+    if items:
+        metadata = read_item_metadata(
+            items, item_ids.to_list(), skip_bad_lines=skip_bad_lines, progress=progress
+        )
+    descriptions = _description_passages(metadata)
+    positives = positive.of(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
+    rows = rows.with_columns(positives.alias("positive"))
+    split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
+    rows = rows.with_columns(pl.Series("split", split_codes))
+    if unit == "review":
+        texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
+    else:
+        texts = _documents(rows, len(user_ids), len(item_ids))
+    passages = pl.concat([_as_table(texts, "passages"), descriptions])
+    passage_idx = pl.int_range(rows.height) if unit == "review" else pl.lit(-1)
+    interactions = rows.with_columns(passage_idx.alias("passage_idx"))
+    titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
+    frames = {
+        "interactions": _as_table(interactions, "interactions"),
+        "users": user_ids.alias("user_id").to_frame(),
+        "items": pl.DataFrame([item_ids.alias("item_id"), titles]),
+        "passages": passages,
+    }
+    counts |= _summary(frames, rows, groups)
+    if metadata:
+        counts["item_metadata"] = {
+            "items_found": metadata.found,
+            "descriptions": descriptions.height,
+            "bad_lines": metadata.bad_lines,
+        }
+    return Tables(frames, counts)
+
+
+def split_rows(
+    rows: pl.DataFrame,
+    descriptions: pl.DataFrame,
+    source: Path,
+    split: str,
+    seed: int,
+    fractions: Fractions,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The split code of each interaction, and the number of its group of copies: both [n].
+
+    rows: user, item (ids), user_idx, item_idx, text, timestamp (null: missing) and positive, ordered by
+    user_idx, then time; descriptions: text and item_idx. Raises DataError naming `source` where a time that
+    the split needs is missing, where train would be empty, or hold no positive.
+    """
+    if split != "random":
+        _check_times(rows["timestamp"], split, source)
+    groups, pinned = _ties(rows, descriptions)
+    user = rows["user_idx"].to_numpy()
+    num_users = int(user[-1]) + 1
+    if split == "random":
+        order = random_order(rows["user"].to_list(), rows["item"].to_list(), seed)
+        split_codes = split_by_user(user, order, groups, pinned, random_rooms(user, num_users, fractions))
+    elif split == "leave-last-out":
+        split_codes = split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
+    else:
+        split_codes = split_by_time(rows["timestamp"].to_numpy(), groups, pinned, fractions)
+    if not (split_codes == TRAIN).any():
+        raise DataError(
+            f"{source}: --split {split}: {rows['timestamp'].n_unique()} distinct times are too few to cut "
+            "train, valid and test apart; use --split random"
+        )
+    if not (rows["positive"].to_numpy() & (split_codes == TRAIN)).any():
+        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen --positive")
+    return split_codes, groups
+
+
+def _as_table(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    return frame.select(*SCHEMAS[name]).cast(SCHEMAS[name])
+
+
+def _reduced(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame, Json]:
+    user, item = (codes(rows[role], rows[role].unique()).to_numpy() for role in ("user", "item"))
+    keep, rounds = k_core_mask(user, item, k_core)
+    core = rows.filter(keep)
+    if core.is_empty():
+        raise DataError(
+            f"{source}: the {k_core}-core of its {rows.height:,} interactions is empty; lower --k-core"
+        )
+    return core, {
+        "rounds": rounds,
+        "interactions": rows.height - core.height,
+        "users": rows["user"].n_unique() - core["user"].n_unique(),
+        "items": rows["item"].n_unique() - core["item"].n_unique(),
+    }
+
+
+def _check_times(times: pl.Series, split: str, source: Path) -> None:
+    missing = times.null_count()
+    if missing == len(times):
+        raise DataError(f"{source}: --split {split} needs times; name their field: --columns time=FIELD")
+    if missing:
+        raise DataError(
+            f"{source}: --split {split} needs a time for every review, {missing:,} of {len(times):,} have "
+            "none; use --split random"
+        )
+
+
+def _description_passages(metadata: ItemMetadata | None) -> pl.DataFrame:
+    texts = [metadata.passage(index) for index in range(len(metadata.titles))] if metadata else []
+    frame = pl.DataFrame({"text": texts, "item_idx": range(len(texts))}, schema_overrides={"text": pl.String})
+    frame = frame.filter(pl.col("text") != "").with_columns(
+        pl.lit("description").alias("kind"), pl.lit(-1).alias("user_idx"), pl.lit(TRAIN).alias("split")
+    )
+    return _as_table(frame, "passages")
+
+
+def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The group of copies of each row, and the rows that copy the description of their item: both [n]."""
+    num_rows = rows.height
+    text_id = text_ids(chain(rows["text"], descriptions["text"]))
+    by_item = pair_ids(
+        np.concatenate([rows["item_idx"].to_numpy(), descriptions["item_idx"].to_numpy()]), text_id
+    )
+    by_user = pair_ids(rows["user_idx"].to_numpy(), text_id[:num_rows])
+    described = by_item[num_rows:]
+    pinned = np.isin(by_item[:num_rows], described[described >= 0])
+    return copy_groups(by_user, by_item[:num_rows]), pinned
+
+
+def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:
+    """Passage u is the document of user u, num_users + i that of item i: train reviews, newest last."""
+    train = rows.filter((pl.col("split") == TRAIN) & (pl.col("text") != ""))
+    train = train.sort("time_ms", "position", nulls_last=False)
+    parts = []
+    for owner, other, count in (("user_idx", "item_idx", num_users), ("item_idx", "user_idx", num_items)):
+        joined = train.group_by(owner).agg(pl.col("text").str.join("\n"))
+        everyone = pl.DataFrame({owner: pl.int_range(count, dtype=pl.Int32, eager=True)})
+        document = everyone.join(joined, on=owner, how="left", maintain_order="left")
+        parts.append(
+            document.with_columns(
+                pl.col("text").fill_null(""),
+                pl.lit("document").alias("kind"),
+                pl.lit(-1).alias(other),
+                pl.lit(TRAIN).alias("split"),
+            ).pipe(_as_table, "passages")
+        )
+    return pl.concat(parts)
+
+
+def _summary(frames: dict[str, pl.DataFrame], rows: pl.DataFrame, groups: NDArray[np.int64]) -> Json:
+    num_users, num_items = frames["users"].height, frames["items"].height
+    sizes = np.bincount(groups)
+    words = rows.filter(pl.col("text") != "")["text"].str.count_matches(r"\S+").median()
+    return {
+        "users": num_users,
+        "items": num_items,
+        "interactions": rows.height,
+        "passages": frames["passages"].height,
+        "per_split": {name: int((rows["split"] == code).sum()) for code, name in enumerate(SPLIT_NAMES)},
+        "positives": int(rows["positive"].sum()),
+        "density": rows.height / (num_users * num_items),
+        "median_words": words,
+        "empty_texts": int((rows["text"].str.strip_chars() == "").sum()),
+        "without_rating": rows["rating"].null_count(),
+        "without_time": rows["time_ms"].null_count(),
+        "copies_kept_together": {
+            "groups": int((sizes > 1).sum()),
+            "interactions": int(sizes[sizes > 1].sum()),
+        },
+    }

@@ -1,7 +1,0 @@
-"""Language models that turn passages into token embeddings, and where they come from."""
-
-from llmdirect.encoders.cache import cache_model
-from llmdirect.encoders.encoder import Embedding, Encoder, Tokens, load_encoder
-from llmdirect.encoders.sources import Source, resolve
-
-__all__ = ["Embedding", "Encoder", "Source", "Tokens", "cache_model", "load_encoder", "resolve"]

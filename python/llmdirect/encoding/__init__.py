@@ -1,0 +1,1 @@
+"""Passages to token embeddings with a language model."""

@@ -1,0 +1,118 @@
+"""The fewest words without which an item would not be among a user's best, checked by reading again."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from llmdirect.common.types import Json
+from llmdirect.explanation.attribution import deletions
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.explanation.item_document import ItemText
+from llmdirect.explanation.reencoding import Rereader, texts_without
+from llmdirect.ranking.top_k import place_among, rank
+
+_GROWTH = 1.5
+
+
+def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int, k: int) -> Json:
+    """Words of the item's document without which it leaves the user's `k` best items.
+
+    Greedy: always the word whose effect on what is left is largest, in closed form, until the item would be
+    out; then the texts without these words are encoded again, and words are added, or spared, until the item
+    is out by that and would be in with one word fewer of the same order (bisection). Greedy words are few,
+    not proven to be the fewest.
+
+    Returns k, rank and score now; possible (False where no text at all leaves it among the k); `words`
+    (passage_idx, start, end, text) in the order in which they were chosen, num_words of the document,
+    and the `predicted` and the `checked` {"score", "rank"} without them; without_text, the same of no text.
+    Raises ValueError for an item that is not among the k best of the user's candidates.
+    """
+    trained = explainer.trained
+    lists = rank(trained.scorer, [user], k=trained.scorer.num_items, seen=trained.seen)
+    items = lists.items[0][lists.items[0] >= 0]
+    place = np.flatnonzero(items == item)
+    if not len(place) or place[0] >= k:
+        where = f"has rank {place[0] + 1}" if len(place) else "is seen already"
+        raise ValueError(
+            f"item {trained.item_ids[item]} {where}: it is not among the {k} best to drop out of"
+        )
+    if len(items) <= k:
+        raise ValueError(f"the user has {len(items)} candidates, no more than {k}: none can drop out")
+    others = np.sort(np.delete(lists.scores[0][: len(items)].astype(np.float64), place[0]))
+
+    def placed(score: float) -> Json:
+        return {"score": score, "rank": place_among(others, score)}
+
+    rows = explainer.passages_of(item)
+    passages = explainer.read_passages(rows)
+    text = ItemText.of(passages, explainer.model, trained.lexicon)
+    query = explainer.query(user)
+    score = float(lists.scores[0, place[0]])
+    base = score - float(explainer.text_of(user, item).sum())
+    reader.know(passages)
+    owner = text.passage.numpy()
+
+    def checked(words: list[int]) -> Json:
+        return placed(base + reader.text_term(query, texts_without(passages, text, words)))
+
+    result: Json = {
+        "k": k,
+        **placed(score),
+        "without_text": placed(base),
+        "num_words": len(text),
+        "possible": placed(base)["rank"] > k and len(text) > 0,
+        "words": [],
+        "predicted": None,
+        "checked": None,
+    }
+    if not result["possible"]:
+        return result
+    order: list[int] = []
+    terms: list[float] = []
+    steps = deletions(text, query, explainer.model, 1)
+
+    def predicted(count: int) -> Json:
+        while len(order) < count:
+            words, term = next(steps)
+            order.extend(words.tolist())
+            terms.append(term)
+        return placed(base + terms[count - 1])
+
+    count = 1
+    while count < len(text) and predicted(count)["rank"] <= k:
+        count += 1
+
+    def out(count: int) -> bool:
+        predicted(count)
+        return bool(checked(order[:count])["rank"] > k)
+
+    count = _fewest(count, len(text), out)
+    chosen = order[:count]
+    return {
+        **result,
+        "words": [
+            {
+                "passage_idx": int(rows[owner[word]]),
+                "start": int(text.spans[word, 0]),
+                "end": int(text.spans[word, 1]),
+                "text": passages[owner[word]].text[slice(*text.spans[word].tolist())],
+            }
+            for word in chosen
+        ],
+        "predicted": predicted(count),
+        "checked": checked(chosen),
+    }
+
+
+def _fewest(guess: int, most: int, out: Callable[[int], bool]) -> int:
+    """The smallest number from 1 to `most` at which `out` holds, as far as it holds from there on.
+
+    `out(most)` holds: then nothing is left.
+    """
+    low, high = 0, guess
+    while high < most and not out(high):
+        low, high = high, min(most, max(high + 1, int(high * _GROWTH)))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if out(middle) else (middle, high)
+    return high

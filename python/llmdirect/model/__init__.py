@@ -1,0 +1,1 @@
+"""DIRECT: parameters, training view, leave-one-out scores."""

@@ -1,0 +1,1 @@
+"""Score tables, exact top-k ranking and ranking metrics."""

@@ -1,0 +1,63 @@
+"""Ranked lists on disk: Parquet and TREC run files."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+
+from llmdirect.common.files import check_place, write_atomic
+from llmdirect.ranking.top_k import RankedLists
+
+
+def check_run_file(path: Path) -> None:
+    """Before the ranking whose lists `write_run` is to write. ValueError or OSError where it could not."""
+    if path.suffix != ".parquet":
+        raise ValueError(f"{path}: a run is written as Parquet; give a name that ends in .parquet")
+    check_place(path)
+
+
+def write_run(path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+    """Writes `path` (Parquet: user_idx i32, item_idx i32, rank i32 from 1, score f32) and its TREC twin.
+
+    The twin has the suffix .trec and lines `user_id Q0 item_id rank score llmdirect`. Whitespace and % in
+    ids are percent-encoded there (`urllib.parse.unquote` gives them back). Each file is replaced at once or
+    not at all. Raises ValueError if `path` does not end in .parquet, or an id is missing or empty.
+    """
+    check_run_file(path)
+    listed = lists.items >= 0
+    rows, columns = np.nonzero(listed)
+    run = pl.DataFrame(
+        {
+            "user_idx": lists.user_rows[rows],
+            "item_idx": lists.items[listed],
+            "rank": (columns + 1).astype(np.int32),
+            "score": lists.scores[listed],
+        }
+    )
+    trec = run.select(
+        _tokens("user_ids", user_ids, run["user_idx"]),
+        pl.lit("Q0").alias("Q0"),
+        _tokens("item_ids", item_ids, run["item_idx"]),
+        "rank",
+        "score",
+        pl.lit("llmdirect").alias("tag"),
+    )
+    write_atomic(path, run.write_parquet)
+    write_atomic(
+        path.with_suffix(".trec"),
+        lambda file: trec.write_csv(file, include_header=False, separator=" ", quote_style="never"),
+    )
+
+
+def _tokens(name: str, ids: Sequence[str], indices: pl.Series) -> pl.Series:
+    """The id of each index, as one token of a line."""
+    highest = indices.max()
+    if isinstance(highest, int) and highest >= len(ids):
+        raise ValueError(f"{name} has {len(ids)} ids, but the lists hold index {highest}")
+    tokens = [re.sub(r"[\s%]", lambda match: quote(match[0]), external) for external in ids]
+    if "" in tokens:
+        raise ValueError(f"{name}[{tokens.index('')}] is empty; a TREC file cannot hold it")
+    return pl.Series(name, tokens, dtype=pl.String).gather(indices)

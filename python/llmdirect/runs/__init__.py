@@ -1,0 +1,1 @@
+"""Training run folders, and recommending from them."""

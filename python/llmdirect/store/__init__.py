@@ -1,0 +1,1 @@
+"""Token embeddings on disk: shards, stores, formats."""

@@ -1,0 +1,94 @@
+"""Integrity check of a dataset folder and its embedding stores."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from llmdirect._core import passage_keys
+from llmdirect.common.errors import DataError
+from llmdirect.common.files import MANIFEST
+from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.types import Json
+from llmdirect.data.audit import (
+    EXCERPT,
+    check_manifest,
+    check_tables,
+    find_leaks,
+)
+from llmdirect.data.dataset import Dataset
+from llmdirect.store.store import EmbeddingStore
+
+_SHOWN: Final = 20  # leaks listed one by one; all are counted
+
+
+def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = SILENT) -> Json:
+    """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
+
+    Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
+    a copy (case and white space levelled) by the same user or about the same item is in train. A problem
+    is a store that is damaged or lacks passages of the dataset. Coincidences that are no leak are notes.
+
+    verify_stores: read every byte of the stores too; without it their sizes and keys are checked.
+
+    Raises FileNotFoundError where a file is missing, DataError where one is damaged or where the tables
+    contradict each other: then nothing else can be said.
+    """
+    dataset = Dataset.open(path)  # compares every byte of its tables with the manifest
+    check_manifest(dataset)
+    check_tables(dataset)
+    leaks, notes = find_leaks(dataset)
+    problems: list[str] = []
+    stores: list[str] = []
+    folders = [folder for folder in sorted((dataset.path / "stores").glob("*")) if folder.is_dir()]
+    with progress.task("Checking stores", len(folders), "stores") as task:
+        for folder in folders:
+            if (folder / MANIFEST).exists():
+                stores.append(folder.name)
+                wrong, remarks = check_store(dataset, folder, verify_stores)
+                problems += wrong
+                notes += remarks
+            else:
+                notes.append(
+                    f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it"
+                )
+            task.advance()
+    return {
+        "ok": not leaks and not problems,
+        "dataset": str(dataset.path),
+        "hash": dataset.hash,
+        "files_checked": len(dataset.manifest["files"]),
+        "stores_checked": stores,
+        "num_leaks": len(leaks),
+        "leaks": leaks[:_SHOWN],
+        "problems": problems,
+        "notes": notes,
+    }
+
+
+def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[list[str], list[str]]:
+    """Whether a store is sound and has every passage: (problems, notes), each a line naming the folder.
+
+    verify: compare every byte of the store with its checksums.
+    """
+    try:
+        store = EmbeddingStore.open(folder, verify=verify)
+        _ = store.calibration  # read, and compared with its hash
+    except (DataError, FileNotFoundError) as error:
+        return [str(error)], []
+    texts = dataset.passages.text.unique(maintain_order=True)
+    missing = ~store.contains(passage_keys(texts.to_list()))
+    problems = []
+    if missing.any():
+        example = texts[int(np.argmax(missing))][:EXCERPT]
+        problems.append(
+            f"{folder}: lacks {int(missing.sum()):,} of {len(texts):,} texts of the dataset "
+            f"(first: {example!r}); run `llmdirect precompute {dataset.path}`"
+        )
+    made_from = (store.manifest.get("source") or {}).get("dataset")
+    notes = []
+    if made_from not in (None, dataset.hash):
+        notes.append(
+            f"{folder}: was made from dataset {made_from}, this is {dataset.hash}; told by its keys alone"
+        )
+    return problems, notes

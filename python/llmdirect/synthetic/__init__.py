@@ -1,0 +1,1 @@
+"""Synthetic reviews with known interests, and how much of them is recovered."""

@@ -1,0 +1,1 @@
+"""Words, sentences, duplicates and the TF-IDF lexicon of review texts."""

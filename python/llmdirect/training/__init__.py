@@ -1,0 +1,1 @@
+"""Training of DIRECT: losses, epochs, checkpoints, hyperparameter search."""

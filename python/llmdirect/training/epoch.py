@@ -1,0 +1,96 @@
+"""One pass over the train pairs: updates of the parameters on left-out scores."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmdirect.config import TrainConfig
+from llmdirect.model.direct import Direct
+from llmdirect.model.item_documents import Documents, Pairs
+from llmdirect.model.scores import Scores
+from llmdirect.model.token_tables import PooledTable, Table, read_passages, refreshed
+from llmdirect.training.ema import RunningMean
+from llmdirect.training.negatives import sample_negatives
+from llmdirect.training.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Epochs:
+    """What all epochs of a training share."""
+
+    model: Direct
+    documents: Documents
+    objective: Objective
+    training: TrainConfig
+    generator: torch.Generator
+
+    def run(
+        self, number: int, table: Table, optimiser: torch.optim.Optimizer, mean: RunningMean
+    ) -> dict[str, float]:
+        """Every pair that is trained on once, in random order; the mean of each part of the loss.
+
+        number: of the epoch, from 1. table: what the present parameters make of all passages; one of tokens
+        is read anew in parts, a part at every update.
+        """
+        self.model.train()
+        view, training = self.documents.view, self.training
+        trained_on = torch.arange(len(view.pair_user)) if training.copies else view.asked.cpu()
+        num_pairs = len(trained_on)
+        negatives = self._negatives(number)
+        sums: dict[str, float] = {}
+        order = trained_on[torch.randperm(num_pairs, generator=self.generator)]
+        for rows, passages in self._updates(order, isinstance(table, PooledTable)):
+            pairs = Pairs.of(view, rows.to(view.pair_user.device))
+            with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):
+                if passages is not None:
+                    fresh = read_passages(self.model, view, passages)
+                    assert not isinstance(table, PooledTable)
+                    table = refreshed(table, passages, *fresh)
+                scores = Scores(self.model, self.documents, table, None)
+                chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
+                parts = self.objective(scores, pairs, chosen)
+            optimiser.zero_grad(set_to_none=True)
+            parts["loss"].backward()  # type: ignore[no-untyped-call]  # torch: no types
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
+            optimiser.step()
+            mean.add(self.model)
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
+        return {name: value / num_pairs for name, value in sums.items()}
+
+    def _negatives(self, number: int) -> Tensor | None:
+        """int64 [N, negatives] of each pair, drawn anew in each epoch; None for the whole catalogue."""
+        view, training = self.documents.view, self.training
+        if not training.negatives or training.setup == "default":
+            return None
+        drawn = sample_negatives(
+            view.pair_user.cpu(),
+            view.positives,
+            view.num_items,
+            training.negatives,
+            seed=training.seed,
+            draw=number,
+        )
+        return torch.from_numpy(drawn).long()
+
+    def _updates(self, order: Tensor, pooled: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The pairs of each update and, on tokens, the passages that it reads."""
+        if pooled:
+            for rows in torch.split(order, self.training.batch_size):
+                yield rows, None
+            return
+        view = self.documents.view
+        lengths = view.lengths.cpu()
+        passages = torch.randperm(len(lengths), generator=self.generator)
+        passages = passages[(view.passage_item.cpu()[passages] >= 0) | (self.model.config.user != "history")]
+        step = lengths[passages].cumsum(0) // self.training.token_budget
+        updates = int(step[-1]) + 1 if len(step) else 1
+        groups = [passages[step == number] for number in range(updates)]
+        for rows, group in zip(order.tensor_split(updates), groups, strict=True):
+            if len(rows):
+                yield rows, group.to(view.lengths.device)
+
+    def _mixed_precision(self) -> bool:
+        return self.training.amp and self.documents.view.pooled.device.type == "cuda"

@@ -1,0 +1,94 @@
+"""What one update minimises: the loss of the setup on left-out scores, and the auxiliary losses.
+
+Axes as in `model`; B pairs of a batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmdirect.config import TrainConfig
+from llmdirect.model.item_documents import Pairs
+from llmdirect.model.scores import Keep, Scores
+from llmdirect.model.word_types import WordTypes
+from llmdirect.training.losses import (
+    bpr_loss,
+    contrastive_loss,
+    orthogonality_loss,
+    rate_reduction_loss,
+    rating_anchor_loss,
+    sampled_softmax_loss,
+    softmax_loss,
+)
+from llmdirect.training.rating_bias import RatingBiases
+
+GROUPS = 0.1
+"""Share of the word types that are drawn as centres of groups, as published."""
+WORDS_DRAWN = 512
+"""Word types in one evaluation of the rate reduction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The loss of a batch.
+
+    words: needed where the rate reduction has a weight. biases: those of the model, where they were fitted
+    and know each pair's rating.
+    """
+
+    config: TrainConfig
+    generator: torch.Generator
+    words: WordTypes | None = None
+    biases: RatingBiases | None = None
+
+    def __call__(self, scores: Scores, pairs: Pairs, negatives: Tensor | None) -> dict[str, Tensor]:
+        """Each part of the loss, weighted; "loss" is their sum. negatives: int64 [B, N], or None for all.
+
+        In the default setup, pairs without a rating are left out.
+        """
+        config, model = self.config, scores.model
+        keep = Keep(config.history_dropout, self.generator)
+        table, query = scores.left_out(pairs, keep)
+        own = table.gather(1, pairs.item[:, None])[:, 0]
+        parts: dict[str, Tensor] = {}
+        if config.setup == "default":
+            rated = ~torch.isnan(pairs.rating)
+            predicted = own + model.bias + model.user_bias[pairs.user]
+            if self.biases is not None:
+                predicted = predicted + self.biases.change(pairs)
+            # Over the whole batch, so that the mean over an epoch weighs every pair alike; 0 without ratings.
+            parts["mse"] = (predicted - pairs.rating)[rated].square().sum() / len(rated)
+        elif config.setup == "bpr":
+            assert negatives is not None
+            parts["bpr"] = bpr_loss(own, table.gather(1, negatives))
+        elif negatives is not None:
+            candidates = scores.view.num_items - scores.view.positive_counts[pairs.user]
+            parts["softmax"] = sampled_softmax_loss(own, table.gather(1, negatives), candidates)
+        else:
+            parts["softmax"] = softmax_loss(own, scores.view.hide_positives(table, pairs.user))
+        parts |= self._auxiliary(scores, pairs, query)
+        parts["loss"] = torch.stack(list(parts.values())).sum()
+        return parts
+
+    def _auxiliary(self, scores: Scores, pairs: Pairs, query: Tensor) -> dict[str, Tensor]:
+        config, model = self.config, scores.model
+        parts: dict[str, Tensor] = {}
+        if config.contrastive or config.anchor:
+            written = pairs.passage >= 0
+            review = scores.passage_term(query, pairs.passage.clamp(min=0))
+            if config.contrastive and bool(written.any()):
+                document = scores.document_term(query, pairs)
+                parts["contrastive"] = config.contrastive * contrastive_loss(
+                    document[written], review[written]
+                )
+            if config.anchor:
+                parts["anchor"] = config.anchor * rating_anchor_loss(review[written], pairs.rating[written])
+        if config.orthogonality:
+            parts["orthogonality"] = config.orthogonality * orthogonality_loss(model.aspect)
+        if config.rate:
+            assert self.words is not None
+            vectors, linked = self.words.draw(WORDS_DRAWN, GROUPS, self.generator)
+            words = model.mention(model.standard(vectors))
+            parts["rate"] = config.rate * rate_reduction_loss(words, linked)
+        return parts

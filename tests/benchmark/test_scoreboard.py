@@ -1,0 +1,359 @@
+"""The scoreboard: rows agree with `test`, are kept, none is missing; baselines against naive ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import CommandLine
+from llmdirect.benchmark import rows as scoreboard_rows
+from llmdirect.benchmark.baselines import BASELINES, TrainData
+from llmdirect.benchmark.rows import Board, Budget, made_of
+from llmdirect.benchmark.scoreboard import ROWS, scoreboard
+from llmdirect.cli.commands.scoreboard import show
+from llmdirect.cli.console import stdout
+from llmdirect.common.progress import SILENT
+from llmdirect.data.dataset import Dataset
+from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio
+from llmdirect.ranking.scorer import Scorer
+from llmdirect.store.store import open_store
+from run_helpers import make_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="module")
+def data(dataset: Path) -> TrainData:
+    return TrainData(Dataset.open(dataset), open_store(dataset))
+
+
+def test_scoreboard_rows_agree_with_test_and_are_kept(
+    dataset: Path, tmp_path: Path, cli: CommandLine
+) -> None:
+    command = [
+        "scoreboard",
+        dataset,
+        "--splits",
+        "2",
+        "--rows",
+        "popularity,ease,direct",
+        "--budget-minutes",
+        "0.05",
+        "--out",
+        tmp_path,
+        "--json",
+    ]
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    rows = {row["model"]: row for row in result["rows"]}
+    assert rows.keys() == {"popularity", "ease", "direct"}
+    for row in rows.values():
+        interval = row["metrics"]["ndcg@10"]
+        assert interval["low"] <= interval["mean"] <= interval["high"]
+    # The first split is the dataset's own: the run kept there gives the same figure through `test`.
+    tested = json.loads(
+        cli(
+            "test",
+            dataset,
+            "--parameters",
+            next((tmp_path / "runs").glob("default-242-*")),
+            "--metrics",
+            "ndcg@10",
+            "--json",
+        ).out
+    )
+    assert tested["metrics"]["ndcg@10"] == pytest.approx(rows["direct"]["per_split"][0])
+    assert rows["popularity"]["ratio_direct"]["mean"] == pytest.approx(
+        rows["direct"]["metrics"]["ndcg@10"]["mean"] / rows["popularity"]["metrics"]["ndcg@10"]["mean"]
+    )
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert json.loads(cli(*command).out) == result
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
+    assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
+    with pytest.raises(ValueError, match=r"--rows: 'magic' is unknown"):
+        scoreboard(dataset, rows=["magic"], out=tmp_path)
+
+
+def test_figures_have_room_in_a_narrow_terminal(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["popularity", "ease", "linear-text+ease-text"]
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    result = scoreboard(dataset, out=tmp_path, rows=wanted, splits=1)
+    for width, last in ((100, "s"), (80, "valid")):
+        monkeypatch.setattr(stdout, "_width", width)
+        capsys.readouterr()
+        show(result)
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.split()[-1:] == [last] for line in lines[:2])
+        for row in result["rows"]:
+            [line] = [line for line in lines if line.startswith(f"{row['model']} ")]
+            assert f"{row['metrics']['ndcg@10']['mean']:.4f} ±" in line
+            assert f"{row['validation']:.4f}" in line
+        assert ("Holm" in (tmp_path / "scoreboard.md").read_text()) > any("Holm" in line for line in lines)
+
+
+def dense(data: TrainData) -> np.ndarray:
+    table = np.zeros((data.num_users, data.num_items))
+    table[data.users, data.positives.indices] = 1
+    return table
+
+
+def scores(scorer: Scorer) -> np.ndarray:
+    """[U, I], from the parts of a scorer."""
+    table = np.asarray(scorer.query, float) @ np.asarray(scorer.item, float).T + np.asarray(scorer.item_bias)
+    if scorer.item_item is not None:
+        assert scorer.history is not None
+        indptr, indices, values = scorer.item_item
+        item_item = np.zeros((scorer.num_items, scorer.num_items))
+        item_item[np.repeat(np.arange(scorer.num_items), np.diff(indptr)), indices] = values
+        for user in range(scorer.num_users):
+            table[user] += item_item[scorer.history.row(user)].sum(0)
+    return table
+
+
+def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
+    rows, likeness = dense(data), data.directions @ data.directions.T
+    for power, weight, words in ((0.0, 0.0, 0.0), (0.7, 0.0, 0.0), (0.5, 3.0, 0.0), (0.5, 1.0, 2.0)):
+        counts = rows.sum(1).clip(1)
+        gram = rows.T @ (counts[:, None] ** -power * rows) + weight * likeness + 5 * np.eye(rows.shape[1])
+        gram += words * data.common_words
+        inverse = np.linalg.inv(gram)
+        table = -inverse / np.diag(inverse)
+        np.fill_diagonal(table, 0)
+        found = BASELINES["ease"].fit(data, 5.0, power, weight, words)
+        np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+
+
+def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
+    rows = dense(data)
+    inverse = np.linalg.inv(data.directions @ data.directions.T + 2 * np.eye(rows.shape[1]))
+    semantic = -inverse / np.diag(inverse)
+    np.fill_diagonal(semantic, 0)
+
+    def loss(table: np.ndarray) -> float:
+        parts = ((rows - rows @ table) ** 2).sum(), (table**2).sum(), ((table - semantic) ** 2).sum()
+        return float(parts[0] + 3 * parts[1] + 20 * parts[2])
+
+    found = BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=2.0, distil=20.0)
+    indptr, indices, values = found.item_item
+    table = np.zeros((data.num_items, data.num_items))
+    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
+    assert not table.diagonal().any()
+    best, rng = loss(table), np.random.default_rng(0)
+    for _ in range(20):
+        step = rng.standard_normal(table.shape) * 1e-2
+        np.fill_diagonal(step, 0)
+        assert loss(table + step) > best
+
+
+def test_slim_is_at_the_minimum_of_its_loss(data: TrainData) -> None:
+    rows, rng = dense(data), np.random.default_rng(0)
+    found = BASELINES["slim"].fit(data, l1=0.5, l2=4.0)
+    indptr, indices, values = found.item_item
+    table = np.zeros((data.num_items, data.num_items))
+    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
+
+    def loss(table: np.ndarray) -> float:
+        return float(0.5 * ((rows - rows @ table) ** 2).sum() + 0.5 * table.sum() + 2 * (table**2).sum())
+
+    assert (table >= 0).all()
+    assert not table.diagonal().any()
+    for _ in range(20):
+        step = rng.standard_normal(table.shape) * 1e-3
+        moved = np.maximum(table + step, 0)
+        np.fill_diagonal(moved, 0)
+        assert loss(moved) > loss(table) - 1e-6
+
+
+def test_neighbourhoods_are_their_formulas(data: TrainData) -> None:
+    rows = dense(data)
+    gram = rows.T @ rows
+    lengths = np.sqrt(np.diag(gram))
+    table = gram / (np.outer(lengths, lengths) + 7)
+    np.fill_diagonal(table, 0)
+    found = BASELINES["itemknn"].fit(data, neighbours=10_000, shrink=7.0, user_power=0.0)
+    np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+
+    common = rows @ rows.T
+    lengths = np.sqrt(np.diag(common))
+    likeness = common / (np.outer(lengths, lengths) + 7)
+    np.fill_diagonal(likeness, 0)
+    found = BASELINES["userknn"].fit(data, neighbours=10_000, shrink=7.0, item_power=0.0)
+    np.testing.assert_allclose(scores(found), likeness @ rows, atol=1e-5)
+
+    to_item = rows / rows.sum(1).clip(1)[:, None]
+    to_user = rows / rows.sum(0).clip(1)[None, :]
+    walk = (to_user.T @ to_item) / rows.sum(0).clip(1)[None, :] ** 0.4
+    np.fill_diagonal(walk, 0)
+    found = BASELINES["rp3beta"].fit(data, neighbours=10_000, alpha=1.0, beta=0.4)
+    np.testing.assert_allclose(scores(found), rows @ walk, atol=1e-5)
+
+
+def test_a_graph_network_learns_and_ends_the_same_each_time(data: TrainData) -> None:
+    settings = {"factors": 8, "layers": 2, "learning_rate": 0.02, "regularisation": 1e-4}
+    once = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
+    again = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
+    np.testing.assert_array_equal(once.query, again.query)
+    untrained = BASELINES["lightgcn"].fit(data, epochs=0, **settings)
+    known = dense(data) > 0
+
+    def margin(scorer: Scorer) -> float:
+        table = scores(scorer)
+        return float(table[known].mean() - table[~known].mean()) / float(table.std())
+
+    assert margin(once) > margin(untrained) + 0.3
+
+
+def test_a_row_that_fails_is_shown_with_its_reason(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> Scorer:
+        raise ModuleNotFoundError("No module named 'implicit'")
+
+    monkeypatch.setitem(scoreboard_rows.ROWS, "ials", scoreboard_rows.Row(fails))
+    result = scoreboard(dataset, out=tmp_path, rows=["popularity", "ials"], splits=1)
+    failed = result["rows"][1]
+    assert failed["failed"] == "ModuleNotFoundError: No module named 'implicit'"
+    assert "metrics" not in failed
+    text = (tmp_path / "scoreboard.md").read_text()
+    assert "| ials | failed: ModuleNotFoundError: No module named 'implicit' |" in text
+    assert "ials" not in (tmp_path / "scoreboard.svg").read_text()
+
+
+def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> None:
+    rows = ["linear-text+ease-text"]
+    result = scoreboard(dataset, out=tmp_path, rows=rows, splits=1, budget_minutes=1e-6)
+    assert result["rows"][0]["failed"] is None
+    assert result["rows"][0]["settings"].keys() == {"weight"}
+    assert result["rows"][0]["trials"] == 1  # at least one, whatever the budget
+    assert sorted(path.name.split("-tuned-")[0] for path in tmp_path.glob("*-tuned-*")) == [
+        "ease-text",
+        "linear-text",
+        "linear-text+ease-text",
+    ]
+
+
+def test_each_row_has_its_share_of_the_budget_once(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many splits there are, and whether a row is wanted or a part of one that is."""
+    left: list[float] = []
+
+    def seconds_of(budget: Budget, share: float) -> float:
+        left.append(budget.shares)
+        return 1e9
+
+    monkeypatch.setattr(Budget, "seconds_of", seconds_of)
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    wanted = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
+    scoreboard(dataset, out=tmp_path, rows=wanted, splits=2)
+    assert left == pytest.approx([4.1, 3.1, 2.1, 1.1, 1])
+
+
+def test_what_a_row_leaves_goes_to_those_after_it() -> None:
+    budget = Budget(210.0, 2.1)
+    assert budget.seconds_of(1.0) == pytest.approx(100)
+    budget.spend(10.0, 1.0)
+    assert budget.seconds_of(1.0) == pytest.approx(200 / 1.1)
+    budget.spend(500.0, 1.0)  # a first trial takes what it takes
+    assert budget.seconds_of(0.1) == 0
+
+
+def test_a_search_that_was_cut_short_is_made_again_with_more_time(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+
+    searched: list[int] = []
+
+    def trials(minutes: float) -> int:
+        [row] = scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1, budget_minutes=minutes)["rows"]
+        [file] = tmp_path.glob("ease-tuned-*")
+        searched.append(file.stat().st_mtime_ns)
+        return int(row["trials"])
+
+    assert [trials(minutes) for minutes in (1e-6, 1.2e-6, 60, 1e-6)] == [1, 1, 3, 3]
+    assert searched[0] == searched[1] < searched[2] == searched[3]
+
+
+def test_the_same_command_finds_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the rows before left next to nothing the first time, and are kept the second."""
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+    allowed = iter([1e9, 0.0, 1e9, 1e9])
+    monkeypatch.setattr(Budget, "seconds_of", lambda self, share: next(allowed))
+    boards = [scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1)["rows"] for _ in range(2)]
+    assert [[row["trials"] for row in rows] for rows in boards] == [[3, 1], [3, 1]]
+    assert boards[0][1]["metrics"] == boards[1][1]["metrics"]
+
+
+def test_a_kept_search_takes_no_more_than_a_share(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a search that was allowed hours leaves the others what a short board gives them."""
+    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1)
+    [file] = tmp_path.glob("ease-tuned-*")
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps(found | {"seconds": 9000.0}))
+    [slow, quick] = scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1, budget_minutes=4)[
+        "rows"
+    ]
+    assert slow["seconds"] >= 9000
+    [file] = tmp_path.glob("itemknn-tuned-*")
+    assert json.loads(file.read_text())["share"] == pytest.approx(120)
+    assert quick["seconds"] < 100
+
+
+def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:
+    def parts(settings: dict[str, float]) -> str:
+        board = Board([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
+        board.found["ease-text"], board.found["linear-text"] = {"settings": {}}, {"settings": settings}
+        return made_of(board, "linear-text+ease-text")
+
+    assert parts({"lr": 0.1}) == parts({"lr": 0.1}) != parts({"lr": 0.2})
+
+
+def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"protocol": "best"}, "--protocol: 'best' is unknown; there are direct, mmrec"),
+        (
+            {"protocol": "leave-last-out", "splits": 3},
+            "--splits: 3, but --protocol leave-last-out",
+        ),
+        ({"splits": 0}, "--splits: 0, expected at least 1"),
+        ({"budget_minutes": 0}, "--budget-minutes: 0, expected above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scoreboard(dataset, out=tmp_path, rows=["popularity"], **options)
+    board = scoreboard(dataset, out=tmp_path, rows=["popularity"], protocol="leave-last-out")
+    assert (board["splits"], board["protocol"]) == (1, "leave-last-out")
+    assert len(ROWS) == 19
+
+
+def test_statistics_of_paired_users() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    better = base + 0.05 + 0.1 * rng.standard_normal(400)
+    assert p_value(better, base) < 0.001
+    assert p_value(base, base) == 1
+    null = [p_value(base, base + 0.1 * rng.standard_normal(400)) for _ in range(40)]
+    assert 0.2 < np.mean(null) < 0.8
+    found = ratio(better, base)
+    assert found is not None
+    assert found["low"] < found["mean"] == better.mean() / base.mean() < found["high"]
+    assert ratio(base, np.zeros(400)) is None
+    assert interval(base)["low"] < base.mean() < interval(base)["high"]
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    # 2.8 standard errors of the difference, as a share of the mean.
+    error = (better - base).std(ddof=1) / 20
+    assert detectable(better, base) == pytest.approx(2.8 * error / base.mean())
+    assert detectable(better[:1], base[:1]) is None
+    assert detectable(better, 0 * base) is None

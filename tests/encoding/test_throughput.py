@@ -1,0 +1,175 @@
+"""What a run says of its speed, and that tokenising, encoding and writing do not wait for each other."""
+
+import json
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import CommandLine
+from llmdirect.common.progress import Silent
+from llmdirect.data.dataset import Dataset
+from llmdirect.encoding import shard_encoder as encoding_run
+from llmdirect.encoding import throughput as pace
+from llmdirect.encoding.encoders import Encoder, Tokens, load_encoder
+from llmdirect.encoding.job import Job, Options, open_job
+from llmdirect.encoding.shard_encoder import Run
+from llmdirect.encoding.throughput import Pace, duration
+from llmdirect.store.token_format import TokenForm
+from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return build_checkpoints(tmp_path_factory.mktemp("models"), "bert")["bert"]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return make_usual_dataset(tmp_path)
+
+
+class Bar(Silent):
+    """Keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.done = 0.0
+
+    def advance(self, amount: float = 1) -> None:
+        self.done += amount
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [10.0]
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
+    bar = Bar()
+    counted = Pace(bar, peak=200.0, peak_from="measured")
+    clock[0] += 20.0
+    counted.encoded(passages=40, tokens=600, operations=1000.0)
+    counted.written(3_210_000_000)
+    clock[0] += 20.0
+    counted.encoded(passages=40, tokens=400, operations=3000.0)
+    # 80 passages and 4,000 operations in 40 s, of 200 operations a second.
+    assert bar.notes[-1] == "2 passages/s, MFU 50%, 3.21 GB written"
+    assert bar.done == 1000
+    assert counted.summary() == {
+        "seconds": 40.0,
+        "tokens_per_second": 25.0,
+        "passages_per_second": 2.0,
+        "mfu": 0.5,
+        "peak_flops": 200.0,
+        "peak_from": "measured",
+    }
+
+
+def test_a_run_tells_how_fast_it_was(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
+    command = ("precompute", dataset, "--model", bert.path, "--shard-tokens", 20, "--json")
+    told = json.loads(cli(*command).out)
+    assert told["tokens_per_second"] == pytest.approx(told["tokens"] / told["seconds"])
+    assert told["passages_per_second"] == pytest.approx(told["texts"] / told["seconds"])
+    assert told["mfu"] > 0
+    assert "seconds" not in json.loads(cli(*command).out)  # nothing was left to do
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_time_is_estimated_before_the_start(
+    dataset: Path,
+    bert: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    processes: int,
+) -> None:
+    embed, clock = Encoder.embed, [0.0]
+
+    def slow_at_first(self: Encoder, passages: list[Tokens], *, token_budget: int) -> torch.Tensor:
+        """A second for 1,000 operations; a hundred more for the first."""
+        clock[0] += self.operations([len(each) for each in passages]) / 1000 + 100 * (clock[0] == 0)
+        return embed(self, passages, token_budget=token_budget)
+
+    options = Options(
+        dataset=dataset,
+        model=str(bert.path),
+        form=TokenForm(),
+        device="cpu",
+        token_budget=15,
+        shard_tokens=20,
+        max_length=None,
+        revision=None,
+        name=None,
+    )
+    job = open_job(options, Dataset.open(dataset), frozen=False)
+    assert isinstance(job, Job)
+    run, shards = Run(job), list(range(1, job.plan.num_shards))
+    assert shards
+    monkeypatch.setattr(Encoder, "embed", slow_at_first)
+    monkeypatch.setattr(encoding_run.time, "perf_counter", lambda: clock[0])
+    with caplog.at_level(logging.INFO):
+        told = run.estimate(shards, processes)
+    lengths = np.concatenate([job.plan.rows[slice(*job.plan.shard_range(shard))] for shard in shards])
+    seconds = job.encoder.operations(lengths) / 1000 / processes
+    assert told == {"estimated_seconds": pytest.approx(seconds)}
+    assert caplog.messages[-1].startswith(f"about {duration(seconds)}, by ")
+    assert run.estimate([]) == {}
+
+
+def test_durations_are_told_in_the_unit_that_fits() -> None:
+    assert [duration(seconds) for seconds in (2.4, 89, 119, 7000, 12_240)] == [
+        *("2 s", "89 s", "2 min", "117 min", "3.4 h")
+    ]
+
+
+def test_the_next_shard_is_tokenised_while_one_is_encoded(
+    dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+    second = threading.Event()
+    tokenize, embed = Encoder.tokenize, Encoder.embed
+
+    def watched(self: Encoder, texts: list[str]) -> object:
+        started.append(("tokenise", threading.current_thread().name))
+        if len([what for what, _ in started if what == "tokenise"]) == 2:
+            second.set()
+        return tokenize(self, texts)
+
+    def waits(self: Encoder, *given: object, **options: object) -> object:
+        # The first shard's batches come to an end only once the second is being tokenised.
+        assert second.wait(timeout=60)
+        return embed(self, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "tokenize", watched)
+    monkeypatch.setattr(Encoder, "embed", waits)
+    monkeypatch.setattr(Run, "estimate", lambda *_: {})
+    # Nothing is fitted on a sample before the first shard, as int8 would be.
+    assert run_all(dataset, bert, dtype="bfloat16")["encoded_shards"] > 2
+    assert {name.split("_")[0] for _, name in started} == {"tokeniser"}
+
+
+def test_an_error_of_the_tokeniser_stops_the_run(
+    dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenize = Encoder.tokenize
+
+    def breaks(self: Encoder, texts: list[str]) -> object:
+        if TEXTS[5] in texts:
+            raise RuntimeError("a text that no tokenizer can read")
+        return tokenize(self, texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "tokenize", breaks)
+        with pytest.raises(RuntimeError, match="no tokenizer can read"):
+            run_all(dataset, bert)
+    assert run_all(dataset, bert)["encoded_shards"] >= 1
+    assert run_all(dataset, bert)["encoded_shards"] == 0
+
+
+def test_operations_of_a_plan_are_those_of_its_batches(bert: Checkpoint) -> None:
+    encoder = load_encoder(str(bert.path))
+    lengths = np.array([3, 90, 90, 0, 64, 7], np.int32)
+    assert encoder.operations(lengths) == pytest.approx(sum(encoder.operations([int(n)]) for n in lengths))

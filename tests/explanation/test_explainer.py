@@ -1,0 +1,339 @@
+"""Explanations: the parts add up to the score, and an effect is what removing the word does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import CommandLine
+from llmdirect.common.errors import DataError, MismatchError, MissingError
+from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.data.dataset import TRAIN, Dataset
+from llmdirect.data.prepare import prepare
+from llmdirect.explanation import item_document as item_text
+from llmdirect.explanation.explain import explain
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.model.direct import unit
+from llmdirect.ranking.top_k import rank
+from llmdirect.runs.folder import RunFolder
+from llmdirect.runs.new_users import newcomer
+from llmdirect.runs.recommend import recommend, recommend_new
+from llmdirect.runs.trained import Trained
+from llmdirect.training.train import train
+from model_helpers import write_embeddings
+from run_helpers import SHAPES, fit, fit_each, make_dataset, write_reviews
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="module")
+def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    fit(dataset, folder / "refined", refine_epochs=2, lr=1e-2)
+    return {**fit_each(dataset, folder, SHAPES), "refined": folder / "refined"}
+
+
+ALL = [*SHAPES, "refined"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: str) -> None:
+    trained = Trained.load(runs[name])
+    for user_id in trained.user_ids[:4]:
+        user = trained.user_idx(user_id)
+        lists = rank(trained.scorer, [user], k=3, seen=trained.seen)
+        result = explain(runs[name], user_id, k=3)
+        for place, entry in enumerate(result["explanations"]):
+            item = trained.item_idx(entry["item_id"])
+            assert (entry["rank"], item) == (place + 1, lists.items[0, place])
+            parts = entry["terms"]
+            words = [word["contribution"] for passage in entry["passages"] for word in passage["words"]]
+            total = sum(words) + sum(value for key, value in parts.items() if key != "words")
+            assert total == pytest.approx(float(trained.scorer.of_pairs([user], [item])[0]), rel=1e-5)
+            assert entry["score"] == pytest.approx(float(lists.scores[0, place]), rel=1e-5)
+            assert sum(p["contribution"] for p in entry["passages"]) == pytest.approx(sum(words))
+            assert sum(a["contribution"] for a in entry["aspects"]) == pytest.approx(sum(words))
+            lead = entry["lead"]
+            median = trained.item_idx(lead["item_id"])
+            scores = trained.scorer.of_pairs([user, user], [item, median])
+            assert lead["total"] == pytest.approx(float(scores[0] - scores[1]), rel=1e-4, abs=1e-5)
+            assert lead["words"] + lead["popularity"] + lead["collaboration"] == pytest.approx(lead["total"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_effect_is_what_removing_the_words_tokens_does(
+    runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_text, "_TOKENS_AT_ONCE", 20)  # a document is read in several groups
+    explainer = Explainer.open(runs[name])
+    trained, store = explainer.trained, explainer.store
+    model, user = trained.model, 1
+    item = int(explainer.candidates(user)[0])
+    entry = explainer.explain(user, item)
+    query = torch.from_numpy(np.asarray(trained.scorer.query[user])).double()
+    rows = [passage["passage_idx"] for passage in entry["passages"]]
+    stored = store.lookup(explainer.dataset.passage_keys()[rows]).tolist()
+    texts = {passage["passage_idx"]: passage["text"] for passage in entry["passages"]}
+
+    def text_term(removed: tuple[int, int, int] | None) -> float:
+        """Everything read from the store again, in a plain loop."""
+        said, mass = torch.zeros(trained.scorer.query.shape[1]).double(), torch.zeros(model.aspects).double()
+        for row, number in zip(rows, stored, strict=True):
+            spans, tokens = store.read(number)
+            tokens = torch.from_numpy(trained.lexicon.beside(tokens, texts[row], spans))
+            spans = spans.astype(int).tolist()
+            kept = [
+                n
+                for n, (start, end) in enumerate(spans)
+                if end > start and not (removed and removed[0] == row and removed[1] <= start < removed[2])
+            ]
+            if not kept:
+                continue
+            p, q = model.token_terms(model.standard(tokens[kept]))
+            weight = len(kept) if model.config.vote else 1
+            said, mass = said + p.double().sum(0) / weight, mass + q.double().sum(0) / weight
+        if model.config.form == "cosine":
+            return float(query @ unit(said))
+        return float((query @ said) / (query @ mass + 5e-7))
+
+    whole, checked = text_term(None), 0
+    for passage in entry["passages"]:
+        for word in passage["words"]:
+            expected = whole - text_term((passage["passage_idx"], word["start"], word["end"]))
+            assert word["effect"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+            checked += 1
+        gone = whole - text_term((passage["passage_idx"], 0, len(passage["text"])))
+        assert passage["effect"] == pytest.approx(gone, rel=1e-3, abs=1e-5)
+    assert checked > 10
+
+
+def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path) -> None:
+    data = Dataset.open(dataset)
+    for entry in explain(runs["default"], data.user_ids[0], k=5)["explanations"]:
+        item = data.item_ids.index(entry["item_id"])
+        rows = np.flatnonzero((data.passages.item_idx == item) & (data.passages.split == TRAIN))
+        assert sorted(passage["passage_idx"] for passage in entry["passages"]) == rows.tolist()
+        for passage in entry["passages"]:
+            assert passage["text"] == data.passages.text[passage["passage_idx"]]
+            spans = [(word["start"], word["end"]) for word in passage["words"]]
+            assert spans == sorted(spans)
+            assert all(passage["text"][w["start"] : w["end"]] == w["text"] for w in passage["words"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str) -> None:
+    explainer = Explainer.open(runs[name])
+    for user in (5, 2):
+        alone = explainer.about(explainer.trained.alone(user))
+        assert alone.trained.user_ids == [explainer.trained.user_ids[user]]
+        candidates = explainer.candidates(user)
+        assert alone.candidates(0).tolist() == candidates.tolist()
+        for item in (int(candidates[0]), int(explainer.trained.seen.row(user)[0])):
+            expected = explainer.explain(user, item)
+            assert alone.explain(0, item) == expected
+            assert alone.explain(0, item, candidates[::-1])["rank"] == (
+                expected["rank"] and len(candidates) + 1 - expected["rank"]
+            )
+
+
+def test_an_explanation_is_the_same_after_its_document_was_forgotten(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdirect.explanation.explainer._KEPT", 2)
+    explainer = Explainer.open(runs["default"])
+    first = [explainer.explain(0, item) for item in range(4)]
+    again = [explainer.explain(0, item) for item in (0, 3, 1, 2)]
+    assert [again[0], again[2], again[3], again[1]] == first
+
+
+def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
+    trained = Trained.load(runs["default"])
+    (entry,) = explain(runs["default"], trained.user_ids[3], k=1)["explanations"]
+    seen = {trained.item_ids[item] for item in trained.seen.row(3).tolist()}
+    assert {part["item_id"] for part in entry["history"]} == seen
+    assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
+    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+    assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
+
+
+@pytest.mark.parametrize("items", [[], [2, 7]])
+def test_what_somebody_new_wrote_has_its_share_of_the_interest(
+    runs: dict[str, Path], items: list[int]
+) -> None:
+    explainer = Explainer.open(runs["default"])
+    written = torch.nn.functional.normalize(
+        torch.randn(2, explainer.trained.profile.shape[1], generator=torch.Generator().manual_seed(1))
+    )
+    texts = ["warm and bright", "no noise"]
+    somebody = newcomer(explainer.trained, np.array(items, np.int64), texts, written)
+    entry = explainer.about(somebody).explain(0, 4)
+    assert entry["user_id"] == "you"
+    named = {(part["item_id"], part["title"]) for part in entry["history"]}
+    assert named == {(None, text) for text in texts} | {
+        (explainer.trained.item_ids[item], None) for item in items
+    }
+    assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
+    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+    assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
+
+
+def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no user 'nobody'.*`recommend` with --history"):
+        explain(runs["default"], "nobody")
+    with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
+        explain(runs["default"], "u1", ["i99"])
+    other = make_dataset(tmp_path / "other", seed=3)
+    with pytest.raises(MismatchError, match=r"was trained on dataset"):
+        explain(runs["default"], "u1", dataset=other)
+
+
+def test_explain_command(runs: dict[str, Path], tmp_path: Path, cli: CommandLine) -> None:
+    page = tmp_path / "why.html"
+    answer = cli("explain", runs["default"], "--user", "u2", "-k", "2", "--html", page)
+    assert answer.code == 0, answer.err
+    assert "u2" in answer.out
+    assert page.read_text().startswith("<!doctype html>") or page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, Path], name: str) -> None:
+    trained = Trained.load(runs[name])
+    user = trained.user_ids[5]
+    history = [trained.item_ids[item] for item in trained.seen.row(5).tolist()]
+    (known,) = recommend(runs[name], [user], k=5)["recommendations"]
+    (new,) = recommend_new(runs[name], history=history, k=5)["recommendations"]
+    assert not {item["item_id"] for item in new["items"]} & set(history)
+    if trained.model.config.user == "history":
+        assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
+    config: Any = trained.model.config
+    if config.user == "history" and config.collaborative is False:
+        bias = trained.scorer.user_bias
+        assert bias is not None
+        offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
+        for one, two in zip(known["items"], new["items"], strict=True):
+            assert one["score"] - two["score"] == pytest.approx(offset, abs=1e-5)
+
+
+def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
+    run = runs["default"]
+    answer = cli("recommend", run, "--user", "u0", "--user", "u1", "-k", "2")
+    assert answer.code == 0
+    assert "u0" in answer.out
+    assert "u1" in answer.out
+    assert cli("recommend", run).code == 2
+    assert cli("recommend", run, "--user", "u0", "--history", "i1").code == 2
+    answer = cli("recommend", run, "--user", "nobody")
+    assert answer.code == 1
+    assert "no user 'nobody'" in answer.err
+    answer = cli("recommend", run, "--history", 'i1, "not,hing"')
+    assert "no item 'not,hing'" in answer.err
+    once = json.loads(cli("recommend", run, "--history", "i1", "--json").out)
+    assert json.loads(cli("recommend", run, "--history", "i1, i1", "--json").out) == once
+    assert len(once["recommendations"][0]["items"]) == 10
+    many = json.loads(cli("recommend", run, "--history", "i1", "-k", str(10**12), "--json").out)
+    assert many["recommendations"][0]["items"][:10] == once["recommendations"][0]["items"]
+    answer = cli("recommend", run, "--history", "i1,nothing")
+    assert answer.code == 1
+    assert "no item 'nothing'" in answer.err
+
+
+def test_what_was_held_out_can_be_left_out(runs: dict[str, Path], dataset: Path, cli: CommandLine) -> None:
+    run, found = runs["default"], Dataset.open(dataset)
+    trained, rows = Trained.load(run), found.interactions
+    for user in ("u0", "u5"):
+        number = trained.user_idx(user)
+        train, every = (
+            {found.item_ids[item] for item in rows.item_idx[(rows.user_idx == number) & chosen]}
+            for chosen in (rows.split == 0, rows.split >= 0)
+        )
+        assert train < every
+        command = ("recommend", run, "--user", user, "-k", len(found.item_ids), "--json")
+        usual, new = (
+            [one["item_id"] for one in json.loads(cli(*command, *more).out)["recommendations"][0]["items"]]
+            for more in ((), ("--new-only",))
+        )
+        assert set(usual) == set(found.item_ids) - train
+        assert new == [item for item in usual if item not in every]
+    assert cli("recommend", run, "--history", "i1", "--new-only").code == 2
+    answer = cli("recommend", run, "--user", "u0", "--new-only", "--dataset", run)
+    assert (answer.code, "expected 'llmdirect-dataset'" in answer.err) == (1, True)
+
+
+def test_ids_and_titles_are_printed_as_they_are(tmp_path: Path, cli: CommandLine) -> None:
+    """No bracket of them is markup, and no escape sequence of them steers the terminal."""
+    lines = [json.loads(line) for line in write_reviews(tmp_path / "plain.json").read_text().splitlines()]
+    for line in lines:
+        line["reviewerID"] += "[/bold]"
+    raw, items = tmp_path / "raw.json", tmp_path / "items.json"
+    raw.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    titles = [{"asin": line["asin"], "title": f"Strings [import] \x1b[31m{line['asin']}"} for line in lines]
+    items.write_text("".join(json.dumps(title) + "\n" for title in titles))
+    prepare(raw, tmp_path / "data", items=items)
+    write_embeddings(tmp_path / "data/stores/s", Dataset.open(tmp_path / "data").passages.text.to_list())
+    fit(tmp_path / "data", tmp_path / "run", num_epochs=1)
+    for command in (["recommend", tmp_path / "run", "--user", "u1[/bold]"], ["aspects", tmp_path / "run"]):
+        answer = cli(*command)
+        assert answer.code == 0, answer.err
+        assert "Strings [import]" in answer.out
+        assert "\x1b[31m" not in answer.out
+    assert "u1[/bold]" in cli("recommend", tmp_path / "run", "--user", "u1[/bold]").out
+
+
+def test_a_run_is_read_whole_while_training_commits(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(dataset, tmp_path / "run")
+    read, stale = RunFolder.tensors, iter([True, False])
+
+    def tensors(run: RunFolder, name: str) -> dict[str, torch.Tensor]:
+        if next(stale, False):  # another commit comes between the manifest and its files
+            run.manifest = {**run.manifest, "files": {}}
+        return read(run, name)
+
+    monkeypatch.setattr(RunFolder, "tensors", tensors)
+    assert Trained.load(tmp_path / "run").item_ids
+    (tmp_path / "run" / "best").rename(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"missing, though .* names it"):
+        Trained.load(tmp_path / "run")
+
+
+def test_items_without_text_and_documents_of_one_worded_review(tmp_path: Path) -> None:
+    """An empty review before the only worded one leaves exactly nothing when that one is taken out."""
+    raw = tmp_path / "sparse.csv"
+    lines = [f"u{u},i{i},{'' if i in (0, 1) else f'words {u} {i}'}\n" for u in range(6) for i in range(6)]
+    lines = [line for line in lines if not line.startswith("u5,i1")] + ["u5,i1,only these words\n"]
+    raw.write_text("u,i,t\n" + "".join(lines))
+    columns = {"user": "u", "item": "i", "text": "t"}
+    prepare(raw, tmp_path / "sparse", columns=columns, fractions=(0.5, 0.25, 0.25))
+    data = Dataset.open(tmp_path / "sparse")
+    write_embeddings(tmp_path / "sparse/stores/s", data.passages.text.to_list())
+    for name in ("default", "ratio"):
+        fit(tmp_path / "sparse", tmp_path / name, name)
+        explainer = Explainer.open(tmp_path / name)
+        for user in range(6):
+            for item in range(6):
+                entry = explainer.explain(user, item)
+                worded = [passage for passage in entry["passages"] if passage["words"]]
+                if len(worded) == 1:
+                    text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
+                    assert worded[0]["effect"] == pytest.approx(text, rel=1e-5, abs=1e-6)
+                if not worded:
+                    assert entry["terms"]["words"] == 0.0
+    assert any(not any(p["words"] for p in explainer.explain(0, item)["passages"]) for item in range(2))
+
+
+def test_somebody_new_needs_what_the_run_reads(dataset: Path, tmp_path: Path) -> None:
+    train(
+        dataset,
+        tmp_path / "run",
+        model=ModelConfig(aspects=3, user="text"),
+        training=TrainConfig(num_epochs=1),
+    )
+    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give --text"):
+        recommend_new(tmp_path / "run", history=["i1"])

@@ -1,0 +1,243 @@
+"""Figures of faithfulness against a plain loop, and against what must be so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import CommandLine
+from llmdirect.common.errors import DataError
+from llmdirect.data.prepare import prepare
+from llmdirect.explanation import faithfulness as module
+from llmdirect.explanation.attribution import by_effect, deletions, gradient_x_input
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.explanation.faithfulness import METHODS, PREDICTIONS, SHARES, faithfulness, rank_correlation
+from llmdirect.explanation.item_document import ItemText, text_term
+from llmdirect.explanation.reencoding import Rereader, texts_without
+from run_helpers import fit_each, write_reviews
+from word_encoder import WordEncoder, write_words
+
+NAMES = ["default", "vote", "ratio"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(write_reviews(folder / "reviews.json"), folder / "data")
+    write_words(folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return fit_each(dataset, tmp_path_factory.mktemp("runs"), NAMES)
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "encoder_of", lambda *_: WordEncoder())
+
+
+@pytest.fixture(scope="module")
+def measured(runs: dict[str, Path], dataset: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "encoder_of", lambda *_: WordEncoder())
+        return faithfulness(dataset, runs["default"], pairs=10, words=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path], name: str) -> None:
+    """`only` against sums over the tokens that are left, whose vectors stay as they were read."""
+    explainer = Explainer.open(runs[name])
+    trained, model, user = explainer.trained, explainer.model, 1
+    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))
+    text = ItemText.of(passages, model, trained.lexicon)
+    query = explainer.query(user)
+
+    read, first = [], 0
+    for passage in passages:
+        tokens, word, spans = passage.inputs(trained.lexicon)
+        read.append((word + first, *model.token_terms(model.standard(tokens))))
+        first += len(spans)
+
+    def by_tokens(words: list[int]) -> float:
+        said, mass = torch.zeros(text.said.shape[1]).double(), torch.zeros(model.aspects).double()
+        for word, terms, mentions in read:
+            kept = np.isin(word, words)
+            weight = 1 / max(1, int(kept.sum())) if model.config.vote else 1.0
+            said, mass = said + terms[kept].sum(0) * weight, mass + mentions[kept].sum(0) * weight
+        return float(text_term(model, query, said, mass))
+
+    left = list(range(len(text)))
+    for words, term in deletions(text, query, model, 12):
+        effects = [by_tokens(left) - by_tokens([w for w in left if w != word]) for word in left]
+        best = sorted(effects, reverse=True)[: len(words)]
+        assert sorted((effects[left.index(w)] for w in words.tolist()), reverse=True) == pytest.approx(
+            best, rel=1e-6, abs=1e-9
+        )
+        left = [word for word in left if word not in words]
+        assert term == pytest.approx(by_tokens(left), rel=1e-6, abs=1e-9)
+    assert sorted(by_effect(text, query, model).tolist()) == list(range(len(text)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str) -> None:
+    explainer = Explainer.open(runs[name])
+    trained, model, user = explainer.trained, explainer.model, 2
+    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))[:2]
+    query = explainer.query(user)
+    text = ItemText.of(passages, model, trained.lexicon)
+    for centred in (False, True):
+        found = gradient_x_input(passages, query, model, trained.lexicon, centred)
+        inputs = [passage.inputs(trained.lexicon) for passage in passages]
+
+        def moved(word: int, by: float, inputs=inputs, centred=centred) -> float:
+            said, mass = torch.zeros(text.said.shape[1]).double(), torch.zeros(model.aspects).double()
+            first = 0
+            for tokens, owner, spans in inputs:
+                values = tokens - model.centre if centred else tokens
+                step = torch.from_numpy(by * (owner + first == word))[:, None]
+                terms, mentions = model.token_terms(model.standard(tokens + step * values))
+                first += len(spans)
+                weight = 1 / len(tokens) if model.config.vote else 1.0
+                said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
+            return float(text_term(model, query, said, mass))
+
+        for word in range(0, len(text), 7):
+            slope = (moved(word, 1e-5) - moved(word, -1e-5)) / 2e-5
+            assert found[word] == pytest.approx(slope, rel=1e-4, abs=1e-8)
+
+
+def test_figures_are_those_of_a_plain_loop(
+    measured: dict[str, Any], runs: dict[str, Path], dataset: Path
+) -> None:
+    explainer = Explainer.open(runs["default"])
+    generator = np.random.default_rng(0)
+    pairs = module._pairs(explainer, 10, 0, generator)
+    assert len(pairs) == len({pair.user for pair in pairs}) == measured["pairs"] == 10
+    falls, ranks = [], []
+    for pair in pairs:
+        reader = Rereader(explainer, WordEncoder())  # type: ignore[arg-type]
+        query = explainer.query(pair.user)
+        scores = explainer.trained.scorer.of_pairs(
+            np.full(len(pair.others) + 1, pair.user), items := explainer.candidates(pair.user)
+        )
+        place = items.tolist().index(pair.item)
+        assert place < 10
+        whole = pair.base + reader.text_term(query, [passage.text for passage in pair.passages])
+        assert whole == pytest.approx(scores[place], rel=1e-4)
+        order = by_effect(pair.text, query, explainer.model)
+        gone = order[: max(1, round(0.1 * len(order)))]
+        left = []
+        for number, passage in enumerate(pair.passages):
+            words = passage.text.replace(".", " .").split()
+            here = [int(w - np.flatnonzero(pair.text.passage == number)[0]) for w in gone.tolist()
+                    if pair.text.passage[w] == number]  # fmt: skip
+            left.append(" ".join(word for at, word in enumerate(words) if at not in here))
+        now = pair.base + reader.text_term(query, left)
+        falls.append(whole - now)
+        ranks.append(1 + int((np.delete(scores, place) > now).sum()))
+    assert measured["comprehensiveness"]["direct"]["at"]["0.1"]["mean"] == pytest.approx(np.mean(falls))
+    assert measured["deletion"]["direct"]["rank"][1 + SHARES.index(0.1)] == pytest.approx(np.mean(ranks))
+
+
+def _at(measured: dict[str, Any], method: str) -> list[dict[str, float]]:
+    return list(measured["comprehensiveness"][method]["at"].values())
+
+
+def test_figures_fit_together(measured: dict[str, Any]) -> None:
+    for name in ("comprehensiveness", "sufficiency"):
+        assert tuple(measured[name]) == METHODS
+        for found in measured[name].values():
+            assert found["mean"] == pytest.approx(np.mean([at["mean"] for at in found["at"].values()]))
+            assert found["low"] <= found["mean"] <= found["high"]
+    for sign, name, end in ((1, "comprehensiveness", ""), (-1, "sufficiency", "_sufficiency")):
+        means = {method: found["mean"] for method, found in measured[name].items()}
+        for title, other in (("gradient", "gradient_x_input"), ("random", "random")):
+            gap = measured[f"direct_minus_{title}{end}"]["mean"]
+            assert gap == pytest.approx(sign * (means["direct"] - means[other]))
+    for method in METHODS:
+        deletion, insertion = measured["deletion"][method], measured["insertion"][method]
+        assert deletion["share"] == [0.0, *SHARES, 1.0]
+        assert deletion["score"] == pytest.approx(
+            [measured["mean_score"]]
+            + [
+                measured["mean_score"] - at["mean"]
+                for at in measured["comprehensiveness"][method]["at"].values()
+            ]
+            + [measured["mean_score"] - measured["mean_text_term"]]
+        )
+        assert deletion["score"][0] == pytest.approx(insertion["score"][-1])
+        assert deletion["rank"][-1] == insertion["rank"][0]
+    # Where a token's context is a mean over its text, DIRECT's words are far from random.
+    assert measured["direct_minus_random"]["low"] > 0
+    assert measured["direct_minus_random_sufficiency"]["low"] > 0
+    assert measured["correlation"]["effect"]["mean"] > 0.3
+    # All mentions are alike in this run, and every word is one token: nothing to correlate.
+    assert measured["correlation"]["mention"] is None
+    assert set(measured["correlation"]) == set(PREDICTIONS)
+
+
+def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -> None:
+    """Without context a text read again has the tokens it had: an effect is the change, whatever the form."""
+    explainer = Explainer.open(runs["default"])
+    pair = module._pairs(explainer, 1, 0, np.random.default_rng(3))[0]
+    whole_of: dict[str, Any] = {}
+
+    class Remembers(WordEncoder):
+        """Tokens as they stand in the whole text."""
+
+        def _embedding(self, text: str) -> Any:
+            made, passage = super()._embedding(text), whole_of[text]
+            words = [passage.text[start:end] for start, end in passage.spans.tolist()]
+            rows = [words.index(text[start:end]) for start, end in made.spans.tolist()]
+            return type(made)(torch.from_numpy(passage.tokens[rows]), made.spans)
+
+    query, model = explainer.query(pair.user), explainer.model
+    effects, _ = pair.text.effects(query, model)
+
+    def term(gone: list[int]) -> float:
+        texts = texts_without(pair.passages, pair.text, gone)
+        whole_of.update(zip(texts, pair.passages, strict=True))
+        return Rereader(explainer, Remembers()).text_term(query, texts)  # type: ignore[arg-type]
+
+    for word in range(len(pair.text)):
+        assert term([]) - term([word]) == pytest.approx(float(effects[word]), rel=1e-4, abs=1e-6)
+
+
+def test_rank_correlation_by_hand() -> None:
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([10.0, 20, 15])) == pytest.approx(0.5)
+    assert rank_correlation(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 2, 9])) == pytest.approx(1)
+    assert rank_correlation(np.array([3.0, 2, 1]), np.array([1.0, 2, 3])) == pytest.approx(-1)
+    assert np.isnan(rank_correlation(np.array([1.0, 1, 1]), np.array([1.0, 2, 3])))
+
+
+def test_documents_are_read_up_to_a_limit(runs: dict[str, Path]) -> None:
+    explainer = Explainer.open(runs["default"])
+    for limit in (1, 12, 40):
+        for pair in module._pairs(explainer, 6, limit, np.random.default_rng(1)):
+            lengths = [len(passage.text.split()) for passage in pair.passages]
+            assert sum(lengths) <= limit or len(lengths) == 1
+            about = explainer.read_passages(explainer.passages_of(pair.item))
+            if sum(lengths) > limit:
+                assert lengths[0] == min(len(passage.text.split()) for passage in about)
+
+
+def test_faithfulness_command(runs: dict[str, Path], dataset: Path, cli: CommandLine) -> None:
+    options = (dataset, "--parameters", runs["default"], "--pairs", "4", "--words", "30")
+    answer = cli("faithfulness", *options, "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert (told["pairs"], told["words"]) == (4, 30)
+    answer = cli("faithfulness", *options)
+    assert "comprehensiveness (larger is better)" in answer.out
+    assert f"{told['correlation']['effect']['mean']:.3f}" in answer.out
+    assert cli("faithfulness", *options[:3], "--pairs", "1").code == 2
+
+
+def test_too_few_users_are_told(runs: dict[str, Path], dataset: Path) -> None:
+    with pytest.raises(DataError, match="has 1 users with an item to explain"):
+        faithfulness(dataset, runs["default"], pairs=1)

@@ -1,0 +1,313 @@
+"""The pages of `llmdirect explore`: data stays data, errors say what is wrong, somebody new gets a list."""
+
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+import tiny
+from command_line import CommandLine
+from explore_world import HOSTILE, client, explored, no_encoder, person
+from html_page import Page
+from llmdirect.common.errors import MissingError
+from llmdirect.data.prepare import prepare
+from llmdirect.encoding.precompute import precompute
+from llmdirect.explanation import explainer as explanation
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.explore import pages
+from llmdirect.explore.app import HEADERS, LARGEST, make_app
+from llmdirect.explore.people import Guests, Person, WhatIf
+from llmdirect.explore.prefetch import ReadAhead
+from llmdirect.explore.server import LOCAL
+from llmdirect.reports.catalogue import Catalogue
+from llmdirect.runs.new_users import encoder_of
+from llmdirect.store.store import consolidate
+from run_helpers import fit, write_reviews
+
+
+@pytest.fixture(scope="module")
+def explainers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Explainer]:
+    return explored(tmp_path_factory.mktemp("explored"))
+
+
+# ---- data stays data
+
+
+def links(page: Page, base: str) -> set[str]:
+    return {urljoin(base, unescape(href)).partition("#")[0] for href in page.attributes("a", "href")}
+
+
+@pytest.mark.parametrize("shape", ["default", "paper"])
+def test_no_text_of_the_data_becomes_markup(explainers: Callable[[str], Explainer], shape: str) -> None:
+    explainer = explainers(shape)
+    asked = client(explainer)
+    waiting, done = ["/", "/new", "/aspects", "/search?q=%3Cscript"], set()
+    waiting += [f"/search?q=u1&part={part}" for part in ("all", "items")]
+    told = ""
+    while waiting and len(done) < 60:
+        address = waiting.pop(0)
+        if address in done:
+            continue
+        done.add(address)
+        answer = asked.get(address)
+        assert answer.status_code == 200, address
+        page = Page(answer.text)
+        told += page.text()
+        scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+        assert all(attributes == {"src": "/explore.js", "defer": ""} for attributes in scripts)
+        for tag, attributes in page.elements:
+            assert tag not in ("img", "iframe", "style", "object", "base")
+            assert not [name for name in attributes if name.startswith("on") or name == "style"]
+            for name in ("href", "src", "action"):
+                assert urlsplit(attributes.get(name, "/")).scheme == ""
+        waiting += sorted(link for link in links(page, "/") if link not in done)
+        for load in page.attributes("details", "data-load"):
+            waiting.append(f"{load}&part=1")
+    kinds = {urlsplit(address).path for address in done}
+    assert kinds >= {"/", "/new", "/aspects", "/search", "/user", "/item", "/aspect", "/explain"}
+    for part in HOSTILE:
+        assert part in told
+
+
+def test_every_answer_forbids_foreign_scripts(explainers: Callable[[str], Explainer]) -> None:
+    asked = client(explainers("default"))
+    for address in ("/", "/explore.js", "/nowhere", "/user", "/user?user=nobody", "/aspect?n=99"):
+        policy = asked.get(address).headers["content-security-policy"]
+        assert policy == HEADERS["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+
+
+def test_pages_are_not_given_to_another_name_of_this_machine(explainers: Callable[[str], Explainer]) -> None:
+    asked = client(explainers("default"), hosts=LOCAL)
+    for name in ("127.0.0.1", "localhost", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
+        assert asked.get("/", headers={"host": name}).status_code == 200
+    assert asked.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+# ---- errors
+
+
+def test_errors_are_pages_that_say_what_is_wrong(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    explainer = explainers("default")
+    asked, user = client(explainer), explainer.trained.user_ids[0]
+    cases: list[tuple[str, dict[str, object], int, str]] = [
+        ("/nowhere", {}, 404, "There is no such page"),
+        ("/user", {"user": "<b>nobody"}, 404, "no user '<b>nobody'"),
+        ("/user", {}, 400, "the address lacks user="),
+        ("/user", {"user": user, "a0": "-1"}, 400, "a factor is 0 or above"),
+        ("/user", {"user": user, "a77": "2"}, 400, "there is no aspect 77"),
+        ("/item", {"id": "nothing"}, 404, "no item 'nothing'"),
+        ("/aspect", {"n": "9"}, 404, "there is no aspect 9"),
+        ("/user", {"guest": "123"}, 404, "the server no longer has"),
+        ("/compare", {"user": user, "item": explainer.trained.item_ids[0]}, 400, "pick exactly two"),
+        ("/guest", {}, 405, "cannot be asked for in this way"),
+    ]
+    for path, params, status, sentence in cases:
+        answer = asked.get(path, params=params)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert sentence in Page(answer.text).text()
+
+    def broken(catalogue: Catalogue) -> str:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(pages, "home", broken)
+    answer = asked.get("/")
+    assert answer.status_code == 500
+    assert "The page could not be made" in Page(answer.text).text()
+    assert "secret" not in answer.text
+    assert "secret detail" in caplog.text
+
+
+# ---- somebody new
+
+
+def test_a_list_is_made_once_and_its_texts_are_read_next(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, ...]] = []
+    read: list[list[int]] = []
+    stopped: list[int] = []
+    of = Person.of
+
+    def counted(explainer: Explainer, plain: object, who: object, what_if: object) -> Person:
+        made.append((who, what_if))
+        return of(explainer, plain, who, what_if)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Person, "of", counted)
+    monkeypatch.setattr(ReadAhead, "of", lambda self, items: read.append(items))
+    monkeypatch.setattr(ReadAhead, "stop", lambda self: stopped.append(len(read)))
+    explainer = explainers("default")
+    ids = explainer.trained.item_ids
+    with client(explainer) as site:
+        user, other = explainer.trained.user_ids[:2]
+        shown = site.get(f"/user?user={user}&part=1").text
+        order = of(explainer, explainer.trained.alone(0), ("user", user), WhatIf()).order[:20].tolist()
+        assert read == [order]
+        for address in (f"/user?user={user}", f"/explain?user={user}&item={ids[order[0]]}"):
+            assert site.get(address).status_code == 200
+        assert made == [(("user", user), WhatIf())]
+        assert (read, stopped) == ([order] * 3, [2])  # what is opened goes before what may be
+        assert site.get(f"/user?user={user}&part=1").text == shown
+        assert site.get(f"/user?user={user}&a1=3").status_code == 200
+        assert site.get(f"/user?user={other}").status_code == 200
+        assert made[1:] == [(("user", user), WhatIf({1: 3.0})), (("user", other), WhatIf())]
+    assert stopped == [2, 6]
+
+
+def test_documents_longest_not_asked_for_go_first(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = Explainer.open(explainers("default").trained.run.path)
+    monkeypatch.setattr(explanation, "_KEPT", 2)
+    first = explainer.read(0)
+    explainer.read(1)
+    assert explainer.read(0) is first
+    explainer.read(2)  # 1 goes
+    assert explainer.read(0) is first
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(explainer.read, [0, 3, 4, 3, 0, 5] * 5))
+    assert explainer.read.cache_info().currsize == 2  # type: ignore[attr-defined]
+    assert all(torch.equal(text.said, first.said) for text in texts[::6])
+
+
+def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str], Explainer]) -> None:
+    explainer = explainers("default")
+    asked, ids = client(explainer), explainer.trained.item_ids
+    answer = asked.post("/guest", data={"text": " ", "item": [ids[2], ids[5], ids[2]]})
+    assert answer.status_code == 303
+    page = Page(asked.get(answer.headers["location"]).text)
+    shown = page.attributes("li", "data-item")
+    assert not {ids[2], ids[5]} & set(shown)
+    assert len(shown) == 12
+    again = asked.post("/guest", data={"item": [ids[2], ids[5]]})
+    assert again.headers["location"] == answer.headers["location"]
+    why = asked.get(page.attributes("details", "data-load")[0])
+    assert "for you" in Page(why.text).text()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "sentence"),
+    [
+        ({"text": ""}, 400, "Write a text, or pick an item"),
+        ({"text": "... !"}, 400, "Your text holds no words"),
+        ({"text": "warm", "item": "nothing"}, 404, "no item 'nothing'"),
+        ({"text": "warm sound"}, 404, "no language model here"),
+        ({"text": "x" * LARGEST}, 413, "64 KiB"),
+    ],
+)
+def test_a_form_that_cannot_be_used_says_why(
+    explainers: Callable[[str], Explainer], sent: dict[str, str], status: int, sentence: str
+) -> None:
+    answer = client(explainers("default")).post("/guest", data=sent)
+    assert answer.status_code == status
+    page = Page(answer.text)
+    assert sentence in page.text()
+    if status == 400:
+        assert sent["text"].strip() in page.text()
+
+
+def test_only_the_last_guests_are_kept(
+    explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdirect.explore.people._GUESTS", 2)
+    guests = Guests(explainers("default").trained, no_encoder)  # type: ignore[arg-type]
+    keys = [guests.add("", [item]) for item in range(3)]
+    assert guests.find(keys[2]).seen.row(0).tolist() == [2]
+    with pytest.raises(MissingError, match="write it once more"):
+        guests.find(keys[0])
+
+
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma2"])
+def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) -> None:
+    checkpoint, _ = tiny.build(name, tmp_path)
+    data = tmp_path / "data"
+    prepare(write_reviews(tmp_path / "reviews.json"), data)
+    precompute(data, model=str(checkpoint), device="cpu")
+    consolidate(data)
+    fit(data, tmp_path / "run", num_epochs=2)
+    explainer = Explainer.open(tmp_path / "run")
+    app = make_app(explainer, lambda: encoder_of(explainer.trained, str(checkpoint), "cpu"))
+    asked = TestClient(app, follow_redirects=False)
+    text = "warm sound & bright <b>strings</b>"
+    answer = asked.post("/guest", data={"text": text, "item": explainer.trained.item_ids[3]})
+    page = Page(asked.get(answer.headers["location"]).text)
+    assert text in page.text()
+    assert len(page.attributes("li", "data-item")) == 13
+    why = Page(asked.get(page.attributes("details", "data-load")[0]).text).text()
+    assert text in why  # as a part of the history, with its share of attention
+
+
+# ---- comparing, searching, starting
+
+
+@pytest.mark.parametrize("shape", ["default", "ratio"])
+def test_comparison_shows_both_and_what_lies_between(
+    explainers: Callable[[str], Explainer], shape: str
+) -> None:
+    explainer = explainers(shape)
+    found = person(explainer, 2)
+    behind, ahead = int(found.order[3]), int(found.order[0])
+    ids = explainer.trained.item_ids
+    answer = client(explainer).get(
+        "/compare", params={"user": found.who[1], "item": [ids[behind], ids[ahead]]}
+    )
+    text = Page(answer.text).text()
+    name = Catalogue(explainer).name
+    assert f"{name(ahead)} is ahead of {name(behind)}" in text
+    terms = [found.explain(item)["terms"] for item in (ahead, behind)]
+    apart = sum(terms[0].values()) - sum(terms[1].values())
+    assert (
+        f"Its lead over the other (+{apart:.2f}" in text or f"its lead over the other (+{apart:.2f}" in text
+    )
+
+
+def test_search_finds_ids_and_titles_whatever_the_case(explainers: Callable[[str], Explainer]) -> None:
+    explainer = explainers("default")
+    catalogue = Catalogue(explainer)
+    ids = explainer.trained.user_ids
+    assert ids[catalogue.find("users", "U1")[0]].startswith("u1")
+    assert catalogue.find("users", "zebra") == catalogue.find("users", "  ") == []
+    titled = next(item for item, title in enumerate(explainer.trained.titles) if title)
+    assert titled in catalogue.find("items", f"t {explainer.trained.item_ids[titled]}".upper())
+    assert len(catalogue.find("users", "u", 5)) == 5
+    assert "Nothing is called so" in Page(client(explainer).get("/search?q=zebra").text).text()
+
+
+def test_somebody_who_has_everything_gets_a_page(explainers: Callable[[str], Explainer]) -> None:
+    explainer = explainers("default")
+    asked = client(explainer)
+    answer = asked.post("/guest", data={"item": explainer.trained.item_ids})
+    page = asked.get(answer.headers["location"])
+    assert page.status_code == 200
+    assert "There is no item left" in Page(page.text).text()
+    key = answer.headers["location"].partition("guest=")[2]
+    for part in ({}, {"part": "1"}):
+        why = asked.get("/explain", params={"guest": key, "item": explainer.trained.item_ids[0], **part})
+        assert "There is no candidate left to compare it with." in Page(why.text).text()
+
+
+def test_explore_says_what_keeps_it_from_starting(
+    explainers: Callable[[str], Explainer], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = explainers("default").trained.run.path
+    assert cli("explore", run.parent / "nothing").code == 1
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        answer = cli("explore", run, "--port", taken.getsockname()[1])
+    assert answer.code == 1
+    assert "choose another --port" in answer.err
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    answer = cli("explore", run)
+    assert answer.code == 1
+    assert "pip install 'llmdirect[explore]'" in answer.err

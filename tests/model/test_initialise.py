@@ -1,0 +1,104 @@
+"""Where parameters start, and how each is trained."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from llmdirect.common.errors import DataError
+from llmdirect.config import ModelConfig
+from llmdirect.model.direct import Direct
+from llmdirect.model.initialise import initialise, topic_rotation
+from llmdirect.model.train_view import View
+from llmdirect.training.optimiser import parameter_groups
+from model_helpers import (
+    DIM,
+    ITEMS,
+    USERS,
+    config,
+    normal,
+    small_dataset,
+    view_of,
+)
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+    return view_of(small_dataset(), tmp_path_factory.mktemp("model"))
+
+
+def pooled_texts(view: View) -> tuple[Tensor, Tensor]:
+    written = view.lengths > 0
+    tokens, mask = view.tokens(written.nonzero()[:, 0])
+    return view.pooled[written], tokens[mask]
+
+
+def test_initialise(view: View) -> None:
+    pooled, tokens = pooled_texts(view)
+    models = []
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            model = Direct(config(), DIM, USERS, ITEMS)
+        state = torch.get_rng_state()
+        initialise(model, pooled, pooled, tokens, seed=1)
+        assert torch.equal(torch.get_rng_state(), state)
+        models.append(model)
+    for name, value in models[0].state_dict().items():
+        assert torch.equal(value, models[1].state_dict()[name]), name
+    standard = models[0].standard(pooled)
+    torch.testing.assert_close(standard.mean(0), torch.zeros(DIM), rtol=0, atol=1e-6)
+    assert standard.square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
+    directions = models[0].sentiment.detach()
+    variances, principal = torch.linalg.eigh(torch.cov(standard.T.double()))
+    # Half whitened, and turned by a rotation, which drops out of W Wᵀ.
+    relative = (variances / variances.max()).clamp(min=1e-3) ** -0.5
+    expected = principal @ torch.diag(relative) @ principal.T
+    torch.testing.assert_close((directions @ directions.T).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_topic_rotation_gives_each_aspect_what_its_topic_says() -> None:
+    """Topics that speak in planes of their own, hidden by a rotation, are found again."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+    topic = torch.arange(600) % 3
+    said = torch.zeros(600, 6)
+    for aspect in range(3):
+        said[topic == aspect, 2 * aspect : 2 * aspect + 2] = torch.randn(200, 2, generator=generator)
+    rotation = topic_rotation(said @ hidden.T, topic, 3)
+    torch.testing.assert_close(rotation.T @ rotation, torch.eye(6), rtol=0, atol=1e-5)
+    shares = (said @ hidden.T @ rotation).view(600, 3, 2).square().sum(2)
+    torch.testing.assert_close(shares[torch.arange(600), topic], said.square().sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_initialise_on_texts_that_are_all_the_same() -> None:
+    model = Direct(config(), DIM, USERS, ITEMS)
+    same = torch.full((4, DIM), 0.37)
+    initialise(model, same, same, same, seed=0)
+    for name, value in model.state_dict().items():
+        assert torch.isfinite(value).all(), name
+    assert model.scale == 1.0
+
+
+def test_initialise_without_text_or_with_damaged_embeddings() -> None:
+    model = Direct(config(), DIM, USERS, ITEMS)
+    nothing = torch.zeros(0, DIM)
+    with pytest.raises(DataError, match="no passage in train has text"):
+        initialise(model, nothing, nothing, nothing, seed=0)
+    damaged = normal(4, DIM)
+    damaged[2, 1] = torch.nan
+    with pytest.raises(DataError, match=r"not finite.*llmdirect precompute"):
+        initialise(model, damaged, damaged, damaged, seed=0)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_every_parameter_is_in_one_group(preset: Any) -> None:
+    model = Direct(ModelConfig.for_preset(preset), 32, USERS, ITEMS)
+    groups = parameter_groups(model, lr=0.1, weight_decay=0.5)
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    for group in groups:
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
+            assert group["lr"] == pytest.approx(1.0 if parameter.ndim == 0 else 0.1)

@@ -1,0 +1,177 @@
+"""Each part of a left-out score is forgotten in turn, and the comparison of `test_left_out` must notice."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from left_out_world import TOLERANCE, World, build, config
+from llmdirect.collaborative.ease import Ease
+from llmdirect.collaborative.random_walk import Walk
+from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
+from llmdirect.collaborative.text_neighbours import Neighbours
+from llmdirect.config import HISTORY
+from llmdirect.model.direct import Direct
+from llmdirect.model.item_documents import Documents
+from llmdirect.model.scores import Scores
+from llmdirect.model.token_tables import PooledTable, TokenTable
+from llmdirect.model.train_view import Slots
+from model_helpers import (
+    random_model,
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build(tmp_path_factory.mktemp("world") / "store")
+
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def forget(owner: type, name: str, broken: Callable[..., Any]) -> Patch:
+    """Replaces a method; `broken` gets the original first."""
+    original = getattr(owner, name)
+
+    def replacement(*args: Any, **more: Any) -> Any:
+        return broken(original, *args, **more)
+
+    return lambda patch: patch.setattr(owner, name, replacement)
+
+
+def keep_the_passage(original: Any, self: Any, items: Tensor, passages: Tensor) -> Any:
+    return original(self, items, torch.full_like(passages, -1))
+
+
+def in_float32(original: Any, self: Documents, *args: Any) -> Any:
+    """Sums and their parts in float32, so that little is left after much with a rounding residue."""
+    self.mass, kept = self.mass.float(), self.mass
+    self.pooled, pooled = self.pooled.float(), self.pooled
+    result = original(self, *args)
+    self.mass, self.pooled = kept, pooled
+    return result
+
+
+BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
+    "popularity of the pair": (
+        forget(
+            Direct,
+            "item_bias_of",
+            lambda original, self, count, items=None: original(
+                self, count if items is None else count + 1, items
+            ),
+        ),
+        {},
+        False,
+    ),
+    "learned bias of another item": (
+        forget(
+            Direct,
+            "item_bias_of",
+            lambda original, self, count, items=None: original(
+                self, count, None if items is None else items - 1
+            ),
+        ),
+        {"popularity": False},
+        False,
+    ),
+    "own passage, pooled": (forget(PooledTable, "without", keep_the_passage), {}, False),
+    "own passage, tokens": (forget(TokenTable, "without", keep_the_passage), {}, True),
+    "own passage, ratio": (forget(TokenTable, "without", keep_the_passage), {"form": "ratio"}, True),
+    "copies in the history": (
+        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
+        {"user": "history"},
+        False,
+    ),
+    "copies in the history, ratio": (
+        forget(Documents, "pooled_without", keep_the_passage),
+        {"user": "history", "form": "ratio"},
+        True,
+    ),
+    "copies among the passages": (
+        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
+        {"user": "text"},
+        False,
+    ),
+    "copies of a candidate": (
+        forget(Documents, "copies", lambda original, self, passages: original(self, passages[:0])),
+        {},
+        False,
+    ),
+    "interest without leaving out": (
+        forget(Scores, "interests", lambda original, self, users, out=None, keep=None: original(self, users)),
+        {"user": "both"},
+        False,
+    ),
+    "item that moves up in the history": (
+        forget(Slots, "gather", lambda original, *args: [part[:, :HISTORY] for part in original(*args)]),
+        {"user": "history"},
+        False,
+    ),
+    "passages that move up": (
+        forget(Slots, "gather", lambda original, *args: [part[:, : HISTORY + 1] for part in original(*args)]),
+        {"user": "text"},
+        False,
+    ),
+    **{
+        f"{kind.__name__} of a history": (
+            forget(kind, "left_out", lambda original, self, users, *_: self.of_users(users)),
+            {"collaborative": True},
+            False,
+        )
+        for kind in (Ease, Walk, Neighbours)
+    },
+    "vectors of neighbours": (
+        forget(
+            Neighbours,
+            "left_out",
+            lambda original, self, users, items, passages: original(
+                self, users, items, torch.full_like(passages, -1)
+            ),
+        ),
+        {"collaborative": True},
+        False,
+    ),
+    "lengths of the walk": (
+        forget(
+            Walk,
+            "left_out",
+            lambda original, self, users, items, _: self.of_users(users) - self.table()[items],
+        ),
+        {"collaborative": True},
+        False,
+    ),
+    **{
+        f"{kind.__name__} of EASE": (
+            forget(
+                kind,
+                "lost",
+                lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
+            ),
+            {"collaborative": True},
+            False,
+        )
+        for kind in (WordLikeness, EmbeddingLikeness)
+    },
+    "float64, pooled": (forget(Documents, "pooled_without", in_float32), {"vote": False}, False),
+    "float64, tokens": (
+        forget(
+            Documents,
+            "without",
+            lambda original, self, sums, *args: original(self, sums.float(), *args),
+        ),
+        {"vote": False},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("forgotten", BROKEN)
+def test_forgetting_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+    patch, settings, tokens = BROKEN[forgotten]
+    model = random_model(config(**settings), world.view)
+    assert world.differences(model, tokens).max() <= TOLERANCE
+    patch(monkeypatch)
+    assert world.differences(model, tokens).max() > (2 if "float64" in forgotten else 100) * TOLERANCE

@@ -1,0 +1,288 @@
+"""Full ranking against a sort of all scores in NumPy."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from llmdirect import _core
+from llmdirect.common.csr import Csr
+from llmdirect.ranking.metrics import evaluate, mean_metrics, metrics
+from llmdirect.ranking.ranked_lists import write_run
+from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.top_k import RankedLists, rank
+
+
+def random_table(rng: np.random.Generator, num_rows: int, num_cols: int, density: float) -> Csr:
+    rows, cols = np.nonzero(rng.random((num_rows, num_cols)) < density)
+    return Csr.from_pairs(rows, cols, num_rows)
+
+
+def random_scorer(
+    rng: np.random.Generator, num_users: int, num_items: int, dim: int, form: Any, history: bool = True
+) -> Scorer:
+    """Small integers, so that float32 is exact but for the division, and ties are common."""
+
+    def numbers(*shape: int) -> NDArray[np.float32]:
+        return rng.integers(0, 4, shape).astype(np.float32)
+
+    item_item = random_table(rng, num_items, num_items, 0.2)
+    return Scorer(
+        form=form,
+        query=numbers(num_users, dim),
+        item=numbers(num_items, dim) - 2,
+        item_mass=numbers(num_items, dim) if form == "ratio" else None,
+        eps=0.5,
+        item_bias=numbers(num_items),
+        user_bias=numbers(num_users) if rng.random() < 0.5 else None,
+        history=random_table(rng, num_users, num_items, 0.1) if history else None,
+        item_item=(item_item.indptr, item_item.indices, numbers(len(item_item.indices))) if history else None,
+    )
+
+
+def dense(table: Csr, num_cols: int, values: Any = 1.0) -> NDArray[np.float32]:
+    matrix = np.zeros((table.num_rows, num_cols), np.float32)
+    matrix[np.repeat(np.arange(table.num_rows), np.diff(table.indptr)), table.indices] = values
+    return matrix
+
+
+def naive_scores(scorer: Scorer) -> NDArray[np.float32]:
+    scores = scorer.query @ scorer.item.T
+    if scorer.form == "ratio":
+        scores = scores / (scorer.query @ scorer.item_mass.T + np.float32(scorer.eps))
+    user_bias = np.zeros(scorer.num_users, np.float32) if scorer.user_bias is None else scorer.user_bias
+    if scorer.history is not None and scorer.item_item is not None:
+        indptr, indices, values = scorer.item_item
+        history = dense(scorer.history, scorer.num_items)
+        scores = scores + history @ dense(Csr(indptr, indices), scorer.num_items, values)
+    scores = scores + (user_bias[:, None] + scorer.item_bias)
+    return np.asarray(scores, dtype=np.float32)
+
+
+def naive_auc(scores: NDArray[np.float32], relevant: set[int], candidates: list[int]) -> float:
+    positives = [scores[item] for item in candidates if item in relevant]
+    negatives = [scores[item] for item in candidates if item not in relevant]
+    won = [float(p > n) + 0.5 * float(p == n) for p in positives for n in negatives]
+    return float(np.mean(won)) if won else float("nan")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    num_users=st.integers(1, 9),
+    num_items=st.integers(0, 40) | st.integers(250, 300),
+    dim=st.integers(0, 6),
+    k=st.integers(0, 12) | st.just(400),
+    form=st.sampled_from(["dot", "ratio"]),
+    density=st.sampled_from([0.0, 0.3, 1.0]),
+    history=st.booleans(),
+)
+def test_agrees_with_a_full_sort(
+    seed: int, num_users: int, num_items: int, dim: int, k: int, form: str, density: float, history: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    scorer = random_scorer(rng, num_users, num_items, dim, form, history)
+    seen = random_table(rng, num_users, num_items, density)
+    relevant = random_table(rng, num_users, num_items, 0.1)
+    users = rng.permutation(num_users)[: 1 + num_users // 2]
+    lists = rank(scorer, users, k=k, seen=seen, relevant=relevant)
+    assert lists.items.shape == lists.scores.shape == (len(users), k)
+    assert lists.auc is not None
+    alone = rank(scorer, users, k=k, seen=seen)  # without an AUC the ratio form need not score every item
+    np.testing.assert_array_equal(alone.items, lists.items)
+    np.testing.assert_array_equal(alone.scores, lists.scores)
+    scores = naive_scores(scorer)
+    for row, user in enumerate(users):
+        candidates = sorted(set(range(num_items)) - set(seen.row(user).tolist()))
+        best = sorted(candidates, key=lambda item: (-scores[user, item], item))[:k]
+        padding = k - len(best)
+        assert lists.items[row].tolist() == best + [-1] * padding
+        assert lists.scores[row].tolist() == [*scores[user, best].tolist(), *[float("-inf")] * padding]
+        expected = naive_auc(scores[user], set(relevant.row(user).tolist()), candidates)
+        np.testing.assert_allclose(lists.auc[row], expected, rtol=1e-12)
+        np.testing.assert_allclose(scorer.of_user(int(user)), scores[user], rtol=1e-6)
+
+
+def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(4, 70, generator=generator).bfloat16().requires_grad_()
+    item = torch.randn(300, 70, generator=generator, dtype=torch.float64)
+    lists = rank(Scorer(query=query, item=item), torch.arange(4), k=5, seen=None)
+    with torch.no_grad():
+        expected = torch.topk(query.double() @ item.T, 5)
+    assert lists.items.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(lists.scores, expected.values.numpy(), rtol=1e-5)
+    assert lists.auc is None
+
+
+def test_equal_items_tie_wherever_they_stand() -> None:
+    rng = np.random.default_rng(1)
+    item = np.tile(rng.standard_normal((1, 13)), (700, 1))
+    scorer = Scorer(query=rng.standard_normal((101, 13)), item=item)
+    relevant = Csr.from_pairs(np.arange(101), 699 - np.arange(101), 101)
+    lists = rank(scorer, np.arange(101), k=4, seen=None, relevant=relevant)
+    assert (lists.items == [0, 1, 2, 3]).all()
+    assert lists.auc is not None
+    assert (lists.auc == 0.5).all()
+
+
+@pytest.mark.parametrize("form", ["dot", "ratio"])
+@pytest.mark.parametrize("history", [True, False])
+def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form: str, history: bool) -> None:
+    rng = np.random.default_rng(4)
+    first = replace(random_scorer(rng, 6, 30, 5, form, history), user_bias=np.arange(6))
+    few = None if first.history is None else first.history.rows([0, 1])
+    base = replace(first, query=first.query[:2], history=few, user_bias=None)
+    found = base.for_users(first.query, first.history, first.user_bias)
+    np.testing.assert_array_equal(naive_scores(found), naive_scores(first))
+    ours, theirs = (rank(scorer, np.arange(6), k=30, seen=None) for scorer in (found, first))
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
+    assert base.num_users == 2
+    for query in (first.query[:, :4], first.query[:5]):
+        with pytest.raises(ValueError, match=r"do not fit vectors of 5 numbers"):
+            base.for_users(query, first.history, first.user_bias)
+    with pytest.raises(ValueError, match="history belongs to a table of items"):
+        base.for_users(first.query, None if history else Csr.from_pairs([0], [0], 6), None)
+
+
+@pytest.mark.parametrize("form", ["dot", "ratio"])
+def test_a_score_without_popularity_or_collaboration_is_the_rest_of_it(form: str) -> None:
+    scorer = random_scorer(np.random.default_rng(5), 4, 20, 3, form)
+    plain = replace(scorer, history=None, item_item=None)
+    for popularity in (False, True):
+        for collaboration in (False, True):
+            base = plain if collaboration else scorer
+            expected = naive_scores(replace(base, item_bias=np.zeros(20)) if popularity else base)
+            found = scorer.without(popularity=popularity, collaboration=collaboration)
+            np.testing.assert_array_equal(naive_scores(found), expected)
+            np.testing.assert_allclose(found.of_user(3), expected[3], rtol=1e-6)
+            assert rank(found, [3], k=1, seen=None).scores[0, 0] == expected[3].max()
+
+
+def test_one_user_alone_gets_the_same_list_and_bits() -> None:
+    rng = np.random.default_rng(2)
+    scorer = Scorer(query=rng.standard_normal((150, 33)), item=rng.standard_normal((500, 33)))
+    together = rank(scorer, np.arange(150), k=7, seen=None)
+    for user in (0, 5, 77, 149):
+        alone = rank(scorer, [user], k=7, seen=None)
+        assert alone.items[0].tolist() == together.items[user].tolist()
+        assert alone.scores[0].tobytes() == together.scores[user].tobytes()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_cannot_be_ranked_names_user_and_item(bad: float) -> None:
+    item_bias = np.zeros(300)
+    item_bias[270] = bad
+    scorer = Scorer(query=np.ones((3, 2)), item=np.ones((300, 2)), item_bias=item_bias)
+    with pytest.raises(ValueError, match="the score of user 2 and item 270 is"):
+        rank(scorer, [2, 1], k=3, seen=None)
+    empty_mass = Scorer(form="ratio", query=np.ones((2, 1)), item=[[0]], item_mass=[[0]], eps=0)
+    with pytest.raises(ValueError, match="user 1 and item 0 is NaN"):
+        rank(empty_mass, [1], k=1, seen=None)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    query, item = np.ones((3, 2)), np.ones((5, 2))
+    with pytest.raises(ValueError, match=r"item has the shape \(5, 3\), expected \(5, 2\)"):
+        Scorer(query=query, item=np.ones((5, 3)))
+    with pytest.raises(ValueError, match=r"user_bias has the shape \(5,\), expected \(3,\)"):
+        Scorer(query=query, item=item, user_bias=np.ones(5))
+    with pytest.raises(ValueError, match="item_mass belongs to the ratio form"):
+        Scorer(query=query, item=item, form="ratio")
+    with pytest.raises(ValueError, match="form is 'cosine'"):
+        Scorer(query=query, item=item, form="cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="history and item_item belong together"):
+        Scorer(query=query, item=item, history=Csr([0, 0, 0, 0], []))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="query must have 2 axes"):
+        Scorer(query=np.ones(3), item=item)
+    scorer = Scorer(query=query, item=item)
+    table = Csr.from_pairs([1], [5], 3)
+    with pytest.raises(ValueError, match="seen holds index 5, but there are 5 items"):
+        rank(scorer, [0], k=1, seen=table)
+    with pytest.raises(ValueError, match="relevant has 2 rows, expected 3"):
+        rank(scorer, [0], k=1, seen=None, relevant=Csr.from_pairs([1], [0], 2))
+    with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the scorer has 3 users"):
+        rank(scorer, [0, 3], k=1, seen=None)
+    with pytest.raises(ValueError, match="there is no table of items to weigh"):
+        Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))).weighted(2.0)
+    with pytest.raises(ValueError, match="k = 4611686018427387904 is beyond memory"):
+        rank(Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))), [0], k=2**62, seen=None)
+    with pytest.raises(ValueError, match="k is -1"):
+        rank(scorer, [0], k=-1, seen=None)
+
+
+def test_the_extension_says_what_it_expected() -> None:
+    users, item_bias = np.zeros(1, np.int32), np.zeros(2, np.float32)
+    item = np.zeros((2, 2), np.float32)
+    with pytest.raises(
+        TypeError, match=r"query must be a C-contiguous float32 array of 2 axes, got a float64"
+    ):
+        _core.rank(users, 1, item.astype(np.float64), item, item_bias)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got a non-contiguous float32 array of shape \[2, 1\]"):
+        _core.rank(users, 1, item[:, ::2], item, item_bias)
+    with pytest.raises(TypeError, match=r"users must be .* got list"):
+        _core.rank([0], 1, item, item, item_bias)  # type: ignore[arg-type]
+
+
+def test_evaluate_leaves_seen_relevant_items_out() -> None:
+    # Popularity: items are ranked 0, 1, 2, 3, 4. User 0 has seen 0; user 2 has nothing relevant unseen.
+    scorer = Scorer(query=np.ones((3, 0)), item=np.ones((5, 0)), item_bias=[5, 4, 3, 2, 1])
+    seen = Csr.from_pairs([0, 2], [0, 4], 3)
+    relevant = Csr.from_pairs([0, 0, 1, 2], [0, 2, 1, 4], 3)
+    names = ["auc", "recall@1", "recall@2", "mrr@2"]
+    found = evaluate(scorer, [2, 1, 0], names=names, seen=seen, relevant=relevant)
+    nan = float("nan")
+    assert list(found) == names
+    np.testing.assert_array_equal(found["auc"], [nan, 3 / 4, 2 / 3])
+    np.testing.assert_array_equal(found["recall@1"], [nan, 0, 0])
+    np.testing.assert_array_equal(found["recall@2"], [nan, 1, 1])
+    np.testing.assert_array_equal(found["mrr@2"], [nan, 1 / 2, 1 / 2])
+    assert mean_metrics(found)["mrr@2"] == 0.5
+
+
+def test_run_files_hold_the_lists(tmp_path: Path) -> None:
+    scorer = Scorer(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[0.1, 1e-7, 1e9])
+    seen = Csr.from_pairs([1, 1], [0, 1], 2)
+    lists = rank(scorer, [1, 0], k=2, seen=seen)
+    user_ids, item_ids = ["ann", 'b "o\tb" 5%'], ["x", "y", "new\u2003item"]
+    write_run(tmp_path / "run.parquet", lists, user_ids, item_ids)
+    run = pl.read_parquet(tmp_path / "run.parquet")
+    assert run.schema == {"user_idx": pl.Int32, "item_idx": pl.Int32, "rank": pl.Int32, "score": pl.Float32}
+    scores = scorer.item_bias
+    assert run.rows() == [(1, 2, 1, scores[2]), (0, 2, 1, scores[2]), (0, 0, 2, scores[0])]
+    lines = [line.split() for line in (tmp_path / "run.trec").read_text().splitlines()]
+    assert [unquote(line[0]) for line in lines] == [user_ids[1], "ann", "ann"]
+    assert [unquote(line[2]) for line in lines] == [item_ids[2], item_ids[2], "x"]
+    assert [np.float32(line[4]) for line in lines] == [scores[2], scores[2], scores[0]]
+    assert {(line[1], line[5]) for line in lines} == {("Q0", "llmdirect")}
+    assert [line[3] for line in lines] == ["1", "1", "2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.parquet", "run.trec"]
+
+
+def test_run_files_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
+    items = np.array([[1]], np.int32)
+    lists = RankedLists(items, np.ones((1, 1), np.float32), None, np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=r"ends in \.parquet"):
+        write_run(tmp_path / "run.csv", lists, ["u"], ["a", "b"])
+    with pytest.raises(ValueError, match="item_ids has 1 ids, but the lists hold index 1"):
+        write_run(tmp_path / "run.parquet", lists, ["u"], ["a"])
+    with pytest.raises(ValueError, match=r"user_ids\[0\] is empty"):
+        write_run(tmp_path / "run.parquet", lists, [""], ["a", "b"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_rank_go_straight_into_metrics() -> None:
+    scorer = Scorer(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[3, 2, 1])
+    seen = Csr.from_pairs([0, 0, 0], [0, 1, 2], 2)
+    lists = rank(scorer, [0, 1], k=5, seen=seen)
+    assert lists.items.tolist() == [[-1] * 5, [0, 1, 2, -1, -1]]
+    found = metrics(lists.items, Csr.from_pairs([1], [2], 2), ["mrr@5"])
+    np.testing.assert_array_equal(found["mrr@5"], [np.nan, 1 / 3])

@@ -1,0 +1,268 @@
+"""The report: figures as they are in the run, plots that can be read, and nothing from outside."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from typer.testing import CliRunner
+
+from command_line import CommandLine
+from html_page import Page
+from llmdirect.cli.app import app
+from llmdirect.config import configure, setting_names
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.reports.plots import Line, intervals, lines, ticks
+from llmdirect.reports.run_report import commands, report
+from llmdirect.store.token_format import TokenForm
+from run_helpers import fit, make_dataset
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    fit(make_dataset(folder / "data"), folder / "run", lr=5e-3)
+    return folder / "run"
+
+
+def read(path: Path) -> Page:
+    page = Page(path.read_text())
+    page.close()
+    return page
+
+
+def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli: CommandLine) -> None:
+    out = run.parent / "report.html"
+    answer = cli("report", run, "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out) == {"report": str(out.resolve()), "explained": 12}
+    page, text = read(out), out.read_text()
+    assert not {tag for tag, _ in page.elements} & {"script", "img", "link", "iframe"}
+    assert not re.search(r"https?://|url\(", text)
+    assert "default-src 'none'" in text
+    shown, explainer = page.text(), Explainer.open(run)
+    for fact in (explainer.dataset.hash, explainer.store.hash, f"{explainer.store.num_rows:,}", "24", "14"):
+        assert fact in shown
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    best = max(entry["valid"]["ndcg@10"] for entry in history)
+    assert f"{best:.4f}" in shown
+    assert shown.count("Ranked 1 of") == 24  # the line to open, and the explanation in it
+    for name in explainer.trained.aspect_names:
+        assert name in shown
+    for title in ("Scoreboard", "Faithfulness"):
+        assert f"#{title.lower()}" not in page.attributes("a", "href")
+
+
+def test_a_run_of_ratings_shows_its_error(run: Path, tmp_path: Path) -> None:
+    fit(run.parent / "data", tmp_path / "run", "both", setup="default")
+    report(tmp_path / "run", tmp_path / "report.html")
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    best = min(history, key=lambda entry: entry["valid"]["mse"])
+    shown = read(tmp_path / "report.html").text()
+    assert f"{best['valid']['mse']:.4f}" in shown
+    assert f"mse (dashed: best epoch, {best['epoch']})" in shown
+
+
+def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli: CommandLine) -> None:
+    folder = run.parent
+    row = {"model": "direct", "failed": None, "metrics": {"ndcg@10": {"mean": 0.2, "low": 0.1, "high": 0.3}}}
+    other = {"model": "a<b", "failed": None, "metrics": {"ndcg@10": {"mean": 0.1, "low": 0.05, "high": 0.15}}}
+    board = {
+        "rows": [other, row, {"model": "broken", "failed": "no memory"}],
+        "metrics": ["ndcg@10"],
+        "protocol": "direct",
+        "splits": 1,
+        "num_users": 24,
+        "num_items": 14,
+        "encoder": "random",
+        "positive": "every interaction",
+        "detectable": None,
+    }
+    curve = {"share": [0.0, 0.1, 1.0], "score": [3.0, 2.0, 0.5], "rank": [1, 2, 9]}
+    figures = {
+        name: {
+            "direct": {"mean": 0.5, "low": 0.4, "high": 0.625},
+            "random": {"mean": 0, "low": -1, "high": 1},
+        }
+        for name in ("comprehensiveness", "sufficiency")
+    }
+    faith = {
+        "deletion": {"direct": curve, "random": curve},
+        "insertion": {"direct": curve},
+        "pairs": 7,
+        **figures,
+    }
+    (folder / "board.json").write_text(json.dumps(board))
+    (folder / "faith.json").write_text(json.dumps(faith))
+    out = folder / "whole.html"
+    given = ("--scoreboard", folder / "board.json", "--faithfulness", folder / "faith.json")
+    assert cli("report", run, "--out", out, *given).code == 0
+    page = read(out)
+    assert {"#scoreboard", "#faithfulness"} <= set(page.attributes("a", "href"))
+    assert "a<b" in page.text()
+    assert "0.2000" in page.text()
+    assert "broken failed: no memory" in page.text()
+    assert "0.500 (0.400 to 0.625)" in page.text()
+    assert "7 recommendations" in page.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [("{", "is not JSON"), ("{}", "has no 'rows'"), ("[]", "has no 'rows'")]
+)
+def test_a_file_that_is_no_scoreboard_is_refused(
+    run: Path, cli: CommandLine, content: str, sentence: str
+) -> None:
+    wrong, out = run.parent / "wrong.json", run.parent / "never.html"
+    wrong.write_text(content)
+    answer = cli("report", run, "--out", out, "--scoreboard", wrong)
+    assert answer.code == 1
+    assert sentence in answer.err
+    assert "llmdirect scoreboard DATASET --json" in answer.err
+    assert not out.exists()
+
+
+def test_places_and_files_are_checked_before_anything_is_explained(
+    run: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Explainer, "explain", None)
+    nowhere = run.parent / "nowhere" / "page.html"
+    for options, sentence in (
+        (("report", run, "--out", nowhere), "there is no folder"),
+        (("report", run, "--out", run), "is a folder; give the name of a file"),
+        (("report", run, "--scoreboard", nowhere), "not found; make it with `llmdirect scoreboard"),
+        (("explain", run, "--user", "u0", "--html", nowhere), "there is no folder"),
+    ):
+        answer = cli(*options)
+        assert answer.code == 1
+        assert sentence in answer.err
+
+
+def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
+    place = Path(Explainer.open(run).dataset.path)
+    moved = place.rename(place.with_name("moved"))
+    try:
+        answer = cli("explain", run, "--user", "u0")
+        assert answer.code == 1
+        assert f"{place}: not there any more" in answer.err
+        assert "--dataset" in answer.err
+        assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
+    finally:
+        moved.rename(place)
+
+
+def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
+    told = commands(Explainer.open(run))
+    data = run.parent / "data"
+    assert told[0] == f"llmdirect prepare REVIEWS --out {data}"
+    assert told[2] == f"llmdirect consolidate {data}"
+    assert told[3] == (
+        f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32 "
+        "--param token_budget=200"
+    )
+
+
+UNUSUAL: list[dict[str, Any]] = [
+    {"aspects": 5, "channels": 2, "user": "both", "vote": True, "lexicon": 32, "seed": 7, "metric": "mrr@5"},
+    {"sentiment": "mlp", "channels": 1, "popularity": False, "collaborative": False},
+    {"collaborative": True, "ridge": 7.5, "word_likeness": 2.0, "embedding_likeness": 0.0},
+    {"form": "ratio", "channels": 1, "batch_norm": True, "history_term": "ease", "device": "cpu"},
+    {"setup": "bpr", "negatives": 3, "num_epochs": 7, "batch_size": 64, "lr": 1e-5, "weight_decay": 0.25},
+    {"setup": "default", "fitted_biases": False, "popularity": True, "collaborative": True, "clip": 0.5},
+    {
+        "averaging": 0.0,
+        "history_dropout": 0.125,
+        "copies": True,
+        "patience": 2,
+        "decays": 1,
+        "refine_epochs": 3,
+        "amp": False,
+    },
+    {
+        "token_budget": 999,
+        "amp": False,
+        "contrastive": 0.5,
+        "rate": 1e-7,
+        "orthogonality": 2.5,
+        "anchor": 0.5,
+    },
+    {"preset": "paper"},
+    {"preset": "paper", "setup": "softmax", "negatives": 0, "lexicon": 64},
+]
+
+
+@pytest.mark.parametrize("settings", UNUSUAL)
+def test_commands_give_each_setting_back(
+    run: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    explainer, trained_with = Explainer.open(run), []
+    wanted = configure(**settings)
+    monkeypatch.setattr(type(explainer.trained.run), "model_config", wanted[0])
+    monkeypatch.setattr(type(explainer.trained.run), "train_config", wanted[1])
+
+    def train(dataset: Path, out: Path, **given: Any) -> NoReturn:
+        trained_with.append((given["model"], given["training"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmdirect.training.train.train", train)
+    CliRunner().invoke(app, shlex.split(commands(explainer)[3])[1:])
+    assert trained_with == [wanted]
+
+
+def test_unusual_settings_are_all_there_are() -> None:
+    assert {name for settings in UNUSUAL for name in settings} == setting_names() | {"preset", "device"}
+
+
+def test_commands_read_texts_as_they_were_read(run: Path) -> None:
+    explainer = Explainer.open(run)
+    made_by = explainer.trained.run.manifest["store"]["encoder"]
+    made_by |= {"id": "a/b", "revision": "0" * 39 + "f", "max_length": 128, "model_limit": 512}
+    assert f"--model a/b --revision {made_by['revision']} --max-length 128" in commands(explainer)[1]
+    made_by |= {"revision": "package 0.1", "max_length": 512}
+    assert commands(explainer)[1].endswith("--model a/b --dtype float32")
+
+
+def test_commands_of_a_split_without_fractions(run: Path) -> None:
+    explainer = Explainer.open(run)
+    explainer.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
+    assert commands(explainer)[0].endswith("--split leave-last-out")
+
+
+def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = Explainer.open(run)
+    form = TokenForm("bfloat16", 64, "content")
+    monkeypatch.setattr(type(explainer.store), "form", form)
+    assert commands(explainer)[1].endswith(" --dtype bfloat16 --project 64 --tokens content")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0.013, 0.094, [0.02, 0.04, 0.06, 0.08]),
+        (-3, 3, [-2, 0, 2]),
+        (5, 5, [5]),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_points_stand_where_their_values_are() -> None:
+    svg = lines(
+        "t", "epoch", "loss", [Line("one", [1, 2, 3], [0.0, 5.0, 10.0]), Line("two", [1, 3], [10, 0])]
+    )
+    paths = re.findall(r'<path class="curve c(\d)" d="M([\d. L]+)"/>', svg)
+    points = {name: [tuple(map(float, p.split())) for p in path.split("L")] for name, path in paths}
+    one, two = points["0"], points["1"]
+    assert one[1] == pytest.approx(((one[0][0] + one[2][0]) / 2, (one[0][1] + one[2][1]) / 2), abs=0.1)
+    assert one[0][1] > one[2][1]  # down is less
+    assert two == [(one[0][0], one[2][1]), (one[2][0], one[0][1])]
+    flat = lines("t", "x", "y", [Line("one", [1], [0.0])])
+    assert "nan" not in flat
+    rows = intervals("t", "x", [("a", 1, 2, 3), ("b", 2, 3, 4)], "b")
+    ends = [tuple(map(float, found)) for found in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', rows)]
+    centres = [float(found) for found in re.findall(r'cx="([\d.]+)"', rows)]
+    assert centres[0] == pytest.approx(sum(ends[0]) / 2, abs=0.1)
+    assert ends[1][0] == pytest.approx(centres[0], abs=0.1)

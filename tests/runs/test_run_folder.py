@@ -1,0 +1,117 @@
+"""Run folders: never another run's, damage named, nothing half-written read."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from command_line import CommandLine
+from llmdirect.common.errors import DataError, MismatchError
+from llmdirect.config import TrainConfig
+from llmdirect.runs.folder import RunFolder
+from llmdirect.runs.trained import Trained
+from llmdirect.training.train import train
+from run_helpers import SHAPES, content, fit, make_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run")
+    before = content(tmp_path / "run")
+    with pytest.raises(
+        MismatchError, match=r"run: holds another run \(lr is 0.001 there, 0.01 here\).*--overwrite"
+    ):
+        fit(dataset, tmp_path / "run", lr=0.01)
+    assert content(tmp_path / "run") == before
+
+
+def test_a_checkpoint_of_another_dataset_is_refused(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    fit(dataset, tmp_path / "run")
+    other = make_dataset(tmp_path / "other", seed=7)
+    answer = cli("test", other, "--parameters", tmp_path / "run")
+    assert answer.code == 1
+    assert "was trained on dataset" in answer.err
+    assert str(other) in answer.err
+
+
+@pytest.mark.parametrize("name", ["best/model", "best/tables", "best/catalogue"])
+def test_damaged_checkpoints_are_named(dataset: Path, tmp_path: Path, name: str) -> None:
+    fit(dataset, tmp_path / "run")
+    path = (
+        tmp_path
+        / "run"
+        / name.split("/")[0]
+        / RunFolder.open(tmp_path / "run").manifest["files"][name]["name"]
+    )
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{path.name}: damaged.*llmdirect train"):
+        Trained.load(tmp_path / "run")
+    path.unlink()
+    with pytest.raises(DataError, match=f"{path.name}: missing.*llmdirect train"):
+        Trained.load(tmp_path / "run")
+
+
+def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and path.name != ".lock":
+            assert path.suffix in (".safetensors", ".json", ".jsonl")
+            if path.suffix == ".safetensors":
+                load_file(path)
+
+
+def test_the_cure_of_a_damaged_table_works(dataset: Path, tmp_path: Path) -> None:
+    fit(dataset, tmp_path / "run")
+    before = content(tmp_path / "run")
+    entry = RunFolder.open(tmp_path / "run").manifest["files"]["best/tables"]
+    (tmp_path / "run" / "best" / entry["name"]).write_bytes(b"damaged")
+    fit(dataset, tmp_path / "run")
+    assert content(tmp_path / "run") == before
+
+
+def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(dataset, tmp_path / "run", num_epochs=1, averaging=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("llmdirect.training.trainer.Trainer._finish", lambda self: None)  # killed just before
+        fit(dataset, tmp_path / "run", num_epochs=6, averaging=0.0)
+    manifest = RunFolder.open(tmp_path / "run").manifest
+    assert manifest["config"]["training"]["num_epochs"] == 6
+    with pytest.raises(
+        DataError, match=r"run: has no best/tables, training has not ended; run `llmdirect train"
+    ):
+        Trained.load(tmp_path / "run")
+
+
+def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(dataset, tmp_path / "run")
+    (tmp_path / "run" / "best" / "photo.jpg").write_bytes(b"somebody's")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmdirect.training.trainer.Trainer._commit", killed)
+        with pytest.raises(Killed):
+            train(
+                dataset,
+                tmp_path / "run",
+                model=SHAPES["vote"],
+                training=TrainConfig(num_epochs=1),
+                overwrite=True,
+            )
+    train(dataset, tmp_path / "run", model=SHAPES["vote"], training=TrainConfig(num_epochs=1))
+    assert Trained.load(tmp_path / "run").run.model_config == SHAPES["vote"]
+    assert (tmp_path / "run" / "best" / "photo.jpg").exists()

@@ -1,0 +1,111 @@
+"""Numbers of words beside the embeddings of their tokens: found by hand, summed, fitted, kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmdirect.collaborative.similarity import WordLikeness
+from llmdirect.model.train_view import View
+from llmdirect.text.lexicon import Lexicon
+from model_helpers import DIM, Row, dataset_of, write_embeddings
+
+VECTORS = torch.tensor([[1.0, 2.0], [-3.0, 4.0]])
+LEXICON = Lexicon(("cable", "caf\u00e9s"), VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "words", "share"),
+    [
+        # Pieces of one word share it; a piece that starts in a word belongs to it wherever it ends.
+        ("Cable, a cable", [[0, 2], [2, 6], [7, 8], [9, 14]], [0, 0, -1, 0], [0.5, 0.5, 0.0, 1.0]),
+        ("unknown", [[0, 7]], [-1], [1.0]),
+        ("CAF\u00c9S", [[0, 0], [0, 5], [0, 0]], [-1, 1, -1], [0.0, 1.0, 0.0]),
+        ("", [], [], []),
+        ("...", [[0, 3]], [-1], [0.0]),
+    ],
+)
+def test_tokens_belong_to_the_word_they_start_in(
+    text: str, spans: list[list[int]], words: list[int], share: list[float]
+) -> None:
+    found = LEXICON.find(text, np.array(spans, np.uint32).reshape(-1, 2))
+    assert found[0].tolist() == words
+    assert found[1].tolist() == share
+
+
+def test_a_combining_mark_does_not_end_a_word() -> None:
+    lexicon = Lexicon(("cafe\u0301s",), VECTORS[:1])
+    assert lexicon.find("Cafe\u0301s", np.array([[0, 6]], np.uint32))[0].tolist() == [0]
+
+
+def test_numbers_stand_beside_the_embedding() -> None:
+    tokens, spans = np.ones((3, 4), np.float32), np.array([[0, 2], [2, 5], [6, 9]], np.uint32)
+    beside = LEXICON.beside(tokens, "cable new", spans)
+    assert beside[:, :4].tolist() == tokens.tolist()
+    assert beside[:, 4:].tolist() == [[0.5, 1.0], [0.5, 1.0], [0.0, 0.0]]
+    assert Lexicon.none().beside(tokens, "cable new", spans) is tokens
+
+
+def test_a_file_keeps_it() -> None:
+    for lexicon in (LEXICON, Lexicon.none()):
+        again = Lexicon.from_tensors(lexicon.tensors())
+        assert again.names == lexicon.names
+        assert torch.equal(again.vectors, lexicon.vectors)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, WordLikeness, View, Lexicon]:
+    rng, rows = np.random.default_rng(0), []
+    for user in range(12):
+        for item in rng.choice(10, 4, replace=False).tolist():
+            words = [f"kind{item % 3}", f"maker{item % 5}", "good", *(f"w{n}" for n in rng.integers(0, 9, 3))]
+            rows.append(Row(user, item, " ".join(words) + "!"))
+    rows.append(Row(0, 9, ""))
+    dataset = dataset_of(rows, 12, 10)
+    texts = dataset.passages.text
+    view = View.build(
+        dataset, write_embeddings(tmp_path_factory.mktemp("lexicon") / "store", texts.to_list())
+    )
+    texts = texts.gather(view.passage_idx)
+    words = WordLikeness(view, texts)
+    lexicon = words.lexicon(view, 6)
+    return view, words, view.with_lexicon(lexicon, texts), lexicon
+
+
+def test_directions_are_the_leading_ones(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+    """Of E, written out densely and decomposed: the same subspace, each word times its weight."""
+    view, words, _, lexicon = made
+    said = words._of_items(torch.arange(view.num_items))
+    rows = words._directions(said)
+    leading = torch.linalg.svd(rows)[2][:6]
+    found = torch.linalg.qr(lexicon.vectors.double() / words.weight.clamp(min=1e-12)[:, None])[0].T
+    overlap = torch.linalg.svdvals(leading @ found.T)
+    assert torch.allclose(overlap, torch.ones_like(overlap), atol=1e-4)
+
+
+def test_a_pooled_passage_is_the_mean_of_its_tokens(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+    view, _, worded, lexicon = made
+    assert worded.dim == DIM + lexicon.dim == worded.pooled.shape[1]
+    rows = torch.arange(len(view.lengths))
+    tokens, mask = worded.tokens(rows)
+    plain, _ = view.tokens(rows)
+    assert torch.equal(tokens[..., :DIM], plain)
+    mean = tokens.sum(1) / mask.sum(1).clamp(min=1)[:, None]
+    torch.testing.assert_close(mean, worded.pooled, rtol=1e-5, atol=1e-6)
+    assert worded.pooled[:, DIM:].abs().sum() > 0
+
+
+def test_passages_spread_half_as_far_by_words(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+    view, _, worded, _ = made
+    written = worded.pooled[view.lengths > 0]
+    away = (written - written.mean(0)).square()
+    by_embedding, by_words = away[:, :DIM].sum(1).mean().sqrt(), away[:, DIM:].sum(1).mean().sqrt()
+    assert float(by_words / by_embedding) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_nothing_to_tell_items_apart_by_is_no_lexicon(tmp_path: object) -> None:
+    dataset = dataset_of([Row(user, item, "same words") for user in range(3) for item in range(3)], 3, 3)
+    texts = dataset.passages.text
+    view = View.build(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
+    words = WordLikeness(view, texts.gather(view.passage_idx))
+    assert words.lexicon(view, 4).dim == 0
+    assert words.lexicon(view, 0).dim == 0

@@ -1,0 +1,183 @@
+"""Grid search: resumable, refused where something else is there."""
+
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import CommandLine
+from llmdirect.common.errors import DataError, MismatchError
+from llmdirect.config import Preset
+from llmdirect.data.dataset import Dataset
+from llmdirect.runs.folder import RunFolder
+from llmdirect.training.search import SEARCHED, _check_combinations, grid
+from llmdirect.training.settings import parse_params, parse_settings
+from run_helpers import make_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
+
+
+def test_params_are_typed_and_checked() -> None:
+    assert parse_params(
+        [
+            "lr=1e-3,0.1",
+            "aspc-num=3,5",
+            "vote=true",
+            "form=cosine",
+            "g2=1e-6",
+            "ridge=64,2.5",
+            "collaborative=false",
+        ]
+    ) == {
+        "lr": [1e-3, 0.1],
+        "ridge": [64.0, 2.5],
+        "collaborative": [False],
+        "aspects": [3, 5],
+        "vote": [True],
+        "form": ["cosine"],
+        "rate": [1e-6],
+    }
+    for text, message in (
+        ("lr", "expected name=value"),
+        ("speed=1", "no setting 'speed'; there are .*lr"),
+        ("aspects=3.5", "'3.5' is no value of aspects"),
+        ("form=flat", "'flat' is no value of form"),
+        ("vote=perhaps", "'perhaps' is no value of vote"),
+        ("ridge=found", r"'found' is no value of ridge \(float\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_params([text])
+
+
+def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    assert parse_settings(["clip=0.5", "vote=true"]) == {"clip": 0.5, "vote": True}
+    with pytest.raises(ValueError, match="--param 'clip=2': clip is given twice"):
+        parse_settings(["clip=1", "clip=2"])
+    with pytest.raises(ValueError, match=r"no setting 'device'; there are (?!.*device)(?!.*preset)"):
+        parse_settings(["device=cpu"])
+    with pytest.raises(ValueError, match="--param clip: 2 values, expected one; grid tries several"):
+        parse_settings(["clip=0.5,1"])
+    answer = cli("train", dataset, "--out", tmp_path / "run", "--lr", "0.1", "--param", "lr=0.2")
+    assert answer.code == 2
+    assert "--param lr: is given by its own flag too" in answer.err
+    answer = cli("train", dataset, "--out", tmp_path / "run", "--num-epochs", "1", "--param", "clip=0.5")
+    assert answer.code == 0, answer.err
+    assert RunFolder.open(tmp_path / "run").train_config.clip == 0.5
+
+
+def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    command = ["grid", dataset, "--out", tmp_path / "runs", "--num-epochs", "2", "--param", "lr=1e-2,1e-4"]
+    answer = cli(*command, "--param", "aspc_num=2,3", "--json")
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    values = [trial["value"] for trial in result["trials"]]
+    assert values == sorted(values, reverse=True)
+    assert (
+        len({json.dumps(trial["params"], sort_keys=True) for trial in result["trials"]}) == 4 == len(values)
+    )
+    assert result["best"] == result["trials"][0]
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("manifest.json")}
+    assert len(times) == 4
+    again = json.loads(cli(*command, "--param", "aspc_num=2,3", "--json").out)
+    assert again == result
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    with pytest.raises(MismatchError, match=r"runs: holds a search of another common, params"):
+        grid(dataset, tmp_path / "runs", params={"lr": [1e-2]}, settings={"num_epochs": 1})
+
+
+def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        len(grid(dataset, tmp_path / "one", params={"lr": [1e-3]}, settings={"num_epochs": 1})["trials"]) == 1
+    )
+    from llmdirect.training import search as module
+
+    work = module.train_on
+
+    def diverges(*args: object, **options: object) -> object:
+        if options["training"].lr == 1e-2:  # type: ignore[attr-defined]
+            raise DataError("the loss is nan")
+        return work(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_on", diverges)
+    result = grid(dataset, tmp_path / "two", params={"lr": [1e-2, 1e-3]}, settings={"num_epochs": 1})
+    assert [trial["params"] for trial in result["trials"]] == [{"lr": 1e-3}]
+    assert result["failed"] == [{"lr": 1e-2}]
+
+
+def test_a_killed_search_trains_every_combination_once(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmdirect.training import search as module
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    params = {"lr": [1e-2, 1e-3, 1e-4]}
+    for patched in ("train_on", "run_name"):  # within a trial, and at its start
+        with monkeypatch.context() as patch:
+            patch.setattr(module, patched, killed)
+            with pytest.raises(Killed):
+                grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
+    result = grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
+    assert sorted(trial["params"]["lr"] for trial in result["trials"]) == [1e-4, 1e-3, 1e-2]
+
+
+@pytest.mark.parametrize("preset", SEARCHED)
+def test_what_is_searched_by_default_can_be(dataset: Path, preset: Preset) -> None:
+    searched = SEARCHED[preset]
+    combinations = [dict(zip(searched, values, strict=True)) for values in product(*searched.values())]
+    assert len(combinations) > 1
+    assert not _check_combinations(Dataset.open(dataset), {"preset": preset}, combinations)
+
+
+def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"runs that watch mse and ndcg@10 do not compare"):
+        grid(dataset, tmp_path / "runs", params={"setup": ["softmax", "default"]})
+    with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
+        grid(dataset, tmp_path / "runs", params={"metric": ["auc", "ndcg@10"]})
+    message = "--param sentiment=mlp, channels=1, refine_epochs=2: refine_epochs: every epoch of the mlp"
+    params = {"sentiment": ["linear", "mlp"], "channels": [1], "refine_epochs": [0, 2]}
+    with pytest.raises(ValueError, match=message):
+        grid(dataset, tmp_path / "runs", params=params)
+    # On pooled text alone these losses would shape parameters that no score reads.
+    for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
+        params = {loss: [0.0, 1e-6], "form": [form]}
+        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .* refine_epochs=5"):
+            grid(dataset, tmp_path / "runs", params=params)
+    assert not (tmp_path / "runs").exists()
+    whole = Dataset.open(dataset)
+    rows = replace(whole.interactions, rating=np.full(len(whole.interactions), np.nan, np.float32))
+    unrated = replace(whole, interactions=rows)
+    with pytest.raises(DataError, match=r"^(?!--param).*has no ratings"):
+        _check_combinations(unrated, {"setup": "default"}, [{"lr": 0.1}])
+
+
+def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:
+    options = {
+        "params": {"lr": [1e-2, 1e-3, 1e-4]},
+        "settings": {"num_epochs": 1, "setup": "bpr"},
+        "sampler": "tpe",
+    }
+    for trials in (2, 5):
+        found = grid(dataset, tmp_path / "runs", trials=trials, **options)["trials"]  # type: ignore[arg-type]
+        assert len(found) == trials
+    # A search that goes on draws anew; it does not start over with the same draws.
+    assert len({trial["params"]["lr"] for trial in found}) > 1
+
+
+def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path) -> None:
+    settings = {"setup": "default", "popularity": False, "num_epochs": 2}
+    result = grid(dataset, tmp_path / "runs", params={"lr": [1e-2, 1e-5]}, settings=settings)
+    values = [trial["value"] for trial in result["trials"]]
+    assert values == sorted(values)
