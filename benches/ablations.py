@@ -32,7 +32,7 @@ from llmdirect.model.item_documents import Pairs
 from llmdirect.runs.trained import Trained
 from llmdirect.store.consolidate import consolidate
 from llmdirect.store.store import EmbeddingStore, open_store
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.words import content_tokens, word_spans, words_of_tokens
 from llmdirect.training.train import train_on
 
@@ -51,7 +51,7 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: Preset = "default"
     store: Rewrite | None = None
-    form: TokenForm | None = None
+    form: TokenFormat | None = None
     """How the store keeps tokens; as it does if not given."""
     patch: Callable[[], Any] | None = None
     """A context in which it is trained."""
@@ -80,7 +80,7 @@ def review_left_in() -> Any:
 
 def collaboration_left_in() -> Any:
     """The settings of the collaborative term are found on pairs that it knows."""
-    return _patched(Ease, "left_out", lambda self, users, *_: self.of_users(users))
+    return _patched(Ease, "left_out", lambda self, users, *_: self.score_users(users))
 
 
 def _like(store: EmbeddingStore, folder: Path, tokens: Any, spans: Any = None) -> EmbeddingStore:
@@ -103,7 +103,7 @@ def _floats(store: EmbeddingStore) -> torch.Tensor:
     return store.tokens.float()
 
 
-def kept_as(form: TokenForm) -> Rewrite:
+def kept_as(form: TokenFormat) -> Rewrite:
     """The tokens as a store of this form gives them back, fitted on tokens of train passages."""
 
     def rewrite(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
@@ -152,14 +152,14 @@ VARIANTS: Mapping[str, Variant] = {
     "summary before the text": Variant(prepared={"with_summary": True}),
     "float32": Variant(prepared={}, dtype="float32"),
     "own review left in": Variant(patch=review_left_in),
-    "copied texts trained on": Variant({"copies": True}),
+    "copied texts trained on": Variant({"train_on_duplicates": True}),
     "collaborative term left in": Variant(patch=collaboration_left_in),
     "without the collaborative term": Variant({"collaborative": False}),
     "EASE alone": Variant({"history_term": "ease"}),
     "EASE with a walk": Variant({"history_term": "ease+walk"}),
     "EASE with neighbours": Variant({"history_term": "ease+neighbours"}),
-    "collaborative term without words": Variant({"word_likeness": 0.0}),
-    "collaborative term without embeddings": Variant({"embedding_likeness": 0.0}),
+    "collaborative term without words": Variant({"word_similarity": 0.0}),
+    "collaborative term without embeddings": Variant({"embedding_similarity": 0.0}),
     "without the lexicon": Variant({"lexicon": 0}),
     "lexicon of 256": Variant({"lexicon": 256}),
     "4 channels an aspect": Variant({"channels": 4}),
@@ -167,24 +167,24 @@ VARIANTS: Mapping[str, Variant] = {
     "ratio form": Variant({"form": "ratio"}),
     "preset paper": Variant(preset="paper"),
     "64 sampled negatives": Variant({"negatives": 64}),
-    "bpr with one negative": Variant({"setup": "bpr", "negatives": 1}),
+    "bpr with one negative": Variant({"objective": "bpr", "negatives": 1}),
     "contrastive loss": Variant({"contrastive": 5e-3}),
     "rating anchor": Variant({"anchor": 0.1}),
-    "each review one vote": Variant({"vote": True}),
+    "each review one vote": Variant({"equal_reviews": True}),
     "history and texts of the user": Variant({"user": "both"}),
     "texts of the user": Variant({"user": "text"}),
     "without popularity": Variant({"popularity": False}),
-    "without averaging": Variant({"averaging": 0.0}),
+    "without ema_decay": Variant({"ema_decay": 0.0}),
     "whole histories in training": Variant({"history_dropout": 0.0}),
-    "5 epochs on tokens": Variant({"refine_epochs": 5}),
-    "5 epochs on tokens with rate reduction": Variant({"refine_epochs": 5, "rate": 1e-6}),
-    "5 epochs on tokens with orthogonality": Variant({"refine_epochs": 5, "orthogonality": 2.5}),
+    "5 epochs on tokens": Variant({"token_epochs": 5}),
+    "5 epochs on tokens with rate reduction": Variant({"token_epochs": 5, "rate": 1e-6}),
+    "5 epochs on tokens with orthogonality": Variant({"token_epochs": 5, "orthogonality": 2.5}),
     "content tokens": Variant(store=content),
-    "bfloat16": Variant(form=TokenForm("bfloat16")),
-    "int8": Variant(form=TokenForm("int8")),
-    "256 dimensions": Variant(form=TokenForm("bfloat16", project=256)),
-    "128 dimensions": Variant(form=TokenForm("bfloat16", project=128)),
-    "64 dimensions": Variant(form=TokenForm("bfloat16", project=64)),
+    "bfloat16": Variant(form=TokenFormat("bfloat16")),
+    "int8": Variant(form=TokenFormat("int8")),
+    "256 dimensions": Variant(form=TokenFormat("bfloat16", project=256)),
+    "128 dimensions": Variant(form=TokenFormat("bfloat16", project=128)),
+    "64 dimensions": Variant(form=TokenFormat("bfloat16", project=64)),
     "static embeddings": Variant(store=static),
 }
 
@@ -237,7 +237,7 @@ def _measured(
     model, training = configure(variant.preset, **variant.settings)
     with variant.patch() if variant.patch else nullcontext():
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
-    values = by_user(Trained.load(folder / "run").scorer, dataset, VALID, [METRIC])[METRIC].tolist()
+    values = by_user(Trained.load(folder / "run").tables, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
     # A store that is written anew with other tokens would be kept as the one that it was made of.
     form = variant.form or (store if variant.prepared is None else used).form

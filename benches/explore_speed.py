@@ -24,7 +24,7 @@ from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Passages
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 
 REQUESTS, NEIGHBOURS, HISTORY = 40, 2000, 10
 
@@ -116,13 +116,13 @@ def _no_encoder() -> object:
 def enlarged(base: Explainer, num_items: int, num_users: int) -> Explainer:
     """The run with so many items and users."""
     drawn = np.random.default_rng(0)
-    trained, dataset, scorer = base.trained, base.dataset, base.trained.scorer
-    source = drawn.integers(0, scorer.num_items, num_items)
+    trained, dataset, tables = base.trained, base.dataset, base.trained.tables
+    source = drawn.integers(0, tables.num_items, num_items)
     item, query = (
         table[rows]
         for table, rows in (
-            (scorer.item, source),
-            (scorer.query, drawn.integers(0, scorer.num_users, num_users)),
+            (tables.item, source),
+            (tables.query, drawn.integers(0, tables.num_users, num_users)),
         )
     )
     seen = Csr.from_pairs(
@@ -138,7 +138,7 @@ def enlarged(base: Explainer, num_items: int, num_users: int) -> Explainer:
     passages = dataset.passages
     of_item = [
         np.flatnonzero((passages.item_idx == one) & (passages.split == TRAIN))
-        for one in range(scorer.num_items)
+        for one in range(tables.num_items)
     ]
     rows = np.concatenate([of_item[one] for one in source])
     owner = np.repeat(np.arange(num_items, dtype=np.int32), [len(of_item[one]) for one in source])
@@ -148,7 +148,7 @@ def enlarged(base: Explainer, num_items: int, num_users: int) -> Explainer:
         base,
         trained=dataclasses.replace(
             trained,
-            scorer=Scorer(
+            tables=ScoreTables(
                 query=query,
                 item=item,
                 item_bias=np.log1p(drawn.integers(1, 200, num_items)).astype(np.float32),

@@ -25,9 +25,9 @@ from llmdirect.data.subsets import without_users
 from llmdirect.encoding.encoders import load_encoder
 from llmdirect.evaluation.statistics import interval, ratio
 from llmdirect.ranking.metrics import metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
-from llmdirect.runs.new_users import newcomer, text_profiles
+from llmdirect.runs.new_users import new_user, text_profiles
 from llmdirect.runs.trained import Trained
 from llmdirect.store.store import open_store
 from llmdirect.training.train import train_on
@@ -38,7 +38,7 @@ FEWEST = 5
 SEED = 242
 
 
-def asked(dataset: Dataset, user: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def split_reviews(dataset: Dataset, user: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Items of the user's history, newest first; items to find; texts about the history's items."""
     rows = dataset.interactions
     own = np.flatnonzero((rows.user_idx == user) & rows.positive)  # oldest first
@@ -52,14 +52,14 @@ def asked(dataset: Dataset, user: int) -> tuple[np.ndarray, np.ndarray, list[str
     )
 
 
-def of_history(scorer: Scorer, items: np.ndarray) -> Scorer:
+def of_history(tables: ScoreTables, items: np.ndarray) -> ScoreTables:
     """A baseline's scorer with one user of this history."""
-    if scorer.item_item is not None:
+    if tables.item_item is not None:
         history = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
-        return replace(scorer, query=np.zeros((1, 0)), user_bias=None, history=history)
-    query = np.asarray(scorer.item)[items].sum(0, keepdims=True)
+        return replace(tables, query=np.zeros((1, 0)), user_bias=None, history=history)
+    query = np.asarray(tables.item)[items].sum(0, keepdims=True)
     length = np.linalg.norm(query)
-    return replace(scorer, query=query / length if length > 0 else query, user_bias=None)
+    return replace(tables, query=query / length if length > 0 else query, user_bias=None)
 
 
 def main() -> None:
@@ -83,19 +83,19 @@ def main() -> None:
         trained = Trained.load(run)
         board = Board([remaining], store, given.out / f"board-{number}", Bars(), Budget(300, len(BASELINES)))
         board.out.mkdir(parents=True, exist_ok=True)
-        fitted = {name: ROWS[name].fit(board, 0, tuned(board, name)["settings"]).scorer for name in BASELINES}
+        fitted = {name: ROWS[name].fit(board, 0, tuned(board, name)["settings"]).tables for name in BASELINES}
         for user in np.flatnonzero(held_out):
-            history, wanted, texts = asked(whole, int(user))
+            history, wanted, texts = split_reviews(whole, int(user))
             if len(history) + len(wanted) < FEWEST:
                 continue
             written = text_profiles(trained, texts, encoder) if texts else None
-            one: dict[str, Any] = {name: of_history(scorer, history) for name, scorer in fitted.items()}
-            one["direct, from the history"] = newcomer(trained, history, [], None).scorer
+            one: dict[str, Any] = {name: of_history(tables, history) for name, tables in fitted.items()}
+            one["direct, from the history"] = new_user(trained, history, [], None).tables
             if written is not None:
-                one["direct, from the texts"] = newcomer(trained, history[:0], texts, written).scorer
+                one["direct, from the texts"] = new_user(trained, history[:0], texts, written).tables
             seen = Csr.from_pairs(np.zeros(len(history), np.int64), history, 1)
-            for name, scorer in one.items():
-                lists = rank(scorer, [0], k=10, seen=seen).items
+            for name, tables in one.items():
+                lists = rank(tables, [0], k=10, seen=seen).items
                 relevant = Csr.from_pairs(np.zeros(len(wanted), np.int64), wanted, 1)
                 values.setdefault(name, []).append(float(metrics(lists, relevant, ["ndcg@10"])["ndcg@10"][0]))
     direct = np.array(values["direct, from the history"])

@@ -12,7 +12,7 @@ from ranx import evaluate as ranx_evaluate
 
 from llmdirect.common.csr import Csr
 from llmdirect.ranking.metrics import evaluate, metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 
 DIM, ASPECTS, K, BLOCK = 64, 5, 20, 1024
@@ -47,7 +47,7 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
 
     query, item = vectors(num_users, DIM), vectors(num_items, DIM)
     left, right = torch.from_numpy(query), torch.from_numpy(item).T.contiguous()
-    dot = Scorer(query=query, item=item)
+    dot = ScoreTables(query=query, item=item)
     index = faiss.IndexFlatIP(DIM)
     index.add(item)
     faiss.omp_set_num_threads(2)
@@ -85,16 +85,16 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
     mass = (rng.dirichlet([0.3] * ASPECTS, num_items) * rng.integers(20, 2000, (num_items, 1))).astype(
         np.float32
     )
-    ratio = Scorer(
-        form="ratio",
+    ratio = ScoreTables(
+        kernel="ratio",
         query=1 / (1 + np.exp(-2 * vectors(num_users, ASPECTS))),
         item=mass * np.tanh(vectors(num_items, ASPECTS) / 2),
-        item_mass=mass,
+        item_mentions=mass,
         item_bias=vectors(num_items, 1)[:, 0] / 10,
     )
     interest = torch.from_numpy(np.asarray(ratio.query))
     above, below = (
-        torch.from_numpy(np.asarray(part)).T.contiguous() for part in (ratio.item, ratio.item_mass)
+        torch.from_numpy(np.asarray(part)).T.contiguous() for part in (ratio.item, ratio.item_mentions)
     )
     bias = torch.from_numpy(np.asarray(ratio.item_bias))
 
@@ -118,7 +118,7 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
     history = sp.csr_matrix((np.ones(len(seen), np.float32), positives.indices, positives.indptr))
     history.resize(num_users, num_items)
     item_bias = vectors(num_items, 1)[:, 0]
-    both = Scorer(
+    both = ScoreTables(
         query=query, item=item, item_bias=item_bias, history=positives,
         item_item=(table.indptr, table.indices, table.data),
     )  # fmt: skip

@@ -66,8 +66,8 @@ def main() -> None:
         settings = {"embedding_size": factors, "regularization": ridge, "damping": damping}
         tell("matrix factorisation", settings, scored(BiasedMFScorer(epochs=EPOCHS, **settings)))
     if len(sys.argv) > 2:
-        scorer = Trained.load(sys.argv[2]).scorer
-        tell("direct", {}, lambda chosen: scorer.of_pairs(rows.user_idx[chosen], rows.item_idx[chosen]))
+        tables = Trained.load(sys.argv[2]).tables
+        tell("direct", {}, lambda chosen: tables.score_pairs(rows.user_idx[chosen], rows.item_idx[chosen]))
     for name, (valid, test, settings) in found.items():
         print(
             json.dumps(

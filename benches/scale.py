@@ -46,17 +46,17 @@ def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
 
 def rank_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     """The full catalogue for every user, top-20."""
-    from llmdirect.ranking.scorer import Scorer
+    from llmdirect.ranking.scorer import ScoreTables
     from llmdirect.ranking.top_k import rank
 
     rng = np.random.default_rng(0)
     users, items, dims = sizes["users"], sizes["items"], sizes["dims"]
     query = rng.standard_normal((users, dims), np.float32)
-    scorer = Scorer(query=query, item=rng.standard_normal((items, dims), np.float32))
+    tables = ScoreTables(query=query, item=rng.standard_normal((items, dims), np.float32))
     chosen = np.arange(users, dtype=np.int32)
-    rank(scorer, chosen[:1000], k=20, seen=None)  # threads are awake
+    rank(tables, chosen[:1000], k=20, seen=None)  # threads are awake
     before, started = peak_mb(), time.perf_counter()
-    rank(scorer, chosen, k=20, seen=None)
+    rank(tables, chosen, k=20, seen=None)
     return time.perf_counter() - started, peak_mb() - before, users * items * dims
 
 

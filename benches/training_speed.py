@@ -22,7 +22,7 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare, prepare
 from llmdirect.model.direct import Direct
 from llmdirect.model.initialise import initialise
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.ranking.scorer import EPS
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.synthetic.corpus import generate
@@ -79,7 +79,7 @@ def _seconds_to(result: dict[str, Any], value: float) -> float | None:
 
 def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
     """Seconds of an epoch, from some of its updates: three documents are read for each pair."""
-    view = View.build(dataset, store)
+    view = TrainView.build(dataset, store)
     user_of = dataset.passages.user_idx[view.passage_idx]
     item_of = view.passage_item.numpy()
     documents = [
@@ -107,7 +107,7 @@ def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
     return float(np.median(seconds[2:])) * len(order) / PAIRS
 
 
-def _padded(view: View, owner: np.ndarray, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(view: TrainView, owner: np.ndarray, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 [count, 512, D] documents of the passages' owners, and their lengths."""
     tokens = torch.zeros(count, LONGEST, view.store.dim)
     lengths = torch.zeros(count, dtype=torch.int64)

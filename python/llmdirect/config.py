@@ -1,15 +1,16 @@
 """Every setting of the model and of its training, checked where it is declared."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 Preset = Literal["default", "paper"]
-Form = Literal["cosine", "ratio"]
+ScoreForm = Literal["cosine", "ratio"]
 Sentiment = Literal["linear", "mlp"]
 UserSide = Literal["history", "text", "both"]
-Setup = Literal["softmax", "bpr", "default"]
-HistoryTermName = Literal["found", "ease", "ease+walk", "ease+neighbours"]
-HISTORY_TERMS = get_args(HistoryTermName)[1:]
+ObjectiveName = Literal["softmax", "bpr", "rating"]
+HistoryTermKind = Literal["auto", "ease", "ease+walk", "ease+neighbours"]
+HISTORY_TERMS = get_args(HistoryTermKind)[1:]
 """What the collaborative term may be made of, simplest first."""
 
 PROJECTION = 64
@@ -25,7 +26,7 @@ class ModelConfig:
     """Shape of DIRECT. `for_preset` gives the two that are documented."""
 
     preset: Preset = "default"
-    form: Form = "cosine"
+    score_form: ScoreForm = "cosine"
     """cosine: text term q·P / (|q| |P| tau). ratio: q·P / (q·Q + eps), interests in (0, 1)."""
     aspects: int = 16
     channels: int = 0
@@ -33,23 +34,23 @@ class ModelConfig:
     sentiment: Sentiment = "linear"
     """linear: a vector of channels for each aspect. mlp: one number for all, tanh(MLP(h)), as published."""
     user: UserSide = "history"
-    vote: bool = False
+    equal_reviews: bool = False
     """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
     popularity: bool = True
     """Item bias is alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
     """Adds what the history's items say of others, weighted on validation; of a large catalogue the most
     popular ones alone (`ease.MAX_ITEMS`)."""
-    history_term: HistoryTermName = "found"
+    history_term: HistoryTermKind = "auto"
     """What says it: EASE, told by texts which items are alike, and with it a walk over who chose what, or
-    each item's neighbours by the trained text (cosine form). found: what ranks best on validation."""
+    each item's neighbours by the trained text (cosine form). auto: what ranks best on validation."""
     lexicon: int = 64
     """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
     ridge: float | None = None
     """Regularisation of EASE; None: found on train pairs that are left out."""
-    word_likeness: float | None = None
+    word_similarity: float | None = None
     """Weight in EASE of how alike the items' words are; None: found as the ridge is."""
-    embedding_likeness: float | None = None
+    embedding_similarity: float | None = None
     """The same of the items' mean embeddings."""
     batch_norm: bool = False
     """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
@@ -62,12 +63,12 @@ class ModelConfig:
         elif preset == "paper":
             base = cls(
                 preset="paper",
-                form="ratio",
+                score_form="ratio",
                 aspects=5,
                 channels=1,
                 sentiment="mlp",
                 user="both",
-                vote=False,
+                equal_reviews=False,
                 popularity=False,
                 collaborative=False,
                 lexicon=0,
@@ -77,36 +78,37 @@ class ModelConfig:
             raise ValueError(f"preset {preset!r}; one of {', '.join(get_args(Preset))}")
         changes = {name: value for name, value in changes.items() if value is not None}
         if "channels" not in changes and (
-            changes.get("form", base.form) == "ratio" or changes.get("sentiment", base.sentiment) == "mlp"
+            changes.get("score_form", base.score_form) == "ratio"
+            or changes.get("sentiment", base.sentiment) == "mlp"
         ):
             changes["channels"] = 1
-        if changes.get("form") == "cosine":
+        if changes.get("score_form") == "cosine":
             changes.setdefault("batch_norm", False)
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
-        _check_choice("form", self.form, Form)
+        _check_choice("score_form", self.score_form, ScoreForm)
         _check_choice("sentiment", self.sentiment, Sentiment)
         _check_choice("user", self.user, UserSide)
-        _check_choice("history_term", self.history_term, HistoryTermName)
+        _check_choice("history_term", self.history_term, HistoryTermKind)
         if self.aspects < 1:
-            raise ValueError(f"--aspc-num: {self.aspects}, expected at least 1")
+            raise ValueError(f"`aspects`: {self.aspects}, expected at least 1")
         if self.lexicon < 0:
             raise ValueError(f"lexicon: {self.lexicon}, expected 0 or above")
         if self.ridge is not None and not self.ridge > 0:
             raise ValueError(f"ridge: {self.ridge}, expected above 0")
-        for name in ("word_likeness", "embedding_likeness"):
+        for name in ("word_similarity", "embedding_similarity"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {value}, expected 0 or above")
         by_cosines = self.collaborative and self.history_term == "ease+neighbours"
-        if by_cosines and self.form != "cosine":
+        if by_cosines and self.score_form != "cosine":
             raise ValueError("history_term: neighbours are by cosines; the ratio form has none")
-        if self.batch_norm and self.form == "cosine":
+        if self.batch_norm and self.score_form == "cosine":
             raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:
             raise ValueError(f"channels: {self.channels}, expected 0 (from the store) or more")
-        if self.channels != 1 and (self.form == "ratio" or self.sentiment == "mlp"):
+        if self.channels != 1 and (self.score_form == "ratio" or self.sentiment == "mlp"):
             raise ValueError(
                 "the ratio form and the mlp sentiment have one channel an aspect: set channels=1"
             )
@@ -121,8 +123,8 @@ class ModelConfig:
 class TrainConfig:
     """How DIRECT is fitted."""
 
-    setup: Setup = "softmax"
-    """softmax: over the catalogue, or sampled. bpr: against negatives. default: rating regression."""
+    objective: ObjectiveName = "softmax"
+    """softmax: over the catalogue, or sampled. bpr: against negatives. rating: squared error of ratings."""
     negatives: int = 0
     """Negatives a positive; 0 under softmax: the whole catalogue."""
     num_epochs: int = 40
@@ -131,19 +133,19 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 0.0
     clip: float = 1.0
-    averaging: float = 0.99
+    ema_decay: float = 0.99
     """A running mean of the parameters is validated, kept and ranked with: the share of the old mean at every
     update; 0: the last parameters themselves."""
     history_dropout: float = 0.7
     """Share of a user's history (and passages) hidden at random from each training pair."""
-    copies: bool = False
+    train_on_duplicates: bool = False
     """Whether pairs are trained on whose text their user posted elsewhere too. Copies stay in train together:
     no such pair is ever ranked, and it is easy to guess."""
     patience: int = 5
     """Epochs without a better validation score after which the learning rate drops, from the best state."""
-    decays: int = 2
+    max_lr_drops: int = 2
     """Times the learning rate drops to a tenth before training stops."""
-    refine_epochs: int = 0
+    token_epochs: int = 0
     """Epochs on tokens after the pooled ones: they learn mentions. Needs the linear sentiment."""
     token_budget: int = 1 << 15
     """Tokens read with gradient for one update of an epoch on tokens."""
@@ -155,11 +157,11 @@ class TrainConfig:
     """gamma 3: aspects stand at right angles."""
     anchor: float = 0.0
     """Weight of the rating loss that ties the sign of the sentiment to stars."""
-    fitted_biases: bool = True
-    """Default setup: biases of users and items are damped means, each rating left out of its own; otherwise
-    they are learned with the rest, as published."""
+    damped_biases: bool = True
+    """Rating objective: biases of users and items are damped means, each rating left out of its own;
+    otherwise they are learned with the rest, as published."""
     metric: str = "ndcg@10"
-    """What validation watches (default setup: always mse)."""
+    """What validation watches (rating objective: always mse)."""
     seed: int = 0
     device: str = "auto"
     amp: bool = True
@@ -168,12 +170,12 @@ class TrainConfig:
     @property
     def watched(self) -> str:
         """The figure by which validation chooses the best epoch."""
-        return "mse" if self.setup == "default" else self.metric
+        return "mse" if self.objective == "rating" else self.metric
 
     @property
     def lower_is_better(self) -> bool:
         """Whether the best epoch has the lowest figure."""
-        return self.setup == "default"
+        return self.objective == "rating"
 
     @classmethod
     def for_preset(cls, preset: Preset, **changes: Any) -> "TrainConfig":
@@ -182,52 +184,74 @@ class TrainConfig:
         base = cls()
         if preset == "paper":
             base = cls(
-                setup="bpr",
+                objective="bpr",
                 negatives=1,
                 weight_decay=1e-6,
                 history_dropout=0.0,
-                copies=True,
-                averaging=0.0,
+                train_on_duplicates=True,
+                ema_decay=0.0,
                 patience=2,
                 num_epochs=25,
                 token_budget=4096,
                 contrastive=5e-3,
                 rate=1e-6,
                 orthogonality=2.5,
-                fitted_biases=False,
+                damped_biases=False,
             )
         changes = {name: value for name, value in changes.items() if value is not None}
-        if changes.get("setup", base.setup) == "bpr" and not changes.get("negatives", base.negatives):
+        if changes.get("objective", base.objective) == "bpr" and not changes.get("negatives", base.negatives):
             changes["negatives"] = 1
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
-        _check_choice("setup", self.setup, Setup)
+        _check_choice("objective", self.objective, ObjectiveName)
         for name in ("num_epochs", "batch_size", "patience", "token_budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected at least 1")
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected above 0")
-        for name in ("negatives", "decays", "refine_epochs", "weight_decay", *AUXILIARY):
+        for name in ("negatives", "max_lr_drops", "token_epochs", "weight_decay", *AUXILIARY):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or above")
-        for name in ("history_dropout", "averaging"):
+        for name in ("history_dropout", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, expected from 0 to below 1")
-        if self.setup == "bpr" and self.negatives < 1:
-            raise ValueError("the bpr setup needs at least one negative a positive")
+        if self.objective == "bpr" and self.negatives < 1:
+            raise ValueError("the bpr objective needs at least one negative a positive")
+
+
+RENAMED: Final[Mapping[str, str]] = {
+    "form": "score_form",
+    "vote": "equal_reviews",
+    "word_likeness": "word_similarity",
+    "embedding_likeness": "embedding_similarity",
+    "setup": "objective",
+    "averaging": "ema_decay",
+    "copies": "train_on_duplicates",
+    "decays": "max_lr_drops",
+    "refine_epochs": "token_epochs",
+    "fitted_biases": "damped_biases",
+}
+"""Settings under the names that run folders up to version 3 have."""
+_RENAMED_VALUES: Final = {("objective", "default"): "rating", ("history_term", "found"): "auto"}
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a run folder of an earlier version keeps them, under their present names and values."""
+    named = {RENAMED.get(name, name): value for name, value in settings.items()}
+    return {name: _RENAMED_VALUES.get((name, value), value) for name, value in named.items()}
 
 
 def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig, TrainConfig]:
     """Both configurations of a preset with some settings changed, by name; None leaves one as it is.
 
-    Ratings have nothing to do with popularity: the default setup learns a bias for each item and has no
+    Ratings have nothing to do with popularity: the rating objective learns a bias for each item and has no
     collaborative term, unless `popularity` or `collaborative` are given. Raises ValueError for a setting that
     cannot be.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    if given.get("setup") == "default":
+    if given.get("objective") == "rating":
         given = {"popularity": False, "collaborative": False, **given}
     in_model = ModelConfig.__dataclass_fields__.keys()
     model = {name: value for name, value in given.items() if name in in_model}

@@ -15,10 +15,10 @@ from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
 from llmdirect.evaluation.protocol import by_user, held_out_users, seen_before
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
 from llmdirect.ranking.metrics import mean_metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 from llmdirect.reports.explanation_page import write_page
 from llmdirect.runs.trained import Trained
@@ -67,12 +67,12 @@ def demo(
     run = out / "run"
     fitted = train(out / "dataset", run, training=TrainConfig(), progress=progress)
     dataset, trained = Dataset.open(out / "dataset"), Trained.load(run)
-    scorers = {"popularity": BASELINES["popularity"].fit(TrainData(dataset)), "direct": trained.scorer}
+    tables_by_name = {"popularity": BASELINES["popularity"].fit(TrainData(dataset)), "direct": trained.tables}
     if corpus is not None:
-        scorers["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
+        tables_by_name["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
     result: Json = {
         "synthetic": corpus is not None,
-        "table": [_row(name, scorer, dataset) for name, scorer in scorers.items()],
+        "table": [_row(name, tables, dataset) for name, tables in tables_by_name.items()],
         "validation": fitted["best_value"],
         "train_left_out": fitted["best"]["train_left_out"][fitted["metric"]],
         "num_users": len(held_out_users(dataset, TEST)),
@@ -95,14 +95,14 @@ def demo(
     return {**result, "explanations": shown, "page": str(page.resolve())}
 
 
-def _row(name: str, scorer: Scorer, dataset: Dataset) -> Json:
-    return {"model": name, "metrics": mean_metrics(by_user(scorer, dataset, TEST, list(METRICS)))}
+def _row(name: str, tables: ScoreTables, dataset: Dataset) -> Json:
+    return {"model": name, "metrics": mean_metrics(by_user(tables, dataset, TEST, list(METRICS)))}
 
 
 def _users(trained: Trained, dataset: Dataset) -> list[int]:
     """Held-out users, those first whose best item is one that they chose in test: easiest to judge."""
     users = held_out_users(dataset, TEST)
-    best = rank(trained.scorer, users, k=1, seen=seen_before(dataset, TEST)).items[:, 0]
+    best = rank(trained.tables, users, k=1, seen=seen_before(dataset, TEST)).items[:, 0]
     relevant = dataset.csr(TEST)
     hit = np.array(
         [item in relevant.row(user) for user, item in zip(users.tolist(), best.tolist(), strict=True)]
@@ -115,9 +115,9 @@ def _recovery(
 ) -> Json:
     """How much of what was planted is found again."""
     words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
-    view = View.build(dataset, store)
+    view = TrainView.build(dataset, store)
     texts = dataset.passages.text.gather(view.passage_idx)
-    types = WordTypes.of(view.with_lexicon(trained.lexicon, texts), texts)
+    types = WordTypes.from_view(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():
         said, _ = trained.model.token_terms(trained.model.standard(types.vectors))
         size = said.view(len(said), trained.model.aspects, -1).norm(dim=2).numpy()

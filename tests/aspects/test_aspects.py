@@ -21,7 +21,7 @@ from llmdirect.aspects.quality import (
 )
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import Direct, unit
+from llmdirect.model.direct import Direct, normalize
 from llmdirect.model.word_types import WordTypes, aspect_names
 from llmdirect.runs.trained import Trained
 from model_helpers import DIM, config, normal
@@ -75,7 +75,7 @@ def test_quality_of_a_run(run: Path, dataset: Path, tmp_path: Path) -> None:
     # Names that somebody gave are not what is judged.
     edit_aspects(run, rename={0: "mine"})
     assert aspect_quality(Trained.load(run), found)["top_words"] == quality["top_words"]
-    items = np.asarray(trained.scorer.item, np.float64)
+    items = np.asarray(trained.tables.item, np.float64)
     width = items.shape[1] // 3
     by_hand = [np.square(items[:, a * width : (a + 1) * width]).sum() for a in range(3)]
     assert usage_shares(trained).tolist() == pytest.approx((np.array(by_hand) / sum(by_hand)).tolist())
@@ -87,7 +87,9 @@ def test_words_said_of_many_items_name_an_aspect() -> None:
     vectors[1] = vectors[0]  # one meaning, two words
     names = ["odd", "often", "two", "three", "four", "the"]
     items = torch.tensor([1, 50, 7, 1, 20, 90])
-    told = [name.split(", ") for name in aspect_names(model, WordTypes(names, vectors, unit(vectors), items))]
+    told = [
+        name.split(", ") for name in aspect_names(model, WordTypes(names, vectors, normalize(vectors), items))
+    ]
     with torch.no_grad():
         said, _ = model.token_terms(model.standard(vectors))
     size = said.view(6, 3, -1).norm(dim=2).numpy()

@@ -16,7 +16,7 @@ from llmdirect.cli.console import stdout
 from llmdirect.common.progress import SILENT
 from llmdirect.data.dataset import Dataset
 from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import open_store
 from run_helpers import make_dataset
 
@@ -104,16 +104,16 @@ def dense(data: TrainData) -> np.ndarray:
     return table
 
 
-def scores(scorer: Scorer) -> np.ndarray:
-    """[U, I], from the parts of a scorer."""
-    table = np.asarray(scorer.query, float) @ np.asarray(scorer.item, float).T + np.asarray(scorer.item_bias)
-    if scorer.item_item is not None:
-        assert scorer.history is not None
-        indptr, indices, values = scorer.item_item
-        item_item = np.zeros((scorer.num_items, scorer.num_items))
-        item_item[np.repeat(np.arange(scorer.num_items), np.diff(indptr)), indices] = values
-        for user in range(scorer.num_users):
-            table[user] += item_item[scorer.history.row(user)].sum(0)
+def scores(tables: ScoreTables) -> np.ndarray:
+    """[U, I], from the parts of a tables."""
+    table = np.asarray(tables.query, float) @ np.asarray(tables.item, float).T + np.asarray(tables.item_bias)
+    if tables.item_item is not None:
+        assert tables.history is not None
+        indptr, indices, values = tables.item_item
+        item_item = np.zeros((tables.num_items, tables.num_items))
+        item_item[np.repeat(np.arange(tables.num_items), np.diff(indptr)), indices] = values
+        for user in range(tables.num_users):
+            table[user] += item_item[tables.history.row(user)].sum(0)
     return table
 
 
@@ -203,8 +203,8 @@ def test_a_graph_network_learns_and_ends_the_same_each_time(data: TrainData) -> 
     untrained = BASELINES["lightgcn"].fit(data, epochs=0, **settings)
     known = dense(data) > 0
 
-    def margin(scorer: Scorer) -> float:
-        table = scores(scorer)
+    def margin(tables: ScoreTables) -> float:
+        table = scores(tables)
         return float(table[known].mean() - table[~known].mean()) / float(table.std())
 
     assert margin(once) > margin(untrained) + 0.3
@@ -213,7 +213,7 @@ def test_a_graph_network_learns_and_ends_the_same_each_time(data: TrainData) -> 
 def test_a_row_that_fails_is_shown_with_its_reason(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object, **__: object) -> Scorer:
+    def fails(*_: object, **__: object) -> ScoreTables:
         raise ModuleNotFoundError("No module named 'implicit'")
 
     monkeypatch.setitem(scoreboard_rows.ROWS, "ials", scoreboard_rows.Row(fails))

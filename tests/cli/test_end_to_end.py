@@ -35,7 +35,7 @@ def test_every_stage_on_t5gemma(
     answer("consolidate", data)
     assert answer("audit", data)["ok"]
     trained = answer(
-        "train", data, "--out", run, "--num-epochs", "3", "--refine-epochs", "1", "--aspc-num", "4"
+        "train", data, "--out", run, "--num-epochs", "3", "--token-epochs", "1", "--aspc-num", "4"
     )
     lists = tmp_path / "lists.parquet"
     tested = answer("test", data, "--parameters", run, "--metrics", "ndcg@10,auc", "--run-out", lists)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import llmdirect.collaborative.ease
-from llmdirect.collaborative.ease import USER_POWER, Evidence, cooccurrences
+from llmdirect.collaborative.ease import USER_POWER, EaseInputs, cooccurrences
 from llmdirect.common.csr import Csr
 
 USERS, ITEMS, RIDGE = 25, 11, 2.5
@@ -76,11 +76,11 @@ def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) 
 def test_table_and_term_are_those_of_ease(ridge: float) -> None:
     positives = random_positives()
     dense = dense_of(positives)
-    model = Evidence(positives, ALL).ease(ridge)
+    model = EaseInputs(positives, ALL).ease(ridge)
     expected, table = ease(dense, ridge), model.table()
     np.testing.assert_allclose(table, expected, rtol=0, atol=1e-7)
     assert table.dtype == torch.float32
-    np.testing.assert_allclose(model.of_users(torch.arange(USERS)), dense @ expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.score_users(torch.arange(USERS)), dense @ expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["interactions", "texts"])
@@ -91,9 +91,9 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     users, items = np.nonzero(dense)
     texts = random_texts(len(users)) if read else None
     model = (
-        Evidence(positives, ALL, texts).ease(ridge, LIKENESS)
+        EaseInputs(positives, ALL, texts).ease(ridge, LIKENESS)
         if texts
-        else Evidence(positives, ALL).ease(ridge)
+        else EaseInputs(positives, ALL).ease(ridge)
     )
     passages = torch.arange(len(users))
     term = model.left_out(torch.from_numpy(users), torch.from_numpy(items), passages).numpy()
@@ -113,7 +113,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
     """Why training needs the left-out value."""
     positives = random_positives()
     users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
-    model = Evidence(positives, ALL).ease(RIDGE)
+    model = EaseInputs(positives, ALL).ease(RIDGE)
     in_sample = (torch.from_numpy(dense_of(positives)) @ model.table().double())[users, items]
     left_out = model.left_out(users, items, torch.full_like(users, -1)).gather(1, items[:, None])[:, 0]
     assert in_sample.mean() > 1.5 * left_out.mean()
@@ -124,13 +124,13 @@ def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_tim
     monkeypatch.setattr(llmdirect.collaborative.ease, "_PAIRS", pairs_at_a_time)
     positives = random_positives(1)
     dense = dense_of(positives)
-    inverse = Evidence(positives, ALL).ease(RIDGE).inverse
+    inverse = EaseInputs(positives, ALL).ease(RIDGE).inverse
     expected = np.linalg.inv(gram_of(dense) + RIDGE * np.eye(ITEMS))
     np.testing.assert_allclose(inverse, expected, atol=1e-12)
 
 
 def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Evidence(random_positives(), ALL).ease(RIDGE)
+    model = EaseInputs(random_positives(), ALL).ease(RIDGE)
     whole = model.table()
     monkeypatch.setattr(llmdirect.collaborative.ease, "_PART", 3)
     assert torch.equal(model.table(), whole)
@@ -148,11 +148,11 @@ def test_memory_does_not_grow_with_users() -> None:
 
 def test_spread_is_of_new_items() -> None:
     nobody = Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3)
-    assert Evidence(nobody, torch.arange(4)).ease(RIDGE).spread() > 0
+    assert EaseInputs(nobody, torch.arange(4)).ease(RIDGE).spread() > 0
     positives = random_positives()
     dense = dense_of(positives)
     expected = (dense @ ease(dense, RIDGE))[dense == 0].std(ddof=1)
-    assert Evidence(positives, ALL).ease(RIDGE).spread() == pytest.approx(expected)
+    assert EaseInputs(positives, ALL).ease(RIDGE).spread() == pytest.approx(expected)
 
 
 def test_of_some_items() -> None:
@@ -161,7 +161,7 @@ def test_of_some_items() -> None:
     dense = dense_of(positives)[:, items]
     users, places = np.nonzero(dense)
     texts = random_texts(len(users))
-    model = Evidence(positives, items, texts).ease(RIDGE, LIKENESS)
+    model = EaseInputs(positives, items, texts).ease(RIDGE, LIKENESS)
     expected = ease(dense, RIDGE, texts.directions[items].numpy())
     np.testing.assert_allclose(model.table(), expected, rtol=0, atol=1e-7)
     assert model.items.tolist() == items.tolist()
@@ -177,10 +177,10 @@ def test_of_some_items() -> None:
 def test_a_ridge_that_rounding_swallows() -> None:
     same = Csr.from_pairs([0, 0], [0, 1], 1)
     with pytest.raises(ValueError, match="ridge: 1e-30 is too small"):
-        Evidence(same, torch.arange(2)).ease(1e-30)
+        EaseInputs(same, torch.arange(2)).ease(1e-30)
 
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
 def test_ridge_must_be_above_zero(ridge: float) -> None:
     with pytest.raises(ValueError, match=f"ridge: {ridge}, expected above 0"):
-        Evidence(random_positives(), ALL).ease(ridge)
+        EaseInputs(random_positives(), ALL).ease(ridge)

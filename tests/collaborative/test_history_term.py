@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from llmdirect.collaborative.combine import Sum
-from llmdirect.collaborative.random_walk import STEPS, Walk
-from llmdirect.collaborative.text_neighbours import Neighbours
+from llmdirect.collaborative.combine import WeightedSum
+from llmdirect.collaborative.random_walk import STEPS, RandomWalkTerm
+from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
 from llmdirect.common.csr import Csr
 from llmdirect.config import ModelConfig
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.scores import Scores
-from llmdirect.model.train_view import View
+from llmdirect.model.scores import CatalogueScores
+from llmdirect.model.train_view import TrainView
 from model_helpers import Row, dataset_of, random_model, scores_of, view_of, write_embeddings
 
 USERS, ITEMS = 9, 7
@@ -23,7 +23,7 @@ HISTORIES = [[0, 1], [1, 2], [2, 3], [0, 1, 2, 3], [4], [4, 5], [], [1, 5], [3]]
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
+def scores(tmp_path_factory: pytest.TempPathFactory) -> CatalogueScores:
     """One user wrote the same about two items; item 5 has no text of its own."""
     rows = [
         Row(user, item, "the same" if user == 3 and item < 2 else "" if item == 5 else f"u{user} i{item}")
@@ -32,7 +32,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
     ]
     dataset = dataset_of(rows, USERS, ITEMS)
     store = write_embeddings(tmp_path_factory.mktemp("terms") / "store", dataset.passages.text.to_list())
-    view = View.build(dataset, store)
+    view = TrainView.build(dataset, store)
     model = random_model(ModelConfig(aspects=2, channels=2), view)
     with torch.no_grad():
         return scores_of(model, view, False)
@@ -45,11 +45,11 @@ def dense_of(positives: Csr) -> np.ndarray:
     return dense
 
 
-def terms_of(scores: Scores) -> list[HistoryTerm]:
-    return [Walk(scores.view.positives, ITEMS), Neighbours(scores, ALL)]
+def terms_of(scores: CatalogueScores) -> list[HistoryTerm]:
+    return [RandomWalkTerm(scores.view.positives, ITEMS), TextNeighbourTerm(scores, ALL)]
 
 
-def test_a_walk_reaches_what_nobody_has_together(scores: Scores) -> None:
+def test_a_walk_reaches_what_nobody_has_together(scores: CatalogueScores) -> None:
     dense = dense_of(scores.view.positives)
     votes = 1 / dense.sum(1).clip(1)
     gram = dense.T @ (votes[:, None] * dense)
@@ -58,7 +58,7 @@ def test_a_walk_reaches_what_nobody_has_together(scores: Scores) -> None:
         cosines = np.nan_to_num(gram / np.outer(lengths, lengths))
     expected = np.linalg.matrix_power(cosines, STEPS)
     np.fill_diagonal(expected, 0.0)
-    walk = Walk(scores.view.positives, ITEMS)
+    walk = RandomWalkTerm(scores.view.positives, ITEMS)
     np.testing.assert_allclose(walk.table(), expected, rtol=1e-6, atol=1e-7)
     assert gram[0, 5] == 0 < walk.table()[0, 5]
     assert not walk.table()[6].any()
@@ -66,29 +66,29 @@ def test_a_walk_reaches_what_nobody_has_together(scores: Scores) -> None:
     assert walk.table().any(), "what is given away is a copy"
 
 
-def test_neighbours_share_one_vote_of_each_item(scores: Scores) -> None:
+def test_neighbours_share_one_vote_of_each_item(scores: CatalogueScores) -> None:
     view = scores.view
-    said = torch.zeros(ITEMS, scores.said.shape[1])
+    said = torch.zeros(ITEMS, scores.preference.shape[1])
     for passage in range(len(view.lengths)):
         if view.passage_item[passage] >= 0 and not view.copied[passage]:
             said[view.passage_item[passage]] += scores.table.rows(torch.tensor([passage]))[0][0]
     unit = said / said.norm(dim=1, keepdim=True).clamp(min=1e-12)
     logits = scores.model.temperature() * unit @ unit.T
     expected = torch.softmax(logits.fill_diagonal_(-torch.inf), 1)
-    table = Neighbours(scores, ALL).table()
+    table = TextNeighbourTerm(scores, ALL).table()
     torch.testing.assert_close(table, expected.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(table.sum(1), torch.ones(ITEMS))
     assert view.copied.any()
     assert (said == 0).all(1).any(), "an item without text stays"
 
 
-def test_sharp_neighbours_stay_numbers(scores: Scores) -> None:
+def test_sharp_neighbours_stay_numbers(scores: CatalogueScores) -> None:
     """exp(1 / tau) is more than float32 holds, and all other items are nothing beside the nearest one."""
     model = scores.model
     kept = model.log_temperature.detach().clone()
     with torch.no_grad():
         model.log_temperature.fill_(float(np.log(400.0)))
-        term = Neighbours(scores, ALL)
+        term = TextNeighbourTerm(scores, ALL)
         left_out = term.left_out(scores.view.pair_user, scores.view.pair_item, scores.view.pair_passage)
         model.log_temperature.copy_(kept)
     for values in (term.table(), left_out):
@@ -102,15 +102,15 @@ def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
     view = view_of(dataset, tmp_path)
     with torch.no_grad():
         scores = scores_of(random_model(ModelConfig(aspects=2, channels=2), view), view, False)
-        term = Neighbours(scores, torch.arange(1))
+        term = TextNeighbourTerm(scores, torch.arange(1))
     assert term.table().tolist() == [[0.0]]
     assert term.left_out(view.pair_user, view.pair_item, view.pair_passage).tolist() == [[0.0], [0.0]]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_term_of_users_is_summed_over_their_histories(scores: Scores, which: int) -> None:
+def test_the_term_of_users_is_summed_over_their_histories(scores: CatalogueScores, which: int) -> None:
     term = terms_of(scores)[which]
-    found = term.of_users(torch.tensor([3, 6, 0]))
+    found = term.score_users(torch.tensor([3, 6, 0]))
     expected = dense_of(term.positives)[[3, 6, 0]] @ term.table().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     indptr, indices, values = term.item_item()
@@ -119,18 +119,18 @@ def test_the_term_of_users_is_summed_over_their_histories(scores: Scores, which:
     assert np.array_equal(indices.reshape(ITEMS, ITEMS), np.tile(np.arange(ITEMS), (ITEMS, 1)))
 
 
-def test_a_sum_weighs_its_terms(scores: Scores) -> None:
+def test_a_sum_weighs_its_terms(scores: CatalogueScores) -> None:
     walk, neighbours = terms_of(scores)
-    both = Sum([walk, neighbours], [2.0, 0.5])
+    both = WeightedSum([walk, neighbours], [2.0, 0.5])
     torch.testing.assert_close(both.table(), 2.0 * walk.table() + 0.5 * neighbours.table())
     pair = torch.tensor([3]), torch.tensor([2]), scores.view.pair_passage[scores.view.pair_item == 2][-1:]
     expected = 2.0 * walk.left_out(*pair) + 0.5 * neighbours.left_out(*pair)
     torch.testing.assert_close(both.left_out(*pair), expected)
 
 
-def test_spread_is_of_items_that_users_do_not_have(scores: Scores) -> None:
-    term = Walk(scores.view.positives, ITEMS)
+def test_spread_is_of_items_that_users_do_not_have(scores: CatalogueScores) -> None:
+    term = RandomWalkTerm(scores.view.positives, ITEMS)
     values = (dense_of(term.positives) @ term.table().numpy())[dense_of(term.positives) == 0]
     assert term.spread() == pytest.approx(values.std(ddof=1), rel=1e-6)
-    nobody = Walk(Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3), 4)
+    nobody = RandomWalkTerm(Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3), 4)
     assert nobody.spread() == 1e-12, "to divide by"

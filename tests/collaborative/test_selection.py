@@ -6,29 +6,29 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.collaborative import selection as balance
-from llmdirect.collaborative.combine import Sum
-from llmdirect.collaborative.ease import Evidence
-from llmdirect.collaborative.random_walk import Walk
-from llmdirect.collaborative.selection import LeftOut, candidates, choose
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
-from llmdirect.collaborative.text_neighbours import Neighbours
+from llmdirect.collaborative.combine import WeightedSum
+from llmdirect.collaborative.ease import EaseInputs
+from llmdirect.collaborative.random_walk import RandomWalkTerm
+from llmdirect.collaborative.selection import LeftOutEvaluator, candidates, tune_ease
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
+from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
 from llmdirect.common.csr import Csr
 from llmdirect.config import HISTORY_TERMS, ModelConfig
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.scores import Scores, scorer
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.model.token_tables import PooledTable
-from llmdirect.model.train_view import View
-from llmdirect.ranking.scorer import Scorer, with_item_item
+from llmdirect.model.train_view import TrainView
+from llmdirect.ranking.scorer import ScoreTables, add_item_item
 from model_helpers import Row, dataset_of, random_model, write_embeddings
 
 USERS, ITEMS = 30, 12
 ALL = torch.arange(ITEMS)
-Alike = tuple[WordLikeness, EmbeddingLikeness]
+Alike = tuple[WordSimilarity, EmbeddingSimilarity]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, Alike]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, Alike]:
     """Users have items of one kind and one of another, and texts of a kind share words."""
     rng, rows = np.random.default_rng(0), []
     for user in range(USERS):
@@ -38,22 +38,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, Alike]:
             rows.append(Row(user, item, f"{words} u{user}i{item}"))
     dataset = dataset_of(rows, USERS, ITEMS)
     texts = dataset.passages.text.to_list()
-    view = View.build(dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts))
-    documents = Documents(view, vote=False)
+    view = TrainView.build(dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts))
+    documents = ItemDocuments(view, equal_reviews=False)
     texts = dataset.passages.text.gather(view.passage_idx)
-    return documents, (WordLikeness(view, texts), EmbeddingLikeness(documents, view.pooled.mean(0)))
+    return documents, (WordSimilarity(view, texts), EmbeddingSimilarity(documents, view.pooled.mean(0)))
 
 
 @pytest.fixture(scope="module")
-def world(made: tuple[Documents, Alike]) -> tuple[Evidence, LeftOut]:
+def world(made: tuple[ItemDocuments, Alike]) -> tuple[EaseInputs, LeftOutEvaluator]:
     documents, alike = made
-    evidence = Evidence(documents.view.positives, ALL, *alike)
-    return evidence, LeftOut(evidence, documents)
+    evidence = EaseInputs(documents.view.positives, ALL, *alike)
+    return evidence, LeftOutEvaluator(evidence, documents)
 
 
-def test_no_step_of_one_setting_improves(world: tuple[Evidence, LeftOut]) -> None:
+def test_no_step_of_one_setting_improves(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
-    found = choose(evidence, left_out, (None, None, None))
+    found = tune_ease(evidence, left_out, (None, None, None))
     best = left_out.value(found)
     for axis in range(3):
         for factor in (4.0, 0.25):
@@ -65,14 +65,14 @@ def test_no_step_of_one_setting_improves(world: tuple[Evidence, LeftOut]) -> Non
     assert best >= start
 
 
-def test_given_settings_stay(world: tuple[Evidence, LeftOut]) -> None:
+def test_given_settings_stay(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
-    found = choose(evidence, left_out, (3.0, None, 0.0))
+    found = tune_ease(evidence, left_out, (3.0, None, 0.0))
     assert (found.ridge, found.likeness[1]) == (3.0, 0.0)
-    assert choose(evidence, left_out, (3.0, 5.0, 7.0)).likeness == (5.0, 7.0)
+    assert tune_ease(evidence, left_out, (3.0, 5.0, 7.0)).likeness == (5.0, 7.0)
 
 
-def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> None:
+def test_value_is_that_of_refitted_terms(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
     positives, gains = evidence.positives, []
     for user in range(USERS):
@@ -82,7 +82,7 @@ def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> Non
             pairs = [(other, kept) for other, row in enumerate(rows) for kept in row]
             users, items = zip(*pairs, strict=True)
             smaller = Csr.from_pairs(np.array(users), np.array(items), USERS)
-            term = Evidence(smaller, ALL).ease(2.0).of_users(torch.tensor([user]))[0]
+            term = EaseInputs(smaller, ALL).ease(2.0).score_users(torch.tensor([user]))[0]
             others = term.clone()
             others[positives.row(user).tolist()] = -torch.inf
             rank = 1 + int((others > term[item]).sum())
@@ -91,15 +91,15 @@ def test_value_is_that_of_refitted_terms(world: tuple[Evidence, LeftOut]) -> Non
 
 
 def test_settings_are_compared_on_the_most_popular_items(
-    made: tuple[Documents, Alike], monkeypatch: pytest.MonkeyPatch
+    made: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On these alone, every pair refitted without; the terms themselves are of all items."""
     documents, alike = made
     monkeypatch.setattr(balance, "_SEARCHED", 9)
     view = documents.view
     items = torch.tensor(sorted(np.argsort(-view.popularity.numpy(), kind="stable")[:9].tolist()))
-    whole = Evidence(view.positives, ALL, *alike)
-    among = Evidence(view.positives, items, *alike)
+    whole = EaseInputs(view.positives, ALL, *alike)
+    among = EaseInputs(view.positives, items, *alike)
     popular = set(items.tolist())
     rows = [[item for item in view.positives.row(user).tolist() if item in popular] for user in range(USERS)]
     grams = [one.gram(ALL)[items][:, items] for one in alike]
@@ -113,7 +113,7 @@ def test_settings_are_compared_on_the_most_popular_items(
         weights = -torch.linalg.inv(gram) / torch.linalg.inv(gram).diagonal()
         return (table > 0).double() @ weights.fill_diagonal_(0)
 
-    found = among.ease(2.0, 3.0, 0.0).of_users(torch.arange(USERS))
+    found = among.ease(2.0, 3.0, 0.0).score_users(torch.arange(USERS))
     expected = term(rows, 3.0)
     for user, history in enumerate(rows):
         new = [place for place, item in enumerate(items.tolist()) if item not in history]
@@ -129,74 +129,80 @@ def test_settings_are_compared_on_the_most_popular_items(
             others = [p for p, other in enumerate(items.tolist()) if other not in history]
             rank = 1 + sum(float(left[p]) > float(left[place]) for p in others)
             gains.append(1 / np.log2(rank + 1))
-    value = LeftOut(among, documents).value(among.ease(2.0, 0.0, 0.0))
+    value = LeftOutEvaluator(among, documents).value(among.ease(2.0, 0.0, 0.0))
     assert value == pytest.approx(np.mean(gains), abs=1e-6)
 
     (term_of_all,) = candidates(
-        documents, alike, ModelConfig(ridge=3.0, word_likeness=2.0, embedding_likeness=0.0)
+        documents, alike, ModelConfig(ridge=3.0, word_similarity=2.0, embedding_similarity=0.0)
     )
     assert torch.equal(term_of_all.inverse, whole.ease(3.0, 2.0, 0.0).inverse)
 
 
 @pytest.fixture(scope="module")
-def text(made: tuple[Documents, Alike]) -> Scores:
+def text(made: tuple[ItemDocuments, Alike]) -> CatalogueScores:
     documents, _ = made
     model = random_model(ModelConfig(aspects=2, channels=2), documents.view)
     with torch.no_grad():
-        return Scores(model, documents, PooledTable(model, documents), None)
+        return CatalogueScores(model, documents, PooledTable(model, documents), None)
 
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("name", HISTORY_TERMS)
 def test_the_term_that_ranks_best_is_taken(
-    world: tuple[Evidence, LeftOut], text: Scores, name: str, which: int
+    world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores, name: str, which: int
 ) -> None:
     """Validation likes one table at one weight, and a little the EASE that is in it."""
     evidence, _ = world
     eases = [evidence.ease(1e4, 0.0, 0.0), evidence.ease(4.0, 1.0, 0.0)]
     term: HistoryTerm = eases[which]
-    plain, unit = scorer(text), 1 / term.spread()
+    plain, unit = export_tables(text), 1 / term.spread()
     liked = table_of(with_term(plain, term, unit))
     if name != "ease":
-        other = Walk(text.view.positives, ITEMS) if name == "ease+walk" else Neighbours(text, ALL)
-        term = Sum([term, other], [unit, 1 / other.spread()])
+        other = (
+            RandomWalkTerm(text.view.positives, ITEMS)
+            if name == "ease+walk"
+            else TextNeighbourTerm(text, ALL)
+        )
+        term = WeightedSum([term, other], [unit, 1 / other.spread()])
     wanted = table_of(with_term(plain, term, 1 / term.spread()))
 
-    def values(scorer: Scorer) -> NDArray[np.float64]:
-        table = table_of(scorer)
+    def values(tables: ScoreTables) -> NDArray[np.float64]:
+        table = table_of(tables)
         return np.full(7, 2.0 * (table == wanted) + (table == liked))
 
-    for asked in ("found", name):
-        found = balance.balance(text, eases, asked, values)
+    for asked in ("auto", name):
+        found = balance.select_term(text, eases, asked, values)
         assert (found.name, found.ease) == (name, eases[which])
         assert found.weight * found.term.spread() == pytest.approx(1.0)
         assert torch.equal(found.term.table(), term.table())
-        assert table_of(found.scorer) == wanted
+        assert table_of(found.tables) == wanted
 
 
-def test_of_equal_ones_the_simplest_is_taken(world: tuple[Evidence, LeftOut], text: Scores) -> None:
+def test_of_equal_ones_the_simplest_is_taken(
+    world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores
+) -> None:
     evidence, _ = world
     eases = [evidence.ease(4.0, 1.0, 0.0), evidence.ease(4.0, 2.0, 0.0)]
-    found = balance.balance(text, eases, "found", lambda scorer: np.ones(7))
+    found = balance.select_term(text, eases, "auto", lambda tables: np.ones(7))
     assert (found.name, found.ease, found.term) == ("ease", eases[0], eases[0])
     assert found.weight * found.term.spread() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1 / 16, 16.0])
 def test_far_weights_have_to_be_shown_better(
-    world: tuple[Evidence, LeftOut], text: Scores, spread: float
+    world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores, spread: float
 ) -> None:
     """By two standard errors, where scores are logits; otherwise the highest mean wins."""
     evidence, _ = world
-    term, plain = evidence.ease(4.0, 1.0, 0.0), scorer(text)
+    term, plain = evidence.ease(4.0, 1.0, 0.0), export_tables(text)
     far = table_of(with_term(plain, term, spread / term.spread())) if spread else b""
 
     def found(gains: NDArray[np.float64], logits: bool = True) -> float:
-        def values(scorer: Scorer) -> NDArray[np.float64]:
-            return gains * (table_of(scorer) == far)
+        def values(tables: ScoreTables) -> NDArray[np.float64]:
+            return gains * (table_of(tables) == far)
 
-        one = balance.balance(text, [term], "ease", values, logits)
-        assert table_of(one.scorer) == (table_of(with_term(plain, term, one.weight)) if one.weight else b"")
+        one = balance.select_term(text, [term], "ease", values, logits)
+        assert table_of(one.tables) == (table_of(with_term(plain, term, one.weight)) if one.weight else b"")
         return one.weight * term.spread()
 
     noise = np.tile([1.0, -1.0], 50)
@@ -206,46 +212,46 @@ def test_far_weights_have_to_be_shown_better(
 
 
 def test_the_ratio_form_has_no_neighbours(
-    made: tuple[Documents, Alike], monkeypatch: pytest.MonkeyPatch
+    made: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents, alike = made
-    model = random_model(ModelConfig(aspects=2, channels=1, form="ratio"), documents.view)
-    evidence, tables = Evidence(documents.view.positives, ALL, *alike), set()
+    model = random_model(ModelConfig(aspects=2, channels=1, score_form="ratio"), documents.view)
+    evidence, tables = EaseInputs(documents.view.positives, ALL, *alike), set()
     with torch.no_grad():
-        text = Scores(model, documents, PooledTable(model, documents), None)
+        text = CatalogueScores(model, documents, PooledTable(model, documents), None)
 
-        def values(scorer: Scorer) -> NDArray[np.float64]:
-            tables.add(table_of(scorer))
+        def values(tables: ScoreTables) -> NDArray[np.float64]:
+            tables.add(table_of(tables))
             return np.zeros(3)
 
         monkeypatch.setattr(balance, "Neighbours", None)
-        balance.balance(text, [evidence.ease(4.0, 1.0, 0.0)], "found", values)
+        balance.select_term(text, [evidence.ease(4.0, 1.0, 0.0)], "auto", values)
     assert len(tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
     with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
-        ModelConfig(form="ratio", channels=1, history_term="ease+neighbours")
-    ModelConfig(form="ratio", channels=1, history_term="ease+neighbours", collaborative=False)
+        ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours")
+    ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours", collaborative=False)
 
 
-def with_term(text: Scorer, term: HistoryTerm, weight: float) -> Scorer:
-    return with_item_item(text, term.positives, term.item_item()).weighted(weight)
+def with_term(text: ScoreTables, term: HistoryTerm, weight: float) -> ScoreTables:
+    return add_item_item(text, term.positives, term.item_item()).weighted(weight)
 
 
-def table_of(scorer: Scorer) -> bytes:
-    return b"" if scorer.item_item is None else np.asarray(scorer.item_item[2]).tobytes()
+def table_of(tables: ScoreTables) -> bytes:
+    return b"" if tables.item_item is None else np.asarray(tables.item_item[2]).tobytes()
 
 
-def text_of(seed: int = 0) -> Scorer:
+def text_of(seed: int = 0) -> ScoreTables:
     rng = np.random.default_rng(seed)
-    return Scorer(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
+    return ScoreTables(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
 
 
-def test_the_scorer_with_a_term_is_the_sum(world: tuple[Evidence, LeftOut]) -> None:
+def test_the_scorer_with_a_term_is_the_sum(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, _ = world
     term, text = evidence.ease(4.0, 1.0, 0.5), text_of()
-    scorer = with_term(text, term, 2.0)
+    tables = with_term(text, term, 2.0)
     expected = np.asarray(text.query) @ np.asarray(text.item).T
-    expected = expected + 2.0 * term.of_users(torch.arange(USERS)).numpy()
+    expected = expected + 2.0 * term.score_users(torch.arange(USERS)).numpy()
     for user in range(USERS):
         unseen = np.setdiff1d(np.arange(ITEMS), evidence.positives.row(user))
-        found = scorer.of_pairs(np.full(len(unseen), user), unseen)
+        found = tables.score_pairs(np.full(len(unseen), user), unseen)
         np.testing.assert_allclose(found, expected[user, unseen], rtol=1e-4, atol=1e-5)

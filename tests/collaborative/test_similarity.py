@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.train_view import View
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.train_view import TrainView
 from model_helpers import Row, dataset_of, write_embeddings
 
 ITEMS = 6
@@ -30,12 +30,12 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Documents, pl.Series]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Series]:
     dataset = dataset_of(ROWS, 5, ITEMS)
     texts = dataset.passages.text
     store = write_embeddings(tmp_path_factory.mktemp("likeness") / "store", texts.to_list())
-    view = View.build(dataset, store)
-    return Documents(view, vote=False), texts.gather(view.passage_idx)
+    view = TrainView.build(dataset, store)
+    return ItemDocuments(view, equal_reviews=False), texts.gather(view.passage_idx)
 
 
 def by_hand(skipped: int | None = None) -> np.ndarray:
@@ -77,8 +77,8 @@ def by_hand(skipped: int | None = None) -> np.ndarray:
     return away / np.where(length > 0, length, 1)
 
 
-def test_gram_is_the_formula(made: tuple[Documents, pl.Series]) -> None:
-    words = WordLikeness(made[0].view, made[1])
+def test_gram_is_the_formula(made: tuple[ItemDocuments, pl.Series]) -> None:
+    words = WordSimilarity(made[0].view, made[1])
     assert words.counts.vocabulary.to_list() == ["case", "guitar", "red", "strings", "the", "warm"]
     np.testing.assert_allclose(words.gram(ALL), by_hand() @ by_hand().T, rtol=0, atol=1e-12)
     alone = words.gram(ALL)[[3, 4, 5]]  # no word in common with another, no text, no passage
@@ -88,8 +88,8 @@ def test_gram_is_the_formula(made: tuple[Documents, pl.Series]) -> None:
 
 
 @pytest.mark.parametrize("skipped", range(8))
-def test_lost_is_the_row_without_the_passage(made: tuple[Documents, pl.Series], skipped: int) -> None:
-    words = WordLikeness(made[0].view, made[1])
+def test_lost_is_the_row_without_the_passage(made: tuple[ItemDocuments, pl.Series], skipped: int) -> None:
+    words = WordSimilarity(made[0].view, made[1])
     item, passage = ROWS[skipped].item, made[1].to_list().index(ROWS[skipped].text)
     along, squares = words.lost(torch.tensor([item]), torch.tensor([passage]))
     before, after = by_hand(), by_hand(skipped)
@@ -99,12 +99,12 @@ def test_lost_is_the_row_without_the_passage(made: tuple[Documents, pl.Series], 
 
 
 @pytest.mark.parametrize("kind", ["words", "embeddings"])
-def test_copies_and_no_passage_lose_nothing(made: tuple[Documents, pl.Series], kind: str) -> None:
+def test_copies_and_no_passage_lose_nothing(made: tuple[ItemDocuments, pl.Series], kind: str) -> None:
     documents, texts = made
     if kind == "words":
-        alike: WordLikeness | EmbeddingLikeness = WordLikeness(documents.view, texts)
+        alike: WordSimilarity | EmbeddingSimilarity = WordSimilarity(documents.view, texts)
     else:
-        alike = EmbeddingLikeness(documents, documents.view.pooled.mean(0))
+        alike = EmbeddingSimilarity(documents, documents.view.pooled.mean(0))
     copies = [row for row, text in enumerate(texts) if text == ROWS[8].text]
     items = documents.view.passage_item[copies]
     along, squares = alike.lost(torch.cat([items, items[:1]]), torch.tensor([*copies, -1]))
@@ -113,8 +113,10 @@ def test_copies_and_no_passage_lose_nothing(made: tuple[Documents, pl.Series], k
     assert not squares.any()
 
 
-def test_many_rows_go_in_parts(made: tuple[Documents, pl.Series], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = WordLikeness(made[0].view, made[1])
+def test_many_rows_go_in_parts(
+    made: tuple[ItemDocuments, pl.Series], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WordSimilarity(made[0].view, made[1])
     items, passages = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 4])
     whole, gram = words.lost(items, passages), words.gram(ALL)
     monkeypatch.setattr("llmdirect.collaborative.similarity._PART", 3)
@@ -125,6 +127,6 @@ def test_many_rows_go_in_parts(made: tuple[Documents, pl.Series], monkeypatch: p
 def test_no_words_at_all(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(0, 1, "two"), Row(1, 1, "")], 2, 3)
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
-    words = WordLikeness(View.build(dataset, store), dataset.passages.text)
+    words = WordSimilarity(TrainView.build(dataset, store), dataset.passages.text)
     assert not words.gram(torch.arange(3)).any()
     assert not words.lost(torch.tensor([0]), torch.tensor([0]))[0].any()

@@ -10,7 +10,7 @@ import pytest
 
 import llmdirect
 from llmdirect.common.csr import Csr
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 from llmdirect.training.negatives import sample_negatives
 
@@ -26,7 +26,7 @@ def test_the_number_of_threads_can_be_set_and_changes_no_result() -> None:
             llmdirect.set_num_threads(count)
             assert llmdirect.num_threads() == count
             drawn = sample_negatives(np.arange(300), seen, 500, 50, seed=1)
-            lists = rank(Scorer(query=query, item=item), np.arange(300), k=10, seen=seen)
+            lists = rank(ScoreTables(query=query, item=item), np.arange(300), k=10, seen=seen)
             results.append((drawn, lists.items, lists.scores))
     finally:
         llmdirect.set_num_threads(before)
@@ -65,11 +65,11 @@ def test_a_forked_child_works_and_does_not_hang() -> None:
 CTRL_C_PROGRAM = """
 import numpy as np
 from llmdirect.ranking.top_k import rank
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 rng = np.random.default_rng(0)
-scorer = Scorer(query=rng.standard_normal((200_000, 64)), item=rng.standard_normal((50_000, 64)))
+tables = ScoreTables(query=rng.standard_normal((200_000, 64)), item=rng.standard_normal((50_000, 64)))
 print("ready", flush=True)
-rank(scorer, np.arange(200_000), k=10, seen=None)
+rank(tables, np.arange(200_000), k=10, seen=None)
 """
 
 

@@ -90,4 +90,4 @@ def test_minilm_is_packed_too() -> None:
 
 
 def test_runs_are_neighbours_of_equal_length() -> None:
-    assert packing.Packing.of([5, 5, 3, 5]).runs == ((0, 2, 5), (10, 1, 3), (13, 1, 5))
+    assert packing.Packing.from_lengths([5, 5, 3, 5]).runs == ((0, 2, 5), (10, 1, 3), (13, 1, 5))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmdirect.common.errors import BusyError
-from llmdirect.encoding.process_group import Team
+from llmdirect.encoding.process_group import ProcessGroup
 from llmdirect.store.store import consolidate
 from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import TOO_LONG, finish, kill, wait_for
@@ -118,17 +118,17 @@ def test_others_stay_out_while_any_of_the_two_lives(
 def test_the_team_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert Team.of_environment() == Team(0, 1, 0)
+    assert ProcessGroup.from_environment() == ProcessGroup(0, 1, 0)
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    team = Team.of_environment()
-    assert (team, team.first) == (Team(5, 8, 1), False)
+    team = ProcessGroup.from_environment()
+    assert (team, team.first) == (ProcessGroup(5, 8, 1), False)
     assert team.share(list(range(20))) == [5, 13]
-    parts = [Team(rank, 8).share(list(range(20))) for rank in range(8)]
+    parts = [ProcessGroup(rank, 8).share(list(range(20))) for rank in range(8)]
     assert sorted(number for part in parts for number in part) == list(range(20))
     assert team.device("cpu") == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert [team.device(wanted) for wanted in ("auto", "cuda", "cuda:0", "cpu")] == [
         *("cuda:1", "cuda:1", "cuda:0", "cpu")
     ]
-    assert Team().device("auto") == "auto"
+    assert ProcessGroup().device("auto") == "auto"

@@ -113,10 +113,10 @@ class Cluster:
     def __init__(self, answers: Callable[[str, tuple[int, ...]], object]) -> None:
         self.answers = answers
         self.calls: list[tuple[str, tuple[int, ...]]] = []
-        self.asked: dict[str, int] = {}
+        self.unique_text_pairs: dict[str, int] = {}
 
     def remote(self, **resources: int) -> Callable[[type], Any]:
-        self.asked = resources
+        self.unique_text_pairs = resources
         actor = SimpleNamespace(
             **{
                 name: SimpleNamespace(remote=lambda shards=(), name=name: (name, shards, object()))
@@ -158,7 +158,7 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
     plans: list[object] = [WorkerCrashedError(), OutOfMemoryError("memory"), ({0: 5}, {})]
     workers, cluster = pool(lambda *_: plans.pop(0))
     assert workers.plan() == ({0: 5}, {})
-    assert cluster.asked == {"num_cpus": 3, "num_gpus": 0}
+    assert cluster.unique_text_pairs == {"num_cpus": 3, "num_gpus": 0}
     workers, _ = pool(lambda *_: OutOfMemoryError("memory"))
     with pytest.raises(BusyError, match="3 times while it made the plan"):
         workers.plan()

@@ -16,9 +16,9 @@ from llmdirect.encoding import shard_encoder as encoding_run
 from llmdirect.encoding import throughput as pace
 from llmdirect.encoding.encoders import Encoder, Tokens, load_encoder
 from llmdirect.encoding.job import Job, Options, open_job
-from llmdirect.encoding.shard_encoder import Run
-from llmdirect.encoding.throughput import Pace, duration
-from llmdirect.store.token_format import TokenForm
+from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.encoding.throughput import ThroughputMeter, duration
+from llmdirect.store.token_format import TokenFormat
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
 
 
@@ -50,7 +50,7 @@ def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
     bar = Bar()
-    counted = Pace(bar, peak=200.0, peak_from="measured")
+    counted = ThroughputMeter(bar, peak=200.0, peak_from="measured")
     clock[0] += 20.0
     counted.encoded(passages=40, tokens=600, operations=1000.0)
     counted.written(3_210_000_000)
@@ -96,7 +96,7 @@ def test_time_is_estimated_before_the_start(
     options = Options(
         dataset=dataset,
         model=str(bert.path),
-        form=TokenForm(),
+        form=TokenFormat(),
         device="cpu",
         token_budget=15,
         shard_tokens=20,
@@ -106,7 +106,7 @@ def test_time_is_estimated_before_the_start(
     )
     job = open_job(options, Dataset.open(dataset), frozen=False)
     assert isinstance(job, Job)
-    run, shards = Run(job), list(range(1, job.plan.num_shards))
+    run, shards = ShardEncoder(job), list(range(1, job.plan.num_shards))
     assert shards
     monkeypatch.setattr(Encoder, "embed", slow_at_first)
     monkeypatch.setattr(encoding_run.time, "perf_counter", lambda: clock[0])
@@ -145,7 +145,7 @@ def test_the_next_shard_is_tokenised_while_one_is_encoded(
 
     monkeypatch.setattr(Encoder, "tokenize", watched)
     monkeypatch.setattr(Encoder, "embed", waits)
-    monkeypatch.setattr(Run, "estimate", lambda *_: {})
+    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})
     # Nothing is fitted on a sample before the first shard, as int8 would be.
     assert run_all(dataset, bert, dtype="bfloat16")["encoded_shards"] > 2
     assert {name.split("_")[0] for _, name in started} == {"tokeniser"}

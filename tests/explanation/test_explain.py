@@ -15,10 +15,10 @@ from llmdirect.explanation import explain as explaining
 from llmdirect.explanation.counterfactual import _fewest
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.explanation.reencoding import Rereader, without_words
-from llmdirect.model.direct import attention, unit
+from llmdirect.explanation.reencoding import Reencoder, without_words
+from llmdirect.model.direct import attention, normalize
 from llmdirect.reports.explanation_page import render
-from llmdirect.runs.new_users import encoder_of
+from llmdirect.runs.new_users import load_run_encoder
 from llmdirect.store.store import consolidate
 from llmdirect.text.words import word_spans
 from run_helpers import fit, write_reviews
@@ -34,14 +34,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     prepare(write_reviews(folder / "reviews.json"), folder / "data")
     write_words(folder / "data")
     for name in NAMES:
-        options = {"refine_epochs": 2, "lr": 1e-2} if name == "refined" else {}
+        options = {"token_epochs": 2, "lr": 1e-2} if name == "refined" else {}
         fit(folder / "data", folder / name, "default" if name == "refined" else name, **options)
     return {name: folder / name for name in NAMES}
 
 
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explaining, "encoder_of", lambda *_: WordEncoder())
+    monkeypatch.setattr(explaining, "load_run_encoder", lambda *_: WordEncoder())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,7 +84,7 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
     vectors = trained.profile[torch.tensor(recent)].double()
     weights = attention(model.user.history_query, vectors[None], torch.ones(1, len(recent)).bool())[0]
     interest = (weights[:, None] * vectors).sum(0)
-    target = unit(torch.from_numpy(np.asarray(trained.scorer.item[item], np.float64)))
+    target = normalize(torch.from_numpy(np.asarray(trained.tables.item[item], np.float64)))
     said, sums = torch.zeros(len(target)).double(), {}
     for passage in explainer.read_passages(explainer.passages_of(source)):
         tokens = torch.from_numpy(
@@ -92,7 +92,7 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
         ).double()
         for token, (start, end) in zip(tokens, passage.spans.tolist(), strict=True):
             term = model.token_terms(model.standard(token[None]))[0][0]
-            term = term / len(tokens) if model.config.vote else term
+            term = term / len(tokens) if model.config.equal_reviews else term
             said = said + term
             word = passage.text[start:end].casefold()
             sums[word] = sums.get(word, 0.0) + float(term @ target)
@@ -111,7 +111,7 @@ def test_one_item_beside_another(runs: dict[str, Path], name: str) -> None:
     ids = trained.user_ids[user], [trained.item_ids[first]]
     (entry,) = explain(runs[name], *ids, than=trained.item_ids[second])["explanations"]
     other = entry["than"]
-    scores = trained.scorer.of_pairs([user, user], [first, second])
+    scores = trained.tables.score_pairs([user, user], [first, second])
     assert (other["item_id"], other["rank"]) == (trained.item_ids[second], 4)
     assert other["total"] == pytest.approx(float(scores[0] - scores[1]), rel=1e-5, abs=1e-6)
     parts = other["parts"]
@@ -156,7 +156,7 @@ def read_afresh(explainer: Explainer, user: int, item: int, gone: list[dict[str,
         spans = word_spans(text)
         starts = [word["start"] for word in gone if word["passage_idx"] == row]
         texts.append(without_words(text, spans, np.isin(spans[:, 0], starts)))
-    return Rereader(explainer, WordEncoder()).text_term(explainer.query(user), texts)  # type: ignore[arg-type]
+    return Reencoder(explainer, WordEncoder()).text_term(explainer.query(user), texts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
@@ -168,8 +168,8 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=1)
     explainer = Explainer.open(tmp_path / "run")
-    encoder = encoder_of(explainer.trained, str(checkpoint), "cpu")
-    kept, again = Rereader(explainer, encoder), Rereader(explainer, encoder)
+    encoder = load_run_encoder(explainer.trained, str(checkpoint), "cpu")
+    kept, again = Reencoder(explainer, encoder), Reencoder(explainer, encoder)
     passages = explainer.read_passages(explainer.passages_of(2))
     kept.know(passages)
     texts = [passage.text for passage in passages]
@@ -191,7 +191,7 @@ def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -
         ids = trained.user_ids[user], [trained.item_ids[item]]
         (entry,) = explain(runs["default"], *ids, counterfactual=2)["explanations"]
         result = entry["counterfactual"]
-        others = trained.scorer.of_pairs([user] * (len(items) - 1), items[1:])
+        others = trained.tables.score_pairs([user] * (len(items) - 1), items[1:])
         base = entry["score"] - entry["terms"]["words"] - entry["terms"]["words_everywhere"]
         assert result["rank"] == 1
         assert result["without_text"]["rank"] == 1 + int((others > base).sum())

@@ -16,10 +16,10 @@ from llmdirect.data.prepare import prepare
 from llmdirect.explanation import item_document as item_text
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import unit
+from llmdirect.model.direct import normalize
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.folder import RunFolder
-from llmdirect.runs.new_users import newcomer
+from llmdirect.runs.new_users import new_user
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.runs.trained import Trained
 from llmdirect.training.train import train
@@ -35,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    fit(dataset, folder / "refined", refine_epochs=2, lr=1e-2)
+    fit(dataset, folder / "refined", token_epochs=2, lr=1e-2)
     return {**fit_each(dataset, folder, SHAPES), "refined": folder / "refined"}
 
 
@@ -47,7 +47,7 @@ def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: s
     trained = Trained.load(runs[name])
     for user_id in trained.user_ids[:4]:
         user = trained.user_idx(user_id)
-        lists = rank(trained.scorer, [user], k=3, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=3, seen=trained.seen)
         result = explain(runs[name], user_id, k=3)
         for place, entry in enumerate(result["explanations"]):
             item = trained.item_idx(entry["item_id"])
@@ -55,13 +55,13 @@ def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: s
             parts = entry["terms"]
             words = [word["contribution"] for passage in entry["passages"] for word in passage["words"]]
             total = sum(words) + sum(value for key, value in parts.items() if key != "words")
-            assert total == pytest.approx(float(trained.scorer.of_pairs([user], [item])[0]), rel=1e-5)
+            assert total == pytest.approx(float(trained.tables.score_pairs([user], [item])[0]), rel=1e-5)
             assert entry["score"] == pytest.approx(float(lists.scores[0, place]), rel=1e-5)
             assert sum(p["contribution"] for p in entry["passages"]) == pytest.approx(sum(words))
             assert sum(a["contribution"] for a in entry["aspects"]) == pytest.approx(sum(words))
             lead = entry["lead"]
             median = trained.item_idx(lead["item_id"])
-            scores = trained.scorer.of_pairs([user, user], [item, median])
+            scores = trained.tables.score_pairs([user, user], [item, median])
             assert lead["total"] == pytest.approx(float(scores[0] - scores[1]), rel=1e-4, abs=1e-5)
             assert lead["words"] + lead["popularity"] + lead["collaboration"] == pytest.approx(lead["total"])
 
@@ -76,14 +76,14 @@ def test_effect_is_what_removing_the_words_tokens_does(
     model, user = trained.model, 1
     item = int(explainer.candidates(user)[0])
     entry = explainer.explain(user, item)
-    query = torch.from_numpy(np.asarray(trained.scorer.query[user])).double()
+    query = torch.from_numpy(np.asarray(trained.tables.query[user])).double()
     rows = [passage["passage_idx"] for passage in entry["passages"]]
     stored = store.lookup(explainer.dataset.passage_keys()[rows]).tolist()
     texts = {passage["passage_idx"]: passage["text"] for passage in entry["passages"]}
 
     def text_term(removed: tuple[int, int, int] | None) -> float:
         """Everything read from the store again, in a plain loop."""
-        said, mass = torch.zeros(trained.scorer.query.shape[1]).double(), torch.zeros(model.aspects).double()
+        said, mass = torch.zeros(trained.tables.query.shape[1]).double(), torch.zeros(model.aspects).double()
         for row, number in zip(rows, stored, strict=True):
             spans, tokens = store.read(number)
             tokens = torch.from_numpy(trained.lexicon.beside(tokens, texts[row], spans))
@@ -96,10 +96,10 @@ def test_effect_is_what_removing_the_words_tokens_does(
             if not kept:
                 continue
             p, q = model.token_terms(model.standard(tokens[kept]))
-            weight = len(kept) if model.config.vote else 1
+            weight = len(kept) if model.config.equal_reviews else 1
             said, mass = said + p.double().sum(0) / weight, mass + q.double().sum(0) / weight
-        if model.config.form == "cosine":
-            return float(query @ unit(said))
+        if model.config.score_form == "cosine":
+            return float(query @ normalize(said))
         return float((query @ said) / (query @ mass + 5e-7))
 
     whole, checked = text_term(None), 0
@@ -130,7 +130,7 @@ def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path
 def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     for user in (5, 2):
-        alone = explainer.about(explainer.trained.alone(user))
+        alone = explainer.for_users(explainer.trained.for_user(user))
         assert alone.trained.user_ids == [explainer.trained.user_ids[user]]
         candidates = explainer.candidates(user)
         assert alone.candidates(0).tolist() == candidates.tolist()
@@ -171,8 +171,8 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
         torch.randn(2, explainer.trained.profile.shape[1], generator=torch.Generator().manual_seed(1))
     )
     texts = ["warm and bright", "no noise"]
-    somebody = newcomer(explainer.trained, np.array(items, np.int64), texts, written)
-    entry = explainer.about(somebody).explain(0, 4)
+    somebody = new_user(explainer.trained, np.array(items, np.int64), texts, written)
+    entry = explainer.for_users(somebody).explain(0, 4)
     assert entry["user_id"] == "you"
     named = {(part["item_id"], part["title"]) for part in entry["history"]}
     assert named == {(None, text) for text in texts} | {
@@ -213,7 +213,7 @@ def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, P
         assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
     config: Any = trained.model.config
     if config.user == "history" and config.collaborative is False:
-        bias = trained.scorer.user_bias
+        bias = trained.tables.user_bias
         assert bias is not None
         offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
         for one, two in zip(known["items"], new["items"], strict=True):

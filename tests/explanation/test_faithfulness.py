@@ -16,7 +16,7 @@ from llmdirect.explanation.attribution import by_effect, deletions, gradient_x_i
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.faithfulness import METHODS, PREDICTIONS, SHARES, faithfulness, rank_correlation
 from llmdirect.explanation.item_document import ItemText, text_term
-from llmdirect.explanation.reencoding import Rereader, texts_without
+from llmdirect.explanation.reencoding import Reencoder, texts_without
 from run_helpers import fit_each, write_reviews
 from word_encoder import WordEncoder, write_words
 
@@ -38,13 +38,13 @@ def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "encoder_of", lambda *_: WordEncoder())
+    monkeypatch.setattr(module, "load_run_encoder", lambda *_: WordEncoder())
 
 
 @pytest.fixture(scope="module")
 def measured(runs: dict[str, Path], dataset: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "encoder_of", lambda *_: WordEncoder())
+        patch.setattr(module, "load_run_encoder", lambda *_: WordEncoder())
         return faithfulness(dataset, runs["default"], pairs=10, words=0)
 
 
@@ -54,7 +54,7 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
     explainer = Explainer.open(runs[name])
     trained, model, user = explainer.trained, explainer.model, 1
     passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))
-    text = ItemText.of(passages, model, trained.lexicon)
+    text = ItemText.from_passages(passages, model, trained.lexicon)
     query = explainer.query(user)
 
     read, first = [], 0
@@ -64,10 +64,10 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
         first += len(spans)
 
     def by_tokens(words: list[int]) -> float:
-        said, mass = torch.zeros(text.said.shape[1]).double(), torch.zeros(model.aspects).double()
+        said, mass = torch.zeros(text.preference.shape[1]).double(), torch.zeros(model.aspects).double()
         for word, terms, mentions in read:
             kept = np.isin(word, words)
-            weight = 1 / max(1, int(kept.sum())) if model.config.vote else 1.0
+            weight = 1 / max(1, int(kept.sum())) if model.config.equal_reviews else 1.0
             said, mass = said + terms[kept].sum(0) * weight, mass + mentions[kept].sum(0) * weight
         return float(text_term(model, query, said, mass))
 
@@ -89,20 +89,20 @@ def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str
     trained, model, user = explainer.trained, explainer.model, 2
     passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))[:2]
     query = explainer.query(user)
-    text = ItemText.of(passages, model, trained.lexicon)
+    text = ItemText.from_passages(passages, model, trained.lexicon)
     for centred in (False, True):
         found = gradient_x_input(passages, query, model, trained.lexicon, centred)
         inputs = [passage.inputs(trained.lexicon) for passage in passages]
 
         def moved(word: int, by: float, inputs=inputs, centred=centred) -> float:
-            said, mass = torch.zeros(text.said.shape[1]).double(), torch.zeros(model.aspects).double()
+            said, mass = torch.zeros(text.preference.shape[1]).double(), torch.zeros(model.aspects).double()
             first = 0
             for tokens, owner, spans in inputs:
                 values = tokens - model.centre if centred else tokens
                 step = torch.from_numpy(by * (owner + first == word))[:, None]
                 terms, mentions = model.token_terms(model.standard(tokens + step * values))
                 first += len(spans)
-                weight = 1 / len(tokens) if model.config.vote else 1.0
+                weight = 1 / len(tokens) if model.config.equal_reviews else 1.0
                 said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
             return float(text_term(model, query, said, mass))
 
@@ -120,9 +120,9 @@ def test_figures_are_those_of_a_plain_loop(
     assert len(pairs) == len({pair.user for pair in pairs}) == measured["pairs"] == 10
     falls, ranks = [], []
     for pair in pairs:
-        reader = Rereader(explainer, WordEncoder())  # type: ignore[arg-type]
+        reader = Reencoder(explainer, WordEncoder())  # type: ignore[arg-type]
         query = explainer.query(pair.user)
-        scores = explainer.trained.scorer.of_pairs(
+        scores = explainer.trained.tables.score_pairs(
             np.full(len(pair.others) + 1, pair.user), items := explainer.candidates(pair.user)
         )
         place = items.tolist().index(pair.item)
@@ -202,7 +202,7 @@ def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -
     def term(gone: list[int]) -> float:
         texts = texts_without(pair.passages, pair.text, gone)
         whole_of.update(zip(texts, pair.passages, strict=True))
-        return Rereader(explainer, Remembers()).text_term(query, texts)  # type: ignore[arg-type]
+        return Reencoder(explainer, Remembers()).text_term(query, texts)  # type: ignore[arg-type]
 
     for word in range(len(pair.text)):
         assert term([]) - term([word]) == pytest.approx(float(effects[word]), rel=1e-4, abs=1e-6)

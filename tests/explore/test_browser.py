@@ -13,7 +13,7 @@ from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
-from llmdirect.runs.new_users import encoder_of
+from llmdirect.runs.new_users import load_run_encoder
 from llmdirect.store.store import consolidate
 from run_helpers import fit, write_reviews
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explainer, str]:
 def site(run: tuple[Explainer, str]) -> Iterator[str]:
     """Address of the pages, served from a thread of this process."""
     explainer, checkpoint = run
-    app = make_app(explainer, lambda: encoder_of(explainer.trained, checkpoint, "cpu"))
+    app = make_app(explainer, lambda: load_run_encoder(explainer.trained, checkpoint, "cpu"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -27,7 +27,7 @@ from llmdirect.explore.people import Guests, Person, WhatIf
 from llmdirect.explore.prefetch import ReadAhead
 from llmdirect.explore.server import LOCAL
 from llmdirect.reports.catalogue import Catalogue
-from llmdirect.runs.new_users import encoder_of
+from llmdirect.runs.new_users import load_run_encoder
 from llmdirect.store.store import consolidate
 from run_helpers import fit, write_reviews
 
@@ -151,7 +151,7 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
     with client(explainer) as site:
         user, other = explainer.trained.user_ids[:2]
         shown = site.get(f"/user?user={user}&part=1").text
-        order = of(explainer, explainer.trained.alone(0), ("user", user), WhatIf()).order[:20].tolist()
+        order = of(explainer, explainer.trained.for_user(0), ("user", user), WhatIf()).order[:20].tolist()
         assert read == [order]
         for address in (f"/user?user={user}", f"/explain?user={user}&item={ids[order[0]]}"):
             assert site.get(address).status_code == 200
@@ -177,7 +177,7 @@ def test_documents_longest_not_asked_for_go_first(
     with ThreadPoolExecutor(4) as threads:
         texts = list(threads.map(explainer.read, [0, 3, 4, 3, 0, 5] * 5))
     assert explainer.read.cache_info().currsize == 2  # type: ignore[attr-defined]
-    assert all(torch.equal(text.said, first.said) for text in texts[::6])
+    assert all(torch.equal(text.preference, first.said) for text in texts[::6])
 
 
 def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str], Explainer]) -> None:
@@ -236,7 +236,7 @@ def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) 
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=2)
     explainer = Explainer.open(tmp_path / "run")
-    app = make_app(explainer, lambda: encoder_of(explainer.trained, str(checkpoint), "cpu"))
+    app = make_app(explainer, lambda: load_run_encoder(explainer.trained, str(checkpoint), "cpu"))
     asked = TestClient(app, follow_redirects=False)
     text = "warm sound & bright <b>strings</b>"
     answer = asked.post("/guest", data={"text": text, "item": explainer.trained.item_ids[3]})

@@ -30,7 +30,7 @@ def test_order_parts_and_places_are_those_of_the_ranking(
     trained = explainer.trained
     for user in range(6):
         found = person(explainer, user)
-        lists = rank(trained.scorer, [user], k=trained.scorer.num_items, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
         expected = lists.items[0][lists.items[0] >= 0]
         assert found.order.tolist() == expected.tolist()
         for item, lead in zip(expected[:4].tolist(), found.leads(expected[:4]), strict=True):
@@ -47,7 +47,7 @@ def test_what_if_reorders_as_the_ranking_does(explainers: Callable[[str], Explai
     for user in range(8):
         found = person(explainer, user, interests={0: 3.0, 2: 0.0})
         moved = trained.with_interests(user, {0: 3.0, 2: 0.0})
-        lists = rank(moved.scorer, [user], k=trained.scorer.num_items, seen=trained.seen)
+        lists = rank(moved.tables, [user], k=trained.tables.num_items, seen=trained.seen)
         assert found.order.tolist() == lists.items[0][lists.items[0] >= 0].tolist()
         plain = person(explainer, user)
         assert found.order_before.tolist() == plain.order.tolist()
@@ -72,15 +72,15 @@ def test_what_if_survives_an_address_and_refuses_what_it_is_not() -> None:
 @pytest.mark.parametrize("shape", ["default", "ratio"])
 def test_spread_is_that_of_what_an_aspect_adds(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    found, scorer = person(explainer, 3).spread(), explainer.trained.scorer
-    query = scorer.query[3].astype(np.float64)
+    found, tables = person(explainer, 3).spread(), explainer.trained.tables
+    query = tables.query[3].astype(np.float64)
     for aspect in range(3):
         own = np.zeros_like(query)
         channels = len(query) // 3
         own[aspect * channels : (aspect + 1) * channels] = 1
-        adds = scorer.item.astype(np.float64) @ (query * own)
+        adds = tables.item.astype(np.float64) @ (query * own)
         if shape == "ratio":
-            adds = adds / (scorer.item_mass.astype(np.float64) @ query + scorer.eps)
+            adds = adds / (tables.item_mentions.astype(np.float64) @ query + tables.eps)
         assert found[aspect] == pytest.approx(adds.std(), rel=1e-4)
 
 
@@ -133,31 +133,31 @@ def test_pages_and_overview_tell_the_same_shares(explainers: Callable[[str], Exp
 @pytest.mark.parametrize("shape", ["default", "ratio"])
 def test_likeness_and_what_is_chosen_together(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    catalogue, scorer = Catalogue(explainer), explainer.trained.scorer
+    catalogue, tables = Catalogue(explainer), explainer.trained.tables
     for item in (0, 5):
         alike, together = catalogue.alike(item, 4), catalogue.together(item, 4)
         if shape == "ratio":
             assert alike == []
         else:
-            lengths = np.linalg.norm(scorer.item, axis=1)
-            cosines = scorer.item @ scorer.item[item] / (lengths * lengths[item])
+            lengths = np.linalg.norm(tables.item, axis=1)
+            cosines = tables.item @ tables.item[item] / (lengths * lengths[item])
             cosines[item] = -9
             assert [other for other, _ in alike] == np.argsort(-cosines)[:4].tolist()
         pair = np.zeros(1, np.int32)
         for other, value in together:
-            somebody = scorer.for_users(scorer.query[:1], type(scorer.history).from_pairs([0], [item], 1))
-            assert value == pytest.approx(somebody.collaborative_of_pairs(pair, np.array([other]))[0])
+            somebody = tables.for_users(tables.query[:1], type(tables.history).from_pairs([0], [item], 1))
+            assert value == pytest.approx(somebody.score_collaborative_pairs(pair, np.array([other]))[0])
             assert other != item
 
 
 @pytest.mark.parametrize("shape", ["default", "paper"])
 def test_reading_of_an_item_is_for_its_own_vector(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    reading, scorer = Catalogue(explainer).reading(4), explainer.trained.scorer
+    reading, tables = Catalogue(explainer).reading(4), explainer.trained.tables
     words = [word["contribution"] for passage in reading["passages"] for word in passage["words"]]
     if shape == "paper":
-        texts = (scorer.item.sum(1) / (scorer.item_mass.sum(1) + scorer.eps)).astype(np.float64)
+        texts = (tables.item.sum(1) / (tables.item_mentions.sum(1) + tables.eps)).astype(np.float64)
     else:
-        texts = scorer.item @ scorer.item[4] * float(explainer.trained.model.temperature())
+        texts = tables.item @ tables.item[4] * float(explainer.trained.model.temperature())
     assert sum(words) == pytest.approx(float(texts[4] - texts.mean()), rel=1e-3, abs=1e-4)
     assert reading["rank"] is None

@@ -10,7 +10,7 @@ from llmdirect.common.errors import DataError
 from llmdirect.config import ModelConfig
 from llmdirect.model.direct import Direct
 from llmdirect.model.initialise import initialise, topic_rotation
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.training.optimiser import parameter_groups
 from model_helpers import (
     DIM,
@@ -24,17 +24,17 @@ from model_helpers import (
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     return view_of(small_dataset(), tmp_path_factory.mktemp("model"))
 
 
-def pooled_texts(view: View) -> tuple[Tensor, Tensor]:
+def pooled_texts(view: TrainView) -> tuple[Tensor, Tensor]:
     written = view.lengths > 0
     tokens, mask = view.tokens(written.nonzero()[:, 0])
     return view.pooled[written], tokens[mask]
 
 
-def test_initialise(view: View) -> None:
+def test_initialise(view: TrainView) -> None:
     pooled, tokens = pooled_texts(view)
     models = []
     for _ in range(2):

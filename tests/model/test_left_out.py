@@ -37,13 +37,13 @@ from left_out_world import (
     rows_of_the_world,
     sentence,
 )
-from llmdirect.collaborative.similarity import WordLikeness
+from llmdirect.collaborative.similarity import WordSimilarity
 from llmdirect.config import HISTORY, ModelConfig
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.model.item_documents import Pairs
-from llmdirect.model.scores import scorer
-from llmdirect.model.train_view import View
+from llmdirect.model.scores import export_tables
+from llmdirect.model.train_view import TrainView
 from model_helpers import (
     Row,
     copies_of,
@@ -91,12 +91,12 @@ def test_left_out_is_what_deletion_gives(
 ) -> None:
     for user, vote in product(("history", "text", "both"), (True, False)):
         settings = config(
-            form=form,
+            score_form=form,
             popularity=popularity,
             sentiment=sentiment,
             collaborative=collaborative,
             user=user,
-            vote=vote,
+            equal_reviews=vote,
         )
         differences = world.differences(random_model(settings, world.view), tokens)
         assert differences.max() <= TOLERANCE, (
@@ -112,7 +112,7 @@ def test_a_collaborative_term_of_some_items(tmp_path: Path) -> None:
     part = build(tmp_path / "store", items)
     assert 0 < np.isin([item for _, item in PAIRS], items).sum() < len(PAIRS) - 1
     for form in ("cosine", "ratio"):
-        model = random_model(config(form=form), part.view)
+        model = random_model(config(score_form=form), part.view)
         assert part.differences(model, tokens=False).max() <= TOLERANCE
 
 
@@ -136,18 +136,18 @@ def test_a_prepared_dataset(tmp_path: Path) -> None:
     prepare(write_lines(tmp_path / "reviews.jsonl", records), tmp_path / "dataset", positive="rating>=2")
     dataset = Dataset.open(tmp_path / "dataset")
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
-    view = View.build(dataset, store)
+    view = TrainView.build(dataset, store)
     pairs = list(zip(view.pair_user.tolist(), view.pair_item.tolist(), strict=True))
     copied = [pair for pair in pairs if copies_of(dataset, row_of(dataset, *pair))]
     assert copied
     chosen = World.of(dataset, store, copied + pairs[::4])
     for form, user in product(("cosine", "ratio"), ("history", "both")):
-        model = random_model(config(form=form, user=user, collaborative=True), chosen.view)
+        model = random_model(config(score_form=form, user=user, collaborative=True), chosen.view)
         assert chosen.differences(model, tokens=True).max() <= TOLERANCE
 
 
 def test_pairs_of_a_batch_do_not_see_each_other(world: World) -> None:
-    model = random_model(config(form="ratio", user="both", collaborative=True), world.view)
+    model = random_model(config(score_form="ratio", user="both", collaborative=True), world.view)
     together = world.left_out(model, tokens=True)
     for number in range(0, len(PAIRS), 3):
         one = slice(number, number + 1)
@@ -160,7 +160,7 @@ def test_pairs_of_a_batch_do_not_see_each_other(world: World) -> None:
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
 def test_no_other_passage_left_is_exactly_zero(world: World, form: str, vote: bool, tokens: bool) -> None:
-    model = random_model(config(form=form, vote=vote, user="both"), world.view)
+    model = random_model(config(score_form=form, equal_reviews=vote, user="both"), world.view)
     scores = scores_of(model, world.view, tokens)
     with torch.no_grad():
         query = scores.interests(world.pairs.user, world.pairs)
@@ -186,13 +186,13 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
     model = random_model(config(user="both"), world.view)
     views = []
     for data in (world.dataset, changed):
-        view = View.build(data, store)
+        view = TrainView.build(data, store)
         used = data.passages.text.gather(view.passage_idx)
-        lexicon = WordLikeness(view, used).lexicon(view, 3)
+        lexicon = WordSimilarity(view, used).lexicon(view, 3)
         views.append(view.with_lexicon(lexicon, used))
     assert views[0].lexicon.names == views[1].lexicon.names
     assert torch.equal(views[0].lexicon.vectors, views[1].lexicon.vectors)
-    first, second = (scorer(scores_of(model, view, True)) for view in views)
+    first, second = (export_tables(scores_of(model, view, True)) for view in views)
     for name in ("query", "item", "item_bias"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
@@ -209,13 +209,13 @@ def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Pa
         ]
         dataset = dataset_of(rows, 12 * size, 10 * size)
         store = write_embeddings(tmp_path / str(size), dataset.passages.text.to_list())
-        view = View.build(dataset, store)
+        view = TrainView.build(dataset, store)
         model = random_model(config(user="both"), view)
         frozen = scores_of(model, view, False)
         everyone, passages = view.pooled.mean(0), len(view.pooled)
         moved = []
         for row in range(0, 60, 5):
-            pairs = Pairs.of(view, torch.tensor([row]))
+            pairs = Pairs.from_view(view, torch.tensor([row]))
             with torch.no_grad():
                 expected = frozen.left_out(pairs)[0]
                 others = view.pooled[torch.arange(passages) != pairs.passage]
@@ -228,6 +228,6 @@ def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Pa
                 moved.append((scores_of(model, view, False).left_out(pairs)[0] - expected).abs().max())
                 model.centre.copy_(before[0])
                 model.scale.copy_(before[1])
-        spread = scorer(frozen)
+        spread = export_tables(frozen)
         effects.append(float(torch.stack(moved).mean()) / float(np.std(spread.query @ spread.item.T)))
     assert 0 < effects[1] < effects[0] / 4

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from left_out_world import TOLERANCE, World, build, config
 from llmdirect.collaborative.ease import Ease
-from llmdirect.collaborative.random_walk import Walk
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
-from llmdirect.collaborative.text_neighbours import Neighbours
+from llmdirect.collaborative.random_walk import RandomWalkTerm
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
+from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
 from llmdirect.config import HISTORY
 from llmdirect.model.direct import Direct
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.scores import Scores
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.token_tables import PooledTable, TokenTable
 from llmdirect.model.train_view import Slots
 from model_helpers import (
@@ -45,7 +45,7 @@ def keep_the_passage(original: Any, self: Any, items: Tensor, passages: Tensor) 
     return original(self, items, torch.full_like(passages, -1))
 
 
-def in_float32(original: Any, self: Documents, *args: Any) -> Any:
+def in_float32(original: Any, self: ItemDocuments, *args: Any) -> Any:
     """Sums and their parts in float32, so that little is left after much with a rounding residue."""
     self.mass, kept = self.mass.float(), self.mass
     self.pooled, pooled = self.pooled.float(), self.pooled
@@ -79,29 +79,41 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
     ),
     "own passage, pooled": (forget(PooledTable, "without", keep_the_passage), {}, False),
     "own passage, tokens": (forget(TokenTable, "without", keep_the_passage), {}, True),
-    "own passage, ratio": (forget(TokenTable, "without", keep_the_passage), {"form": "ratio"}, True),
+    "own passage, ratio": (forget(TokenTable, "without", keep_the_passage), {"score_form": "ratio"}, True),
     "copies in the history": (
-        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
+        forget(
+            CatalogueScores,
+            "_copies",
+            lambda original, self, passages, out: torch.zeros_like(passages).bool(),
+        ),
         {"user": "history"},
         False,
     ),
     "copies in the history, ratio": (
-        forget(Documents, "pooled_without", keep_the_passage),
-        {"user": "history", "form": "ratio"},
+        forget(ItemDocuments, "pooled_without", keep_the_passage),
+        {"user": "history", "score_form": "ratio"},
         True,
     ),
     "copies among the passages": (
-        forget(Scores, "_copies", lambda original, self, passages, out: torch.zeros_like(passages).bool()),
+        forget(
+            CatalogueScores,
+            "_copies",
+            lambda original, self, passages, out: torch.zeros_like(passages).bool(),
+        ),
         {"user": "text"},
         False,
     ),
     "copies of a candidate": (
-        forget(Documents, "copies", lambda original, self, passages: original(self, passages[:0])),
+        forget(ItemDocuments, "copies", lambda original, self, passages: original(self, passages[:0])),
         {},
         False,
     ),
     "interest without leaving out": (
-        forget(Scores, "interests", lambda original, self, users, out=None, keep=None: original(self, users)),
+        forget(
+            CatalogueScores,
+            "interests",
+            lambda original, self, users, out=None, keep=None: original(self, users),
+        ),
         {"user": "both"},
         False,
     ),
@@ -117,15 +129,15 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
     ),
     **{
         f"{kind.__name__} of a history": (
-            forget(kind, "left_out", lambda original, self, users, *_: self.of_users(users)),
+            forget(kind, "left_out", lambda original, self, users, *_: self.score_users(users)),
             {"collaborative": True},
             False,
         )
-        for kind in (Ease, Walk, Neighbours)
+        for kind in (Ease, RandomWalkTerm, TextNeighbourTerm)
     },
     "vectors of neighbours": (
         forget(
-            Neighbours,
+            TextNeighbourTerm,
             "left_out",
             lambda original, self, users, items, passages: original(
                 self, users, items, torch.full_like(passages, -1)
@@ -136,9 +148,9 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
     ),
     "lengths of the walk": (
         forget(
-            Walk,
+            RandomWalkTerm,
             "left_out",
-            lambda original, self, users, items, _: self.of_users(users) - self.table()[items],
+            lambda original, self, users, items, _: self.score_users(users) - self.table()[items],
         ),
         {"collaborative": True},
         False,
@@ -153,16 +165,16 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
             {"collaborative": True},
             False,
         )
-        for kind in (WordLikeness, EmbeddingLikeness)
+        for kind in (WordSimilarity, EmbeddingSimilarity)
     },
-    "float64, pooled": (forget(Documents, "pooled_without", in_float32), {"vote": False}, False),
+    "float64, pooled": (forget(ItemDocuments, "pooled_without", in_float32), {"equal_reviews": False}, False),
     "float64, tokens": (
         forget(
-            Documents,
+            ItemDocuments,
             "without",
             lambda original, self, sums, *args: original(self, sums.float(), *args),
         ),
-        {"vote": False},
+        {"equal_reviews": False},
         True,
     ),
 }

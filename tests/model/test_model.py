@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmdirect.collaborative.ease import Evidence
+from llmdirect.collaborative.ease import EaseInputs
 from llmdirect.config import PROJECTION, ModelConfig, TrainConfig
 from llmdirect.data.dataset import Dataset
-from llmdirect.model.direct import Direct, UserSide, attend, unit
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.scores import Keep, Scores, scorer
+from llmdirect.model.direct import Direct, UserSide, attend, normalize
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.scores import CatalogueScores, SlotDropout, export_tables
 from llmdirect.model.token_tables import TokenTable, read_all, read_passages, refreshed
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
 from llmdirect.ranking.top_k import rank
 from llmdirect.training.objective import Objective
@@ -44,7 +44,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
@@ -81,11 +81,11 @@ def naive_passage(model: Direct, tokens: Tensor) -> tuple[Tensor, Tensor]:
         terms, mentions = naive_token(model, token)
         said += torch.tensor(terms, dtype=torch.float64)
         mass += torch.tensor(mentions, dtype=torch.float64)
-    share = max(1, len(tokens)) if model.config.vote else 1
+    share = max(1, len(tokens)) if model.config.equal_reviews else 1
     return said / share, mass / share
 
 
-def naive_documents(model: Direct, view: View) -> tuple[Tensor, Tensor]:
+def naive_documents(model: Direct, view: TrainView) -> tuple[Tensor, Tensor]:
     """P_i and Q_i of every item."""
     said = torch.zeros(view.num_items, model.aspects * model.channels, dtype=torch.float64)
     mass = torch.zeros(view.num_items, model.aspects, dtype=torch.float64)
@@ -100,10 +100,10 @@ def naive_documents(model: Direct, view: View) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_mention_sentiment_and_documents(view: View, sentiment: str, vote: bool) -> None:
-    model = random_model(config(sentiment=sentiment, vote=vote), view)
+def test_mention_sentiment_and_documents(view: TrainView, sentiment: str, vote: bool) -> None:
+    model = random_model(config(sentiment=sentiment, equal_reviews=vote), view)
     said, mass = naive_documents(model, view)
-    table = read_all(model, Documents(view, vote))
+    table = read_all(model, ItemDocuments(view, vote))
     torch.testing.assert_close(table.items()[0].double(), said, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(table.items()[1].double(), mass, rtol=1e-5, atol=1e-5)
     for item in (0, ITEMS - 1):  # ids that are off by one would give item 0 another's document
@@ -112,9 +112,9 @@ def test_mention_sentiment_and_documents(view: View, sentiment: str, vote: bool)
 
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_token_terms_sum_to_the_passage(view: View, sentiment: str) -> None:
+def test_token_terms_sum_to_the_passage(view: TrainView, sentiment: str) -> None:
     for vote in (True, False):
-        model = random_model(config(sentiment=sentiment, vote=vote), view)
+        model = random_model(config(sentiment=sentiment, equal_reviews=vote), view)
         tokens, mask = view.tokens(torch.arange(len(view.lengths)))
         said, mass = model.passages(tokens, mask)
         for passage, length in enumerate(view.lengths.tolist()):
@@ -127,8 +127,10 @@ def test_token_terms_sum_to_the_passage(view: View, sentiment: str) -> None:
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
 @torch.no_grad()
-def test_pooled_table_is_the_token_table_while_mentions_are_alike(view: View, form: str, vote: bool) -> None:
-    model = random_model(config(form=form, vote=vote, user="both"), view)
+def test_pooled_table_is_the_token_table_while_mentions_are_alike(
+    view: TrainView, form: str, vote: bool
+) -> None:
+    model = random_model(config(score_form=form, equal_reviews=vote, user="both"), view)
     model.sharpness.fill_(0.0)
     pooled, tokens = (scores_of(model, view, kind) for kind in (False, True))
     pairs, passages = all_pairs(view), torch.arange(len(view.lengths))
@@ -146,7 +148,7 @@ def test_pooled_table_is_the_token_table_while_mentions_are_alike(view: View, fo
 
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_padding_never_influences_and_the_mask_is_not_edited(view: View, sentiment: str) -> None:
+def test_padding_never_influences_and_the_mask_is_not_edited(view: TrainView, sentiment: str) -> None:
     model = random_model(config(sentiment=sentiment), view)
     tokens, mask = view.tokens(torch.arange(len(view.lengths)))
     expected = model.passages(tokens, mask)
@@ -182,7 +184,7 @@ def test_attention_reads_what_the_mask_marks() -> None:
 
 
 def test_cross_gates_of_both_sides() -> None:
-    side = UserSide(config(form="ratio", user="both"), 4)
+    side = UserSide(config(score_form="ratio", user="both"), 4)
     with torch.no_grad():
         for number, parameter in enumerate(side.parameters()):
             parameter.copy_(normal(*parameter.shape, seed=number))
@@ -198,12 +200,12 @@ def test_cross_gates_of_both_sides() -> None:
     torch.testing.assert_close(side((vectors, mask), (texts, all_of_them)), expected.float())
 
 
-def naive_queries(model: Direct, view: View, dataset: Dataset) -> Tensor:
+def naive_queries(model: Direct, view: TrainView, dataset: Dataset) -> Tensor:
     """The published interests, user by user: u = sigmoid(norm(A g(user)))."""
 
     def profile(passages: list[int]) -> Tensor:
         tokens, mask = view.tokens(torch.tensor(passages))
-        if model.config.vote:
+        if model.config.equal_reviews:
             means = [t[m].mean(0) for t, m in zip(tokens, mask, strict=True) if m.any()]
         else:
             means = list(tokens[mask])
@@ -236,11 +238,11 @@ def naive_queries(model: Direct, view: View, dataset: Dataset) -> Tensor:
 
 
 @torch.no_grad()
-def test_published_score_token_by_token(view: View, dataset: Dataset) -> None:
+def test_published_score_token_by_token(view: TrainView, dataset: Dataset) -> None:
     """b_u + b_i + b_0 + Σ g_t s_t / (Σ g_t + ε) with gates g_t = Σ_k m_tk u_k."""
     model = random_model(ModelConfig.for_preset("paper", aspects=4), view)
     model.interest_norm.running_mean.copy_(normal(4, seed=4))
-    ranking = scorer(scores_of(model, view, tokens=True))
+    ranking = export_tables(scores_of(model, view, tokens=True))
     queries = naive_queries(model, view, dataset)
     torch.testing.assert_close(torch.from_numpy(ranking.query), queries, rtol=1e-4, atol=1e-5)
     lists = rank(ranking, np.arange(USERS), k=ITEMS, seen=None)
@@ -262,7 +264,7 @@ def test_published_score_token_by_token(view: View, dataset: Dataset) -> None:
 
 
 @torch.no_grad()
-def test_cosine_score(view: View) -> None:
+def test_cosine_score(view: TrainView) -> None:
     """b_i + q·P_i / (|q| |P_i| tau), with b_i = prior · log(n + 1)."""
     model = random_model(config(), view)
     said, _ = naive_documents(model, view)
@@ -286,7 +288,7 @@ def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> No
     """A history of such items gives the interests of a user without any."""
     dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 4, {3: "others"})
     view = view_of(dataset, tmp_path)
-    model = random_model(config(form=form, user="both"), view)
+    model = random_model(config(score_form=form, user="both"), view)
     scores = scores_of(model, view, tokens=True)
     assert not scores.profiles[:2].any()
     assert scores.profiles[2].any()
@@ -295,23 +297,23 @@ def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> No
     assert not torch.equal(queries[1], queries[2])
 
 
-def test_cold_items_live_on_their_text(view: View) -> None:
+def test_cold_items_live_on_their_text(view: TrainView) -> None:
     """No vector a model keeps for an item: one that nobody had in train is scored, and can come first."""
     model = random_model(config(), view)
     by_item = [name for name, value in model.named_parameters() if ITEMS in value.shape]
     assert by_item == ["item_bias"]
     assert view.popularity[COLD] == 0
     scores = scores_of(model, view, tokens=True)
-    assert scores.said[COLD].abs().sum() > 0
+    assert scores.preference[COLD].abs().sum() > 0
     assert torch.isfinite(model.item_bias_of(view.popularity)).all()
     assert model.item_bias_of(view.popularity)[COLD] == 0.0
-    ranking = replace(scorer(scores), query=scores.item[[COLD]].detach() * 100, user_bias=None)
+    ranking = replace(export_tables(scores), query=scores.item[[COLD]].detach() * 100, user_bias=None)
     assert rank(ranking, [0], k=1, seen=None).items[0, 0] == COLD
 
 
 def test_unit() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    directions = unit(rows)
+    directions = normalize(rows)
     torch.testing.assert_close(directions, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
     directions.sum().backward()
     torch.testing.assert_close(rows.grad, torch.tensor([[0.032, -0.024], [1.0, 1.0]]))
@@ -320,21 +322,23 @@ def test_unit() -> None:
 @pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("tokens", [False, True], ids=["pooled", "tokens"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_gradients_are_finite_where_nothing_is_left(view: View, form: str, tokens: bool, mixed: bool) -> None:
+def test_gradients_are_finite_where_nothing_is_left(
+    view: TrainView, form: str, tokens: bool, mixed: bool
+) -> None:
     """Users and items without anything are vectors of zeros, where lengths have no gradient."""
-    collaboration = Evidence(view.positives, torch.arange(ITEMS)).ease(3.0)
+    collaboration = EaseInputs(view.positives, torch.arange(ITEMS)).ease(3.0)
     pairs = all_pairs(view)
     for user, dropout in product(("history", "text", "both"), (0.0, 0.999)):
-        model = random_model(config(form=form, user=user, collaborative=True), view).train()
-        documents = Documents(view, vote=True)
+        model = random_model(config(score_form=form, user=user, collaborative=True), view).train()
+        documents = ItemDocuments(view, equal_reviews=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             if tokens:
                 everything = torch.arange(len(view.lengths))
                 table = TokenTable(documents, *read_passages(model, view, everything))
-                scores = Scores(model, documents, table, collaboration)
+                scores = CatalogueScores(model, documents, table, collaboration)
             else:
                 scores = scores_of(model, view, False, collaboration)
-            keep = Keep(dropout, torch.Generator().manual_seed(1))
+            keep = SlotDropout(dropout, torch.Generator().manual_seed(1))
             left_out, _ = scores.left_out(pairs, keep)
         assert left_out.dtype == torch.float32
         loss = torch.nn.functional.cross_entropy(left_out, pairs.item)
@@ -347,8 +351,8 @@ def test_gradients_are_finite_where_nothing_is_left(view: View, form: str, token
 
 
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_mixed_precision_is_near(view: View, form: str) -> None:
-    model = random_model(config(form=form, user="both"), view)
+def test_mixed_precision_is_near(view: TrainView, form: str) -> None:
+    model = random_model(config(score_form=form, user="both"), view)
     pairs = all_pairs(view)
     with torch.no_grad():
         exact, _ = scores_of(model, view, True).left_out(pairs)
@@ -366,16 +370,18 @@ AUXILIARY = {
 
 
 @pytest.mark.parametrize("weight", AUXILIARY)
-def test_auxiliary_losses_enter_and_have_gradients(view: View, weight: str) -> None:
+def test_auxiliary_losses_enter_and_have_gradients(view: TrainView, weight: str) -> None:
     pairs = all_pairs(view)
     vectors = normal(20, DIM)
-    words = WordTypes([f"w{number}" for number in range(20)], vectors, unit(vectors), torch.ones(20).long())
+    words = WordTypes(
+        [f"w{number}" for number in range(20)], vectors, normalize(vectors), torch.ones(20).long()
+    )
 
     def step(**weights: float) -> tuple[float, dict[str, Tensor]]:
         model = random_model(config(), view).train()
-        documents = Documents(view, vote=True)
+        documents = ItemDocuments(view, equal_reviews=True)
         table = TokenTable(documents, *read_passages(model, view, torch.arange(len(view.lengths))))
-        scores = Scores(model, documents, table, None)
+        scores = CatalogueScores(model, documents, table, None)
         training = TrainConfig(history_dropout=0.0, **weights)
         parts = Objective(training, torch.Generator().manual_seed(0), words)(scores, pairs, None)
         parts["loss"].backward()
@@ -389,9 +395,9 @@ def test_auxiliary_losses_enter_and_have_gradients(view: View, weight: str) -> N
         assert (more[name] - gradients[name]).abs().max() > 1e-5, name
 
 
-def test_refreshed_passages_alone_carry_gradients(view: View) -> None:
+def test_refreshed_passages_alone_carry_gradients(view: TrainView) -> None:
     model = random_model(config(), view).train()
-    table = read_all(model, Documents(view, vote=True))
+    table = read_all(model, ItemDocuments(view, equal_reviews=True))
     chosen = torch.tensor([1, 3])
     fresh = refreshed(table, chosen, *read_passages(model, view, chosen))
     torch.testing.assert_close(fresh.items(), table.items())
@@ -406,18 +412,18 @@ def test_refreshed_passages_alone_carry_gradients(view: View) -> None:
 def test_hiding_slots_is_random_but_repeatable() -> None:
     mask = torch.ones(50, 40, dtype=torch.bool)
     mask[:, 30:] = False
-    first, second = (Keep(0.7, torch.Generator().manual_seed(5))(mask) for _ in range(2))
+    first, second = (SlotDropout(0.7, torch.Generator().manual_seed(5))(mask) for _ in range(2))
     assert torch.equal(first, second)
     assert not first[:, 30:].any()
     assert abs(first[:, :30].float().mean().item() - 0.3) < 4 * math.sqrt(0.21 / 1500)
-    assert torch.equal(Keep(0.0, torch.Generator())(mask), mask)
+    assert torch.equal(SlotDropout(0.0, torch.Generator())(mask), mask)
 
 
-def test_batch_norm_of_a_single_pair_uses_the_running_statistics(view: View) -> None:
+def test_batch_norm_of_a_single_pair_uses_the_running_statistics(view: TrainView) -> None:
     model = random_model(ModelConfig.for_preset("paper"), view).train()
     user = normal(4, PROJECTION)
     model.interests(user)
     alone = model.interests(user[:1])
     with pytest.raises(ValueError, match=r"batch norm .* model.eval\(\) first"):
-        scorer(scores_of(model, view, tokens=True))
+        export_tables(scores_of(model, view, tokens=True))
     torch.testing.assert_close(alone, model.eval().interests(user)[:1])

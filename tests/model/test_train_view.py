@@ -12,7 +12,7 @@ import torch
 from llmdirect.common.errors import DataError
 from llmdirect.config import HISTORY
 from llmdirect.data.dataset import Dataset
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from model_helpers import (
     DIM,
     ITEMS,
@@ -36,7 +36,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> 
     assert there.all()
 
 
-def test_specials_and_empty_passages_are_no_tokens(view: View) -> None:
+def test_specials_and_empty_passages_are_no_tokens(view: TrainView) -> None:
     store = view.store
     tokens, mask = view.tokens(torch.arange(len(view.lengths)))
     for passage, number in enumerate(view.stored.tolist()):
@@ -82,7 +82,7 @@ def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: 
     with pytest.raises(
         DataError, match=r"1 of 14 passages are not in the store.*precompute.*which add what is new"
     ):
-        View.build(dataset, store)
+        TrainView.build(dataset, store)
 
 
 def test_without_times_the_later_row_is_newer(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_without_times_the_later_row_is_newer(tmp_path: Path) -> None:
     assert view.texts.entries.tolist() == [2, 1, 0]
 
 
-def test_hide_positives(view: View) -> None:
+def test_hide_positives(view: TrainView) -> None:
     users = torch.tensor([2, 4, 0, 2])
     table = normal(4, ITEMS)
     hidden = view.hide_positives(table, users)
@@ -117,12 +117,12 @@ def test_documents_of_users_and_items_as_single_passages(dataset: Dataset, tmp_p
     documents = replace(
         dataset, interactions=replace(rows, passage_idx=np.full(len(rows), -1)), passages=passages
     )
-    view = View.build(documents, write_embeddings(tmp_path / "store", texts))
+    view = TrainView.build(documents, write_embeddings(tmp_path / "store", texts))
     assert (view.pair_passage == -1).all()
     pairs = all_pairs(view)
     with torch.no_grad():
         for form, user in product(("cosine", "ratio"), ("text", "both")):
-            model = random_model(config(form=form, user=user), view)
+            model = random_model(config(score_form=form, user=user), view)
             scores = scores_of(model, view, tokens=True)
             left_out, query = scores.left_out(pairs)
             expected = scores.catalogue(query)
@@ -137,7 +137,7 @@ def test_pairs_with_copied_texts_are_not_asked_unless_there_are_no_others(tmp_pa
     """Copies by one user alone: another user's same words are another text."""
     rows = [Row(0, 0, "same"), Row(0, 1, "same"), Row(0, 2, "own"), Row(1, 0, "same"), Row(1, 2, "")]
     view = view_of(dataset_of(rows, 2, 3), tmp_path / "some")
-    asked = {(int(view.pair_user[row]), int(view.pair_item[row])) for row in view.asked}
+    asked = {(int(view.pair_user[row]), int(view.pair_item[row])) for row in view.unique_text_pairs}
     assert asked == {(0, 2), (1, 0), (1, 2)}
     alike = view_of(dataset_of([replace(row, text="same") for row in rows], 2, 3), tmp_path / "all")
-    assert alike.asked.tolist() == list(range(5))
+    assert alike.unique_text_pairs.tolist() == list(range(5))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from llmdirect import _core
 from llmdirect.common.csr import Csr
 from llmdirect.ranking.metrics import evaluate, mean_metrics, metrics
-from llmdirect.ranking.ranked_lists import write_run
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.ranked_lists import write_ranked_lists
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import RankedLists, rank
 
 
@@ -28,18 +28,18 @@ def random_table(rng: np.random.Generator, num_rows: int, num_cols: int, density
 
 def random_scorer(
     rng: np.random.Generator, num_users: int, num_items: int, dim: int, form: Any, history: bool = True
-) -> Scorer:
+) -> ScoreTables:
     """Small integers, so that float32 is exact but for the division, and ties are common."""
 
     def numbers(*shape: int) -> NDArray[np.float32]:
         return rng.integers(0, 4, shape).astype(np.float32)
 
     item_item = random_table(rng, num_items, num_items, 0.2)
-    return Scorer(
-        form=form,
+    return ScoreTables(
+        kernel=form,
         query=numbers(num_users, dim),
         item=numbers(num_items, dim) - 2,
-        item_mass=numbers(num_items, dim) if form == "ratio" else None,
+        item_mentions=numbers(num_items, dim) if form == "ratio" else None,
         eps=0.5,
         item_bias=numbers(num_items),
         user_bias=numbers(num_users) if rng.random() < 0.5 else None,
@@ -54,16 +54,16 @@ def dense(table: Csr, num_cols: int, values: Any = 1.0) -> NDArray[np.float32]:
     return matrix
 
 
-def naive_scores(scorer: Scorer) -> NDArray[np.float32]:
-    scores = scorer.query @ scorer.item.T
-    if scorer.form == "ratio":
-        scores = scores / (scorer.query @ scorer.item_mass.T + np.float32(scorer.eps))
-    user_bias = np.zeros(scorer.num_users, np.float32) if scorer.user_bias is None else scorer.user_bias
-    if scorer.history is not None and scorer.item_item is not None:
-        indptr, indices, values = scorer.item_item
-        history = dense(scorer.history, scorer.num_items)
-        scores = scores + history @ dense(Csr(indptr, indices), scorer.num_items, values)
-    scores = scores + (user_bias[:, None] + scorer.item_bias)
+def naive_scores(tables: ScoreTables) -> NDArray[np.float32]:
+    scores = tables.query @ tables.item.T
+    if tables.kernel == "ratio":
+        scores = scores / (tables.query @ tables.item_mentions.T + np.float32(tables.eps))
+    user_bias = np.zeros(tables.num_users, np.float32) if tables.user_bias is None else tables.user_bias
+    if tables.history is not None and tables.item_item is not None:
+        indptr, indices, values = tables.item_item
+        history = dense(tables.history, tables.num_items)
+        scores = scores + history @ dense(Csr(indptr, indices), tables.num_items, values)
+    scores = scores + (user_bias[:, None] + tables.item_bias)
     return np.asarray(scores, dtype=np.float32)
 
 
@@ -89,17 +89,17 @@ def test_agrees_with_a_full_sort(
     seed: int, num_users: int, num_items: int, dim: int, k: int, form: str, density: float, history: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    scorer = random_scorer(rng, num_users, num_items, dim, form, history)
+    tables = random_scorer(rng, num_users, num_items, dim, form, history)
     seen = random_table(rng, num_users, num_items, density)
     relevant = random_table(rng, num_users, num_items, 0.1)
     users = rng.permutation(num_users)[: 1 + num_users // 2]
-    lists = rank(scorer, users, k=k, seen=seen, relevant=relevant)
+    lists = rank(tables, users, k=k, seen=seen, relevant=relevant)
     assert lists.items.shape == lists.scores.shape == (len(users), k)
     assert lists.auc is not None
-    alone = rank(scorer, users, k=k, seen=seen)  # without an AUC the ratio form need not score every item
+    alone = rank(tables, users, k=k, seen=seen)  # without an AUC the ratio form need not score every item
     np.testing.assert_array_equal(alone.items, lists.items)
     np.testing.assert_array_equal(alone.scores, lists.scores)
-    scores = naive_scores(scorer)
+    scores = naive_scores(tables)
     for row, user in enumerate(users):
         candidates = sorted(set(range(num_items)) - set(seen.row(user).tolist()))
         best = sorted(candidates, key=lambda item: (-scores[user, item], item))[:k]
@@ -108,14 +108,14 @@ def test_agrees_with_a_full_sort(
         assert lists.scores[row].tolist() == [*scores[user, best].tolist(), *[float("-inf")] * padding]
         expected = naive_auc(scores[user], set(relevant.row(user).tolist()), candidates)
         np.testing.assert_allclose(lists.auc[row], expected, rtol=1e-12)
-        np.testing.assert_allclose(scorer.of_user(int(user)), scores[user], rtol=1e-6)
+        np.testing.assert_allclose(tables.score_user(int(user)), scores[user], rtol=1e-6)
 
 
 def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(4, 70, generator=generator).bfloat16().requires_grad_()
     item = torch.randn(300, 70, generator=generator, dtype=torch.float64)
-    lists = rank(Scorer(query=query, item=item), torch.arange(4), k=5, seen=None)
+    lists = rank(ScoreTables(query=query, item=item), torch.arange(4), k=5, seen=None)
     with torch.no_grad():
         expected = torch.topk(query.double() @ item.T, 5)
     assert lists.items.tolist() == expected.indices.tolist()
@@ -126,9 +126,9 @@ def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
 def test_equal_items_tie_wherever_they_stand() -> None:
     rng = np.random.default_rng(1)
     item = np.tile(rng.standard_normal((1, 13)), (700, 1))
-    scorer = Scorer(query=rng.standard_normal((101, 13)), item=item)
+    tables = ScoreTables(query=rng.standard_normal((101, 13)), item=item)
     relevant = Csr.from_pairs(np.arange(101), 699 - np.arange(101), 101)
-    lists = rank(scorer, np.arange(101), k=4, seen=None, relevant=relevant)
+    lists = rank(tables, np.arange(101), k=4, seen=None, relevant=relevant)
     assert (lists.items == [0, 1, 2, 3]).all()
     assert lists.auc is not None
     assert (lists.auc == 0.5).all()
@@ -143,7 +143,7 @@ def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form:
     base = replace(first, query=first.query[:2], history=few, user_bias=None)
     found = base.for_users(first.query, first.history, first.user_bias)
     np.testing.assert_array_equal(naive_scores(found), naive_scores(first))
-    ours, theirs = (rank(scorer, np.arange(6), k=30, seen=None) for scorer in (found, first))
+    ours, theirs = (rank(tables, np.arange(6), k=30, seen=None) for tables in (found, first))
     np.testing.assert_array_equal(ours.scores, theirs.scores)
     assert base.num_users == 2
     for query in (first.query[:, :4], first.query[:5]):
@@ -155,24 +155,24 @@ def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form:
 
 @pytest.mark.parametrize("form", ["dot", "ratio"])
 def test_a_score_without_popularity_or_collaboration_is_the_rest_of_it(form: str) -> None:
-    scorer = random_scorer(np.random.default_rng(5), 4, 20, 3, form)
-    plain = replace(scorer, history=None, item_item=None)
+    tables = random_scorer(np.random.default_rng(5), 4, 20, 3, form)
+    plain = replace(tables, history=None, item_item=None)
     for popularity in (False, True):
         for collaboration in (False, True):
-            base = plain if collaboration else scorer
+            base = plain if collaboration else tables
             expected = naive_scores(replace(base, item_bias=np.zeros(20)) if popularity else base)
-            found = scorer.without(popularity=popularity, collaboration=collaboration)
+            found = tables.without(popularity=popularity, collaboration=collaboration)
             np.testing.assert_array_equal(naive_scores(found), expected)
-            np.testing.assert_allclose(found.of_user(3), expected[3], rtol=1e-6)
+            np.testing.assert_allclose(found.score_user(3), expected[3], rtol=1e-6)
             assert rank(found, [3], k=1, seen=None).scores[0, 0] == expected[3].max()
 
 
 def test_one_user_alone_gets_the_same_list_and_bits() -> None:
     rng = np.random.default_rng(2)
-    scorer = Scorer(query=rng.standard_normal((150, 33)), item=rng.standard_normal((500, 33)))
-    together = rank(scorer, np.arange(150), k=7, seen=None)
+    tables = ScoreTables(query=rng.standard_normal((150, 33)), item=rng.standard_normal((500, 33)))
+    together = rank(tables, np.arange(150), k=7, seen=None)
     for user in (0, 5, 77, 149):
-        alone = rank(scorer, [user], k=7, seen=None)
+        alone = rank(tables, [user], k=7, seen=None)
         assert alone.items[0].tolist() == together.items[user].tolist()
         assert alone.scores[0].tobytes() == together.scores[user].tobytes()
 
@@ -181,10 +181,10 @@ def test_one_user_alone_gets_the_same_list_and_bits() -> None:
 def test_a_score_that_cannot_be_ranked_names_user_and_item(bad: float) -> None:
     item_bias = np.zeros(300)
     item_bias[270] = bad
-    scorer = Scorer(query=np.ones((3, 2)), item=np.ones((300, 2)), item_bias=item_bias)
+    tables = ScoreTables(query=np.ones((3, 2)), item=np.ones((300, 2)), item_bias=item_bias)
     with pytest.raises(ValueError, match="the score of user 2 and item 270 is"):
-        rank(scorer, [2, 1], k=3, seen=None)
-    empty_mass = Scorer(form="ratio", query=np.ones((2, 1)), item=[[0]], item_mass=[[0]], eps=0)
+        rank(tables, [2, 1], k=3, seen=None)
+    empty_mass = ScoreTables(kernel="ratio", query=np.ones((2, 1)), item=[[0]], item_mentions=[[0]], eps=0)
     with pytest.raises(ValueError, match="user 1 and item 0 is NaN"):
         rank(empty_mass, [1], k=1, seen=None)
 
@@ -192,31 +192,31 @@ def test_a_score_that_cannot_be_ranked_names_user_and_item(bad: float) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     query, item = np.ones((3, 2)), np.ones((5, 2))
     with pytest.raises(ValueError, match=r"item has the shape \(5, 3\), expected \(5, 2\)"):
-        Scorer(query=query, item=np.ones((5, 3)))
+        ScoreTables(query=query, item=np.ones((5, 3)))
     with pytest.raises(ValueError, match=r"user_bias has the shape \(5,\), expected \(3,\)"):
-        Scorer(query=query, item=item, user_bias=np.ones(5))
-    with pytest.raises(ValueError, match="item_mass belongs to the ratio form"):
-        Scorer(query=query, item=item, form="ratio")
-    with pytest.raises(ValueError, match="form is 'cosine'"):
-        Scorer(query=query, item=item, form="cosine")  # type: ignore[arg-type]
+        ScoreTables(query=query, item=item, user_bias=np.ones(5))
+    with pytest.raises(ValueError, match="item_mentions belongs to the ratio form"):
+        ScoreTables(query=query, item=item, kernel="ratio")
+    with pytest.raises(ValueError, match="kernel is 'cosine'"):
+        ScoreTables(query=query, item=item, score_form="cosine")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="history and item_item belong together"):
-        Scorer(query=query, item=item, history=Csr([0, 0, 0, 0], []))  # type: ignore[arg-type]
+        ScoreTables(query=query, item=item, history=Csr([0, 0, 0, 0], []))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="query must have 2 axes"):
-        Scorer(query=np.ones(3), item=item)
-    scorer = Scorer(query=query, item=item)
+        ScoreTables(query=np.ones(3), item=item)
+    tables = ScoreTables(query=query, item=item)
     table = Csr.from_pairs([1], [5], 3)
     with pytest.raises(ValueError, match="seen holds index 5, but there are 5 items"):
-        rank(scorer, [0], k=1, seen=table)
+        rank(tables, [0], k=1, seen=table)
     with pytest.raises(ValueError, match="relevant has 2 rows, expected 3"):
-        rank(scorer, [0], k=1, seen=None, relevant=Csr.from_pairs([1], [0], 2))
-    with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the scorer has 3 users"):
-        rank(scorer, [0, 3], k=1, seen=None)
+        rank(tables, [0], k=1, seen=None, relevant=Csr.from_pairs([1], [0], 2))
+    with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the tables have 3 users"):
+        rank(tables, [0, 3], k=1, seen=None)
     with pytest.raises(ValueError, match="there is no table of items to weigh"):
-        Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))).weighted(2.0)
+        ScoreTables(query=np.ones((1, 2)), item=np.ones((3, 2))).weighted(2.0)
     with pytest.raises(ValueError, match="k = 4611686018427387904 is beyond memory"):
-        rank(Scorer(query=np.ones((1, 2)), item=np.ones((3, 2))), [0], k=2**62, seen=None)
+        rank(ScoreTables(query=np.ones((1, 2)), item=np.ones((3, 2))), [0], k=2**62, seen=None)
     with pytest.raises(ValueError, match="k is -1"):
-        rank(scorer, [0], k=-1, seen=None)
+        rank(tables, [0], k=-1, seen=None)
 
 
 def test_the_extension_says_what_it_expected() -> None:
@@ -234,11 +234,11 @@ def test_the_extension_says_what_it_expected() -> None:
 
 def test_evaluate_leaves_seen_relevant_items_out() -> None:
     # Popularity: items are ranked 0, 1, 2, 3, 4. User 0 has seen 0; user 2 has nothing relevant unseen.
-    scorer = Scorer(query=np.ones((3, 0)), item=np.ones((5, 0)), item_bias=[5, 4, 3, 2, 1])
+    tables = ScoreTables(query=np.ones((3, 0)), item=np.ones((5, 0)), item_bias=[5, 4, 3, 2, 1])
     seen = Csr.from_pairs([0, 2], [0, 4], 3)
     relevant = Csr.from_pairs([0, 0, 1, 2], [0, 2, 1, 4], 3)
     names = ["auc", "recall@1", "recall@2", "mrr@2"]
-    found = evaluate(scorer, [2, 1, 0], names=names, seen=seen, relevant=relevant)
+    found = evaluate(tables, [2, 1, 0], names=names, seen=seen, relevant=relevant)
     nan = float("nan")
     assert list(found) == names
     np.testing.assert_array_equal(found["auc"], [nan, 3 / 4, 2 / 3])
@@ -249,14 +249,14 @@ def test_evaluate_leaves_seen_relevant_items_out() -> None:
 
 
 def test_run_files_hold_the_lists(tmp_path: Path) -> None:
-    scorer = Scorer(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[0.1, 1e-7, 1e9])
+    tables = ScoreTables(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[0.1, 1e-7, 1e9])
     seen = Csr.from_pairs([1, 1], [0, 1], 2)
-    lists = rank(scorer, [1, 0], k=2, seen=seen)
+    lists = rank(tables, [1, 0], k=2, seen=seen)
     user_ids, item_ids = ["ann", 'b "o\tb" 5%'], ["x", "y", "new\u2003item"]
-    write_run(tmp_path / "run.parquet", lists, user_ids, item_ids)
+    write_ranked_lists(tmp_path / "run.parquet", lists, user_ids, item_ids)
     run = pl.read_parquet(tmp_path / "run.parquet")
     assert run.schema == {"user_idx": pl.Int32, "item_idx": pl.Int32, "rank": pl.Int32, "score": pl.Float32}
-    scores = scorer.item_bias
+    scores = tables.item_bias
     assert run.rows() == [(1, 2, 1, scores[2]), (0, 2, 1, scores[2]), (0, 0, 2, scores[0])]
     lines = [line.split() for line in (tmp_path / "run.trec").read_text().splitlines()]
     assert [unquote(line[0]) for line in lines] == [user_ids[1], "ann", "ann"]
@@ -271,18 +271,18 @@ def test_run_files_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
     items = np.array([[1]], np.int32)
     lists = RankedLists(items, np.ones((1, 1), np.float32), None, np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=r"ends in \.parquet"):
-        write_run(tmp_path / "run.csv", lists, ["u"], ["a", "b"])
+        write_ranked_lists(tmp_path / "run.csv", lists, ["u"], ["a", "b"])
     with pytest.raises(ValueError, match="item_ids has 1 ids, but the lists hold index 1"):
-        write_run(tmp_path / "run.parquet", lists, ["u"], ["a"])
+        write_ranked_lists(tmp_path / "run.parquet", lists, ["u"], ["a"])
     with pytest.raises(ValueError, match=r"user_ids\[0\] is empty"):
-        write_run(tmp_path / "run.parquet", lists, [""], ["a", "b"])
+        write_ranked_lists(tmp_path / "run.parquet", lists, [""], ["a", "b"])
     assert not list(tmp_path.iterdir())
 
 
 def test_lists_of_rank_go_straight_into_metrics() -> None:
-    scorer = Scorer(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[3, 2, 1])
+    tables = ScoreTables(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[3, 2, 1])
     seen = Csr.from_pairs([0, 0, 0], [0, 1, 2], 2)
-    lists = rank(scorer, [0, 1], k=5, seen=seen)
+    lists = rank(tables, [0, 1], k=5, seen=seen)
     assert lists.items.tolist() == [[-1] * 5, [0, 1, 2, -1, -1]]
     found = metrics(lists.items, Csr.from_pairs([1], [2], 2), ["mrr@5"])
     np.testing.assert_array_equal(found["mrr@5"], [np.nan, 1 / 3])

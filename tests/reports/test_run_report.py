@@ -16,7 +16,7 @@ from llmdirect.config import configure, setting_names
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.plots import Line, intervals, lines, ticks
 from llmdirect.reports.run_report import commands, report
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 from run_helpers import fit, make_dataset
 
 
@@ -56,7 +56,7 @@ def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli:
 
 
 def test_a_run_of_ratings_shows_its_error(run: Path, tmp_path: Path) -> None:
-    fit(run.parent / "data", tmp_path / "run", "both", setup="default")
+    fit(run.parent / "data", tmp_path / "run", "both", objective="rating")
     report(tmp_path / "run", tmp_path / "report.html")
     history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     best = min(history, key=lambda entry: entry["valid"]["mse"])
@@ -164,19 +164,27 @@ def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
 
 
 UNUSUAL: list[dict[str, Any]] = [
-    {"aspects": 5, "channels": 2, "user": "both", "vote": True, "lexicon": 32, "seed": 7, "metric": "mrr@5"},
-    {"sentiment": "mlp", "channels": 1, "popularity": False, "collaborative": False},
-    {"collaborative": True, "ridge": 7.5, "word_likeness": 2.0, "embedding_likeness": 0.0},
-    {"form": "ratio", "channels": 1, "batch_norm": True, "history_term": "ease", "device": "cpu"},
-    {"setup": "bpr", "negatives": 3, "num_epochs": 7, "batch_size": 64, "lr": 1e-5, "weight_decay": 0.25},
-    {"setup": "default", "fitted_biases": False, "popularity": True, "collaborative": True, "clip": 0.5},
     {
-        "averaging": 0.0,
+        "aspects": 5,
+        "channels": 2,
+        "user": "both",
+        "equal_reviews": True,
+        "lexicon": 32,
+        "seed": 7,
+        "metric": "mrr@5",
+    },
+    {"sentiment": "mlp", "channels": 1, "popularity": False, "collaborative": False},
+    {"collaborative": True, "ridge": 7.5, "word_similarity": 2.0, "embedding_similarity": 0.0},
+    {"score_form": "ratio", "channels": 1, "batch_norm": True, "history_term": "ease", "device": "cpu"},
+    {"objective": "bpr", "negatives": 3, "num_epochs": 7, "batch_size": 64, "lr": 1e-5, "weight_decay": 0.25},
+    {"objective": "rating", "damped_biases": False, "popularity": True, "collaborative": True, "clip": 0.5},
+    {
+        "ema_decay": 0.0,
         "history_dropout": 0.125,
-        "copies": True,
+        "train_on_duplicates": True,
         "patience": 2,
-        "decays": 1,
-        "refine_epochs": 3,
+        "max_lr_drops": 1,
+        "token_epochs": 3,
         "amp": False,
     },
     {
@@ -188,7 +196,7 @@ UNUSUAL: list[dict[str, Any]] = [
         "anchor": 0.5,
     },
     {"preset": "paper"},
-    {"preset": "paper", "setup": "softmax", "negatives": 0, "lexicon": 64},
+    {"preset": "paper", "objective": "softmax", "negatives": 0, "lexicon": 64},
 ]
 
 
@@ -231,7 +239,7 @@ def test_commands_of_a_split_without_fractions(run: Path) -> None:
 
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer.open(run)
-    form = TokenForm("bfloat16", 64, "content")
+    form = TokenFormat("bfloat16", 64, "content")
     monkeypatch.setattr(type(explainer.store), "form", form)
     assert commands(explainer)[1].endswith(" --dtype bfloat16 --project 64 --tokens content")
 

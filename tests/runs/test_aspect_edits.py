@@ -33,21 +33,21 @@ def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 def by_hand(trained: Trained, user: int, factors: list[float]) -> np.ndarray:
     """Scores [I] of a user whose interests are so many times the model's, by a plain loop over aspects."""
-    scorer = trained.scorer
-    query, item = trained.query[user].double().numpy(), np.asarray(scorer.item, np.float64)
+    tables = trained.tables
+    query, item = trained.query[user].double().numpy(), np.asarray(tables.item, np.float64)
     width = len(query) // len(factors)
     parts = np.stack([query[a * width : (a + 1) * width] for a in range(len(factors))])
     text = np.zeros(len(item))
     mass = np.zeros(len(item))
     for aspect, factor in enumerate(factors):
         text += factor * (item[:, aspect * width : (aspect + 1) * width] @ parts[aspect])
-        if scorer.item_mass is not None:
-            mass += factor * np.asarray(scorer.item_mass, np.float64)[:, aspect] * parts[aspect][0]
-    if scorer.item_mass is not None:
-        text /= mass + scorer.eps
+        if tables.item_mentions is not None:
+            mass += factor * np.asarray(tables.item_mentions, np.float64)[:, aspect] * parts[aspect][0]
+    if tables.item_mentions is not None:
+        text /= mass + tables.eps
     pairs = np.full(len(item), user, np.int32), np.arange(len(item), dtype=np.int32)
-    bias = 0.0 if scorer.user_bias is None else float(scorer.user_bias[user])
-    return text + scorer.item_bias + bias + scorer.collaborative_of_pairs(*pairs)
+    bias = 0.0 if tables.user_bias is None else float(tables.user_bias[user])
+    return text + tables.item_bias + bias + tables.score_collaborative_pairs(*pairs)
 
 
 def order(scores: np.ndarray, seen: list[int]) -> list[int]:
@@ -72,8 +72,8 @@ def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path
     trained = Trained.load(runs["default"])
     twice = trained.with_interests(2, {1: 0.0}).with_interests(2, {1: 3.0})
     once = trained.with_interests(2, {1: 3.0})
-    assert np.array_equal(twice.scorer.query, once.scorer.query)
-    assert np.array_equal(np.delete(once.scorer.query, 2, 0), np.delete(trained.scorer.query, 2, 0))
+    assert np.array_equal(twice.tables.query, once.tables.query)
+    assert np.array_equal(np.delete(once.tables.query, 2, 0), np.delete(trained.tables.query, 2, 0))
     with pytest.raises(ValueError, match=r"no aspect 3, they go from 0 to 2"):
         trained.with_interests(2, {3: 1.0})
     with pytest.raises(ValueError, match=r"interest 1 times -0.5"):
@@ -102,8 +102,8 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
             text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
             assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
         # An interest that is off stays off, whatever it is multiplied by.
-        assert np.array_equal(trained.with_interests(4, {1: 9.0}).scorer.query, trained.scorer.query)
-        without = mean_metrics(by_user(trained.scorer, Dataset.open(dataset), TEST, ["ndcg@5"]))
+        assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
+        without = mean_metrics(by_user(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
         found = measure(dataset, run, metrics=["ndcg@5"])
         assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
         with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):
@@ -132,9 +132,9 @@ def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
         assert [one["name"] for one in entry["aspects"] if one["aspect"] == 0] == ["sound"]
         words = [word for passage in entry["passages"] for word in passage["words"]]
         assert {word["aspect"] for word in words} <= {0, 1}
-        moved = merged.trained.with_interests(1, {2: 2.0}).scorer
+        moved = merged.trained.with_interests(1, {2: 2.0}).tables
         expected = by_hand(merged.trained, 1, [2.0, 1.0, 2.0])
-        assert moved.of_pairs([1], [item])[0] == pytest.approx(expected[item], rel=1e-5)
+        assert moved.score_pairs([1], [item])[0] == pytest.approx(expected[item], rel=1e-5)
     finally:
         (run / FILE).unlink()
 
@@ -194,9 +194,9 @@ def test_a_user_alone_keeps_what_was_moved(runs: dict[str, Path]) -> None:
     moved = trained.with_interests(5, {0: 0.3})
     explainer = Explainer.open(runs["default"])
     item = int(explainer.candidates(5)[0])
-    alone = moved.alone(5)
-    for other in (alone, trained.alone(5).with_interests(0, {0: 0.3})):
-        entry = explainer.about(other).explain(0, item)
+    alone = moved.for_user(5)
+    for other in (alone, trained.for_user(5).with_interests(0, {0: 0.3})):
+        entry = explainer.for_users(other).explain(0, item)
         assert entry["score"] == pytest.approx(float(by_hand(trained, 5, [0.3, 1.0, 1.0])[item]), rel=1e-5)
         text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
         assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)

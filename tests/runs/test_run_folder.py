@@ -78,10 +78,10 @@ def test_the_cure_of_a_damaged_table_works(dataset: Path, tmp_path: Path) -> Non
 def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit(dataset, tmp_path / "run", num_epochs=1, averaging=0.0)
+    fit(dataset, tmp_path / "run", num_epochs=1, ema_decay=0.0)
     with monkeypatch.context() as patch:
         patch.setattr("llmdirect.training.trainer.Trainer._finish", lambda self: None)  # killed just before
-        fit(dataset, tmp_path / "run", num_epochs=6, averaging=0.0)
+        fit(dataset, tmp_path / "run", num_epochs=6, ema_decay=0.0)
     manifest = RunFolder.open(tmp_path / "run").manifest
     assert manifest["config"]["training"]["num_epochs"] == 6
     with pytest.raises(

@@ -16,7 +16,7 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import write_manifest
 from llmdirect.encoding.encoders import Encoder
-from llmdirect.encoding.shard_encoder import Run
+from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.calibration import CALIBRATION
 from llmdirect.store.store import EmbeddingStore, consolidate
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_dataset, run_all, store_of
@@ -64,7 +64,7 @@ def test_only_what_is_new_is_encoded(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(Run, "estimate", lambda *_: {})  # it reads some of the same texts
+    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})  # it reads some of the same texts
     made = run_all(dataset, bert, **form)
     assert sorted(read) == sorted(NEW)
     assert made["texts"] == len(NEW)

@@ -20,7 +20,7 @@ from llmdirect.runs.new_users import text_profiles
 from llmdirect.runs.trained import Trained
 from llmdirect.store.calibration import CALIBRATION, to_int8
 from llmdirect.store.store import EmbeddingStore, consolidate
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.words import STOP_WORDS, content_tokens, word_spans
 from llmdirect.training.train import View
 from precompute_helpers import Checkpoint, build_checkpoints, store_of
@@ -130,7 +130,7 @@ def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) 
     train = np.flatnonzero(found.passages.split == 0)
     first = {texts[row]: row for row in train.tolist()}.values()
     for name, store in stores.items():
-        form = store.form
+        form = store.token_format
         content = form.tokens == "content"
         sample = torch.cat(
             [whole[row][(spans[row][:, 1] > spans[row][:, 0]) & (kept[row] | (not content))] for row in first]
@@ -313,8 +313,8 @@ def test_content_tokens_by_hand() -> None:
     kept = content_tokens(text, np.array([(0, 0), *starts], np.uint32))
     assert kept.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0]
     assert content_tokens("", np.zeros((0, 2), np.uint32)).tolist() == []
-    assert TokenForm("int8", 256, "content").name == "int8-256-content"
-    assert TokenForm().name == "int8"
+    assert TokenFormat("int8", 256, "content").name == "int8-256-content"
+    assert TokenFormat().name == "int8"
 
 
 def test_every_stage_works_on_a_reduced_store(
@@ -333,7 +333,7 @@ def test_every_stage_works_on_a_reduced_store(
     assert "nothing to do" in cli("precompute", dataset, "--model", bert.path, *form).out
     assert answer("audit", dataset)["ok"]
     run = tmp_path / "run"
-    answer("train", dataset, "--out", run, "--num-epochs", 2, "--refine-epochs", 1, "--aspc-num", 4)
+    answer("train", dataset, "--out", run, "--num-epochs", 2, "--token-epochs", 1, "--aspc-num", 4)
     assert answer("test", dataset, "--parameters", run)["num_items"] == 14
     assert len(answer("recommend", run, "--user", "u3", "-k", 3)["recommendations"][0]["items"]) == 3
     found = Dataset.open(dataset)

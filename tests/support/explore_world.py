@@ -70,8 +70,8 @@ def client(explainer: Explainer, **options: object) -> TestClient:
 
 
 def person(explainer: Explainer, user: int, **changes: object) -> Person:
-    alone = explainer.trained.alone(user)
-    return Person.of(explainer, alone, ("user", alone.user_ids[0]), WhatIf(**changes))  # type: ignore[arg-type]
+    alone = explainer.trained.for_user(user)
+    return Person.from_run(explainer, alone, ("user", alone.user_ids[0]), WhatIf(**changes))  # type: ignore[arg-type]
 
 
 USED = ["default", "both", "ratio", "paper"]

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmdirect.collaborative.combine import Among, Sum
-from llmdirect.collaborative.ease import Ease, Evidence
-from llmdirect.collaborative.random_walk import Walk
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
-from llmdirect.collaborative.text_neighbours import Neighbours
+from llmdirect.collaborative.combine import SubsetTerm, WeightedSum
+from llmdirect.collaborative.ease import Ease, EaseInputs
+from llmdirect.collaborative.random_walk import RandomWalkTerm
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
+from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
 from llmdirect.config import ModelConfig
 from llmdirect.data.dataset import Dataset
 from llmdirect.model.direct import Direct
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.item_documents import Documents, Pairs
-from llmdirect.model.scores import scorer
-from llmdirect.model.train_view import View
+from llmdirect.model.item_documents import ItemDocuments, Pairs
+from llmdirect.model.scores import export_tables
+from llmdirect.model.train_view import TrainView
 from llmdirect.ranking.top_k import rank
 from llmdirect.store.store import EmbeddingStore
 from model_helpers import (
@@ -87,24 +87,27 @@ def rows_of_the_world() -> list[Row]:
 
 
 def ease_of(
-    dataset: Dataset, view: View, centre: Tensor, items: Tensor, like: WordLikeness | None = None
+    dataset: Dataset, view: TrainView, centre: Tensor, items: Tensor, like: WordSimilarity | None = None
 ) -> Ease:
     """Of these items, with texts that weigh as much as a few users; like: whose map of words is taken."""
-    texts, documents = dataset.passages.text.gather(view.passage_idx), Documents(view, vote=False)
-    alike = WordLikeness(view, texts, like), EmbeddingLikeness(documents, centre)
-    return Evidence(view.positives, items, *alike).ease(RIDGE, 3.0, 2.0)
+    texts, documents = (
+        dataset.passages.text.gather(view.passage_idx),
+        ItemDocuments(view, equal_reviews=False),
+    )
+    alike = WordSimilarity(view, texts, like), EmbeddingSimilarity(documents, centre)
+    return EaseInputs(view.positives, items, *alike).ease(RIDGE, 3.0, 2.0)
 
 
-def history_term(ease: Ease, model: Direct, view: View, tokens: bool) -> HistoryTerm | None:
+def history_term(ease: Ease, model: Direct, view: TrainView, tokens: bool) -> HistoryTerm | None:
     """All that a history can say, each with a weight of its own, where the model has such a term."""
     if not model.config.collaborative:
         return None
-    terms: list[HistoryTerm] = [ease, Walk(ease.positives, len(ease.items))]
-    if model.config.form == "cosine":
-        terms.append(Neighbours(scores_of(model, view, tokens), ease.items))
-    term = Sum(terms, [1.0, 0.01, 3.0][: len(terms)])
+    terms: list[HistoryTerm] = [ease, RandomWalkTerm(ease.positives, len(ease.items))]
+    if model.config.score_form == "cosine":
+        terms.append(TextNeighbourTerm(scores_of(model, view, tokens), ease.items))
+    term = WeightedSum(terms, [1.0, 0.01, 3.0][: len(terms)])
     if len(ease.items) < view.num_items:
-        return Among(term, ease.items, view.positives, view.num_items)
+        return SubsetTerm(term, ease.items, view.positives, view.num_items)
     return term
 
 
@@ -114,10 +117,10 @@ class World:
 
     dataset: Dataset
     store: EmbeddingStore
-    view: View
+    view: TrainView
     pairs: Pairs
     ease: Ease
-    without: list[tuple[View, Ease]]
+    without: list[tuple[TrainView, Ease]]
 
     @classmethod
     def of(
@@ -131,12 +134,12 @@ class World:
 
         items: what the collaborative term is of; all if not given.
         """
-        plain = View.build(dataset, store)
+        plain = TrainView.build(dataset, store)
         centre = plain.pooled.mean(0)  # a fixed map, as of the model
         items = torch.arange(plain.num_items) if items is None else items
         ease = ease_of(dataset, plain, centre, items)
         words = ease.lost[0].texts
-        assert isinstance(words, WordLikeness)
+        assert isinstance(words, WordSimilarity)
         lexicon = words.lexicon(plain, 3)
         assert lexicon.dim == 3
         view = plain.with_lexicon(lexicon, dataset.passages.text.gather(plain.passage_idx))
@@ -146,7 +149,7 @@ class World:
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
-            rebuilt = View.build(smaller, store)
+            rebuilt = TrainView.build(smaller, store)
             again = ease_of(smaller, rebuilt, centre, items, words)
             texts = smaller.passages.text.gather(rebuilt.passage_idx)
             without.append((rebuilt.with_lexicon(lexicon, texts), again))
@@ -154,13 +157,13 @@ class World:
             dataset,
             store,
             view,
-            Pairs.of(view, torch.tensor(places)),
+            Pairs.from_view(view, torch.tensor(places)),
             ease,
             without,
         )
 
     def left_out(self, model: Direct, tokens: bool) -> Tensor:
-        """Scores [pairs, I] of `left_out`, with the user's bias and the global one."""
+        """CatalogueScores [pairs, I] of `left_out`, with the user's bias and the global one."""
         with torch.no_grad():
             term = history_term(self.ease, model, self.view, tokens)
             scores, _ = scores_of(model, self.view, tokens, term).left_out(self.pairs)
@@ -172,7 +175,7 @@ class World:
         for user, (view, ease) in zip(self.pairs.user.tolist(), self.without, strict=True):
             with torch.no_grad():
                 term = history_term(ease, model, view, tokens)
-            ranking = scorer(scores_of(model, view, tokens, term))
+            ranking = export_tables(scores_of(model, view, tokens, term))
             lists = rank(ranking, [user], k=view.num_items, seen=view.positives)
             listed = lists.items[0] >= 0
             ranked.append(
@@ -197,5 +200,5 @@ def build(folder: Path, items: Tensor | None = None) -> World:
 
 def config(**settings: Any) -> ModelConfig:
     """Few aspects; one channel where the form or the sentiment allows no more."""
-    one = settings.get("form") == "ratio" or settings.get("sentiment") == "mlp"
+    one = settings.get("score_form") == "ratio" or settings.get("sentiment") == "mlp"
     return ModelConfig(aspects=3, channels=1 if one else 2, ridge=RIDGE, **settings)

@@ -16,10 +16,10 @@ from llmdirect.config import ModelConfig
 from llmdirect.data.dataset import KINDS, NO_TIME, Dataset, Interactions, Passages
 from llmdirect.model.direct import Direct
 from llmdirect.model.initialise import initialise
-from llmdirect.model.item_documents import Documents, Pairs
-from llmdirect.model.scores import Scores
+from llmdirect.model.item_documents import ItemDocuments, Pairs
+from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.token_tables import PooledTable, Table, read_all
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.store.store import EmbeddingStore
 from store_helpers import Content, write_store
 
@@ -146,12 +146,12 @@ def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: i
     return EmbeddingStore.open(folder)
 
 
-def view_of(dataset: Dataset, folder: Path) -> View:
+def view_of(dataset: Dataset, folder: Path) -> TrainView:
     """What a model sees of the dataset, whose passages have random tokens in a store in the folder."""
-    return View.build(dataset, write_embeddings(folder / "store", dataset.passages.text.to_list()))
+    return TrainView.build(dataset, write_embeddings(folder / "store", dataset.passages.text.to_list()))
 
 
-def random_model(config: ModelConfig, view: View, seed: int = 0) -> Direct:
+def random_model(config: ModelConfig, view: TrainView, seed: int = 0) -> Direct:
     """A model started from the view's text whose parameters have all been moved; not training."""
     generator = torch.Generator().manual_seed(seed)
     model = Direct(config, view.dim, view.num_users, view.num_items)
@@ -166,17 +166,17 @@ def random_model(config: ModelConfig, view: View, seed: int = 0) -> Direct:
     return model.eval()
 
 
-def scores_of(model: Direct, view: View, tokens: bool, collaboration: object = None) -> Scores:
-    """Scores from the table of all tokens, or from that of pooled text.
+def scores_of(model: Direct, view: TrainView, tokens: bool, collaboration: object = None) -> CatalogueScores:
+    """CatalogueScores from the table of all tokens, or from that of pooled text.
 
     Tokens are read in float64: where they cancel each other, a text's direction is what rounding leaves, and
     that depends on which texts are read together.
     """
-    documents = Documents(view, model.config.vote)
+    documents = ItemDocuments(view, model.config.equal_reviews)
     table: Table = PooledTable(model, documents)
     if tokens:
         table = read_all(copy.deepcopy(model).double(), documents)
-    return Scores(model, documents, table, collaboration)
+    return CatalogueScores(model, documents, table, collaboration)
 
 
 def small_rows() -> list[Row]:
@@ -197,13 +197,13 @@ def small_dataset() -> Dataset:
 
 def config(**settings: Any) -> ModelConfig:
     """Few aspects; one channel where the form or the sentiment allows no more."""
-    one = settings.get("form") == "ratio" or settings.get("sentiment") == "mlp"
+    one = settings.get("score_form") == "ratio" or settings.get("sentiment") == "mlp"
     return ModelConfig(aspects=3, channels=1 if one else 2, **settings)
 
 
-def all_pairs(view: View) -> Pairs:
+def all_pairs(view: TrainView) -> Pairs:
     """Every train positive."""
-    return Pairs.of(view, torch.arange(len(view.pair_user)))
+    return Pairs.from_view(view, torch.arange(len(view.pair_user)))
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -49,10 +49,10 @@ def make_dataset(folder: Path, **options: object) -> Path:
 SHAPES = {
     "default": ModelConfig(aspects=3),
     "embeddings": ModelConfig(aspects=3, lexicon=0),
-    "vote": ModelConfig(aspects=3, vote=True),
+    "vote": ModelConfig(aspects=3, equal_reviews=True),
     "both": ModelConfig(aspects=3, user="both", popularity=False),
     "collaborative": ModelConfig(aspects=3, collaborative=True, ridge=5.0),
-    "ratio": ModelConfig.for_preset("default", form="ratio", aspects=3, channels=1),
+    "ratio": ModelConfig.for_preset("default", score_form="ratio", aspects=3, channels=1),
     "paper": ModelConfig.for_preset("paper", aspects=3),
 }
 

@@ -20,7 +20,7 @@ from llmdirect.data.resplit import resplit
 from llmdirect.evaluation.protocol import by_user, seen_before
 from llmdirect.model.word_types import word_spans
 from llmdirect.ranking.metrics import mean_metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.audit import audit
 from llmdirect.synthetic.corpus import CORE, REVIEWS_PER_USER, Corpus, generate
 from llmdirect.synthetic.recovery import oracle
@@ -331,7 +331,7 @@ def test_truth_is_what_the_item_is_good_at_among_what_the_user_cares_about(corpu
 # What there is to win
 
 
-def bag_of_words(dataset: Dataset, dim: int = 8, weight: float = 2.0) -> Scorer:
+def bag_of_words(dataset: Dataset, dim: int = 8, weight: float = 2.0) -> ScoreTables:
     """Log popularity + weight · cosine of user and item, all of train.
 
     Item: mean TF-IDF of its train reviews less the mean item, mapped onto its `dim` principal components.
@@ -361,7 +361,7 @@ def bag_of_words(dataset: Dataset, dim: int = 8, weight: float = 2.0) -> Scorer:
         return projected / np.linalg.norm(projected, axis=1, keepdims=True)
 
     users = chosen @ items / chosen.sum(1, keepdims=True)
-    return Scorer(query=weight * mapped(users), item=mapped(items), item_bias=np.log(counts[:, 0] + 1))
+    return ScoreTables(query=weight * mapped(users), item=mapped(items), item_bias=np.log(counts[:, 0] + 1))
 
 
 @pytest.fixture(scope="module")
@@ -375,8 +375,8 @@ def figures(corpus: Corpus, dataset: Dataset) -> dict[str, float]:
             "bag of words": bag_of_words(split),
             "oracle": oracle(corpus, split.user_ids, split.item_ids),
         }
-        for name, scorer in models.items():
-            sums.setdefault(name, []).append(mean_metrics(by_user(scorer, split, TEST, [NDCG]))[NDCG])
+        for name, tables in models.items():
+            sums.setdefault(name, []).append(mean_metrics(by_user(tables, split, TEST, [NDCG]))[NDCG])
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
 
@@ -387,7 +387,7 @@ def test_the_oracle_is_far_above_popularity(figures: dict[str, float]) -> None:
 
 def test_popularity_tells_something(dataset: Dataset, figures: dict[str, float]) -> None:
     rng = np.random.default_rng(0)
-    random = Scorer(
+    random = ScoreTables(
         query=np.zeros((dataset.num_users, 0)),
         item=np.zeros((dataset.num_items, 0)),
         item_bias=rng.random(dataset.num_items),
@@ -414,8 +414,8 @@ def test_the_oracle_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> No
         best = sorted(score, key=lambda item: -score[item])[:10]
         gain = sum(1 / np.log2(place + 2) for place, item in enumerate(best) if item in wanted)
         values.append(gain / sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted)))))
-    scorer = oracle(corpus, dataset.user_ids, dataset.item_ids)
-    assert mean_metrics(by_user(scorer, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
+    tables = oracle(corpus, dataset.user_ids, dataset.item_ids)
+    assert mean_metrics(by_user(tables, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
         np.mean(values), rel=1e-6
     )
     with pytest.raises(KeyError, match="nobody"):

@@ -12,7 +12,7 @@ from command_line import CommandLine
 from llmdirect._core import passage_keys
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Encoder
-from llmdirect.encoding.shard_encoder import Run
+from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import Checkpoint, build_checkpoints, make_usual_dataset, run_all, store_of
 from run_helpers import write_reviews
@@ -73,7 +73,7 @@ def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> 
             covered[start:stop] = True
         letters = np.array([letter.isalnum() for letter in text], bool)
         assert covered[letters].all(), text[:40]
-    answer("train", data, "--out", run, "--num-epochs", 1, "--refine-epochs", 1, "--aspc-num", 3)
+    answer("train", data, "--out", run, "--num-epochs", 1, "--token-epochs", 1, "--aspc-num", 3)
     answer("test", data, "--parameters", run)
     for row in np.flatnonzero(np.isin(found.passages.text.to_list(), [ONE_WORD, HARD[4], HARD[5]])):
         user, item = found.passages.user_idx[row], found.passages.item_idx[row]
@@ -106,7 +106,7 @@ def test_a_shard_that_changed_on_the_disk_is_made_again_alone(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(Run, "estimate", lambda *_: {})  # it reads some of the same texts
+    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})  # it reads some of the same texts
     assert run_all(dataset, bert)["encoded_shards"] == 1
     stored = EmbeddingStore.open(path.parent).keys
     np.testing.assert_array_equal(passage_keys(read), stored)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmdirect.collaborative.similarity import WordLikeness
-from llmdirect.model.train_view import View
+from llmdirect.collaborative.similarity import WordSimilarity
+from llmdirect.model.train_view import TrainView
 from llmdirect.text.lexicon import Lexicon
 from model_helpers import DIM, Row, dataset_of, write_embeddings
 
@@ -53,7 +53,7 @@ def test_a_file_keeps_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, WordLikeness, View, Lexicon]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainView, WordSimilarity, TrainView, Lexicon]:
     rng, rows = np.random.default_rng(0), []
     for user in range(12):
         for item in rng.choice(10, 4, replace=False).tolist():
@@ -62,16 +62,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[View, WordLikeness, 
     rows.append(Row(0, 9, ""))
     dataset = dataset_of(rows, 12, 10)
     texts = dataset.passages.text
-    view = View.build(
+    view = TrainView.build(
         dataset, write_embeddings(tmp_path_factory.mktemp("lexicon") / "store", texts.to_list())
     )
     texts = texts.gather(view.passage_idx)
-    words = WordLikeness(view, texts)
+    words = WordSimilarity(view, texts)
     lexicon = words.lexicon(view, 6)
     return view, words, view.with_lexicon(lexicon, texts), lexicon
 
 
-def test_directions_are_the_leading_ones(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+def test_directions_are_the_leading_ones(made: tuple[TrainView, WordSimilarity, TrainView, Lexicon]) -> None:
     """Of E, written out densely and decomposed: the same subspace, each word times its weight."""
     view, words, _, lexicon = made
     said = words._of_items(torch.arange(view.num_items))
@@ -82,7 +82,9 @@ def test_directions_are_the_leading_ones(made: tuple[View, WordLikeness, View, L
     assert torch.allclose(overlap, torch.ones_like(overlap), atol=1e-4)
 
 
-def test_a_pooled_passage_is_the_mean_of_its_tokens(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+def test_a_pooled_passage_is_the_mean_of_its_tokens(
+    made: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
+) -> None:
     view, _, worded, lexicon = made
     assert worded.dim == DIM + lexicon.dim == worded.pooled.shape[1]
     rows = torch.arange(len(view.lengths))
@@ -94,7 +96,9 @@ def test_a_pooled_passage_is_the_mean_of_its_tokens(made: tuple[View, WordLikene
     assert worded.pooled[:, DIM:].abs().sum() > 0
 
 
-def test_passages_spread_half_as_far_by_words(made: tuple[View, WordLikeness, View, Lexicon]) -> None:
+def test_passages_spread_half_as_far_by_words(
+    made: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
+) -> None:
     view, _, worded, _ = made
     written = worded.pooled[view.lengths > 0]
     away = (written - written.mean(0)).square()
@@ -105,7 +109,7 @@ def test_passages_spread_half_as_far_by_words(made: tuple[View, WordLikeness, Vi
 def test_nothing_to_tell_items_apart_by_is_no_lexicon(tmp_path: object) -> None:
     dataset = dataset_of([Row(user, item, "same words") for user in range(3) for item in range(3)], 3, 3)
     texts = dataset.passages.text
-    view = View.build(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
-    words = WordLikeness(view, texts.gather(view.passage_idx))
+    view = TrainView.build(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
+    words = WordSimilarity(view, texts.gather(view.passage_idx))
     assert words.lexicon(view, 4).dim == 0
     assert words.lexicon(view, 0).dim == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes, word_spans, words_of_tokens
 from model_helpers import Row, dataset_of, write_embeddings
 
@@ -38,8 +38,8 @@ def test_types_are_means_over_occurrences(tmp_path: Path) -> None:
     rows = [Row(number % 4, number % 5, text) for number, text in enumerate(texts)]
     dataset = dataset_of(rows, 4, 5)
     store = write_embeddings(tmp_path / "store", texts)
-    view = View.build(dataset, store)
-    types = WordTypes.of(view, dataset.passages.text.gather(view.passage_idx))
+    view = TrainView.build(dataset, store)
+    types = WordTypes.from_view(view, dataset.passages.text.gather(view.passage_idx))
     found = defaultdict(list)
     for text, number in zip(dataset.passages.text.to_list(), view.stored.tolist(), strict=True):
         spans = store.spans[store.offsets[number] : store.offsets[number + 1]].tolist()

@@ -13,7 +13,7 @@ from model_helpers import ITEMS, USERS
 
 def test_presets() -> None:
     paper = ModelConfig.for_preset("paper")
-    assert (paper.form, paper.aspects, paper.sentiment, paper.user) == ("ratio", 5, "mlp", "both")
+    assert (paper.score_form, paper.aspects, paper.sentiment, paper.user) == ("ratio", 5, "mlp", "both")
     model = Direct(paper, 40, USERS, ITEMS)
     assert model.aspect.shape == (6, 64)
     assert [tuple(layer.weight.shape) for layer in model.sentiment if isinstance(layer, nn.Linear)] == [
@@ -21,29 +21,29 @@ def test_presets() -> None:
         (1, 10),
     ]
     assert ModelConfig.for_preset("paper", aspects=8).aspects == 8
-    assert not ModelConfig.for_preset("paper", form="cosine").batch_norm
-    assert ModelConfig.for_preset("default", form="ratio").channels == 1
+    assert not ModelConfig.for_preset("paper", score_form="cosine").batch_norm
+    assert ModelConfig.for_preset("default", score_form="ratio").channels == 1
     assert ModelConfig().width(2304) == (16, 24)
     assert ModelConfig().width(8) == (16, 1)
-    assert TrainConfig.for_preset("default", setup="bpr").negatives == 1
+    assert TrainConfig.for_preset("default", objective="bpr").negatives == 1
 
 
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: ModelConfig(form="dot"), "form 'dot'; one of cosine, ratio"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(score_form="dot"), "score_form 'dot'; one of cosine, ratio"),  # type: ignore[arg-type]
         (lambda: ModelConfig(aspects=0), "--aspc-num: 0, expected at least 1"),
         (lambda: ModelConfig(ridge=0), "ridge: 0, expected above 0"),
         (lambda: ModelConfig(ridge=math.nan), "ridge: nan, expected above 0"),
         (lambda: ModelConfig(batch_norm=True), "batch_norm: belongs to the ratio form"),
-        (lambda: ModelConfig(form="ratio", channels=2), "set channels=1"),
+        (lambda: ModelConfig(score_form="ratio", channels=2), "set channels=1"),
         (lambda: ModelConfig.for_preset("new"), "preset 'new'; one of default, paper"),  # type: ignore[arg-type]
         (lambda: TrainConfig.for_preset("new"), "preset 'new'; one of default, paper"),  # type: ignore[arg-type]
         (lambda: TrainConfig(lr=math.nan), "lr: nan, expected above 0"),
         (lambda: TrainConfig(negatives=-1), "negatives: -1, expected 0 or above"),
         (lambda: TrainConfig(rate=math.nan), "rate: nan, expected 0 or above"),
         (lambda: TrainConfig(history_dropout=1.0), "history_dropout: 1.0, expected from 0 to below 1"),
-        (lambda: TrainConfig(setup="bpr"), "bpr setup needs at least one negative"),
+        (lambda: TrainConfig(objective="bpr"), "bpr objective needs at least one negative"),
     ],
 )
 def test_settings_that_make_no_sense(made: Any, message: str) -> None:

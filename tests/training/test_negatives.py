@@ -118,7 +118,7 @@ def test_a_seed_and_a_draw_name_the_result() -> None:
 THREADS_PROGRAM = """
 import hashlib, numpy as np
 from llmdirect.common.csr import Csr
-from llmdirect.ranking import Scorer, rank
+from llmdirect.ranking import ScoreTables, rank
 from llmdirect.training.negatives import ItemWeights, sample_negatives
 rng = np.random.default_rng(0)
 pairs = np.unique(rng.integers(0, 50 * 200, 2000))
@@ -126,7 +126,7 @@ seen = Csr.from_pairs(pairs // 200, pairs % 200, 50)
 drawn = sample_negatives(rng.integers(0, 50, 40_000), seen, 200, 3, seed=9)
 query, item = rng.standard_normal((50, 9)), rng.standard_normal((200, 9))
 relevant = seen.rows(range(49, -1, -1))
-lists = rank(Scorer(query=query, item=item), np.arange(50), k=10, seen=seen, relevant=relevant)
+lists = rank(ScoreTables(query=query, item=item), np.arange(50), k=10, seen=seen, relevant=relevant)
 state = hashlib.sha256()
 for array in (drawn, lists.items, lists.scores, lists.auc):
     state.update(array.tobytes())

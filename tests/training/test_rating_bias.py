@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.training.rating_bias import RatingBiases
 from model_helpers import Row, all_pairs, dataset_of, write_embeddings
 
@@ -15,7 +15,7 @@ USERS, ITEMS = 40, 12
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     rng = np.random.default_rng(0)
     strict, good = rng.standard_normal(USERS) * 0.8, rng.standard_normal(ITEMS) * 0.5
     rows = [
@@ -26,10 +26,10 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     rows[5] = replace(rows[5], rating=float("nan"))
     dataset = dataset_of(rows, USERS, ITEMS)
     folder: Path = tmp_path_factory.mktemp("biases") / "store"
-    return View.build(dataset, write_embeddings(folder, dataset.passages.text.to_list()))
+    return TrainView.build(dataset, write_embeddings(folder, dataset.passages.text.to_list()))
 
 
-def test_biases_are_damped_means_of_what_the_others_leave(view: View) -> None:
+def test_biases_are_damped_means_of_what_the_others_leave(view: TrainView) -> None:
     found, pairs = RatingBiases.fit(view), all_pairs(view)
     rated = ~torch.isnan(pairs.rating)
     assert (~rated).sum() == 1
@@ -51,7 +51,7 @@ def test_biases_are_damped_means_of_what_the_others_leave(view: View) -> None:
         )
 
 
-def test_a_left_out_rating_changes_the_bias_as_a_refit_does(view: View) -> None:
+def test_a_left_out_rating_changes_the_bias_as_a_refit_does(view: TrainView) -> None:
     """Exactly where one side has biases alone; the formula that both sides share."""
     pairs = all_pairs(view)
     rated = ~torch.isnan(pairs.rating)
@@ -67,7 +67,7 @@ def test_a_left_out_rating_changes_the_bias_as_a_refit_does(view: View) -> None:
     assert torch.isnan(alone.change(pairs)[~rated]).all()
 
 
-def test_left_out_predictions_miss_by_more_than_fitted_ones(view: View) -> None:
+def test_left_out_predictions_miss_by_more_than_fitted_ones(view: TrainView) -> None:
     found, pairs = RatingBiases.fit(view), all_pairs(view)
     fitted = found.mean + found.user[pairs.user] + found.item[pairs.item]
     rated = ~torch.isnan(pairs.rating)

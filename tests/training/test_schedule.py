@@ -17,17 +17,17 @@ def run(on: Schedule, values: Sequence[float], figure: str = "ndcg@10") -> list[
     """(phase, drops of the learning rate before it, whether the best) of each epoch until the end."""
     epochs = []
     for value in values:
-        if not on.goes_on():
+        if not on.has_next_epoch():
             break
         course = on.course
         course.epoch += 1
         at = course.phase, course.lr_drops
-        epochs.append((*at, on.judge({"phase": course.phase, "valid": {figure: value}})))
+        epochs.append((*at, on.record({"phase": course.phase, "valid": {figure: value}})))
     return epochs
 
 
 def test_patience_then_drops_then_the_end() -> None:
-    found = schedule(patience=2, decays=1, num_epochs=99)
+    found = schedule(patience=2, max_lr_drops=1, num_epochs=99)
     epochs = run(found, [0.1, 0.3, 0.2, 0.3, 0.25, 0.4, 0.4, 0.39, 1.0, 1.0])
     # 0.2 and 0.3 (a tie) are no better: the rate drops. After 0.4 two are not, and no drop is left.
     assert epochs == [
@@ -41,11 +41,11 @@ def test_patience_then_drops_then_the_end() -> None:
         ("pooled", 1, False),
     ]
     assert (found.course.best_epoch, found.course.best_value, found.course.ended) == (6, 0.4, True)
-    assert not found.goes_on()
+    assert not found.has_next_epoch()
 
 
 def test_errors_are_to_fall() -> None:
-    found = schedule(setup="default", patience=1, decays=0)
+    found = schedule(objective="rating", patience=1, max_lr_drops=0)
     assert [best for *_, best in run(found, [1.2, 1.1, 1.15, 0.1], "mse")] == [True, True, False]
     assert found.course.best_value == 1.1
 
@@ -53,7 +53,7 @@ def test_errors_are_to_fall() -> None:
 @pytest.mark.parametrize("ends", ["by patience", "by number"])
 def test_tokens_come_last_at_the_full_rate(ends: str) -> None:
     patience, first = (1, 4) if ends == "by patience" else (9, 3)
-    found = schedule(patience=patience, decays=1, num_epochs=first, refine_epochs=2)
+    found = schedule(patience=patience, max_lr_drops=1, num_epochs=first, token_epochs=2)
     values = [0.5, 0.4, 0.4, 0.6, 0.3] if ends == "by patience" else [0.1, 0.2, 0.5, 0.6, 0.3]
     epochs = run(found, [*values, 0.9])
     assert [phase for phase, *_ in epochs] == ["pooled"] * 3 + ["tokens"] * 2

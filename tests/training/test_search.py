@@ -28,8 +28,8 @@ def test_params_are_typed_and_checked() -> None:
         [
             "lr=1e-3,0.1",
             "aspc-num=3,5",
-            "vote=true",
-            "form=cosine",
+            "equal_reviews=true",
+            "score_form=cosine",
             "g2=1e-6",
             "ridge=64,2.5",
             "collaborative=false",
@@ -39,16 +39,16 @@ def test_params_are_typed_and_checked() -> None:
         "ridge": [64.0, 2.5],
         "collaborative": [False],
         "aspects": [3, 5],
-        "vote": [True],
-        "form": ["cosine"],
+        "equal_reviews": [True],
+        "score_form": ["cosine"],
         "rate": [1e-6],
     }
     for text, message in (
         ("lr", "expected name=value"),
         ("speed=1", "no setting 'speed'; there are .*lr"),
         ("aspects=3.5", "'3.5' is no value of aspects"),
-        ("form=flat", "'flat' is no value of form"),
-        ("vote=perhaps", "'perhaps' is no value of vote"),
+        ("score_form=flat", "'flat' is no value of score_form"),
+        ("equal_reviews=perhaps", "'perhaps' is no value of equal_reviews"),
         ("ridge=found", r"'found' is no value of ridge \(float\)"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -56,7 +56,7 @@ def test_params_are_typed_and_checked() -> None:
 
 
 def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
-    assert parse_settings(["clip=0.5", "vote=true"]) == {"clip": 0.5, "vote": True}
+    assert parse_settings(["clip=0.5", "equal_reviews=true"]) == {"clip": 0.5, "equal_reviews": True}
     with pytest.raises(ValueError, match="--param 'clip=2': clip is given twice"):
         parse_settings(["clip=1", "clip=2"])
     with pytest.raises(ValueError, match=r"no setting 'device'; there are (?!.*device)(?!.*preset)"):
@@ -143,30 +143,30 @@ def test_what_is_searched_by_default_can_be(dataset: Path, preset: Preset) -> No
 
 def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"runs that watch mse and ndcg@10 do not compare"):
-        grid(dataset, tmp_path / "runs", params={"setup": ["softmax", "default"]})
+        grid(dataset, tmp_path / "runs", params={"objective": ["softmax", "rating"]})
     with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
         grid(dataset, tmp_path / "runs", params={"metric": ["auc", "ndcg@10"]})
-    message = "--param sentiment=mlp, channels=1, refine_epochs=2: refine_epochs: every epoch of the mlp"
-    params = {"sentiment": ["linear", "mlp"], "channels": [1], "refine_epochs": [0, 2]}
+    message = "--param sentiment=mlp, channels=1, token_epochs=2: token_epochs: every epoch of the mlp"
+    params = {"sentiment": ["linear", "mlp"], "channels": [1], "token_epochs": [0, 2]}
     with pytest.raises(ValueError, match=message):
         grid(dataset, tmp_path / "runs", params=params)
     # On pooled text alone these losses would shape parameters that no score reads.
     for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
-        params = {loss: [0.0, 1e-6], "form": [form]}
-        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .* refine_epochs=5"):
+        params = {loss: [0.0, 1e-6], "score_form": [form]}
+        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .* token_epochs=5"):
             grid(dataset, tmp_path / "runs", params=params)
     assert not (tmp_path / "runs").exists()
     whole = Dataset.open(dataset)
     rows = replace(whole.interactions, rating=np.full(len(whole.interactions), np.nan, np.float32))
     unrated = replace(whole, interactions=rows)
     with pytest.raises(DataError, match=r"^(?!--param).*has no ratings"):
-        _check_combinations(unrated, {"setup": "default"}, [{"lr": 0.1}])
+        _check_combinations(unrated, {"objective": "rating"}, [{"lr": 0.1}])
 
 
 def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:
     options = {
         "params": {"lr": [1e-2, 1e-3, 1e-4]},
-        "settings": {"num_epochs": 1, "setup": "bpr"},
+        "settings": {"num_epochs": 1, "objective": "bpr"},
         "sampler": "tpe",
     }
     for trials in (2, 5):
@@ -177,7 +177,7 @@ def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> Non
 
 
 def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path) -> None:
-    settings = {"setup": "default", "popularity": False, "num_epochs": 2}
+    settings = {"objective": "rating", "popularity": False, "num_epochs": 2}
     result = grid(dataset, tmp_path / "runs", params={"lr": [1e-2, 1e-5]}, settings=settings)
     values = [trial["value"] for trial in result["trials"]]
     assert values == sorted(values)

@@ -50,7 +50,7 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
         monkeypatch.setattr(f"llmdirect.{module}.{name}", value)
     found: Any = fit(dataset, tmp_path / "run", "collaborative")
     assert "has 14 items; the collaborative term is of the 9 most popular ones" in caplog.text
-    data, ranking = Dataset.open(dataset), Trained.load(tmp_path / "run").scorer
+    data, ranking = Dataset.open(dataset), Trained.load(tmp_path / "run").tables
     counts = np.bincount(data.csr(TRAIN).indices, minlength=14)
     popular = np.argsort(-counts, kind="stable")[:9]
     assert ranking.item_item is not None
@@ -72,8 +72,8 @@ def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, 
 
 
 def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path: Path) -> None:
-    fit(dataset, tmp_path / "whole", num_epochs=2, refine_epochs=3)
-    fit(dataset, tmp_path / "again", num_epochs=2, refine_epochs=3)
+    fit(dataset, tmp_path / "whole", num_epochs=2, token_epochs=3)
+    fit(dataset, tmp_path / "again", num_epochs=2, token_epochs=3)
     whole = content(tmp_path / "whole")
     assert content(tmp_path / "again") == whole
     assert [entry["phase"] for entry in whole["history"]] == ["pooled"] * 2 + ["tokens"] * 3
@@ -82,7 +82,7 @@ def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path
 
 def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) -> None:
     # Far enough for the learning rate to drop and for tokens to follow pooled text.
-    options = ["--num-epochs", "14", "--patience", "2", "--refine-epochs", "8", "--aspc-num", "3"]
+    options = ["--num-epochs", "14", "--patience", "2", "--token-epochs", "8", "--aspc-num", "3"]
     command = [sys.executable, "-m", "llmdirect", "train", str(dataset), *options, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     run = tmp_path / "killed"
@@ -120,17 +120,17 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-@pytest.mark.parametrize("setup", ["softmax", "bpr", "default"])
-def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, setup: str) -> None:
+@pytest.mark.parametrize("objective", ["softmax", "bpr", "rating"])
+def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, objective: str) -> None:
     auxiliary = {"contrastive": 5e-3, "rate": 1e-6, "orthogonality": 2.5, "anchor": 0.1}
-    tokens = {"refine_epochs": 0 if SHAPES[shape].sentiment == "mlp" else 2}
-    options = {"num_epochs": 6, "setup": setup, "lr": 5e-3, "patience": 9}
+    tokens = {"token_epochs": 0 if SHAPES[shape].sentiment == "mlp" else 2}
+    options = {"num_epochs": 6, "objective": objective, "lr": 5e-3, "patience": 9}
     result: Any = fit(dataset, tmp_path / "run", shape, **options, **tokens, **auxiliary)
     losses = [entry["losses"] for entry in result["history"]]
     assert losses[-1]["loss"] < losses[0]["loss"]
     assert {"contrastive", "orthogonality", "anchor", "rate"} <= losses[0].keys()
     assert all(np.isfinite(list(parts.values())).all() for parts in losses)
-    assert result["metric"] == ("mse" if setup == "default" else "ndcg@10")
+    assert result["metric"] == ("mse" if objective == "rating" else "ndcg@10")
 
 
 def test_sampled_softmax_learns(dataset: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_sampled_softmax_learns(dataset: Path, tmp_path: Path) -> None:
 def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
     dataset: Path, tmp_path: Path
 ) -> None:
-    result: Any = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, decays=2)
+    result: Any = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, max_lr_drops=2)
     rates = [entry["lr"] for entry in result["history"]]
     assert len(rates) < 100
     np.testing.assert_allclose(sorted(set(rates), reverse=True), [1e-3, 1e-4, 1e-5])
@@ -157,26 +157,26 @@ def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape
     found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
     assert found["metrics"]["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
-    again = mean_metrics(by_user(trained.scorer, data, TEST, ["ndcg@10"]))
+    again = mean_metrics(by_user(trained.tables, data, TEST, ["ndcg@10"]))
     assert measure(dataset, tmp_path / "run", metrics=["ndcg@10"])["metrics"] == again
 
 
 def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
     shape = replace(SHAPES["default"], popularity=False, collaborative=False)
     result: Any = train(
-        dataset, tmp_path / "run", model=shape, training=TrainConfig(setup="default", num_epochs=2)
+        dataset, tmp_path / "run", model=shape, training=TrainConfig(objective="rating", num_epochs=2)
     )
     figures = measure(dataset, tmp_path / "run", split="valid")["metrics"]
     assert figures["mse"] == pytest.approx(result["best_value"])
     assert {"rmse", "mae", "accuracy", "f1"} <= figures.keys()
-    data, scorer = Dataset.open(dataset), Trained.load(tmp_path / "run").scorer
+    data, tables = Dataset.open(dataset), Trained.load(tmp_path / "run").tables
     rows = data.interactions
     held = rows.split == VALID
     predicted = [
-        scorer.user_bias[u] + scorer.item_bias[i] + scorer.query[u] @ scorer.item[i]
+        tables.user_bias[u] + tables.item_bias[i] + tables.query[u] @ tables.item[i]
         for u, i in zip(rows.user_idx[held], rows.item_idx[held], strict=True)
     ]
-    assert rating_means(scorer, data, VALID)["mse"] == pytest.approx(
+    assert rating_means(tables, data, VALID)["mse"] == pytest.approx(
         np.mean((np.array(predicted) - rows.rating[held]) ** 2), rel=1e-5
     )
 
@@ -229,17 +229,17 @@ def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
 
 def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tmp_path: Path) -> None:
     from llmdirect.model.item_documents import Pairs
-    from llmdirect.model.train_view import View
+    from llmdirect.model.train_view import TrainView
     from llmdirect.store.store import open_store
     from model_helpers import random_model, scores_of
 
     data = Dataset.open(dataset)
-    view = View.build(data, open_store(dataset))
+    view = TrainView.build(data, open_store(dataset))
     scores = scores_of(random_model(SHAPES["default"], view), view, False)
     gains, areas = [], []
     with torch.no_grad():
-        for row in view.asked.tolist():
-            pairs = Pairs.of(view, torch.tensor([row]))
+        for row in view.unique_text_pairs.tolist():
+            pairs = Pairs.from_view(view, torch.tensor([row]))
             table = scores.left_out(pairs)[0][0].numpy()
             user, item = int(pairs.user), int(pairs.item)
             positives = set(view.positives.row(user).tolist())
@@ -266,9 +266,9 @@ def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: Comman
     assert not out.exists()
     with single_writer(out), pytest.raises(BusyError, match=r"another llmdirect process"):
         fit(dataset, out)
-    answer = cli("train", dataset, "--setup", "softmin", "--out", out)
+    answer = cli("train", dataset, "--objective", "softmin", "--out", out)
     assert answer.code == 2
-    assert all(word in answer.err for word in ("--setup", "softmin", "'softmax'", "'bpr'"))
+    assert all(word in answer.err for word in ("--objective", "softmin", "'softmax'", "'bpr'"))
     answer = cli("train", dataset, "--lr", "0", "--out", out)
     assert answer.code == 2
     assert "lr: 0.0, expected above 0" in answer.err
@@ -320,7 +320,7 @@ def test_no_ratings_to_learn(tmp_path: Path) -> None:
     prepare(raw, tmp_path / "plain", columns={"user": "u", "item": "i", "text": "t"})
     write_embeddings(tmp_path / "plain/stores/s", Dataset.open(tmp_path / "plain").passages.text.to_list())
     with pytest.raises(DataError, match=r"plain: has no ratings"):
-        train(tmp_path / "plain", tmp_path / "run", training=TrainConfig(setup="default"))
+        train(tmp_path / "plain", tmp_path / "run", training=TrainConfig(objective="rating"))
     train(
         tmp_path / "plain", tmp_path / "run", model=ModelConfig(aspects=2), training=TrainConfig(num_epochs=1)
     )
@@ -339,7 +339,7 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
     prepare(raw, tmp_path / "few", columns={"user": "u", "item": "i", "text": "t", "rating": "r"})
     write_embeddings(tmp_path / "few/stores/s", Dataset.open(tmp_path / "few").passages.text.to_list())
     shape = ModelConfig(aspects=2, popularity=False)
-    training = TrainConfig(setup="default", num_epochs=3, batch_size=1)
+    training = TrainConfig(objective="rating", num_epochs=3, batch_size=1)
     result = train(tmp_path / "few", tmp_path / "run", model=shape, training=training)
     assert all(np.isfinite(entry["losses"]["loss"]) for entry in result["history"])
 
@@ -347,4 +347,4 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
 def test_ratings_are_not_learned_from_liked_items_alone(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "liked", positive="rating>=3")
     with pytest.raises(DataError, match=r"liked: was prepared with --positive rating>=3.*prepare it without"):
-        fit(data, tmp_path / "run", setup="default")
+        fit(data, tmp_path / "run", objective="rating")

@@ -76,7 +76,7 @@ def stars_auc(explainer: Explainer) -> Json | None:
     for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
         terms, mentions = passage.sums(model, trained.lexicon)
         if mentions.any():
-            if model.config.form == "cosine":
+            if model.config.score_form == "cosine":
                 said.append(float(text_term(model, explainer.query(author), terms, mentions)))
             else:
                 said.append(float(terms.sum() / mentions.sum()))

@@ -95,15 +95,15 @@ def usage_shares(trained: Trained) -> NDArray[np.float64]:
 
 def item_sizes(trained: Trained) -> NDArray[np.float64]:
     """[I, A] how much an item's texts say of each aspect: `aspect_sizes`, or the mentions (ratio form)."""
-    mass = trained.scorer.item_mass
+    mass = trained.tables.item_mentions
     if mass is not None:
         return np.asarray(mass, np.float64)
-    return aspect_sizes(trained.scorer.item, trained.model.aspects)
+    return aspect_sizes(trained.tables.item, trained.model.aspects)
 
 
 def user_sizes(trained: Trained, query: ArrayLike) -> NDArray[np.float64]:
     """[U, A] how much of users' `query` is in each aspect: `aspect_sizes`, or the interests (ratio form)."""
-    if trained.scorer.form == "ratio":
+    if trained.tables.kernel == "ratio":
         return np.asarray(query, np.float64)
     return aspect_sizes(query, trained.model.aspects)
 

@@ -18,7 +18,7 @@ from llmdirect.config import Preset, configure, to_json
 from llmdirect.data.dataset import VALID, Dataset
 from llmdirect.evaluation.protocol import by_user
 from llmdirect.ranking.metrics import mean_metrics
-from llmdirect.ranking.scorer import Scorer, with_item_item
+from llmdirect.ranking.scorer import ScoreTables, add_item_item
 from llmdirect.runs.trained import Trained
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.training.train import train_on
@@ -41,7 +41,7 @@ class Budget:
     def __post_init__(self) -> None:
         self._at_first = self.seconds / self.shares if self.shares else 0.0
 
-    def asked(self, share: float) -> float:
+    def unique_text_pairs(self, share: float) -> float:
         """What the command gives this share, whatever the rows before it take or leave."""
         return self._at_first * share
 
@@ -67,12 +67,12 @@ class Board:
     cold: bool = False
     """Whether items without a train interaction alone are candidates of the test."""
     data: dict[int, TrainData] = field(default_factory=dict)
-    parts: dict[int, tuple[Scorer, Scorer]] = field(default_factory=dict)
+    parts: dict[int, tuple[ScoreTables, ScoreTables]] = field(default_factory=dict)
     """Of the mix, by split."""
     found: dict[str, Json] = field(default_factory=dict)
     """What `tuned` has found, by row: each has its share of the budget once."""
 
-    def of_split(self, number: int) -> TrainData:
+    def for_split(self, number: int) -> TrainData:
         """What baselines are fitted from, made once."""
         if number not in self.data:
             self.data[number] = TrainData(self.splits[number], self.store)
@@ -83,7 +83,7 @@ class Board:
 class Fitted:
     """A row on one split."""
 
-    scorer: Scorer
+    tables: ScoreTables
     details: Json = field(default_factory=dict)
 
 
@@ -127,7 +127,7 @@ def _tune(board: Board, name: str) -> Json:
     path = board.out / f"{name}-tuned-{identity}.json"
     if path.exists():
         kept: Json = json.loads(path.read_bytes())
-        if kept["trials"] == TRIALS or board.budget.asked(row.share) <= _LONGER * kept["share"]:
+        if kept["trials"] == TRIALS or board.budget.unique_text_pairs(row.share) <= _LONGER * kept["share"]:
             # A board that goes on has the shares that it had; a longer search takes no more than one.
             board.budget.spend(min(kept["seconds"], allowed), row.share)
             return kept
@@ -139,7 +139,7 @@ def _tune(board: Board, name: str) -> Json:
         def objective(trial: optuna.Trial) -> float:
             settings = dict(space(trial))
             trial.set_user_attr("settings", settings)
-            value = validation(row.fit(board, 0, settings).scorer, first)
+            value = validation(row.fit(board, 0, settings).tables, first)
             task.advance()
             return value
 
@@ -158,7 +158,7 @@ def _tune(board: Board, name: str) -> Json:
         "settings": study.best_trial.user_attrs["settings"],
         "trials": len(study.trials),
         "seconds": round(time.monotonic() - started, 2),
-        "share": board.budget.asked(row.share),
+        "share": board.budget.unique_text_pairs(row.share),
     }
     text = canonical_json(found).encode() + b"\n"
     write_atomic(path, lambda file: file.write(text))
@@ -172,16 +172,16 @@ def made_of(board: Board, name: str) -> str:
     return canonical_json({"row": row.made_of, "parts": parts} if parts else {"row": row.made_of})
 
 
-def validation(scorer: Scorer, dataset: Dataset) -> float:
+def validation(tables: ScoreTables, dataset: Dataset) -> float:
     """The figure that all rows are tuned on."""
-    return mean_metrics(by_user(scorer, dataset, VALID, [TUNED_ON]))[TUNED_ON]
+    return mean_metrics(by_user(tables, dataset, VALID, [TUNED_ON]))[TUNED_ON]
 
 
 def _baseline(name: str) -> Row:
     baseline = BASELINES[name]
 
     def fit(board: Board, number: int, settings: Json) -> Fitted:
-        return Fitted(baseline.fit(board.of_split(number), **settings))
+        return Fitted(baseline.fit(board.for_split(number), **settings))
 
     return Row(fit, None if name == "popularity" else baseline.space)
 
@@ -197,7 +197,7 @@ def _direct(preset: Preset, **changes: Any) -> Callable[[Board, int, Json], Fitt
         run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{identity}"
         result = train_on(dataset, board.store, run, model=model, training=training, progress=board.progress)
         left_out = result["best"]["train_left_out"][TUNED_ON]
-        return Fitted(Trained.load(run).scorer, {"train_left_out": left_out, "epoch": result["best_epoch"]})
+        return Fitted(Trained.load(run).tables, {"train_left_out": left_out, "epoch": result["best_epoch"]})
 
     return fit
 
@@ -210,7 +210,7 @@ def _linear_map(trial: Any) -> Json:
     }
 
 
-_LINEAR: Mapping[str, Any] = {"aspects": 1, "collaborative": False, "lexicon": 0, "copies": True}
+_LINEAR: Mapping[str, Any] = {"aspects": 1, "collaborative": False, "lexicon": 0, "train_on_duplicates": True}
 _LINEAR_TEXT = _direct("default", **_LINEAR)
 """AlphaRec's idea (Sheng et al. 2025): linear map of mean-pooled text, cosine, softmax, popularity prior."""
 
@@ -218,14 +218,14 @@ _LINEAR_TEXT = _direct("default", **_LINEAR)
 def _mix(board: Board, number: int, settings: Json) -> Fitted:
     """Both at their best, added with a weight: what anybody would try first."""
     if number not in board.parts:
-        text = _LINEAR_TEXT(board, number, tuned(board, "linear-text")["settings"]).scorer
-        graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).scorer
+        text = _LINEAR_TEXT(board, number, tuned(board, "linear-text")["settings"]).tables
+        graph = _baseline("ease-text").fit(board, number, tuned(board, "ease-text")["settings"]).tables
         board.parts[number] = text, graph
     text, graph = board.parts[number]
     assert graph.history is not None
     assert graph.item_item is not None
     weight = settings["weight"] / max(float(np.std(graph.item_item[2])), 1e-12)
-    return Fitted(with_item_item(text, graph.history, graph.item_item).weighted(weight))
+    return Fitted(add_item_item(text, graph.history, graph.item_item).weighted(weight))
 
 
 def _config(preset: Preset, **changes: Any) -> Json:

@@ -28,7 +28,7 @@ from llmdirect.data.subsets import active_users, cold_items
 from llmdirect.evaluation.protocol import held_out_users, seen_before
 from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio
 from llmdirect.ranking.metrics import metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 from llmdirect.store.store import open_store
 
@@ -147,19 +147,19 @@ def _fitted(board: Board, name: str, number: int) -> Json:
         fitted = ROWS[name].fit(board, number, settings)
         seconds = time.monotonic() - started
     return {
-        **_figures(_of_cold_items(fitted.scorer, dataset) if board.cold else fitted.scorer, dataset),
+        **_figures(_of_cold_items(fitted.tables, dataset) if board.cold else fitted.tables, dataset),
         "settings": settings,
         "seconds": round(seconds, 2),
-        "validation": validation(fitted.scorer, dataset),
-        "megabytes": round(_megabytes(fitted.scorer), 2),
+        "validation": validation(fitted.tables, dataset),
+        "megabytes": round(_megabytes(fitted.tables), 2),
         **fitted.details,
     }
 
 
-def _figures(scorer: Scorer, dataset: Dataset) -> Json:
+def _figures(tables: ScoreTables, dataset: Dataset) -> Json:
     """Of the test split: every metric by user, NDCG where head or tail items alone are relevant, coverage."""
     users, seen = held_out_users(dataset, TEST), seen_before(dataset, TEST)
-    lists = rank(scorer, users, k=_LONGEST, seen=seen)
+    lists = rank(tables, users, k=_LONGEST, seen=seen)
     relevant = dataset.csr(TEST).without(seen)
     by_user = metrics(lists.items, relevant.rows(users), METRICS)
     head = _is_head(dataset)
@@ -175,10 +175,10 @@ def _figures(scorer: Scorer, dataset: Dataset) -> Json:
     }
 
 
-def _of_cold_items(scorer: Scorer, dataset: Dataset) -> Scorer:
+def _of_cold_items(tables: ScoreTables, dataset: Dataset) -> ScoreTables:
     """The same scores, with all items that train knows behind those that it does not."""
     warm = np.isin(np.arange(dataset.num_items), dataset.csr(TRAIN, positive_only=False).indices)
-    return replace(scorer, item_bias=np.where(warm, -np.inf, np.asarray(scorer.item_bias)))
+    return replace(tables, item_bias=np.where(warm, -np.inf, np.asarray(tables.item_bias)))
 
 
 def _mean_of_defined(values: NDArray[np.float64]) -> float | None:
@@ -201,10 +201,10 @@ def _only(table: Csr, chosen: NDArray[np.bool_]) -> Csr:
     return Csr.from_pairs(rows[kept], table.indices[kept], table.num_rows)
 
 
-def _megabytes(scorer: Scorer) -> float:
+def _megabytes(tables: ScoreTables) -> float:
     """What ranking holds in memory."""
-    arrays = [scorer.query, scorer.item, scorer.item_mass, scorer.item_bias, scorer.user_bias]
-    arrays += list(scorer.item_item or ())
+    arrays = [tables.query, tables.item, tables.item_mentions, tables.item_bias, tables.user_bias]
+    arrays += list(tables.item_item or ())
     return float(sum(array.nbytes for array in arrays if array is not None)) / 1e6
 
 

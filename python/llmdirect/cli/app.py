@@ -6,6 +6,7 @@ import typer
 from rich.logging import RichHandler
 
 from llmdirect._core import __version__
+from llmdirect.cli.command import SETTINGS, Command
 from llmdirect.cli.commands import (
     aspects,
     audit,
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=SETTINGS,
     help="Recommendation from reviews with a large language model: full ranking, and word-by-word reasons.",
 )
 
@@ -58,20 +60,20 @@ def _configure(
 
 
 # In the order of the work, which is how --help lists them.
-app.command()(demo.demo)
-app.command()(prepare.prepare)
-app.command()(audit.audit)
-app.command(help=precompute.HELP)(precompute.precompute)
-app.command(epilog=consolidate.EPILOG)(consolidate.consolidate)
-app.command()(train.train)
-app.command("test")(test.measure)
-app.command()(recommend.recommend)
-app.command()(explain.explain)
-app.command()(aspects.aspects)
-app.command()(explore.explore)
-app.command()(report.report)
-app.command()(faithfulness.faithfulness)
-app.command()(grid.grid)
-app.command()(scoreboard.scoreboard)
-app.command("cache-model", help=cache_model.HELP)(cache_model.cache_model)
-app.command()(download.download)
+app.command(cls=Command)(demo.demo)
+app.command(cls=Command)(prepare.prepare)
+app.command(cls=Command)(audit.audit)
+app.command(help=precompute.HELP, cls=Command)(precompute.precompute)
+app.command(epilog=consolidate.EPILOG, cls=Command)(consolidate.consolidate)
+app.command(cls=Command)(train.train)
+app.command("test", cls=Command)(test.measure)
+app.command(cls=Command)(recommend.recommend)
+app.command(cls=Command)(explain.explain)
+app.command(cls=Command)(aspects.aspects)
+app.command(cls=Command)(explore.explore)
+app.command(cls=Command)(report.report)
+app.command(cls=Command)(faithfulness.faithfulness)
+app.command(cls=Command)(grid.grid)
+app.command(cls=Command)(scoreboard.scoreboard)
+app.command("cache-model", help=cache_model.HELP, cls=Command)(cache_model.cache_model)
+app.command(cls=Command)(download.download)

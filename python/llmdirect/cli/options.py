@@ -1,11 +1,12 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llmdirect.config import Preset, Setup
+from llmdirect.config import ObjectiveName, Preset
 
 DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prepare wrote.")]
 DatasetOrFile = Annotated[
@@ -20,7 +21,24 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="NAME|FOLDER", help="Which embeddings, where there are several."),
 ]
 PresetOption = Annotated[Preset, typer.Option("--preset", help="default, or paper (the published model).")]
-SetupOption = Annotated[Setup | None, typer.Option("--setup", help="Loss; default is rating regression.")]
+ObjectiveOption = Annotated[
+    ObjectiveName | None, typer.Option("--objective", help="Loss: softmax, bpr or rating.")
+]
+SetupOption = Annotated[
+    str | None, typer.Option("--setup", help="Published name of --objective.", hidden=True)
+]
+_PUBLISHED_OBJECTIVES: Mapping[str, ObjectiveName] = {"softmax": "softmax", "bpr": "bpr", "default": "rating"}
+
+
+def objective_or_setup(objective: ObjectiveName | None, setup: str | None) -> ObjectiveName | None:
+    """The objective, also under its published name: --setup BPR, or default for ratings."""
+    if setup is None:
+        return objective
+    if objective is not None:
+        raise typer.BadParameter("give the objective once: with --objective, or with --setup")
+    if setup.lower() not in _PUBLISHED_OBJECTIVES:
+        raise typer.BadParameter(f"--setup {setup!r}: expected one of {', '.join(_PUBLISHED_OBJECTIVES)}")
+    return _PUBLISHED_OBJECTIVES[setup.lower()]
 
 
 def dataset_or_datafile(dataset: Path | None, datafile: Path | None) -> Path:

@@ -11,7 +11,7 @@ from llmdirect.common.csr import Csr
 from llmdirect.model.history_term import HistoryTerm
 
 
-class Sum(HistoryTerm):
+class WeightedSum(HistoryTerm):
     """Terms of the same users, each times its weight."""
 
     def __init__(self, terms: Sequence[HistoryTerm], weights: Sequence[float]) -> None:
@@ -32,12 +32,12 @@ class Sum(HistoryTerm):
         return values
 
 
-def places_among(items: Tensor, num_items: int) -> Tensor:
+def subset_positions(items: Tensor, num_items: int) -> Tensor:
     """int64 [num_items] the place of each item of the catalogue among `items`; -1 for the others."""
     return torch.full((num_items,), -1).index_copy_(0, items, torch.arange(len(items)))
 
 
-class Among(HistoryTerm):
+class SubsetTerm(HistoryTerm):
     """A term of some items as one of the whole catalogue: the others add nothing, and get nothing."""
 
     def __init__(self, term: HistoryTerm, items: Tensor, positives: Csr, num_items: int) -> None:
@@ -46,7 +46,7 @@ class Among(HistoryTerm):
         positives: of the catalogue, of `num_items` items.
         """
         self.positives, self._term, self._items = positives, term, items
-        self._place = places_among(items, num_items)
+        self._place = subset_positions(items, num_items)
 
     def table(self) -> Tensor:
         """float32 [I, I]"""
@@ -70,7 +70,7 @@ class Among(HistoryTerm):
         among = torch.empty(len(users), len(self._items), dtype=torch.float64)
         among[inside] = self._term.left_out(users[inside], place[inside], passages[inside])
         if not inside.all():
-            among[~inside] = self._term.of_users(users[~inside])
+            among[~inside] = self._term.score_users(users[~inside])
         return torch.zeros(len(users), len(self._place), dtype=torch.float64).index_copy_(
             1, self._items, among
         )

@@ -35,7 +35,7 @@ class ItemTexts(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Lost:
+class TextChange:
     """`ItemTexts.lost` among some items of the catalogue, numbered anew."""
 
     texts: ItemTexts
@@ -47,7 +47,7 @@ class Lost:
         return along[:, self.items], squares
 
 
-class Evidence:
+class EaseInputs:
     """What train says of which items go together. Memory n * n of n items, whatever the number of users."""
 
     def __init__(self, positives: Csr, items: Tensor, *texts: ItemTexts) -> None:
@@ -57,7 +57,7 @@ class Evidence:
         """
         self.items = items
         self.positives = positives.columns(items.numpy())
-        self.lost = tuple(Lost(one, items) for one in texts)
+        self.lost = tuple(TextChange(one, items) for one in texts)
         """What each of the texts loses with a passage."""
         self._together = cooccurrences(self.positives, len(items), USER_POWER)
         self._alike = [one.gram(items) for one in texts]
@@ -95,7 +95,7 @@ class Ease(HistoryTerm):
     ridge: float
     likeness: tuple[float, ...]
     """How many users' worth of evidence it is that two texts are the same."""
-    lost: tuple[Lost, ...]
+    lost: tuple[TextChange, ...]
     """What each kind of texts loses with a passage."""
 
     def table(self) -> Tensor:

@@ -15,7 +15,7 @@ _USER_POWER = 1.0
 """Each user has one vote, so that those with long histories do not join everything to everything."""
 
 
-class Walk(HistoryTerm):
+class RandomWalkTerm(HistoryTerm):
     """Table C³ without its diagonal, C_jc = g_jc / √(g_jj g_cc) and G = Xᵀ W X: cosines of items, each user
     of n positives counting 1/n.
 

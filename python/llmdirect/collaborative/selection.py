@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.collaborative.combine import Among, Sum, places_among
-from llmdirect.collaborative.ease import MAX_ITEMS, Ease, Evidence
-from llmdirect.collaborative.random_walk import Walk
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
-from llmdirect.collaborative.text_neighbours import Neighbours
-from llmdirect.config import HISTORY_TERMS, HistoryTermName, ModelConfig
+from llmdirect.collaborative.combine import SubsetTerm, WeightedSum, subset_positions
+from llmdirect.collaborative.ease import MAX_ITEMS, Ease, EaseInputs
+from llmdirect.collaborative.random_walk import RandomWalkTerm
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
+from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
+from llmdirect.config import HISTORY_TERMS, HistoryTermKind, ModelConfig
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.item_documents import Documents
+from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.left_out import left_out_values, sampled_pairs
-from llmdirect.model.scores import Scores, scorer
-from llmdirect.ranking.scorer import Scorer, with_item_item
+from llmdirect.model.scores import CatalogueScores, export_tables
+from llmdirect.ranking.scorer import ScoreTables, add_item_item
 
 _START = (256.0, 4.0, 0.25)
 """Ridge, likeness of words, likeness of embeddings."""
@@ -43,12 +43,12 @@ Settings = tuple[float, float, float]
 Given = tuple[float | None, float | None, float | None]
 
 
-class LeftOut:
+class LeftOutEvaluator:
     """Train pairs on which terms are compared, each pair left out."""
 
-    def __init__(self, evidence: Evidence, documents: Documents) -> None:
+    def __init__(self, evidence: EaseInputs, documents: ItemDocuments) -> None:
         self._view, self._items = documents.view, evidence.items
-        local = places_among(self._items, self._view.num_items)
+        local = subset_positions(self._items, self._view.num_items)
         device = self._view.pair_item.device
         pairs = sampled_pairs(self._view, (local >= 0).to(device))
         self._parts = []
@@ -67,8 +67,8 @@ class LeftOut:
         return float(torch.cat(values).mean())
 
 
-def candidates(
-    documents: Documents, alike: tuple[WordLikeness, EmbeddingLikeness], config: ModelConfig
+def fit_ease_candidates(
+    documents: ItemDocuments, alike: tuple[WordSimilarity, EmbeddingSimilarity], config: ModelConfig
 ) -> list[Ease]:
     """EASE, once or twice, at its best settings, of the most popular items, at most `MAX_ITEMS`.
 
@@ -79,20 +79,20 @@ def candidates(
     view = documents.view
     popular = torch.argsort(-view.popularity.cpu(), stable=True)
 
-    def evidence(most: int) -> Evidence:
-        return Evidence(view.positives, popular[:most].sort().values, *alike)
+    def evidence(most: int) -> EaseInputs:
+        return EaseInputs(view.positives, popular[:most].sort().values, *alike)
 
     searched = evidence(_SEARCHED)
-    left_out = LeftOut(searched, documents)
-    likenesses = [config.embedding_likeness] if config.embedding_likeness is not None else [None, 0.0]
-    found = [choose(searched, left_out, (config.ridge, config.word_likeness, one)) for one in likenesses]
+    left_out = LeftOutEvaluator(searched, documents)
+    likenesses = [config.embedding_similarity] if config.embedding_similarity is not None else [None, 0.0]
+    found = [tune_ease(searched, left_out, (config.ridge, config.word_similarity, one)) for one in likenesses]
     if view.num_items <= _SEARCHED:
         return found
     whole = evidence(MAX_ITEMS)
     return [whole.ease(one.ridge, *one.likeness) for one in found]
 
 
-def choose(evidence: Evidence, left_out: LeftOut, given: Given) -> Ease:
+def tune_ease(evidence: EaseInputs, left_out: LeftOutEvaluator, given: Given) -> Ease:
     """The term whose left-out NDCG@10 no step of one setting improves.
 
     evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
@@ -132,7 +132,7 @@ def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
 
 
 @dataclass(frozen=True, eq=False)
-class Weighed:
+class SelectedTerm:
     """A term, its weight beside the text, and the scorer that has both."""
 
     name: str
@@ -144,11 +144,11 @@ class Weighed:
     weight: float
     spread: float
     """How far the term spreads at this weight."""
-    scorer: Scorer
+    tables: ScoreTables
 
 
 @dataclass(frozen=True, eq=False)
-class _Tried:
+class _Candidate:
     name: str
     ease: Ease
     term: HistoryTerm
@@ -158,13 +158,13 @@ class _Tried:
     values: NDArray[np.float64]
 
 
-def balance(
-    text: Scores,
+def select_term(
+    text: CatalogueScores,
     eases: Sequence[Ease],
-    wanted: HistoryTermName,
-    values_of: Callable[[Scorer], NDArray[np.float64]],
+    wanted: HistoryTermKind,
+    values_of: Callable[[ScoreTables], NDArray[np.float64]],
     logits: bool = True,
-) -> Weighed:
+) -> SelectedTerm:
     """The collaborative term and the weight that rank best beside the text; of the `wanted` kind, or any.
 
     eases: as `candidates` gives them; the one that ranks best alone is what others are added to, each as much
@@ -173,41 +173,47 @@ def balance(
     which the term spreads about one unit (½ to √2) come first: no weight, and others from 1/16 to 16, are
     taken only where validation shows that they are better, by two standard errors.
     """
-    plain, view, items = scorer(text), text.view, eases[0].items
+    plain, view, items = export_tables(text), text.view, eases[0].items
     near = _NEAR if logits else frozenset([None, *_POWERS])
 
-    def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Tried]:
+    def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Candidate]:
         spread, all_tried = term.spread(), []
         if len(items) < view.num_items:
-            term = Among(term, items, view.positives, view.num_items)
-        beside = with_item_item(plain, term.positives, term.item_item())
+            term = SubsetTerm(term, items, view.positives, view.num_items)
+        beside = add_item_item(plain, term.positives, term.item_item())
         for power in _POWERS:
             weight = float(2 ** (power / 2)) / spread
             values = values_of(beside.weighted(weight))
-            all_tried.append(_Tried(name, ease, term, power, weight, values))
+            all_tried.append(_Candidate(name, ease, term, power, weight, values))
         return all_tried
 
     alone = [one for ease in eases for one in tried("ease", ease, ease)]
     ease = _best(alone, near).ease
-    found = [_Tried("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
-    cosine = text.model.config.form == "cosine"
+    found = [_Candidate("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
+    cosine = text.model.config.score_form == "cosine"
     for name in HISTORY_TERMS[1:]:
-        if wanted in ("found", name) and (cosine or name != "ease+neighbours"):
-            other = Neighbours(text, items) if name == "ease+neighbours" else Walk(ease.positives, len(items))
-            found += tried(name, ease, Sum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
-    best = _shown([one for one in found if one.power is None or wanted in ("found", one.name)], near)
+        if wanted in ("auto", name) and (cosine or name != "ease+neighbours"):
+            other = (
+                TextNeighbourTerm(text, items)
+                if name == "ease+neighbours"
+                else RandomWalkTerm(ease.positives, len(items))
+            )
+            found += tried(name, ease, WeightedSum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
+    best = _significantly_better(
+        [one for one in found if one.power is None or wanted in ("auto", one.name)], near
+    )
     if best.power is None:
-        return Weighed(best.name, best.ease, None, 0.0, 0.0, plain)
-    beside = with_item_item(plain, best.term.positives, best.term.item_item()).weighted(best.weight)
-    return Weighed(best.name, best.ease, best.term, best.weight, float(2 ** (best.power / 2)), beside)
+        return SelectedTerm(best.name, best.ease, None, 0.0, 0.0, plain)
+    beside = add_item_item(plain, best.term.positives, best.term.item_item()).weighted(best.weight)
+    return SelectedTerm(best.name, best.ease, best.term, best.weight, float(2 ** (best.power / 2)), beside)
 
 
-def _best(tried: Sequence[_Tried], near: frozenset[int | None]) -> _Tried:
+def _best(tried: Sequence[_Candidate], near: frozenset[int | None]) -> _Candidate:
     """Of the weights that come first."""
     return max((one for one in tried if one.power in near), key=lambda one: one.values.mean())
 
 
-def _shown(tried: Sequence[_Tried], near: frozenset[int | None]) -> _Tried:
+def _significantly_better(tried: Sequence[_Candidate], near: frozenset[int | None]) -> _Candidate:
     """The best, or another that is better by the most standard errors beyond those that are asked for."""
     best = _best(tried, near)
     shown, lead = best, 0.0

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from llmdirect.common.ragged import entries_of
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.train_view import View
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.train_view import TrainView
 from llmdirect.text.lexicon import COUNTED, Lexicon
 
 _RARE = 2
@@ -42,7 +42,7 @@ class Counts:
     """[V] words, sorted; each is said of at least two items."""
 
     @classmethod
-    def of(cls, texts: pl.Series, items: Tensor, vocabulary: pl.Series | None = None) -> "Counts":
+    def from_texts(cls, texts: pl.Series, items: Tensor, vocabulary: pl.Series | None = None) -> "Counts":
         """Counts of `texts` [R]; items: int64 [R] what each is about, -1 for nothing.
 
         vocabulary: the words to count, where they are known already.
@@ -77,7 +77,7 @@ class Counts:
         return table.index_put((row, self.words[place]), self.values[place])
 
 
-class WordLikeness:
+class WordSimilarity:
     """Cosines of items in the space of words, E Eᵀ. I items, V words.
 
     A word that an item's texts say n times counts (1 + log n)·log((1 + I) / (1 + items with it)), rows have
@@ -85,10 +85,12 @@ class WordLikeness:
     are a fixed map, as the centre of the embeddings is; `like` takes over another one's.
     """
 
-    def __init__(self, view: View, texts: pl.Series, like: "WordLikeness | None" = None) -> None:
+    def __init__(self, view: TrainView, texts: pl.Series, like: "WordSimilarity | None" = None) -> None:
         """texts: those of the view's passages, [R]."""
         items = torch.where(view.copied, -1, view.passage_item).cpu()
-        self.counts: Counts = Counts.of(texts, items, None if like is None else like.counts.vocabulary)
+        self.counts: Counts = Counts.from_texts(
+            texts, items, None if like is None else like.counts.vocabulary
+        )
         self._counted, num_items = items >= 0, view.num_items
         passage = torch.repeat_interleave(torch.arange(len(items)), self.counts.indptr.diff())
         about = items[passage]
@@ -123,7 +125,7 @@ class WordLikeness:
             part.copy_(self._along(self._directions(self._of_items(chosen)))[:, items])
         return gram
 
-    def lexicon(self, view: View, size: int) -> Lexicon:
+    def lexicon(self, view: TrainView, size: int) -> Lexicon:
         """Each word's weight times its place in the `size` leading directions of E (fewer where E has fewer).
 
         Scaled so that passages, each the mean over its tokens, spread half as far as by their embeddings.
@@ -197,13 +199,13 @@ def _spread(rows: Tensor) -> float:
     return float((rows - rows.mean(0)).square().sum(1).mean().sqrt()) if len(rows) else 0.0
 
 
-class EmbeddingLikeness:
+class EmbeddingSimilarity:
     """Cosines of items' mean embeddings, each less `centre`, which has a number for each of their channels.
 
-    The numbers that a lexicon puts beside them stay out: `WordLikeness` says what words are worth.
+    The numbers that a lexicon puts beside them stay out: `WordSimilarity` says what words are worth.
     """
 
-    def __init__(self, documents: Documents, centre: Tensor) -> None:
+    def __init__(self, documents: ItemDocuments, centre: Tensor) -> None:
         self._centre = centre.double()
         self._pooled = documents.view.pooled[:, : len(centre)]
         self._weight = torch.where(documents.view.copied, 0.0, documents.weight)

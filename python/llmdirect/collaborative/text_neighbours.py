@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from llmdirect.model.direct import unit
+from llmdirect.model.direct import normalize
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.scores import Scores
+from llmdirect.model.scores import CatalogueScores
 
 _PART = 1 << 14
 """Passages at a time."""
 
 
-class Neighbours(HistoryTerm):
+class TextNeighbourTerm(HistoryTerm):
     """Table softmax_c(cos(P_j, P_c) / tau), zero diagonal: each item of a history has one vote, for the items
     that are said to be most like it. P and tau are the trained ones of the cosine form.
 
@@ -20,7 +20,7 @@ class Neighbours(HistoryTerm):
     pair none of its copies exist, so that not only the pair's own item would change.
     """
 
-    def __init__(self, scores: Scores, items: Tensor) -> None:
+    def __init__(self, scores: CatalogueScores, items: Tensor) -> None:
         """items: int64 [I], ascending, those of the catalogue that it is about; here they are 0 to I - 1."""
         view = scores.view
         self.positives = view.positives.columns(items.numpy())
@@ -28,14 +28,14 @@ class Neighbours(HistoryTerm):
         self._rows_of = scores.table.rows
         self._counted = ~view.copied & (view.lengths > 0)
         passages = (self._counted & (view.passage_item >= 0)).nonzero()[:, 0]
-        sums = torch.zeros(view.num_items, scores.said.shape[1], dtype=torch.float64)
+        sums = torch.zeros(view.num_items, scores.preference.shape[1], dtype=torch.float64)
         counts = torch.zeros(view.num_items, dtype=torch.int64)
         for part in torch.split(passages, _PART):
             about = view.passage_item[part].cpu()
             sums.index_add_(0, about, self._said(part))
             counts.index_add_(0, about, torch.ones_like(about))
         self._sums, self._counts = sums[items], counts[items]
-        self._items = unit(self._sums)
+        self._items = normalize(self._sums)
         vectors = self._items.float()
         cosines = (vectors @ vectors.T).fill_diagonal_(-2.0)
         # Over that of the nearest: exp(1 / tau) alone may be more than float32 holds.
@@ -52,7 +52,7 @@ class Neighbours(HistoryTerm):
         taken = (passages >= 0) & self._counted.cpu()[passages.clamp(min=0)]
         own = self._said(passages.clamp(min=0)) * taken[:, None]
         left = self._counts[items] > taken.long()
-        vectors = unit(torch.where(left[:, None], self._sums[items] - own, 0.0))
+        vectors = normalize(torch.where(left[:, None], self._sums[items] - own, 0.0))
         near = torch.exp(self._sharpness * (vectors @ self._items.T - self._nearest))
         totals = _above_zero(self._totals - self._near[:, items].T.double() + near)
         shares = self.histories(users, len(self._near)).scatter(1, items[:, None], 0.0) / totals

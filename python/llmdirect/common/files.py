@@ -43,7 +43,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     sync_folder(path.parent)
 
 
-def check_place(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Before the work whose result is to be this file: OSError where it cannot be written there."""
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
@@ -136,7 +136,7 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextmanager
-def told_when_full(folder: Path, cure: str) -> Iterator[None]:
+def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
     """Adds the cure to the error of a full disk, a quota or a limit on file sizes."""
     try:
         yield

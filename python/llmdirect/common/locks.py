@@ -21,7 +21,7 @@ def single_writer(folder: Path) -> Iterator[Callable[[], None]]:
 
     The lock belongs to the open file, so a killed process gives it back. The folder is made where it is
     missing, and goes again where nothing was written into it. Yields a function after whose call
-    `fellow_writer` may write too, and others still may not.
+    `shared_writer` may write too, and others still may not.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with _lock(folder, fcntl.LOCK_EX) as handle:
@@ -39,7 +39,7 @@ def single_writer(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def fellow_writer(folder: Path) -> Iterator[None]:
+def shared_writer(folder: Path) -> Iterator[None]:
     """Writes beside a `single_writer` that shares its lock, and keeps others out like it, even after its end.
 
     Raises BusyError where the lock is not shared.

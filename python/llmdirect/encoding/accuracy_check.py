@@ -13,7 +13,7 @@ from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder
 from llmdirect.store.calibration import Calibration
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 
 _TOKENS = 1 << 13  # of the sample: minutes on a CPU, seconds on a GPU
 _SEED = 242
@@ -25,7 +25,7 @@ def check(
     dataset_path: Path | str,
     *,
     model: str,
-    dtype: str = TokenForm.dtype,
+    dtype: str = TokenFormat.dtype,
     project: int | None = None,
     device: str = "auto",
     max_length: int | None = None,
@@ -46,12 +46,12 @@ def check(
 
     Raises as `precompute` does.
     """
-    form = TokenForm(dtype, project)
+    token_format = TokenFormat(dtype, project)
     texts = _sample(Dataset.open(dataset_path))
     with progress.task(f"check {model}", 3, "steps") as task:
         task.note("in float32")
         exact = load_encoder(model, device=device, dtype="float32", max_length=max_length, revision=revision)
-        form.dim(exact.dim)
+        token_format.dim(exact.dim)
         rows = np.array(exact.count_tokens(texts), np.int32)
         count = max(1, int((np.cumsum(rows) <= sample_tokens).sum()))
         texts, rows = texts[:count], rows[:count]
@@ -70,8 +70,8 @@ def check(
         task.advance()
         task.note("as stored")
         calibration = Calibration()
-        if form.calibrated:
-            calibration = fit(encoder, texts, rows, form, token_budget=encoder.tokens_at_once)
+        if token_format.calibrated:
+            calibration = fit(encoder, texts, rows, token_format, token_budget=encoder.tokens_at_once)
             calibration = calibration.to(torch.device("cpu"))
         task.advance()
     compute = str(encoder.dtype).removeprefix("torch.")

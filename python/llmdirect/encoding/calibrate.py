@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only encoding needs it
     from llmdirect.encoding.encoders import Encoder, Tokens
@@ -25,7 +25,7 @@ def fit(
     encoder: "Encoder",
     texts: Sequence[str],
     rows: NDArray[np.int32],
-    form: TokenForm,
+    token_format: TokenFormat,
     *,
     token_budget: int,
     progress: Progress = SILENT,
@@ -48,19 +48,21 @@ def fit(
         for start in range(0, len(sample), 64):
             part = [texts[number] for number in sample[start : start + 64].tolist()]
             tokens = encoder.tokenize(part)
-            moments.add(_worded(encoder, part, tokens, form, token_budget))
+            moments.add(_worded(encoder, part, tokens, token_format, token_budget))
             task.advance(sum(map(len, tokens)))
     if not moments.count:
-        raise DataError(f"no token of a train passage to fit --{'project' if form.project else 'dtype'} on")
-    return moments.calibration(form)
+        raise DataError(
+            f"no token of a train passage to fit --{'project' if token_format.project else 'dtype'} on"
+        )
+    return moments.calibration(token_format)
 
 
 def _worded(
-    encoder: "Encoder", texts: list[str], tokens: "list[Tokens]", form: TokenForm, token_budget: int
+    encoder: "Encoder", texts: list[str], tokens: "list[Tokens]", token_format: TokenFormat, token_budget: int
 ) -> Tensor:
     """Vectors [n, D] of the tokens that are kept and have characters."""
     vectors, _ = encoder.embed_in_parts(tokens, token_budget=token_budget)
-    kept = form.kept(texts, [each.spans for each in tokens])
+    kept = token_format.kept(texts, [each.spans for each in tokens])
     worded = [own & (each.spans[:, 1] > each.spans[:, 0]) for own, each in zip(kept, tokens, strict=True)]
     return vectors[torch.from_numpy(np.flatnonzero(np.concatenate(worded))).to(vectors.device)]
 
@@ -79,19 +81,21 @@ class Moments:
         self._sum += rows.sum(0)
         self._products += rows.T @ rows
 
-    def calibration(self, form: TokenForm) -> Calibration:
-        """What `form` needs."""
+    def calibration(self, token_format: TokenFormat) -> Calibration:
+        """What `token_format` needs."""
         projection, products = None, self._products / self.count
         facts: dict[str, Any] = {"tokens": self.count}
-        if form.project is not None:
+        if token_format.project is not None:
             mean = self._sum / self.count
             variances, directions = torch.linalg.eigh(products - torch.outer(mean, mean))
             variances = variances.clamp(min=0)
-            projection = directions.flip(1)[:, : form.project].float().contiguous()
-            facts["explained"] = float(variances[-form.project :].sum() / variances.sum().clamp(min=1e-300))
+            projection = directions.flip(1)[:, : token_format.project].float().contiguous()
+            facts["explained"] = float(
+                variances[-token_format.project :].sum() / variances.sum().clamp(min=1e-300)
+            )
             products = projection.double().T @ products @ projection.double()
         channels = None
-        if form.dtype == "int8":
+        if token_format.dtype == "int8":
             squares = products.diagonal().clamp(min=0)
             channels = torch.maximum(squares.sqrt(), squares.mean().sqrt() / 1000).float()
             channels = torch.where(channels > torch.finfo(torch.float32).tiny, channels, 1.0)

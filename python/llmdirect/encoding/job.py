@@ -29,7 +29,7 @@ from llmdirect.store.shards import (
     read_store_manifest,
     store_bytes,
 )
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 
 _COUNTED_AT_ONCE = 8192
 
@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What `precompute` was asked for; its arguments, and `form` for how tokens are kept."""
+    """What `precompute` was asked for; its arguments, and `token_format` for how tokens are kept."""
 
     dataset: Path
     model: str
-    form: TokenForm
+    token_format: TokenFormat
     device: str
     token_budget: int | None
     shard_tokens: int
@@ -60,7 +60,7 @@ class Options:
         """DATASET/stores/NAME, or the folder that `name` is the path of."""
         if self.name and os.sep in self.name:
             return Path(self.name)
-        default = f"{slug(resolve(self.model, self.revision).id)}-{self.form.name}"
+        default = f"{slug(resolve(self.model, self.revision).id)}-{self.token_format.name}"
         return self.dataset / "stores" / (slug(self.name) if self.name else default)
 
 
@@ -76,7 +76,7 @@ class Texts:
     texts: list[str]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Texts":
+    def from_dataset(cls, dataset: Dataset) -> "Texts":
         """All of the dataset's. DataError where it has none."""
         if not dataset.num_passages:
             raise DataError(f"{dataset.path}: has no passages to encode")
@@ -108,7 +108,7 @@ class Job:
     texts: Texts
     encoder: Encoder
     plan: BatchPlan
-    form: TokenForm
+    token_format: TokenFormat
     calibration: Calibration
 
 
@@ -121,12 +121,12 @@ def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Prog
     Raises MismatchError where the store is of another model or other settings, DataError for damage, OSError
     for too little disk, and what `load_encoder` raises.
     """
-    store, form = options.store, options.form
-    texts = Texts.of(dataset)
+    store, token_format = options.store, options.token_format
+    texts = Texts.from_dataset(dataset)
     old = read_store_manifest(store, "llmdirect consolidate") if (store / MANIFEST).exists() else None
     if old is not None:
         source = resolve(options.model, options.revision)
-        _check_finished(store, old, source, form, options.max_length)
+        _check_finished(store, old, source, token_format, options.max_length)
         known = Store.open(store, False, False).find(texts.keys) >= 0
         if known.all():
             return _nothing_to_do(store, old, len(known))
@@ -134,25 +134,27 @@ def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Prog
     encoder = load_encoder(
         options.model, device=options.device, max_length=options.max_length, revision=options.revision
     )
-    form.dim(encoder.dim)
+    token_format.dim(encoder.dim)
     header = _header(options, texts, encoder, old)
     plan = read_plan(store, header)
     if plan is not None:
         calibration = Calibration.read(store, plan.calibration)
-        return Job(store, dataset.num_passages, texts, encoder, plan, form, calibration)
+        return Job(store, dataset.num_passages, texts, encoder, plan, token_format, calibration)
     rows = _count_tokens(encoder, texts, progress)
     budget = header["settings"]["token_budget"]
     entry = (old or {}).get("form", {}).get("calibration")
     calibration = Calibration.read(store, entry)
     if frozen:
-        row_bytes = form.row_bytes(form.dim(encoder.dim))
+        row_bytes = token_format.row_bytes(token_format.dim(encoder.dim))
         check_disk(store, store_bytes(int(rows.sum()), len(rows), row_bytes), "the shards need")
         if options.token_budget is None and has_own_memory(encoder.device):
             budget = _fitting_budget(encoder, texts, rows, budget)
-    if frozen and form.calibrated and entry is None:
+    if frozen and token_format.calibrated and entry is None:
         train = np.flatnonzero(texts.train)
         known_texts = [texts.texts[text] for text in train.tolist()]
-        calibration = fit(encoder, known_texts, rows[train], form, token_budget=budget, progress=progress)
+        calibration = fit(
+            encoder, known_texts, rows[train], token_format, token_budget=budget, progress=progress
+        )
         entry = calibration.write(store)
     plan = make_plan(
         rows,
@@ -167,19 +169,19 @@ def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Prog
         if old is not None:
             clear_shards(store)  # they were kept beside the store, which has them
         write_plan(store, plan)
-    return Job(store, dataset.num_passages, texts, encoder, plan, form, calibration)
+    return Job(store, dataset.num_passages, texts, encoder, plan, token_format, calibration)
 
 
 def _header(options: Options, texts: Texts, encoder: Encoder, old: Json | None) -> Json:
     """What a plan is made for. MismatchError where the store `old` is of another encoder."""
-    place, form = encoder.device.type, options.form
+    place, token_format = encoder.device.type, options.token_format
     header: Json = {
         "texts": texts.hash,
         "encoder": encoder.describe(),
         "settings": {
-            "dtype": form.dtype,
-            **({"project": form.project} if form.project else {}),
-            **({"tokens": form.tokens} if form.tokens != "all" else {}),
+            "dtype": token_format.dtype,
+            **({"project": token_format.project} if token_format.project else {}),
+            **({"tokens": token_format.tokens} if token_format.tokens != "all" else {}),
             "token_budget": options.token_budget or encoder.tokens_at_once,
             "shard_tokens": options.shard_tokens,
             "device": place,
@@ -193,9 +195,10 @@ def _header(options: Options, texts: Texts, encoder: Encoder, old: Json | None) 
 
 
 def _check_finished(
-    store: Path, manifest: Json, source: Source, form: TokenForm, max_length: int | None
+    store: Path, manifest: Json, source: Source, token_format: TokenFormat, max_length: int | None
 ) -> None:
-    """Raises MismatchError where a consolidated store is of another model or form, DataError for damage."""
+    """Raises MismatchError where a consolidated store is of another encoder or token format,
+    DataError for damage."""
     if damaged := damaged_file(store, manifest):
         raise DataError(
             f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "
@@ -210,7 +213,7 @@ def _check_finished(
             str(source.folder), device="cpu", dtype=encoder["compute_dtype"], max_length=encoder["max_length"]
         ).describe()["weights"]
     different = differences({key: encoder.get(key) for key in wanted}, wanted)
-    different += differences(vars(TokenForm.of_manifest(manifest)), vars(form))
+    different += differences(vars(TokenFormat.from_manifest(manifest)), vars(token_format))
     if different:
         raise _other_store(store, different)
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from llmdirect.common.errors import MissingError
-from llmdirect.common.files import check_disk, told_when_full
-from llmdirect.common.locks import fellow_writer, single_writer
+from llmdirect.common.files import check_disk, disk_full_hint
+from llmdirect.common.locks import shared_writer, single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.job import Options, open_job
-from llmdirect.encoding.process_group import Team
-from llmdirect.encoding.shard_encoder import Run, open_run
-from llmdirect.store.token_format import TokenForm
+from llmdirect.encoding.process_group import ProcessGroup
+from llmdirect.encoding.shard_encoder import ShardEncoder, open_run
+from llmdirect.store.token_format import TokenFormat
 
 DEFAULT_MODEL = "google/t5gemma-2b-2b-ul2"
 SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
@@ -22,7 +22,7 @@ def precompute(
     dataset_path: Path | str,
     *,
     model: str = DEFAULT_MODEL,
-    dtype: str = TokenForm.dtype,
+    dtype: str = TokenFormat.dtype,
     project: int | None = None,
     tokens: str = "all",
     device: str = "auto",
@@ -67,7 +67,7 @@ def precompute(
     options = Options(
         dataset=Path(dataset_path),
         model=model,
-        form=TokenForm(dtype, project, tokens),
+        token_format=TokenFormat(dtype, project, tokens),
         device=device,
         token_budget=token_budget,
         shard_tokens=shard_tokens,
@@ -75,14 +75,14 @@ def precompute(
         revision=revision,
         name=name,
     )
-    team = Team.of_environment()
+    team = ProcessGroup.from_environment()
     options = replace(options, device=team.device(device))
     dataset = Dataset.open(dataset_path)
     if estimate_only:
         job = open_job(options, dataset, frozen=False, progress=progress)
         if isinstance(job, dict):
             return job
-        asked, shards = Run(job), list(range(job.plan.num_shards))
+        asked, shards = ShardEncoder(job), list(range(job.plan.num_shards))
         return {**asked.summary(shards), **asked.estimate(shards, workers or team.size)}
     if engine == "ray":
         if team.size > 1:
@@ -92,8 +92,8 @@ def precompute(
         if not team.first:
             team.meet()  # the first has frozen the plan
         with (
-            (single_writer if team.first else fellow_writer)(options.store) as share,
-            told_when_full(options.store, "make room and run again: shards that are complete stay"),
+            (single_writer if team.first else shared_writer)(options.store) as share,
+            disk_full_hint(options.store, "make room and run again: shards that are complete stay"),
         ):
             run, pending, result = open_run(options, dataset, progress)
             if share and team.size > 1:

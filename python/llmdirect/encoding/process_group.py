@@ -15,7 +15,7 @@ _PATIENCE = timedelta(days=7)  # others wait while the first counts tokens, and 
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """Number of this process, how many there are, and its number on its machine."""
 
     rank: int = 0
@@ -23,7 +23,7 @@ class Team:
     local_rank: int = 0
 
     @classmethod
-    def of_environment(cls) -> "Team":
+    def from_environment(cls) -> "ProcessGroup":
         """As torchrun says in RANK, WORLD_SIZE and LOCAL_RANK; alone without it."""
         rank, size, local = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         return cls(int(rank), int(size), int(local or 0)) if rank and size else cls()

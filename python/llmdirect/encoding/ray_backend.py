@@ -25,12 +25,12 @@ from ray.exceptions import (
 )
 
 from llmdirect.common.errors import BusyError, LlmdirectError, MissingError
-from llmdirect.common.files import check_disk, told_when_full
-from llmdirect.common.locks import fellow_writer, single_writer
+from llmdirect.common.files import check_disk, disk_full_hint
+from llmdirect.common.locks import shared_writer, single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.job import Options, open_job
-from llmdirect.encoding.shard_encoder import Run, open_run
+from llmdirect.encoding.shard_encoder import ShardEncoder, open_run
 
 _DEATH = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError)
 _DEATHS = 3  # at the same work, before it is taken to be what kills the workers
@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._run: Run | None = None
+        self._run: ShardEncoder | None = None
 
     def plan(self) -> tuple[dict[int, int], dict[str, Any]]:
         """Freezes the plan, under the caller's lock: tokens of each pending shard, `precompute`'s answer."""
@@ -57,12 +57,12 @@ class Worker:
         if self._run is None:
             job = open_job(self._options, Dataset.open(self._options.dataset), frozen=False)
             assert not isinstance(job, dict)  # something is pending
-            self._run = Run(job)
+            self._run = ShardEncoder(job)
 
     def encode(self, shards: tuple[int, ...]) -> None:
         """Makes those of the shards that a worker before, which died, did not complete."""
         assert self._run is not None  # `open` came first
-        with fellow_writer(self._options.store):  # keeps others out even where the caller has died
+        with shared_writer(self._options.store):  # keeps others out even where the caller has died
             self._run.encode(self._run.pending(shards), SILENT)
 
 
@@ -86,7 +86,7 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
         if not ray.is_initialized()
         else nullcontext(),
         single_writer(options.store) as share,
-        told_when_full(options.store, "make room and run again: shards that are complete stay"),
+        disk_full_hint(options.store, "make room and run again: shards that are complete stay"),
     ):
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray: no types
         gpus = 0 if options.device in ("cpu", "mps") else int(resources.get("GPU", 0))

@@ -22,7 +22,7 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Tokens
 from llmdirect.encoding.encoders.flops import peak_rate
 from llmdirect.encoding.job import Job, Options, open_job
-from llmdirect.encoding.throughput import Pace, duration
+from llmdirect.encoding.throughput import ThroughputMeter, duration
 from llmdirect.store.batch_plan import record_budget
 from llmdirect.store.shards import keep_or_clear, shard_folder, store_bytes, write_shard
 
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 def open_run(
     options: Options, dataset: Dataset, progress: Progress
-) -> tuple["Run | None", list[int], dict[str, Any]]:
+) -> tuple["ShardEncoder | None", list[int], dict[str, Any]]:
     """The run as its plan says (None: nothing to do), the shards it lacks, what `precompute` returns."""
     job = open_job(options, dataset, frozen=True, progress=progress)
     if isinstance(job, dict):
         return None, [], job
-    run = Run(job)
+    run = ShardEncoder(job)
     pending = run.pending()
     return run, pending, run.summary(pending)
 
@@ -61,13 +61,13 @@ class _Read:
     kept: list[NDArray[np.bool_]]
 
 
-class Run:
+class ShardEncoder:
     """One run over the shards that are not there yet."""
 
     def __init__(self, job: Job) -> None:
         self._store, self._texts, self._encoder, self._plan = job.store, job.texts, job.encoder, job.plan
-        self._form, self._calibration = job.form, job.calibration.to(job.encoder.device)
-        self._dim = job.form.dim(job.encoder.dim)
+        self._token_format, self._calibration = job.token_format, job.calibration.to(job.encoder.device)
+        self._dim = job.token_format.dim(job.encoder.dim)
         self._num_passages = job.num_passages
         self._on_cuda = job.encoder.device.type == "cuda"
         self._copies: torch.cuda.Stream | None = None
@@ -87,11 +87,11 @@ class Run:
     def _expected(self, shard: int) -> Json:
         start, stop = self._plan.shard_range(shard)
         expected = {"encoder": self._identity, "source": self._source, "passages": stop - start}
-        return expected if self._form.tokens != "all" else {**expected, "rows": self.rows(shard)}
+        return expected if self._token_format.tokens != "all" else {**expected, "rows": self.rows(shard)}
 
     def summary(self, pending: list[int]) -> dict[str, Any]:
         """What the run amounts to, before it starts."""
-        plan, row_bytes = self._plan, self._form.row_bytes(self._dim)
+        plan, row_bytes = self._plan, self._token_format.row_bytes(self._dim)
         rows = int(plan.rows.sum())
         rows_to_write = sum(map(self.rows, pending))
         texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
@@ -104,7 +104,7 @@ class Run:
             "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
             "tokens": rows,
             "dim": self._dim,
-            "dtype": self._form.dtype,
+            "dtype": self._token_format.dtype,
             "calibration": plan.calibration,
             "bytes": store_bytes(rows, len(plan.text), row_bytes),
             "shards": plan.num_shards,
@@ -115,7 +115,9 @@ class Run:
             "bytes_free": free_bytes(self._store),
             "consolidated": False,
         }
-        at_most = "at most " if self._form.tokens != "all" else ""  # which words a text has is seen later
+        at_most = (
+            "at most " if self._token_format.tokens != "all" else ""
+        )  # which words a text has is seen later
         logger.info(
             "%s texts, %s tokens: %s%.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs "
             "as much again while both are there",
@@ -175,7 +177,7 @@ class Run:
             ThreadPoolExecutor(1, thread_name_prefix="tokeniser") as tokeniser,
             ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer,
         ):
-            pace = Pace(task, *peak)
+            pace = ThroughputMeter(task, *peak)
             ahead = tokeniser.submit(self._read, pending[0])
             try:
                 for shard, following in zip(pending, [*pending[1:], None], strict=True):
@@ -200,9 +202,9 @@ class Run:
         start, stop = self._plan.shard_range(shard)
         texts = [self._texts.texts[text] for text in self._plan.text[start:stop]]
         tokens = self._encoder.tokenize(texts)
-        return _Read(tokens, self._form.kept(texts, [each.spans for each in tokens]))
+        return _Read(tokens, self._token_format.kept(texts, [each.spans for each in tokens]))
 
-    def _encode_shard(self, shard: int, read: _Read, pace: Pace) -> _Encoded:
+    def _encode_shard(self, shard: int, read: _Read, pace: ThroughputMeter) -> _Encoded:
         start, _ = self._plan.shard_range(shard)
         lengths = np.array([each.sum() for each in read.kept], np.int64)
         encoded = _Encoded(
@@ -218,7 +220,7 @@ class Run:
             own = np.concatenate(read.kept[low - start : high - start])
             if not own.all():  # numbers made on the CPU: a mask would make the device wait for its own count
                 part = part.index_select(0, torch.from_numpy(np.flatnonzero(own)).to(part.device))
-            values = self._calibration.store(part, self._form.dtype)
+            values = self._calibration.store(part, self._token_format.dtype)
             with self._copying(values):
                 for name, column in values.items():
                     encoded.arrays[name][row : row + len(part)].copy_(column, non_blocking=self._on_cuda)
@@ -239,7 +241,7 @@ class Run:
 
     def _buffers(self, rows: int) -> dict[str, torch.Tensor]:
         """Memory for `rows` tokens as they are stored."""
-        dtype: torch.dtype = getattr(torch, self._form.dtype)
+        dtype: torch.dtype = getattr(torch, self._token_format.dtype)
         buffers = {"tokens": torch.empty(rows, self._dim, dtype=dtype, pin_memory=self._on_cuda)}
         if self._calibration.channels is not None:
             buffers["scales"] = torch.empty(rows, dtype=torch.float16, pin_memory=self._on_cuda)
@@ -256,7 +258,9 @@ class Run:
             record_budget(self._store, self._plan, batch, fitted)
         return vectors
 
-    def _write_shard(self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: Pace) -> None:
+    def _write_shard(
+        self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: ThroughputMeter
+    ) -> None:
         if ready is not None:
             ready.synchronize()
         start, stop = self._plan.shard_range(shard)
@@ -275,15 +279,15 @@ class Run:
             keys=self._texts.keys[self._plan.text[start:stop]],
             scales=None if scales is None else scales.numpy(),
             channels=None if channels is None else channels.cpu().numpy(),
-            dtype=self._form.dtype,
-            form=self._form.to_json(self._plan.calibration),
+            dtype=self._token_format.dtype,
+            form=self._token_format.to_json(self._plan.calibration),
             encoder=self._identity,
             source=self._source,
         )
         pace.written(sum(array.nbytes for array in encoded.arrays.values()))
 
     def _refuse(self, text: int) -> None:
-        dtype = self._form.dtype
+        dtype = self._token_format.dtype
         cure = "store --dtype bfloat16 or float32" if dtype == "float16" else "try another --device"
         raise DataError(
             f"{self._store}: passage {self._texts.row[text]} ({self._texts.texts[text][:40]!r} …) has a "

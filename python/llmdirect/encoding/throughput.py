@@ -7,7 +7,7 @@ from typing import Any
 from llmdirect.common.progress import Task
 
 
-class Pace:
+class ThroughputMeter:
     """Counts batches as they are encoded and bytes as they are written; shows both beside the bar.
 
     The `operations` of a batch are floating-point operations, `peak` those a second that the device could do,

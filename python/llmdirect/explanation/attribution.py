@@ -30,7 +30,7 @@ def deletions(
         chosen = np.argsort(-effects.numpy(), kind="stable")[:step]
         words, left = left[chosen], np.delete(left, chosen)
         rest = text.only(left)
-        yield words, float(text_term(model, query, rest.said.sum(0), rest.mass.sum(0)))
+        yield words, float(text_term(model, query, rest.preference.sum(0), rest.mentions.sum(0)))
 
 
 def by_effect(text: ItemText, query: Tensor, model: Direct, rounds: int = ROUNDS) -> NDArray[np.int64]:
@@ -49,13 +49,13 @@ def gradient_x_input(
     """
     read = [passage.inputs(lexicon) for passage in passages]
     inputs = [tokens.requires_grad_() for tokens, _, _ in read]
-    said = torch.zeros(model.aspects * model.channels, dtype=torch.float64)
-    mass = torch.zeros(model.aspects, dtype=torch.float64)
+    preference = torch.zeros(model.aspects * model.channels, dtype=torch.float64)
+    mentions = torch.zeros(model.aspects, dtype=torch.float64)
     for tokens in inputs:
         terms, mentions = model.token_terms(model.standard(tokens))
-        weight = 1 / max(1, len(tokens)) if model.config.vote else 1.0
-        said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
-    text_term(model, query, said, mass).backward()  # type: ignore[no-untyped-call]  # torch: no types
+        weight = 1 / max(1, len(tokens)) if model.config.equal_reviews else 1.0
+        preference, mentions = preference + terms.sum(0) * weight, mentions + mentions.sum(0) * weight
+    text_term(model, query, preference, mentions).backward()  # type: ignore[no-untyped-call]  # torch: no types
     found: list[NDArray[np.float64]] = [np.zeros(0)]
     for tokens, word, spans in read:
         assert tokens.grad is not None

@@ -8,13 +8,13 @@ from llmdirect.common.types import Json
 from llmdirect.explanation.attribution import deletions
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText
-from llmdirect.explanation.reencoding import Rereader, texts_without
+from llmdirect.explanation.reencoding import Reencoder, texts_without
 from llmdirect.ranking.top_k import place_among, rank
 
 _GROWTH = 1.5
 
 
-def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int, k: int) -> Json:
+def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int, k: int) -> Json:
     """Words of the item's document without which it leaves the user's `k` best items.
 
     Greedy: always the word whose effect on what is left is largest, in closed form, until the item would be
@@ -28,7 +28,7 @@ def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int,
     Raises ValueError for an item that is not among the k best of the user's candidates.
     """
     trained = explainer.trained
-    lists = rank(trained.scorer, [user], k=trained.scorer.num_items, seen=trained.seen)
+    lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
     items = lists.items[0][lists.items[0] >= 0]
     place = np.flatnonzero(items == item)
     if not len(place) or place[0] >= k:
@@ -45,7 +45,7 @@ def counterfactual(explainer: Explainer, reader: Rereader, user: int, item: int,
 
     rows = explainer.passages_of(item)
     passages = explainer.read_passages(rows)
-    text = ItemText.of(passages, explainer.model, trained.lexicon)
+    text = ItemText.from_passages(passages, explainer.model, trained.lexicon)
     query = explainer.query(user)
     score = float(lists.scores[0, place[0]])
     base = score - float(explainer.text_of(user, item).sum())

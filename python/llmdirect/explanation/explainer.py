@@ -64,7 +64,7 @@ class Explainer:
             )
         return cls(trained, found, store)
 
-    def about(self, trained: Trained) -> "Explainer":
+    def for_users(self, trained: Trained) -> "Explainer":
         """The same texts for other users of the run, or other interests; what was read is shared."""
         other = replace(self, trained=trained)
         for name in ("model", "documents", "ratings", "_average_item", "read"):
@@ -82,7 +82,7 @@ class Explainer:
 
     def candidates(self, user: int) -> NDArray[np.int32]:
         """Items that the user has not seen in train, best first."""
-        lists = rank(self.trained.scorer, [user], k=self.trained.scorer.num_items, seen=self.trained.seen)
+        lists = rank(self.trained.tables, [user], k=self.trained.tables.num_items, seen=self.trained.seen)
         items: NDArray[np.int32] = lists.items[0]
         return items[items >= 0]
 
@@ -139,7 +139,7 @@ class Explainer:
     @cached_property
     def _average_item(self) -> Tensor:
         """float64 [K] mean of the item vectors."""
-        return torch.from_numpy(np.mean(self.trained.scorer.item, 0, dtype=np.float64))
+        return torch.from_numpy(np.mean(self.trained.tables.item, 0, dtype=np.float64))
 
     @cached_property
     def documents(self) -> Csr:
@@ -159,42 +159,42 @@ class Explainer:
 
     def _item(self, item: int) -> Tensor:
         """float64 [K] its vector as ranking reads it."""
-        return torch.from_numpy(np.asarray(self.trained.scorer.item[item], np.float64))
+        return torch.from_numpy(np.asarray(self.trained.tables.item[item], np.float64))
 
     def query(self, user: int) -> Tensor:
         """float64 [K or A]; in the cosine form the temperature is in it."""
-        return torch.from_numpy(np.asarray(self.trained.scorer.query[user], np.float64))
+        return torch.from_numpy(np.asarray(self.trained.tables.query[user], np.float64))
 
     def text_of(self, user: int, item: int) -> Tensor:
         """float64 [A]: the text term of an item, by aspect."""
-        query, scorer = self.query(user), self.trained.scorer
+        query, tables = self.query(user), self.trained.tables
         products = (self._item(item) * query).view(self.trained.model.aspects, -1).sum(1)
-        if scorer.form == "ratio":
-            mass = torch.from_numpy(np.asarray(scorer.item_mass[item], np.float64))
+        if tables.kernel == "ratio":
+            mass = torch.from_numpy(np.asarray(tables.item_mentions[item], np.float64))
             products = products / (mass @ query + EPS)
         return products
 
     def _average_text(self, user: int) -> Tensor:
         """float64 [A]: the mean of the items' text terms, by aspect."""
-        query, scorer, aspects = self.query(user), self.trained.scorer, self.trained.model.aspects
-        if scorer.form == "dot":
+        query, tables, aspects = self.query(user), self.trained.tables, self.trained.model.aspects
+        if tables.kernel == "dot":
             return (self._average_item * query).view(aspects, -1).sum(1)
-        items, masses = (torch.from_numpy(table).double() for table in (scorer.item, scorer.item_mass))
+        items, masses = (torch.from_numpy(table).double() for table in (tables.item, tables.item_mentions))
         products = (items * query).view(len(items), aspects, -1).sum(2)
         return (products / (masses @ query + EPS)[:, None]).mean(0)
 
     def _terms(self, user: int, item: int) -> dict[str, float]:
         """The parts of a score; they add up to it."""
-        scorer = self.trained.scorer
+        tables = self.trained.tables
         has_text = bool((self._item(item) != 0).any())
         everywhere = float(self._average_text(user).sum()) if has_text else 0.0
         pair = np.array([user], np.int32), np.array([item], np.int32)
         return {
-            "user": 0.0 if scorer.user_bias is None else float(scorer.user_bias[user]),
-            "popularity": float(scorer.item_bias[item]),
+            "user": 0.0 if tables.user_bias is None else float(tables.user_bias[user]),
+            "popularity": float(tables.item_bias[item]),
             "words_everywhere": everywhere,
             "words": float(self.text_of(user, item).sum()) - everywhere,
-            "collaboration": float(scorer.collaborative_of_pairs(*pair)[0]),
+            "collaboration": float(tables.score_collaborative_pairs(*pair)[0]),
         }
 
     def _lead(self, user: int, terms: dict[str, float], median: int) -> Json:
@@ -221,7 +221,7 @@ class Explainer:
 
     def _read(self, item: int) -> ItemText:
         passages = self.read_passages(self.passages_of(item))
-        return ItemText.of(passages, self.model, self.trained.lexicon)
+        return ItemText.from_passages(passages, self.model, self.trained.lexicon)
 
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
         """These rows of the dataset's passages, as the store has them."""

@@ -16,9 +16,9 @@ from llmdirect.evaluation.statistics import interval
 from llmdirect.explanation.attribution import by_effect, gradient_x_input
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText, ReadPassage
-from llmdirect.explanation.reencoding import Rereader, texts_without
+from llmdirect.explanation.reencoding import Reencoder, texts_without
 from llmdirect.ranking.top_k import place_among, rank
-from llmdirect.runs.new_users import encoder_of
+from llmdirect.runs.new_users import load_run_encoder
 
 SHARES: Final = (0.01, 0.05, 0.1, 0.2)
 """Of a document's words: taken out (comprehensiveness), or alone kept (sufficiency)."""
@@ -58,7 +58,7 @@ def faithfulness(
     MismatchError for another dataset or language model.
     """
     explainer = Explainer.open(run, dataset)
-    reader = Rereader(explainer, encoder_of(explainer.trained, model, device))
+    reader = Reencoder(explainer, load_run_encoder(explainer.trained, model, device))
     generator = np.random.default_rng(seed)
     chosen = _pairs(explainer, pairs, words, generator)
     if len(chosen) < 2:
@@ -66,7 +66,9 @@ def faithfulness(
     measured: list[_Measured] = []
     with progress.task("Reading texts without words", len(chosen), "pairs") as task:
         for start in range(0, len(chosen), _TOGETHER):
-            group = [_Changes.of(explainer, pair, generator) for pair in chosen[start : start + _TOGETHER]]
+            group = [
+                _Changes.from_pair(explainer, pair, generator) for pair in chosen[start : start + _TOGETHER]
+            ]
             for changes in group:
                 reader.know(changes.pair.passages)
             reader.read([text for changes in group for text in changes.texts()])
@@ -112,13 +114,13 @@ def _pairs(explainer: Explainer, count: int, words: int, generator: np.random.Ge
     for user in generator.permutation(len(trained.user_ids)).tolist():
         if len(pairs) == count:
             break
-        lists = rank(trained.scorer, [user], k=trained.scorer.num_items, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
         items = lists.items[0][lists.items[0] >= 0]
         if len(items) < 2:
             continue
         place = int(generator.integers(min(_BEST, len(items))))
         passages = _some(explainer, int(items[place]), words, generator)
-        text = ItemText.of(passages, explainer.model, trained.lexicon)
+        text = ItemText.from_passages(passages, explainer.model, trained.lexicon)
         if len(text) < 2:
             continue
         whole = float(lists.scores[0, place])
@@ -171,11 +173,11 @@ class _Changes:
     """[P, N] what is said of these words."""
 
     @classmethod
-    def of(cls, explainer: Explainer, pair: Pair, generator: np.random.Generator) -> "_Changes":
+    def from_pair(cls, explainer: Explainer, pair: Pair, generator: np.random.Generator) -> "_Changes":
         query, model, text = explainer.query(pair.user), explainer.model, pair.text
         lexicon = explainer.trained.lexicon
         gradient = gradient_x_input(pair.passages, query, model, lexicon)
-        mention = text.mass.sum(1).numpy()
+        mention = text.mentions.sum(1).numpy()
         orders = {
             "direct": by_effect(text, query, model),
             "gradient_x_input": np.argsort(-gradient, kind="stable"),
@@ -210,7 +212,7 @@ class _Changes:
         changed = [texts for shares in (*self.deleted, *self.inserted) for texts in shares]
         return [text for texts in (*changed, *self.single) for text in texts]
 
-    def measure(self, reader: Rereader, explainer: Explainer) -> _Measured:
+    def measure(self, reader: Reencoder, explainer: Explainer) -> _Measured:
         pair = self.pair
         query = explainer.query(pair.user)
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import Dataset
 from llmdirect.explanation.item_document import ReadPassage
-from llmdirect.model.direct import Direct, attention, unit
+from llmdirect.model.direct import Direct, attention, normalize
 from llmdirect.runs.trained import Trained
 
 
 def is_weighted_sum(model: Direct) -> bool:
     """Whether an interest is a weighted sum of what the items of the history say, which can be shared out."""
-    return model.config.form == "cosine" and model.config.user == "history"
+    return model.config.score_form == "cosine" and model.config.user == "history"
 
 
 def interest_by_item(trained: Trained, model: Direct, user: int, item: int) -> list[Json]:
@@ -64,7 +64,7 @@ def _shares(model: Direct, vectors: Tensor) -> tuple[Tensor, Tensor]:
 def _direction(trained: Trained, model: Direct, user: int, item: int) -> Tensor:
     """float64 [K]: the item's vector, each aspect times what the user's interest in it is multiplied by."""
     factors = torch.from_numpy(trained.factors(user)).repeat_interleave(model.channels)
-    return factors * unit(torch.from_numpy(np.asarray(trained.scorer.item[item], np.float64)))
+    return factors * normalize(torch.from_numpy(np.asarray(trained.tables.item[item], np.float64)))
 
 
 def interest_by_word(
@@ -87,20 +87,20 @@ def interest_by_word(
     """
     _, shares = _shares(model, _vectors(trained, model, user))
     direction = _direction(trained, model, user, item)
-    said = torch.zeros(len(direction), dtype=torch.float64)
+    preference = torch.zeros(len(direction), dtype=torch.float64)
     found: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     for passage in passages:
         tokens, word, spans = passage.inputs(trained.lexicon)
         if not len(spans):
             found.append((spans, np.zeros(0)))
             continue
-        weight = 1 / len(tokens) if model.config.vote else 1.0
+        weight = 1 / len(tokens) if model.config.equal_reviews else 1.0
         whole, _ = model.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
-        said = said + whole[0]  # a vote is already in it
-        along = model.said_along(model.standard(tokens), direction).numpy() * weight
+        preference = preference + whole[0]  # a vote is already in it
+        along = model.project_terms(model.standard(tokens), direction).numpy() * weight
         found.append((spans, np.bincount(word, along, minlength=len(spans)).astype(np.float64)))
     place = trained.recent.row(user).tolist().index(source)
-    share = float(shares[place] / said.norm().clamp(min=1e-12))
+    share = float(shares[place] / preference.norm().clamp(min=1e-12))
     author = _row_of(dataset, trained.user_ids[user], user)
     types: dict[str, list[float]] = {}
     own: list[Json] = []
@@ -130,7 +130,7 @@ def _row_of(dataset: Dataset, user_id: str, user: int) -> int:
 
 def collaboration_by_item(trained: Trained, user: int, item: int) -> list[Json]:
     """What each item that the user has adds to the collaborative term: they add up to it."""
-    sources, values = trained.scorer.collaborative_parts(user, item)
+    sources, values = trained.tables.collaborative_parts(user, item)
     order = sorted(range(len(sources)), key=lambda n: -abs(values[n]))
     return [
         {

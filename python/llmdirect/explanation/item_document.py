@@ -42,7 +42,7 @@ class ReadPassage:
         tokens, _, _ = self.inputs(lexicon)
         with torch.no_grad():
             terms, mentions = model.token_terms(model.standard(tokens))
-        weight = 1 / max(1, len(tokens)) if model.config.vote else 1.0
+        weight = 1 / max(1, len(tokens)) if model.config.equal_reviews else 1.0
         return terms.sum(0) * weight, mentions.sum(0) * weight
 
 
@@ -50,9 +50,9 @@ class ReadPassage:
 class ItemText:
     """An item's document word by word, in float64. W words, K = A * C, R passages."""
 
-    said: Tensor
+    preference: Tensor
     """[W, K] Σ of a word's tokens of s_t m_t, each token with its weight."""
-    mass: Tensor
+    mentions: Tensor
     """[W, A] the same of m_t."""
     share: Tensor
     """[W] share of the document's weight that the word has; adds up to 1."""
@@ -62,14 +62,14 @@ class ItemText:
     """[W] growth of the passage's other words when this one is gone; 1 where each token has a vote."""
     spans: NDArray[np.int64]
     """[W, 2] characters of the passage."""
-    vote: bool
+    equal_reviews: bool
     """Whether each passage has one vote, which its words share."""
 
     @classmethod
-    def of(cls, passages: Sequence[ReadPassage], model: Direct, lexicon: Lexicon) -> "ItemText":
+    def from_passages(cls, passages: Sequence[ReadPassage], model: Direct, lexicon: Lexicon) -> "ItemText":
         """Sums the tokens of the passages by word. model: in float64."""
         width = model.aspects * model.channels
-        said, mass = [torch.zeros(0, width).double()], [torch.zeros(0, model.aspects).double()]
+        preference, mentions = [torch.zeros(0, width).double()], [torch.zeros(0, model.aspects).double()]
         tokens_of, spans = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
         num_words: list[int] = []
         for group in _read_in_groups(passages, lexicon):
@@ -78,7 +78,7 @@ class ItemText:
             word = np.concatenate([own + first for (_, own, _), first in zip(group, firsts, strict=True)])
             tokens = torch.cat([each for each, _, _ in group])
             for kept, sums in zip(
-                (said, mass), _by_word(model, tokens, torch.from_numpy(word), total), strict=True
+                (preference, mentions), _by_word(model, tokens, torch.from_numpy(word), total), strict=True
             ):
                 kept.append(sums)
             tokens_of.append(np.bincount(word, minlength=total))
@@ -88,77 +88,93 @@ class ItemText:
         owner = torch.from_numpy(np.repeat(np.arange(len(num_words)), num_words))
         length = torch.zeros(len(num_words)).double().index_add_(0, owner, counts)[owner]
         weight, remaining = torch.ones_like(counts), torch.ones_like(counts)
-        if model.config.vote:
+        if model.config.equal_reviews:
             weight, others = 1 / length, length - counts
             remaining = torch.where(others > 0, length / others.clamp(min=1), 0.0)
         share = counts * weight
         return cls(
-            torch.cat(said) * weight[:, None],
-            torch.cat(mass) * weight[:, None],
+            torch.cat(preference) * weight[:, None],
+            torch.cat(mentions) * weight[:, None],
             share / share.sum(),
             owner,
             remaining,
             np.concatenate(spans),
-            model.config.vote,
+            model.config.equal_reviews,
         )
 
     def __len__(self) -> int:
         """W"""
-        return len(self.said)
+        return len(self.preference)
 
     def only(self, words: NDArray[np.int64]) -> "ItemText":
         """The document with these words alone, in this order, each token's vector as it was read.
 
         Where each review has one vote, the words that are left of one share it.
         """
-        said, mass, share = self.said[words], self.mass[words], self.share[words]
+        preference, mentions, share = self.preference[words], self.mentions[words], self.share[words]
         passage, remaining = self.passage[words], self.remaining[words]
         whole = torch.zeros(int(self.passage.max()) + 1 if len(self) else 0, dtype=torch.float64)
         before = whole.index_add(0, self.passage, self.share)
         after = whole.index_add(0, passage, share)
-        if self.vote:
+        if self.equal_reviews:
             grown = (before / after.clamp(min=1e-300))[passage]
-            said, mass, share = said * grown[:, None], mass * grown[:, None], share * grown
+            preference, mentions, share = (
+                preference * grown[:, None],
+                mentions * grown[:, None],
+                share * grown,
+            )
             others = before[passage] - share
             remaining = torch.where(others > 1e-12, before[passage] / others.clamp(min=1e-300), 0.0)
         return ItemText(
-            said, mass, share / share.sum(), passage, remaining, self.spans[words], vote=self.vote
+            preference,
+            mentions,
+            share / share.sum(),
+            passage,
+            remaining,
+            self.spans[words],
+            equal_reviews=self.equal_reviews,
         )
 
     def products(self, query: Tensor, model: Direct) -> Tensor:
         """float64 [W, A]: what each word adds to the text term by aspect, as the document now stands."""
-        by_aspect = (self.said * query).view(len(self), model.aspects, model.channels).sum(2)
-        if model.config.form == "cosine":
-            over: Tensor = self.said.sum(0).norm().clamp(min=1e-12)
+        by_aspect = (self.preference * query).view(len(self), model.aspects, model.channels).sum(2)
+        if model.config.score_form == "cosine":
+            over: Tensor = self.preference.sum(0).norm().clamp(min=1e-12)
         else:
-            over = self.mass.sum(0) @ query + EPS
+            over = self.mentions.sum(0) @ query + EPS
         return by_aspect / over
 
     def effects(self, query: Tensor, model: Direct) -> tuple[Tensor, Tensor]:
         """[W] the text term less the text term without the word; [R] the same for whole passages."""
-        said, mass = self.said.sum(0), self.mass.sum(0)
-        now = text_term(model, query, said, mass)
+        preference, mentions = self.preference.sum(0), self.mentions.sum(0)
+        now = text_term(model, query, preference, mentions)
         count = int(self.passage.max()) + 1 if len(self) else 0
-        passage_said = _summed(self.said, self.passage, count)
-        passage_mass = _summed(self.mass, self.passage, count)
+        passage_preference = _summed(self.preference, self.passage, count)
+        passage_mentions = _summed(self.mentions, self.passage, count)
         # Exactly nothing is left without the only passage, not a rounding residue.
         several = float(bool((self.passage != self.passage[:1]).any()))
-        others_said, others_mass = (said - passage_said) * several, (mass - passage_mass) * several
-        rest_said = passage_said[self.passage].sub_(self.said).mul_(self.remaining[:, None])
-        rest_mass = (passage_mass[self.passage] - self.mass) * self.remaining[:, None]
-        without_word = text_term(
-            model, query, rest_said.add_(others_said[self.passage]), rest_mass + others_mass[self.passage]
+        others_preference, others_mentions = (
+            (preference - passage_preference) * several,
+            (mentions - passage_mentions) * several,
         )
-        return now - without_word, now - text_term(model, query, others_said, others_mass)
+        rest_preference = passage_preference[self.passage].sub_(self.preference).mul_(self.remaining[:, None])
+        rest_mentions = (passage_mentions[self.passage] - self.mentions) * self.remaining[:, None]
+        without_word = text_term(
+            model,
+            query,
+            rest_preference.add_(others_preference[self.passage]),
+            rest_mentions + others_mentions[self.passage],
+        )
+        return now - without_word, now - text_term(model, query, others_preference, others_mentions)
 
 
-def text_term(model: Direct, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
+def text_term(model: Direct, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
     """float64 […]: the text term of documents with the sums P […, K] and Q […, A]."""
-    if model.config.form == "cosine":
-        lengths = said.norm(dim=-1)
-        cosine: Tensor = (said @ query) / torch.where(lengths > 0, lengths, 1.0)
+    if model.config.score_form == "cosine":
+        lengths = preference.norm(dim=-1)
+        cosine: Tensor = (preference @ query) / torch.where(lengths > 0, lengths, 1.0)
         return cosine
-    ratio: Tensor = (said @ query) / (mass @ query + EPS)
+    ratio: Tensor = (preference @ query) / (mentions @ query + EPS)
     return ratio
 
 
@@ -178,7 +194,7 @@ def _read_in_groups(passages: Sequence[ReadPassage], lexicon: Lexicon) -> Iterat
 
 def _by_word(model: Direct, tokens: Tensor, word: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Σ s_t m_t [count, K] and Σ m_t [count, A] over each word's tokens [T, D]."""
-    if model.mentions_rest:  # the tokens first: one product a word in place of one a token
+    if model.mentions_uniform:  # the tokens first: one product a word in place of one a token
         number = torch.bincount(word, minlength=count).double()
         return model.pooled_terms(_summed(tokens, word, count), number)
     terms, mentions = model.token_terms(model.standard(tokens))

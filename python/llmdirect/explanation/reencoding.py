@@ -45,11 +45,11 @@ def texts_without(passages: Sequence[ReadPassage], text: ItemText, gone: Sequenc
     ]
 
 
-class Rereader:
+class Reencoder:
     """The text term of items whose texts were changed: each is encoded once, and summed as in training."""
 
     def __init__(self, explainer: Explainer, encoder: "Encoder") -> None:
-        """encoder: the one that the store was made with (`recommendation.encoder_of`)."""
+        """encoder: the one that the store was made with (`recommendation.load_run_encoder`)."""
         self._encoder = encoder
         self._model, self._trained = explainer.model, explainer.trained
         channels, self._dtype = torch.tensor(explainer.store.channels), explainer.store.dtype
@@ -71,7 +71,7 @@ class Rereader:
         embeddings = self._encoder.encode(new)
         for text, embedding in zip(new, embeddings, strict=True):
             self.tokens += len(embedding.spans)
-            [kept] = self._trained.form.kept([text], [embedding.spans])
+            [kept] = self._trained.token_format.kept([text], [embedding.spans])
             # As `precompute` stores them and a reader has them back.
             stored = self._calibration.store(embedding.tokens.float(), self._dtype)
             spans, vectors = embedding.spans[kept], self._calibration.read_back(stored).numpy()[kept]
@@ -80,9 +80,9 @@ class Rereader:
     def text_term(self, query: Tensor, texts: Sequence[str]) -> float:
         """The text term of a document of these texts, for a query as the scorer has it."""
         self.read(texts)
-        said = torch.zeros(self._model.aspects * self._model.channels, dtype=torch.float64)
-        mass = torch.zeros(self._model.aspects, dtype=torch.float64)
+        preference = torch.zeros(self._model.aspects * self._model.channels, dtype=torch.float64)
+        mentions = torch.zeros(self._model.aspects, dtype=torch.float64)
         for text in texts:
             if text.strip():
-                said, mass = said + self._sums[text][0], mass + self._sums[text][1]
-        return float(text_term(self._model, query, said, mass))
+                preference, mentions = preference + self._sums[text][0], mentions + self._sums[text][1]
+        return float(text_term(self._model, query, preference, mentions))

@@ -71,8 +71,8 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     @lru_cache(maxsize=64)  # the order is there when one of its items is opened
     def person(who: tuple[str, str], changes: tuple[tuple[str, str], ...]) -> Person:
         kind, key = who
-        plain = guests.find(key) if kind == "guest" else trained.alone(trained.user_idx(key))
-        return Person.of(explainer, plain, who, WhatIf.read(list(changes)))
+        plain = guests.find(key) if kind == "guest" else trained.for_user(trained.user_idx(key))
+        return Person.from_run(explainer, plain, who, WhatIf.read(list(changes)))
 
     def person_of(request: Request) -> Person:
         fields = request.query_params.multi_items()

@@ -16,7 +16,7 @@ from llmdirect.common.types import Json
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.wording import PARTS
-from llmdirect.runs.new_users import newcomer, text_profiles
+from llmdirect.runs.new_users import new_user, text_profiles
 from llmdirect.runs.trained import Trained
 
 TERMS = ("popularity", "collaboration")
@@ -61,7 +61,7 @@ class WhatIf:
         if not self.without:
             return changed
         flags = {term: term in self.without for term in TERMS}
-        return replace(changed, scorer=changed.scorer.without(**flags))
+        return replace(changed, tables=changed.tables.without(**flags))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,11 @@ class Person:
     """As the model has them, nothing changed."""
 
     @classmethod
-    def of(cls, explainer: Explainer, plain: Trained, who: tuple[str, str], what_if: WhatIf) -> "Person":
+    def from_run(
+        cls, explainer: Explainer, plain: Trained, who: tuple[str, str], what_if: WhatIf
+    ) -> "Person":
         """`plain`: a run with one user."""
-        return cls(who, explainer.about(what_if.applied(plain)), what_if, plain)
+        return cls(who, explainer.for_users(what_if.applied(plain)), what_if, plain)
 
     @property
     def trained(self) -> Trained:
@@ -102,7 +104,7 @@ class Person:
     @cached_property
     def places_before(self) -> NDArray[np.int32]:
         """int32 [I]: place of each candidate in `order_before`, from 0; of other items nothing."""
-        places = np.zeros(self.plain.scorer.num_items, np.int32)
+        places = np.zeros(self.plain.tables.num_items, np.int32)
         places[self.order_before] = np.arange(len(self.order_before))
         return places
 
@@ -114,12 +116,12 @@ class Person:
         """What sets each item apart from the median candidate, by part."""
         if not len(self.order):
             return []
-        scorer = self.trained.scorer
+        tables = self.trained.tables
         both = np.append(items, self.order[len(self.order) // 2])
         nobody = np.zeros(len(both), np.int32)
-        popularity = np.asarray(scorer.item_bias[both], np.float64)
-        collaboration = scorer.collaborative_of_pairs(nobody, both)
-        words = scorer.of_pairs(nobody, both) - popularity - collaboration
+        popularity = np.asarray(tables.item_bias[both], np.float64)
+        collaboration = tables.score_collaborative_pairs(nobody, both)
+        words = tables.score_pairs(nobody, both) - popularity - collaboration
         values = np.stack([words, popularity, collaboration])
         values = values[:, :-1] - values[:, -1:]
         return [dict(zip(PARTS, column, strict=True)) for column in values.T.tolist()]
@@ -129,17 +131,17 @@ class Person:
 
         How much of this person's order it decides. At most 2,000 items are looked at, evenly spread.
         """
-        scorer, model = self.plain.scorer, self.plain.model
-        chosen = np.unique(np.linspace(0, scorer.num_items - 1, min(scorer.num_items, _SAMPLE)).astype(int))
-        products = (scorer.item[chosen] * scorer.query[0]).reshape(len(chosen), model.aspects, -1).sum(2)
-        if scorer.form == "ratio":
-            products = products / (scorer.item_mass[chosen] @ scorer.query[0] + scorer.eps)[:, None]
+        tables, model = self.plain.tables, self.plain.model
+        chosen = np.unique(np.linspace(0, tables.num_items - 1, min(tables.num_items, _SAMPLE)).astype(int))
+        products = (tables.item[chosen] * tables.query[0]).reshape(len(chosen), model.aspects, -1).sum(2)
+        if tables.kernel == "ratio":
+            products = products / (tables.item_mentions[chosen] @ tables.query[0] + tables.eps)[:, None]
         combined = self.plain.edits.combined(list(products.T))
         return {aspect: float(np.std(values)) for aspect, values in combined.items()}
 
 
 def _order(trained: Trained) -> NDArray[np.int32]:
-    scores = trained.scorer.of_user(0)
+    scores = trained.tables.score_user(0)
     unseen = np.ones(len(scores), np.bool_)
     unseen[trained.seen.row(0)] = False
     candidates = np.flatnonzero(unseen).astype(np.int32)
@@ -174,7 +176,7 @@ class Guests:
                 written = text_profiles(self.trained, texts, self.encoder()) if texts else None
             while len(self.kept) >= _GUESTS:
                 self.kept.popitem(last=False)
-            self.kept[key] = newcomer(self.trained, np.array(items, np.int64), texts, written)
+            self.kept[key] = new_user(self.trained, np.array(items, np.int64), texts, written)
         return key
 
     def find(self, key: str) -> Trained:

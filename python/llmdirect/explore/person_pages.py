@@ -73,7 +73,7 @@ def _sliders(catalogue: Catalogue, person: Person) -> str:
         f'<label class="check"><input type="checkbox" name="without" value="{term}"'
         f"{' checked' * (term in person.what_if.without)}> without {term}</label>"
         for term in TERMS
-        if term == "popularity" or catalogue.explainer.trained.scorer.item_item is not None
+        if term == "popularity" or catalogue.explainer.trained.tables.item_item is not None
     )
     field, value = person.who
     return (

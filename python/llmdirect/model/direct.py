@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llmdirect.config import PROJECTION, ModelConfig
 
 
-def unit(vectors: Tensor) -> Tensor:
+def normalize(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1; a row of zeros stays one, and passes its gradient on as it is.
 
     Dividing by a bounded length instead would multiply that gradient by the inverse of the bound.
@@ -47,8 +47,8 @@ class Direct(nn.Module):
         self.aspect = nn.Parameter(torch.randn(self.aspects + 1, PROJECTION) / math.sqrt(PROJECTION))
         # 0: every token mentions all aspects alike, which makes the linear sentiment a map of pooled text.
         self.sharpness = nn.Parameter(torch.tensor(0.0 if config.sentiment == "linear" else 1.0))
-        self.user = UserSide(config, width if config.form == "cosine" else PROJECTION)
-        if config.form == "ratio":
+        self.user = UserSide(config, width if config.score_form == "cosine" else PROJECTION)
+        if config.score_form == "ratio":
             norm = nn.BatchNorm1d if config.batch_norm else nn.LayerNorm
             self.interest_norm = norm(self.aspects)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -67,7 +67,7 @@ class Direct(nn.Module):
 
         m_tk = softmax_k(sharpness * cos(W_m h_t, a_k)), background at k = 0 (Wu et al. 2024).
         """
-        cosines = unit(self.mention(standard)) @ unit(self.aspect).T
+        cosines = normalize(self.mention(standard)) @ normalize(self.aspect).T
         return torch.softmax(self.sharpness * cosines, -1)[..., 1:]
 
     def passages(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class Direct(nn.Module):
         """
         standard = self.standard(tokens)
         mentions = self.mentions(standard) * mask[..., None]
-        if self.config.vote:
+        if self.config.equal_reviews:
             mentions = mentions / mask.sum(1).clamp(min=1)[:, None, None]
         mass = mentions.sum(1)
         if isinstance(self.sentiment, nn.Parameter):
@@ -96,7 +96,7 @@ class Direct(nn.Module):
             return (said * mentions[..., None]).flatten(1), mentions
         return torch.tanh(self.sentiment(standard)) * mentions, mentions
 
-    def said_along(self, standard: Tensor, vector: Tensor) -> Tensor:
+    def project_terms(self, standard: Tensor, vector: Tensor) -> Tensor:
         """[T]: s_t m_t · vector of single tokens, vector [K]: A numbers a token instead of K."""
         if not isinstance(self.sentiment, nn.Parameter):
             return self.token_terms(standard)[0] @ vector
@@ -104,7 +104,7 @@ class Direct(nn.Module):
         return (self.mentions(standard) * (standard @ directions)).sum(1)
 
     @property
-    def mentions_rest(self) -> bool:
+    def mentions_uniform(self) -> bool:
         """Whether every token mentions all aspects alike, and what is said of them is linear."""
         return isinstance(self.sentiment, nn.Parameter) and not self.sharpness
 
@@ -122,8 +122,8 @@ class Direct(nn.Module):
 
     def interests(self, user: Tensor) -> Tensor:
         """What multiplies P: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form)."""
-        if self.config.form == "cosine":
-            return unit(user)
+        if self.config.score_form == "cosine":
+            return normalize(user)
         norm, interests = self.interest_norm, user @ self.aspect[1:].T
         if isinstance(norm, nn.BatchNorm1d) and len(interests) == 1:
             # One row has no statistics of its own: the running ones stand in, in training too.

@@ -48,7 +48,7 @@ class HistoryTerm(ABC):
         row, place = entries_of(self.indptr, users)
         return torch.zeros(len(users), num_items).index_put((row, self.indices[place]), torch.ones(()))
 
-    def of_users(self, users: Tensor) -> Tensor:
+    def score_users(self, users: Tensor) -> Tensor:
         """float64 [B, I] the term of users; entries of their own history are of no use (they are seen)."""
         table = self.table()
         return (self.histories(users, len(table)) @ table).double()
@@ -56,13 +56,13 @@ class HistoryTerm(ABC):
     def spread(self) -> float:
         """Standard deviation of the term of items that users do not have, over a sample of users."""
         users = torch.arange(0, len(self.indptr) - 1, max(1, (len(self.indptr) - 1) // 500))
-        term = self.of_users(users)
+        term = self.score_users(users)
         new = self.histories(users, term.shape[1]) == 0
         # At least two values: a spread of one is none.
         return max(float(term[new].std()) if new.sum() > 1 else 0.0, 1e-12)
 
     def item_item(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        """The table as borders, items and values, as `Scorer` takes it."""
+        """The table as borders, items and values, as `ScoreTables` takes it."""
         table = self.table()
         num_items = len(table)
         return (

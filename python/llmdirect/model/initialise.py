@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from llmdirect.common.errors import DataError
 from llmdirect.config import PROJECTION
-from llmdirect.model.direct import Direct, unit
+from llmdirect.model.direct import Direct, normalize
 
 _TURNS = 4
 """In how many turns an aspect takes its channels: fewer is faster, more is fairer to the last aspect."""
@@ -37,12 +37,12 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
             # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.
             standard = model.standard(tokens)
             model.mention.weight.copy_(principal(standard, PROJECTION)[0].T)
-            mentioned = unit(model.mention(standard))
+            mentioned = normalize(model.mention(standard))
             model.aspect.copy_(topics(mentioned, model.aspects, seed))
-            if model.config.form == "cosine":
+            if model.config.score_form == "cosine":
                 # Cosines do not change when all channels are rotated alike, so each aspect may start from
                 # the channels in which the tokens of its topic say the most.
-                nearest = ((mentioned - unit(model.aspect[:1])) @ model.aspect[1:].T).argmax(1)
+                nearest = ((mentioned - normalize(model.aspect[:1])) @ model.aspect[1:].T).argmax(1)
                 model.sentiment.copy_(
                     model.sentiment @ topic_rotation(standard @ model.sentiment, nearest, model.aspects)
                 )
@@ -95,13 +95,13 @@ def topics(vectors: Tensor, count: int, seed: int, rounds: int = 15) -> Tensor:
     """[count + 1, M]: the mean direction (background), then `count` centres by spherical k-means."""
     generator = torch.Generator().manual_seed(seed)
     background = vectors.mean(0, keepdim=True)
-    vectors = unit(vectors - background)
+    vectors = normalize(vectors - background)
     centres = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
     if len(centres) < count:
         extra = torch.randn(count - len(centres), vectors.shape[1], generator=generator)
-        centres = torch.cat([centres, unit(extra)])
+        centres = torch.cat([centres, normalize(extra)])
     for _ in range(rounds):
         nearest = (vectors @ centres.T).argmax(1)
         sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, unit(sums), centres)
-    return torch.cat([unit(background), centres])
+        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums), centres)
+    return torch.cat([normalize(background), centres])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llmdirect.common.ragged import entries_of
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Pairs:
     rating: Tensor
 
     @classmethod
-    def of(cls, view: View, rows: Tensor) -> "Pairs":
+    def from_view(cls, view: TrainView, rows: Tensor) -> "Pairs":
         """The pairs at these positions of the view."""
         return cls(
             view.pair_user[rows], view.pair_item[rows], view.pair_passage[rows], view.pair_rating[rows]
@@ -35,7 +35,7 @@ _PART = 1 << 14
 """Passages summed at a time."""
 
 
-class Documents:
+class ItemDocuments:
     """Sums over the passages of each item, in float64.
 
     A document without one passage is its sum less that passage. In float32 that would leave a rounding
@@ -43,10 +43,10 @@ class Documents:
     numbers, is exactly zero where no other passage has text.
     """
 
-    def __init__(self, view: View, vote: bool) -> None:
+    def __init__(self, view: TrainView, equal_reviews: bool) -> None:
         self.view = view
-        self.weight = ((view.lengths > 0) if vote else view.lengths).double()
-        self.mass = self.sum_over_items(self.weight)
+        self.weight = ((view.lengths > 0) if equal_reviews else view.lengths).double()
+        self.item_weight = self.sum_over_items(self.weight)
         self.pooled = self.weighted_sums(self.weight)
         grouped = (view.group >= 0).nonzero()[:, 0]
         self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
@@ -76,7 +76,7 @@ class Documents:
         """float64 [N, D] weighted sums and [N] masses of items without one passage each."""
         weight = _own(self.weight, passages)
         own = _own(self.view.pooled, passages) * weight[:, None]
-        return self.pooled[items] - own, self.mass[items] - weight
+        return self.pooled[items] - own, self.item_weight[items] - weight
 
     def groups(self, passages: Tensor) -> Tensor:
         """int64, shaped as `passages`: the number that same-user copies of a text share; -1 for none."""

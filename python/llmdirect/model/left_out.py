@@ -4,29 +4,29 @@ import torch
 from torch import Tensor
 
 from llmdirect.model.item_documents import Pairs
-from llmdirect.model.scores import Scores
-from llmdirect.model.train_view import View
+from llmdirect.model.scores import CatalogueScores
+from llmdirect.model.train_view import TrainView
 from llmdirect.ranking.metrics import parse_metric
 
 _LEFT_OUT_PAIRS = 2048
 """Train pairs on which the left-out figure is taken."""
 
 
-def sampled_pairs(view: View, items: Tensor | None = None) -> Pairs:
-    """Up to 2048 of the train pairs `view.asked`, evenly spread: those on which a left-out figure is taken.
+def sampled_pairs(view: TrainView, items: Tensor | None = None) -> Pairs:
+    """Up to 2048 of the train pairs `view.unique_text_pairs`, evenly spread: the sample of left-out figures.
 
     items: bool [I] whose pairs to take alone, if there are any.
     """
-    rows = view.asked
+    rows = view.unique_text_pairs
     if items is not None:
         kept = items[view.pair_item[rows]]
         rows = rows[kept] if kept.any() else rows
     # In float64: float32 has no whole numbers of its own beyond 16.8 million.
     places = torch.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT_PAIRS), dtype=torch.float64)
-    return Pairs.of(view, rows[places.long().to(rows.device)])
+    return Pairs.from_view(view, rows[places.long().to(rows.device)])
 
 
-def train_left_out(scores: Scores, metric: str) -> float:
+def train_left_out(scores: CatalogueScores, metric: str) -> float:
     """The metric on train pairs, each scored as if it did not exist: its item against all non-positives.
 
     What an in-sample figure would be without leaking. Taken on `sampled_pairs`, which are of the kind that is
@@ -39,7 +39,7 @@ def train_left_out(scores: Scores, metric: str) -> float:
     return float(torch.cat(values).mean())
 
 
-def left_out_values(view: View, pairs: Pairs, table: Tensor, metric: str) -> Tensor:
+def left_out_values(view: TrainView, pairs: Pairs, table: Tensor, metric: str) -> Tensor:
     """float64 [B]: the metric of each pair's item against all non-positives, in a table [B, I] of scores."""
     own = table.gather(1, pairs.item[:, None])
     others = view.hide_positives(table, pairs.user)

@@ -8,45 +8,47 @@ import torch
 from torch import Tensor
 
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import Direct, unit
+from llmdirect.model.direct import Direct, normalize
 from llmdirect.model.history_term import HistoryTerm
-from llmdirect.model.item_documents import Documents, Pairs
+from llmdirect.model.item_documents import ItemDocuments, Pairs
 from llmdirect.model.token_tables import Table
-from llmdirect.ranking.scorer import EPS, Scorer, with_item_item
+from llmdirect.ranking.scorer import EPS, ScoreTables, add_item_item
 
 
-class Scores:
+class CatalogueScores:
     """Everything of one step: parameters, documents and the vectors made from them."""
 
     def __init__(
-        self, model: Direct, documents: Documents, table: Table, collaboration: HistoryTerm | None
+        self, model: Direct, documents: ItemDocuments, table: Table, collaboration: HistoryTerm | None
     ) -> None:
         self.model, self.documents, self.table = model, documents, table
         self.view, self.collaboration = documents.view, collaboration
-        self.said, self.mass = table.items()
-        self.item = unit(self.said) if model.config.form == "cosine" else self.said
+        self.preference, self.mentions = table.items()
+        self.item = normalize(self.preference) if model.config.score_form == "cosine" else self.preference
         self.profiles = (
-            self.item if model.config.form == "cosine" else self._profile(documents.pooled, documents.mass)
+            self.item
+            if model.config.score_form == "cosine"
+            else self._profile(documents.pooled, documents.item_weight)
         )
 
-    def _profile(self, sums: Tensor, mass: Tensor) -> Tensor:
+    def _profile(self, sums: Tensor, mentions: Tensor) -> Tensor:
         """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
-        mean = (sums / mass.clamp(min=1)[..., None]).float()
+        mean = (sums / mentions.clamp(min=1)[..., None]).float()
         profile: Tensor = self.model.mention(self.model.standard(mean))
-        return profile * (mass > 0)[..., None]
+        return profile * (mentions > 0)[..., None]
 
     def _item_profiles_without(self, items: Tensor, passages: Tensor) -> Tensor:
-        if self.model.config.form == "cosine":
-            return unit(self.table.without(items, passages)[0])
+        if self.model.config.score_form == "cosine":
+            return normalize(self.table.without(items, passages)[0])
         return self._profile(*self.documents.pooled_without(items, passages))
 
     def _passage_profiles(self, passages: Tensor) -> Tensor:
-        if self.model.config.form == "cosine":
-            return unit(self.table.rows(passages)[0])
+        if self.model.config.score_form == "cosine":
+            return normalize(self.table.rows(passages)[0])
         weight = self.documents.weight[passages]
         return self._profile(self.view.pooled[passages] * weight[..., None], weight)
 
-    def interests(self, users: Tensor, out: Pairs | None = None, keep: "Keep | None" = None) -> Tensor:
+    def interests(self, users: Tensor, out: Pairs | None = None, keep: "SlotDropout | None" = None) -> Tensor:
         """Query of each user, [B, K] (cosine) or [B, A] (ratio).
 
         out: the pair that each row is scored for; it, and every copy of its text by the same user, is taken
@@ -60,11 +62,11 @@ class Scores:
             entries, _, mask = self.view.texts.gather(users)
             if out is not None:
                 mask = mask & (entries != out.passage[:, None]) & ~self._copies(entries, out)
-            mask = first(mask)
+            mask = newest(mask)
             texts = self._passage_profiles(entries), keep(mask) if keep else mask
         return model.interests(model.user(history, texts))
 
-    def _history(self, users: Tensor, out: Pairs | None, keep: "Keep | None") -> tuple[Tensor, Tensor]:
+    def _history(self, users: Tensor, out: Pairs | None, keep: "SlotDropout | None") -> tuple[Tensor, Tensor]:
         entries, own, mask = self.view.history.gather(users)
         vectors = self.profiles[entries]
         if out is not None:
@@ -73,7 +75,7 @@ class Scores:
             if copied.any():  # that item's document loses the copy too
                 without = self._item_profiles_without(entries[copied], own[copied])
                 vectors = vectors.index_put(copied.nonzero(as_tuple=True), without.to(vectors.dtype))
-        mask = first(mask)
+        mask = newest(mask)
         return vectors, keep(mask) if keep else mask
 
     def _copies(self, passages: Tensor, out: Pairs) -> Tensor:
@@ -84,13 +86,13 @@ class Scores:
     def catalogue(self, query: Tensor) -> Tensor:
         """Text term and item bias of every item: [B, I]."""
         text = query @ self.item.T
-        if self.model.config.form == "cosine":
+        if self.model.config.score_form == "cosine":
             text = self.model.temperature() * text
         else:
-            text = text / (query @ self.mass.T + EPS)
+            text = text / (query @ self.mentions.T + EPS)
         return text + self.model.item_bias_of(self.view.popularity)
 
-    def left_out(self, out: Pairs, keep: "Keep | None" = None) -> tuple[Tensor, Tensor]:
+    def left_out(self, out: Pairs, keep: "SlotDropout | None" = None) -> tuple[Tensor, Tensor]:
         """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
 
         The pair's own item is scored without the pair's passage, its popularity without the pair; an item
@@ -122,13 +124,13 @@ class Scores:
         """Text term [B] of query b with a single passage, as if it were an item's whole document."""
         return self._paired_term(query, *self.table.rows(passages))
 
-    def _paired_term(self, query: Tensor, said: Tensor, mass: Tensor) -> Tensor:
-        if self.model.config.form == "cosine":
-            return self.model.temperature() * (query * unit(said)).sum(-1)
-        return (query * said).sum(-1) / ((query * mass).sum(-1) + EPS)
+    def _paired_term(self, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
+        if self.model.config.score_form == "cosine":
+            return self.model.temperature() * (query * normalize(preference)).sum(-1)
+        return (query * preference).sum(-1) / ((query * mentions).sum(-1) + EPS)
 
 
-class Keep:
+class SlotDropout:
     """Hides a share of the slots at random, anew at every call."""
 
     def __init__(self, dropout: float, generator: torch.Generator) -> None:
@@ -140,12 +142,12 @@ class Keep:
         return mask & drawn.to(mask.device)
 
 
-def first(mask: Tensor) -> Tensor:
+def newest(mask: Tensor) -> Tensor:
     """The first HISTORY entries of each row of `mask`."""
     return mask & (mask.cumsum(1) <= HISTORY)
 
 
-def scorer(scores: Scores) -> Scorer:
+def export_tables(scores: CatalogueScores) -> ScoreTables:
     """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out.
 
     Raises ValueError for a model with batch norm that is in training mode.
@@ -157,12 +159,12 @@ def scorer(scores: Scores) -> Scorer:
         device = scores.item.device
         everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
         query = torch.cat([scores.interests(users) for users in everyone])
-        cosine = model.config.form == "cosine"
-        found = Scorer(
-            form="dot" if cosine else "ratio",
+        cosine = model.config.score_form == "cosine"
+        found = ScoreTables(
+            kernel="dot" if cosine else "ratio",
             query=(query * model.temperature() if cosine else query).cpu(),
             item=scores.item.cpu(),
-            item_mass=None if cosine else scores.mass.cpu().contiguous(),
+            item_mentions=None if cosine else scores.mentions.cpu().contiguous(),
             eps=EPS,
             item_bias=model.item_bias_of(view.popularity).cpu(),
             user_bias=(model.bias + model.user_bias).cpu(),
@@ -170,5 +172,5 @@ def scorer(scores: Scores) -> Scorer:
         if scores.collaboration is None:
             return found
         collaboration = scores.collaboration
-        beside = with_item_item(found, collaboration.positives, collaboration.item_item())
+        beside = add_item_item(found, collaboration.positives, collaboration.item_item())
         return beside.weighted(float(model.collaboration))

@@ -29,7 +29,7 @@ class TokenWords:
     """[T]"""
 
     @classmethod
-    def of(
+    def from_texts(
         cls, lexicon: Lexicon, store: EmbeddingStore, stored: NDArray[np.int64], texts: pl.Series
     ) -> "TokenWords":
         """Of the tokens with characters of the passages `stored` [R], whose texts these are."""

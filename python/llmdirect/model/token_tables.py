@@ -6,20 +6,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.model.direct import Direct
-from llmdirect.model.item_documents import Documents
+from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 
 
 class PooledTable:
     """P and Q while all mentions are alike: a linear map of pooled text, which costs I rows, not R."""
 
-    def __init__(self, model: Direct, documents: Documents) -> None:
+    def __init__(self, model: Direct, documents: ItemDocuments) -> None:
         self.model, self.documents = model, documents
 
     def items(self) -> tuple[Tensor, Tensor]:
         """P [I, K] and Q [I, A]."""
-        return self.model.pooled_terms(self.documents.pooled, self.documents.mass)
+        return self.model.pooled_terms(self.documents.pooled, self.documents.item_weight)
 
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
@@ -36,10 +36,10 @@ class PooledTable:
 class TokenTable:
     """P and Q of each passage from its tokens."""
 
-    def __init__(self, documents: Documents, said: Tensor, mass: Tensor) -> None:
-        """said: P [R, K]; mass: Q [R, A]."""
-        self.documents, self.said, self.mass = documents, said, mass
-        self.sums = documents.sum_over_items(said), documents.sum_over_items(mass)
+    def __init__(self, documents: ItemDocuments, preference: Tensor, mentions: Tensor) -> None:
+        """preference: P [R, K]; mentions: Q [R, A]."""
+        self.documents, self.preference, self.mentions = documents, preference, mentions
+        self.sums = documents.sum_over_items(preference), documents.sum_over_items(mentions)
 
     def items(self) -> tuple[Tensor, Tensor]:
         """P [I, K] and Q [I, A]."""
@@ -48,50 +48,50 @@ class TokenTable:
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
         documents = self.documents
-        left = documents.without(documents.mass, documents.weight, items, passages) > 0
-        said = documents.without(self.sums[0], self.said, items, passages)
-        mass = documents.without(self.sums[1], self.mass, items, passages)
+        left = documents.without(documents.item_weight, documents.weight, items, passages) > 0
+        preference = documents.without(self.sums[0], self.preference, items, passages)
+        mentions = documents.without(self.sums[1], self.mentions, items, passages)
         return (
-            torch.where(left[:, None], said, 0.0).float(),
-            torch.where(left[:, None], mass, 0.0).float(),
+            torch.where(left[:, None], preference, 0.0).float(),
+            torch.where(left[:, None], mentions, 0.0).float(),
         )
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
-        return self.said[passages].float(), self.mass[passages].float()
+        return self.preference[passages].float(), self.mentions[passages].float()
 
 
 Table = PooledTable | TokenTable
 
 
-def read_passages(model: Direct, view: View, rows: Tensor) -> tuple[Tensor, Tensor]:
+def read_passages(model: Direct, view: TrainView, rows: Tensor) -> tuple[Tensor, Tensor]:
     """P [N, K] and Q [N, A] of these passages [N] of the view, with gradients where they are on."""
     lengths = view.lengths[rows].cpu().numpy()
-    said: list[Tensor] = []
-    mass: list[Tensor] = []
+    preference: list[Tensor] = []
+    mentions: list[Tensor] = []
     order: list[NDArray[np.int64]] = []
     for batch in length_batches(np.maximum(lengths, 1), TOKEN_BUDGET):
         tokens, mask = view.tokens(rows[torch.from_numpy(batch).to(rows.device)])
         device = view.pooled.device
         p, q = model.passages(tokens.to(device), mask.to(device))
-        said.append(p)
-        mass.append(q)
+        preference.append(p)
+        mentions.append(q)
         order.append(batch)
     if not order:
         width = model.aspects * model.channels
         return view.pooled.new_zeros(0, width), view.pooled.new_zeros(0, model.aspects)
     back = torch.from_numpy(np.argsort(np.concatenate(order))).to(view.pooled.device)
-    return torch.cat(said)[back], torch.cat(mass)[back]
+    return torch.cat(preference)[back], torch.cat(mentions)[back]
 
 
-def read_all(model: Direct, documents: Documents) -> TokenTable:
+def read_all(model: Direct, documents: ItemDocuments) -> TokenTable:
     """The table of all passages, without gradients."""
     with torch.no_grad():
         rows = torch.arange(len(documents.view.lengths), device=documents.view.lengths.device)
         return TokenTable(documents, *read_passages(model, documents.view, rows))
 
 
-def refreshed(table: TokenTable, rows: Tensor, said: Tensor, mass: Tensor) -> TokenTable:
+def refreshed(table: TokenTable, rows: Tensor, preference: Tensor, mentions: Tensor) -> TokenTable:
     """`table` with the passages `rows` read anew: gradients reach the model through these alone.
 
     The other passages keep what an earlier read gave, so documents are whole at every update while only
@@ -99,6 +99,6 @@ def refreshed(table: TokenTable, rows: Tensor, said: Tensor, mass: Tensor) -> To
     """
     return TokenTable(
         table.documents,
-        table.said.detach().index_copy(0, rows, said.to(table.said.dtype)),
-        table.mass.detach().index_copy(0, rows, mass.to(table.mass.dtype)),
+        table.preference.detach().index_copy(0, rows, preference.to(table.preference.dtype)),
+        table.mentions.detach().index_copy(0, rows, mentions.to(table.mentions.dtype)),
     )

@@ -59,7 +59,7 @@ class Slots:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class TrainView:
     """Everything that a score is made of, but for the parameters. R passages, U users, I items."""
 
     num_users: int
@@ -101,11 +101,11 @@ class View:
         """D: of the store's embeddings, and of the lexicon."""
         return self.store.dim + self.lexicon.dim
 
-    def with_lexicon(self, lexicon: Lexicon, texts: pl.Series) -> "View":
+    def with_lexicon(self, lexicon: Lexicon, texts: pl.Series) -> "TrainView":
         """The same view with the words' numbers beside the embeddings; texts: of its passages [R]."""
         if not lexicon.dim:
             return self
-        words = TokenWords.of(lexicon, self.store, self.stored, texts)
+        words = TokenWords.from_texts(lexicon, self.store, self.stored, texts)
         pooled = torch.cat([self.pooled, words.mean(lexicon).to(self.pooled.device)], 1)
         return replace(self, pooled=pooled, lexicon=lexicon, words=words)
 
@@ -116,7 +116,7 @@ class View:
         store: EmbeddingStore,
         splits: tuple[int, ...] = (0,),
         progress: Progress = SILENT,
-    ) -> "View":
+    ) -> "TrainView":
         """Reads the passages of `splits` once and pools them.
 
         Raises DataError where the store lacks a passage of the dataset.
@@ -191,7 +191,7 @@ class View:
         return grouped & (sizes[self.group.clamp(min=0)] > 1)
 
     @cached_property
-    def asked(self) -> Tensor:
+    def unique_text_pairs(self) -> Tensor:
         """int64 [n] pairs whose text its user has written nowhere else; all pairs where there is no such.
 
         Held-out pairs are of this kind, since copies of a text stay in train together.
@@ -225,7 +225,7 @@ class View:
         kept = place < HISTORY
         return Csr.from_pairs(users[kept].cpu(), self.history.entries[kept].cpu(), self.num_users)
 
-    def to(self, device: torch.device) -> "View":
+    def to(self, device: torch.device) -> "TrainView":
         """The same view with its tensors on a device; token embeddings stay in the store."""
         moved: dict[str, Any] = {
             name: value.to(device)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.model.direct import Direct, unit
+from llmdirect.model.direct import Direct, normalize
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.text.words import is_function_word, word_spans, words_of_tokens
 
 _PASSAGES = 20_000
@@ -40,7 +40,7 @@ class WordTypes:
     """int64 [V] in the texts of how many items the word stands."""
 
     @classmethod
-    def of(cls, view: View, texts: pl.Series, progress: Progress = SILENT) -> "WordTypes":
+    def from_view(cls, view: TrainView, texts: pl.Series, progress: Progress = SILENT) -> "WordTypes":
         """Counts the words of `texts` (one a passage of the view) and averages the most frequent ones.
 
         At most 20,000 passages are read, evenly spread.
@@ -96,7 +96,7 @@ class WordTypes:
         order = np.array([place[name] for name in names], np.int64)
         vectors = torch.from_numpy(sums / counts[order, None]).float().to(view.pooled.device)
         items = torch.from_numpy(said_of[order].astype(np.int64))
-        return cls(names, vectors, unit(vectors - vectors.mean(0)), items)
+        return cls(names, vectors, normalize(vectors - vectors.mean(0)), items)
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Vectors [N, D] of N random types, and float32 [G, N]: the types linked to each of the first G."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llmdirect import _core
 from llmdirect.common.arrays import ArrayOrTensor, index_array
 from llmdirect.common.csr import Csr
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 
 CUTOFF_METRICS = tuple(_core.list_metric_names())
@@ -48,7 +48,7 @@ def metrics(items: ArrayOrTensor, relevant: Csr, names: Iterable[str]) -> dict[s
 
 
 def evaluate(
-    scorer: Scorer, user_rows: ArrayOrTensor, *, names: Iterable[str], seen: Csr | None, relevant: Csr
+    tables: ScoreTables, user_rows: ArrayOrTensor, *, names: Iterable[str], seen: Csr | None, relevant: Csr
 ) -> dict[str, NDArray[np.float64]]:
     """Ranks once, as long as the largest cutoff asks, and gives every metric by user: float64 [B] each.
 
@@ -57,7 +57,7 @@ def evaluate(
     names = list(names)
     cutoffs = [cutoff for _, cutoff in map(parse_metric, names) if cutoff is not None]
     in_need = relevant if "auc" in names else None
-    lists = rank(scorer, user_rows, k=max(cutoffs, default=0), seen=seen, relevant=in_need)
+    lists = rank(tables, user_rows, k=max(cutoffs, default=0), seen=seen, relevant=in_need)
     candidates = relevant if seen is None else relevant.without(seen)
     by_list = metrics(
         lists.items, candidates.rows(lists.user_rows), [name for name in names if name != "auc"]

@@ -8,25 +8,27 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 
-from llmdirect.common.files import check_place, write_atomic
+from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.ranking.top_k import RankedLists
 
 
-def check_run_file(path: Path) -> None:
-    """Before the ranking whose lists `write_run` is to write. ValueError or OSError where it could not."""
+def check_ranked_lists_path(path: Path) -> None:
+    """ValueError or OSError where `write_ranked_lists` could not write this path."""
     if path.suffix != ".parquet":
         raise ValueError(f"{path}: a run is written as Parquet; give a name that ends in .parquet")
-    check_place(path)
+    check_writable(path)
 
 
-def write_run(path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+def write_ranked_lists(
+    path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids: Sequence[str]
+) -> None:
     """Writes `path` (Parquet: user_idx i32, item_idx i32, rank i32 from 1, score f32) and its TREC twin.
 
     The twin has the suffix .trec and lines `user_id Q0 item_id rank score llmdirect`. Whitespace and % in
     ids are percent-encoded there (`urllib.parse.unquote` gives them back). Each file is replaced at once or
     not at all. Raises ValueError if `path` does not end in .parquet, or an id is missing or empty.
     """
-    check_run_file(path)
+    check_ranked_lists_path(path)
     listed = lists.items >= 0
     rows, columns = np.nonzero(listed)
     run = pl.DataFrame(

@@ -15,22 +15,22 @@ EPS = 5e-7
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Scorer:
+class ScoreTables:
     """All that a score is made of, in float32. U users, I items, vectors of K numbers (K may be 0).
 
     score = user_bias[u] + item_bias[i] + text term + Σ_{j in history[u]} item_item[j, i]; the text term is
-    query·item (form "dot") or (query·item) / (query·item_mass + eps) (form "ratio").
+    query·item (kernel "dot") or (query·item) / (query·item_mentions + eps) (kernel "ratio").
 
     Arrays may be NumPy or CPU tensors of any number type. Raises ValueError for shapes that do not fit.
     """
 
-    form: Literal["dot", "ratio"] = "dot"
+    kernel: Literal["dot", "ratio"] = "dot"
     query: ArrayOrTensor
     """[U, K]"""
     item: ArrayOrTensor
     """[I, K]"""
-    item_mass: ArrayOrTensor = None
-    """[I, K], for the ratio form alone."""
+    item_mentions: ArrayOrTensor = None
+    """[I, K], for the ratio kernel alone."""
     eps: float = EPS
     item_bias: ArrayOrTensor = None
     """[I]; 0 if not given."""
@@ -44,10 +44,10 @@ class Scorer:
     """Where `item_item` has values."""
 
     def __post_init__(self) -> None:
-        if self.form not in ("dot", "ratio"):
-            raise ValueError(f"form is {self.form!r}; there are 'dot' and 'ratio'")
-        if (self.form == "ratio") != (self.item_mass is not None):
-            raise ValueError("item_mass belongs to the ratio form: give it there and only there")
+        if self.kernel not in ("dot", "ratio"):
+            raise ValueError(f"kernel is {self.kernel!r}; there are 'dot' and 'ratio'")
+        if (self.kernel == "ratio") != (self.item_mentions is not None):
+            raise ValueError("item_mentions belongs to the ratio kernel: give it there and only there")
         if (self.history is None) != (self.item_item is None):
             raise ValueError("history and item_item belong together: give both or none")
         self._set("query", float_array("query", self.query, 2))
@@ -78,7 +78,7 @@ class Scorer:
 
     def for_users(
         self, query: ArrayOrTensor, history: Csr | None = None, user_bias: ArrayOrTensor = None
-    ) -> "Scorer":
+    ) -> "ScoreTables":
         """The same catalogue for other users: query [V, K], V rows of history, user_bias [V].
 
         The tables of the catalogue are shared, and not checked again. history: left out where this scorer
@@ -99,7 +99,7 @@ class Scorer:
             )
         return other
 
-    def without(self, *, popularity: bool = False, collaboration: bool = False) -> "Scorer":
+    def without(self, *, popularity: bool = False, collaboration: bool = False) -> "ScoreTables":
         """The same scorer as if items had no bias, or the history added nothing."""
         other = copy.copy(self)
         if popularity:
@@ -109,7 +109,7 @@ class Scorer:
                 other._set(name, None)
         return other
 
-    def weighted(self, weight: float) -> "Scorer":
+    def weighted(self, weight: float) -> "ScoreTables":
         """The same scorer with what the history adds times a weight. ValueError where it adds nothing."""
         if self.item_item is None:
             raise ValueError("there is no table of items to weigh")
@@ -131,24 +131,24 @@ class Scorer:
         """I"""
         return len(self.item)
 
-    def of_pairs(self, users: ArrayOrTensor, items: ArrayOrTensor) -> NDArray[np.float64]:
+    def score_pairs(self, users: ArrayOrTensor, items: ArrayOrTensor) -> NDArray[np.float64]:
         """float64 [n]: the score of item n for user n, seen or not."""
         users, items = index_array("users", users), index_array("items", items)
         query = np.asarray(self.query[users], np.float64)
         score: NDArray[np.float64] = (query * np.asarray(self.item[items], np.float64)).sum(1)
-        if self.form == "ratio":
-            score /= (query * np.asarray(self.item_mass[items], np.float64)).sum(1) + self.eps
+        if self.kernel == "ratio":
+            score /= (query * np.asarray(self.item_mentions[items], np.float64)).sum(1) + self.eps
         score += np.asarray(self.item_bias[items], np.float64)
         if self.user_bias is not None:
             score += np.asarray(self.user_bias[users], np.float64)
-        return score + self.collaborative_of_pairs(users, items)
+        return score + self.score_collaborative_pairs(users, items)
 
-    def of_user(self, user: int) -> NDArray[np.float32]:
+    def score_user(self, user: int) -> NDArray[np.float32]:
         """float32 [I]: the score of every item for one user, which takes no preparation as `rank` does."""
         query = self.query[user]
         scores: NDArray[np.float32] = self.item @ query
-        if self.form == "ratio":
-            scores /= self.item_mass @ query + np.float32(self.eps)
+        if self.kernel == "ratio":
+            scores /= self.item_mentions @ query + np.float32(self.eps)
         scores += self.item_bias
         if self.user_bias is not None:
             scores += self.user_bias[user]
@@ -158,7 +158,7 @@ class Scorer:
                 scores[self.item_item_rows.row(source)] += values[borders[source] : borders[source + 1]]
         return scores
 
-    def collaborative_of_pairs(
+    def score_collaborative_pairs(
         self, users: NDArray[np.int32], items: NDArray[np.int32]
     ) -> NDArray[np.float64]:
         """float64 [n]: the collaborative term of item n for user n; 0 without one."""
@@ -182,6 +182,6 @@ class Scorer:
 ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
 
 
-def with_item_item(text: Scorer, history: Csr, item_item: ItemItem) -> Scorer:
+def add_item_item(text: ScoreTables, history: Csr, item_item: ItemItem) -> ScoreTables:
     """The scorer of a text term and biases, with what items of a history add beside them."""
     return replace(text, history=history, item_item=item_item)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from llmdirect import _core
 from llmdirect.common.arrays import ArrayOrTensor, index_array
 from llmdirect.common.csr import Csr
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 
 
 def place_among(others: NDArray[np.float64], score: float) -> int:
@@ -31,11 +31,11 @@ class RankedLists:
 
 
 def rank(
-    scorer: Scorer, user_rows: ArrayOrTensor, *, k: int, seen: Csr | None, relevant: Csr | None = None
+    tables: ScoreTables, user_rows: ArrayOrTensor, *, k: int, seen: Csr | None, relevant: Csr | None = None
 ) -> RankedLists:
     """Ranks all items but the seen ones for each of `user_rows` [B].
 
-    seen, relevant: U rows, one for each user of the scorer. `relevant` asks for the AUC over the full list
+    seen, relevant: U rows, one for each user of the tables. `relevant` asks for the AUC over the full list
     of candidates; relevant items that are seen are no candidates and do not count. Memory: B * k, and a
     copy of the item vectors.
 
@@ -48,15 +48,15 @@ def rank(
     items, scores, auc = _core.rank(
         user_rows,
         k,
-        scorer.query,
-        scorer.item,
-        scorer.item_bias,
-        item_mass=scorer.item_mass,
-        eps=scorer.eps,
-        user_bias=scorer.user_bias,
-        history=_checked(scorer.history),
-        item_item=_checked(scorer.item_item_rows),
-        item_item_values=None if scorer.item_item is None else scorer.item_item[2],
+        tables.query,
+        tables.item,
+        tables.item_bias,
+        item_mass=tables.item_mentions,
+        eps=tables.eps,
+        user_bias=tables.user_bias,
+        history=_checked(tables.history),
+        item_item=_checked(tables.item_item_rows),
+        item_item_values=None if tables.item_item is None else tables.item_item[2],
         seen=_checked(seen),
         relevant=_checked(relevant),
     )

@@ -147,23 +147,23 @@ class Catalogue:
     def user_shares(self) -> NDArray[np.float64]:
         """[U, A] how much of a user's interest is in each aspect; rows add up to 1, or are 0."""
         trained = self.explainer.trained
-        return self._shares(user_sizes(trained, trained.scorer.query))
+        return self._shares(user_sizes(trained, trained.tables.query))
 
     def alike(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items whose texts say the most similar things, with the cosine; none in the ratio form."""
-        scorer = self.explainer.trained.scorer
-        if scorer.form == "ratio" or not scorer.item[item].any():
+        tables = self.explainer.trained.tables
+        if tables.kernel == "ratio" or not tables.item[item].any():
             return []
-        return _best(scorer.item @ scorer.item[item], item, count)
+        return _best(tables.item @ tables.item[item], item, count)
 
     def together(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items to which the collaborative term adds most for somebody who has this one."""
-        scorer = self.explainer.trained.scorer
-        if scorer.item_item is None or scorer.item_item_rows is None:
+        tables = self.explainer.trained.tables
+        if tables.item_item is None or tables.item_item_rows is None:
             return []
-        table = scorer.item_item_rows
-        values = np.full(scorer.num_items, -np.inf, np.float32)
-        values[table.row(item)] = scorer.item_item[2][table.indptr[item] : table.indptr[item + 1]]
+        table = tables.item_item_rows
+        values = np.full(tables.num_items, -np.inf, np.float32)
+        values[table.row(item)] = tables.item_item[2][table.indptr[item] : table.indptr[item + 1]]
         return [(other, value) for other, value in _best(values, item, count) if value > 0]
 
     def reading(self, item: int) -> Json:
@@ -173,8 +173,8 @@ class Catalogue:
         that set its texts apart from those of an average item.
         """
         trained = self.explainer.trained
-        base = trained.scorer.without(popularity=True, collaboration=True)
-        if base.form == "ratio":
+        base = trained.tables.without(popularity=True, collaboration=True)
+        if base.kernel == "ratio":
             query = np.ones((1, trained.model.aspects), np.float32)
         else:
             query = base.item[item : item + 1] * np.float32(trained.model.temperature())
@@ -182,14 +182,14 @@ class Catalogue:
         nobody = Csr.from_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
         reader = replace(
             trained,
-            scorer=base.for_users(query),
+            tables=base.for_users(query),
             seen=nobody,
             recent=nobody,
             user_ids=["reader"],
             query=torch.from_numpy(query),
             what_if={},
         )
-        return self.explainer.about(reader).explain(0, item, np.zeros(0, np.int32))
+        return self.explainer.for_users(reader).explain(0, item, np.zeros(0, np.int32))
 
 
 def _words(text: str) -> set[str]:

@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import check_place, write_atomic
+from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig, configure
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.report_page import render
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 
 _PACKAGES: Final = ("llmdirect", "numpy", "polars", "torch", "transformers")
 _FLAGS: Final = {
@@ -30,13 +30,13 @@ _FLAGS: Final = {
     **{
         name: name.replace("_", "-")
         for name in (
-            "form",
+            "score_form",
             "user",
             "history_term",
-            "setup",
+            "objective",
             "lr",
             "num_epochs",
-            "refine_epochs",
+            "token_epochs",
             "batch_size",
             "negatives",
         )
@@ -66,7 +66,7 @@ def report(
     Returns {"report": path, "explained": number}. Raises DataError for a file that is not such a result, and
     what `Explainer.open` raises.
     """
-    check_place(Path(out))
+    check_writable(Path(out))
     results = {
         "scoreboard": _read(scoreboard, "rows", "scoreboard DATASET"),
         "faithfulness": _read(faithfulness, "deletion", "faithfulness DATASET --parameters RUN"),
@@ -129,7 +129,7 @@ def commands(explainer: Explainer) -> list[str]:
     run = explainer.trained.run
     train = ["train", place, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
     encoder = _encoder(run.manifest["store"]["encoder"])
-    precompute = ["precompute", place, *encoder, *_form(explainer.store.form)]
+    precompute = ["precompute", place, *encoder, *_form(explainer.store.token_format)]
     stages = [prepare, precompute, ["consolidate", place], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
 
@@ -144,9 +144,9 @@ def _encoder(made_by: Json) -> list[str]:
     return flags
 
 
-def _form(form: TokenForm) -> list[str]:
+def _form(form: TokenFormat) -> list[str]:
     """Flags of `precompute` that keep tokens so."""
-    usual, flags = asdict(TokenForm()), []
+    usual, flags = asdict(TokenFormat()), []
     for name, value in asdict(form).items():
         if value != usual[name]:
             flags += [f"--{name}", str(value)]
@@ -155,9 +155,9 @@ def _form(form: TokenForm) -> list[str]:
 
 def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
     flags = ["--preset", model.preset] if model.preset != "default" else []
-    usual_model, usual_training = configure(model.preset, setup=training.setup)
+    usual_model, usual_training = configure(model.preset, objective=training.objective)
     usual = asdict(usual_model) | asdict(usual_training)
-    usual["setup"] = TrainConfig.for_preset(model.preset).setup
+    usual["objective"] = TrainConfig.for_preset(model.preset).objective
     different = {
         name: value
         for name, value in (asdict(model) | asdict(training)).items()

@@ -11,7 +11,7 @@ from llmdirect.data.dataset import SPLIT_NAMES, Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.evaluation.protocol import by_user, held_out_users, rating_means, seen_before
 from llmdirect.ranking.metrics import mean_metrics, parse_metric
-from llmdirect.ranking.ranked_lists import check_run_file, write_run
+from llmdirect.ranking.ranked_lists import check_ranked_lists_path, write_ranked_lists
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.trained import Trained
 
@@ -62,16 +62,16 @@ def measure(
     if depth < 1:
         raise ValueError(f"depth is {depth}, expected at least 1")
     if run_out is not None:
-        check_run_file(Path(run_out))
+        check_ranked_lists_path(Path(run_out))
     code = SPLIT_NAMES.index(split)
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
     trained.check_dataset(found)
     users = held_out_users(found, code)
-    if metrics is None and trained.run.train_config.setup == "default":
-        figures = rating_means(trained.scorer, found, code)
+    if metrics is None and trained.run.train_config.objective == "rating":
+        figures = rating_means(trained.tables, found, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(by_user(trained.scorer, found, code, names))
+            means = mean_metrics(by_user(trained.tables, found, code, names))
             figures = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if run_out is not None:
@@ -91,5 +91,5 @@ def measure(
 
 def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:
     users = held_out_users(dataset, split)
-    lists = rank(trained.scorer, users, k=min(depth, dataset.num_items), seen=seen_before(dataset, split))
-    write_run(path, lists, dataset.user_ids, dataset.item_ids)
+    lists = rank(trained.tables, users, k=min(depth, dataset.num_items), seen=seen_before(dataset, split))
+    write_ranked_lists(path, lists, dataset.user_ids, dataset.item_ids)

@@ -7,21 +7,23 @@ from torch import Tensor
 
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import Dataset
-from llmdirect.model.scores import Scores, scorer
+from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.model.word_types import WordTypes, aspect_names
 
 
-def ranking_files(scores: Scores, dataset: Dataset, words: WordTypes) -> tuple[dict[str, Tensor], Json]:
+def ranking_files(
+    scores: CatalogueScores, dataset: Dataset, words: WordTypes
+) -> tuple[dict[str, Tensor], Json]:
     """What a run keeps beside the parameters: the tensors of `Trained`, and the external ids.
 
     Nothing in them says anything of the held-out splits.
     """
-    ranking, view = scorer(scores), scores.view
+    ranking, view = export_tables(scores), scores.view
     projection = view.store.calibration.projection
     tables: dict[str, Any] = {
         "query": ranking.query,
         "item": ranking.item,
-        "item_mass": ranking.item_mass,
+        "item_mass": ranking.item_mentions,
         "item_bias": ranking.item_bias,
         "user_bias": ranking.user_bias,
         "profile": scores.profiles.cpu().numpy(),

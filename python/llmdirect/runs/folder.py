@@ -29,9 +29,11 @@ from llmdirect.common.files import (
     write_manifest,
 )
 from llmdirect.common.types import Json, canonical_json
-from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.config import ModelConfig, TrainConfig, current_settings
 
-FORMAT, VERSION = "llmdirect-run", 3
+FORMAT, VERSION = "llmdirect-run", 4
+_OLDEST = 3
+"""Version 3 has some settings under other names and is read as well."""
 
 _MADE_BY = "llmdirect train DATASET --out RUN"
 
@@ -52,7 +54,11 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
         """The run in this folder. FileNotFoundError where there is none, DataError where it is damaged."""
-        return cls(Path(path), read_manifest(Path(path), FORMAT, VERSION, _MADE_BY))
+        manifest = read_manifest(Path(path), FORMAT, VERSION, _MADE_BY, oldest=_OLDEST)
+        if manifest["version"] < VERSION:
+            config = {name: current_settings(settings) for name, settings in manifest["config"].items()}
+            manifest = {**manifest, "version": VERSION, "config": config}
+        return cls(Path(path), manifest)
 
     @classmethod
     def read(

@@ -11,18 +11,18 @@ from torch import Tensor
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import MismatchError
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import unit
+from llmdirect.model.direct import normalize
 from llmdirect.runs.trained import Trained, scaled
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
     from llmdirect.encoding.encoders import Encoder
 
 
-def newcomer(
+def new_user(
     trained: Trained, items: NDArray[np.int64], texts: list[str], written: Tensor | None, name: str = "you"
 ) -> Trained:
     """The run with somebody new as its one user: items [n], newest first, and `text_profiles` of `texts`."""
-    model, base = trained.model, trained.scorer
+    model, base = trained.model, trained.tables
     history = trained.profile[torch.from_numpy(items[:HISTORY])]
     nothing = trained.profile[:0]
     read = nothing if written is None else written
@@ -31,13 +31,13 @@ def newcomer(
     sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, read)]
     with torch.no_grad():
         query = model.interests(model.user(*sides))
-        if model.config.form == "cosine":
+        if model.config.score_form == "cosine":
             query = query * model.temperature()
     own = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
     shown = scaled(query, trained.edits.factors(model.aspects))
     return replace(
         trained,
-        scorer=base.for_users(
+        tables=base.for_users(
             shown,
             None if base.item_item is None else own,
             None if base.user_bias is None else model.bias.reshape(1),
@@ -51,7 +51,7 @@ def newcomer(
     )
 
 
-def encoder_of(trained: Trained, model: str | None = None, device: str = "auto") -> "Encoder":
+def load_run_encoder(trained: Trained, model: str | None = None, device: str = "auto") -> "Encoder":
     """The language model that the run's embeddings are of.
 
     model: where it lies, if its name is not enough. Raises MismatchError for another one.
@@ -76,15 +76,15 @@ def text_profiles(trained: Trained, texts: list[str], encoder: "Encoder") -> Ten
     """
     direct, rows = trained.model, []
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
-        [kept] = trained.form.kept([text], [embedding.spans])
+        [kept] = trained.token_format.kept([text], [embedding.spans])
         kept &= embedding.spans[:, 1] > embedding.spans[:, 0]
         vectors = trained.calibration.project(embedding.tokens.float()).numpy()
         tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
             raise ValueError(f"--text {text!r}: holds no words")
-        if direct.config.form == "cosine":
-            said, _ = direct.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
-            rows.append(unit(said))
+        if direct.config.score_form == "cosine":
+            preference, _ = direct.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
+            rows.append(normalize(preference))
         else:
             rows.append(direct.mention(direct.standard(tokens.mean(0, keepdim=True))))
     return torch.cat(rows)

@@ -14,7 +14,7 @@ from llmdirect.runs.trained import Trained
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
     pass
-from llmdirect.runs.new_users import encoder_of, newcomer, text_profiles
+from llmdirect.runs.new_users import load_run_encoder, new_user, text_profiles
 
 
 def recommend(
@@ -47,7 +47,7 @@ def recommend(
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
     seen = seen_before(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
-    lists = rank(trained.scorer, users, k=min(k, len(trained.item_ids)), seen=seen)
+    lists = rank(trained.tables, users, k=min(k, len(trained.item_ids)), seen=seen)
     return {
         "recommendations": [
             {"user_id": user_id, "items": _items(trained, lists, row)} for row, user_id in enumerate(user_ids)
@@ -76,11 +76,11 @@ def recommend_new(
     items = np.array([trained.item_idx(item_id) for item_id in dict.fromkeys(history or [])], np.int64)
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
-    written = text_profiles(trained, texts, encoder_of(trained, model, device)) if texts else None
+    written = text_profiles(trained, texts, load_run_encoder(trained, model, device)) if texts else None
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give --text")
-    somebody = newcomer(trained, items, texts or [], written)
-    lists = rank(somebody.scorer, [0], k=min(k, len(trained.item_ids)), seen=somebody.seen)
+    somebody = new_user(trained, items, texts or [], written)
+    lists = rank(somebody.tables, [0], k=min(k, len(trained.item_ids)), seen=somebody.seen)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
 
 

@@ -14,12 +14,12 @@ from llmdirect.common.csr import Csr
 from llmdirect.common.errors import MismatchError, MissingError
 from llmdirect.data.dataset import Dataset
 from llmdirect.model.direct import Direct
-from llmdirect.ranking.scorer import EPS, Scorer
+from llmdirect.ranking.scorer import EPS, ScoreTables
 from llmdirect.ranking.top_k import RankedLists, rank
 from llmdirect.runs.aspect_edits import AspectEdits
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.calibration import Calibration
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.lexicon import Lexicon
 
 
@@ -31,11 +31,11 @@ class Trained:
     model: Direct
     lexicon: Lexicon
     """What the model reads of a word beside the embeddings of its tokens."""
-    form: TokenForm
+    token_format: TokenFormat
     """Which tokens of a text the model reads."""
     calibration: Calibration
     """What the encoder's vectors go through before the model reads them."""
-    scorer: Scorer
+    tables: ScoreTables
     profile: Tensor
     """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
     seen: Csr
@@ -70,7 +70,7 @@ class Trained:
         model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
         model.load_state_dict(parameters)
         model.eval().requires_grad_(False)
-        form = run.model_config.form
+        score_form = run.model_config.score_form
         collaborative: dict[str, Any] = {}
         if "item_item_values" in tables:
             table = (tables[f"item_item_{part}"].numpy() for part in ("indptr", "indices", "values"))
@@ -78,13 +78,13 @@ class Trained:
                 "history": Csr(tables["history_indptr"].numpy(), tables["history_indices"].numpy()),
                 "item_item": tuple(table),
             }
-        ranking = Scorer(
-            form="dot" if form == "cosine" else "ratio",
+        ranking = ScoreTables(
+            kernel="dot" if score_form == "cosine" else "ratio",
             query=tables["query"],
             item=tables["item"],
             item_bias=tables["item_bias"],
             eps=EPS,
-            item_mass=tables.get("item_mass"),
+            item_mentions=tables.get("item_mass"),
             user_bias=tables.get("user_bias"),
             **collaborative,
         )
@@ -97,9 +97,9 @@ class Trained:
             run=run,
             model=model,
             lexicon=lexicon,
-            form=TokenForm.of_manifest({"dtype": "float32", **run.manifest["store"]}),
+            token_format=TokenFormat.from_manifest({"dtype": "float32", **run.manifest["store"]}),
             calibration=Calibration(projection=tables.get("projection")),
-            scorer=ranking,
+            tables=ranking,
             profile=tables["profile"],
             seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),
             recent=Csr(tables["recent_indptr"].numpy(), tables["recent_indices"].numpy()),
@@ -111,14 +111,14 @@ class Trained:
             edits=edits,
         )
 
-    def alone(self, user: int) -> "Trained":
+    def for_user(self, user: int) -> "Trained":
         """The run with this user alone, who becomes user 0; the tables of items are shared."""
-        rows, base = np.array([user]), self.scorer
+        rows, base = np.array([user]), self.tables
         history = None if base.history is None else base.history.rows(rows)
         bias = None if base.user_bias is None else base.user_bias[rows]
         return replace(
             self,
-            scorer=base.for_users(base.query[rows], history, bias),
+            tables=base.for_users(base.query[rows], history, bias),
             seen=self.seen.rows(rows),
             recent=self.recent.rows(rows),
             user_ids=[self.user_ids[user]],
@@ -139,11 +139,11 @@ class Trained:
         term do not depend on interests. Raises ValueError for an aspect that is none or a negative factor.
         """
         factors = self.edits.factors(self.model.aspects, interests)
-        base, query = self.scorer, self.scorer.query.copy()
+        base, query = self.tables, self.tables.query.copy()
         query[user] = scaled(self.query[user], factors)
         return replace(
             self,
-            scorer=base.for_users(query, base.history, base.user_bias),
+            tables=base.for_users(query, base.history, base.user_bias),
             what_if={**self.what_if, user: factors},
         )
 
@@ -155,7 +155,7 @@ class Trained:
         interests: aspect -> factor, what `with_interests` takes. Exact: the items' table is ranked anew.
         """
         moved = self.with_interests(user, interests) if interests else self
-        return rank(moved.scorer, [user], k=k, seen=self.seen)
+        return rank(moved.tables, [user], k=k, seen=self.seen)
 
     def user_idx(self, user_id: str) -> int:
         """Index of an external user id; MissingError naming what to do for a new user."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.common.errors import DataError, MismatchError, MissingError
-from llmdirect.common.files import MANIFEST, check_disk, told_when_full, write_manifest
+from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, canonical_json
@@ -93,7 +93,7 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
         check_disk(out, published.bytes, "the arrays need")
     with (
         single_writer(out),
-        told_when_full(out, "make room and run again"),
+        disk_full_hint(out, "make room and run again"),
         _on_bytes(progress, "consolidate", published.bytes) as on_bytes,
     ):
         if layout == "padded":
@@ -134,7 +134,7 @@ def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, p
             parts = [folder] * (old is not None) + new
             total = sum(_data_bytes(shards[path]) for path in new) + (_data_bytes(old) if old else 0)
             check_disk(folder, total, "the store, beside its shards, needs")
-            with told_when_full(folder, "make room and run again; nothing has changed"):
+            with disk_full_hint(folder, "make room and run again; nothing has changed"):
                 with _on_bytes(progress, "consolidate", total) as on_bytes:
                     chosen = [[kept, *[None] * len(new)]] if dropped else []
                     data = _core.consolidate_shards(parts, folder, on_bytes, *chosen)

@@ -17,7 +17,7 @@ from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
 from llmdirect.store.consolidate import consolidate, store_folder
 from llmdirect.store.shards import content_hash, read_store_manifest, write_shard
-from llmdirect.store.token_format import TokenForm
+from llmdirect.store.token_format import TokenFormat
 
 if TYPE_CHECKING:
     import torch
@@ -144,9 +144,9 @@ class EmbeddingStore:
         return encoder
 
     @property
-    def form(self) -> TokenForm:
+    def token_format(self) -> TokenFormat:
         """Which tokens are there, in how many dimensions."""
-        return TokenForm.of_manifest(self.manifest)
+        return TokenFormat.from_manifest(self.manifest)
 
     @cached_property
     def calibration(self) -> "Calibration":

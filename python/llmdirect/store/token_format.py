@@ -16,7 +16,7 @@ _KEPT = ("all", "content")
 
 
 @dataclass(frozen=True)
-class TokenForm:
+class TokenFormat:
     """What becomes of the encoder's vectors. ValueError for what there is not.
 
     dtype: int8 (scaled by channel and then by token), bfloat16, float16 or float32. int8 takes half of
@@ -38,7 +38,7 @@ class TokenForm:
             raise ValueError(f"project={self.project}; at least 1")
 
     @classmethod
-    def of_manifest(cls, manifest: Json) -> "TokenForm":
+    def from_manifest(cls, manifest: Json) -> "TokenFormat":
         """Of a store, shard or plan; those that say nothing keep all tokens as the encoder gave them."""
         form = manifest.get("form") or {}
         return cls(manifest["dtype"], form.get("project"), form.get("tokens", "all"))

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmdirect.aspects.matching import match
 from llmdirect.common.types import Json
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.synthetic.corpus import Corpus
 from llmdirect.text.sentences import sentences
 from llmdirect.text.words import is_function_word
@@ -130,14 +130,14 @@ def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
     }
 
 
-def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> Scorer:
+def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> ScoreTables:
     """Ranks by what choices were drawn from: log popularity + taste · interest · quality.
 
     The ids, of a prepared dataset say, give the order of the rows. KeyError for one that is not planted.
     """
     users = [corpus.user_rows[user] for user in user_ids]
     items = [corpus.item_rows[item] for item in item_ids]
-    return Scorer(
+    return ScoreTables(
         query=corpus.taste * corpus.interests[users],
         item=corpus.qualities[items],
         item_bias=np.log(corpus.popularity[items]),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class RunningMean:
+class ParameterEma:
     """Exponential mean of a model's state, over fewer updates at first (Polyak and Juditsky 1992).
 
     decay: share of the old mean at every update; with 0 the mean is the model itself and costs nothing.

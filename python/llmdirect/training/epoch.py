@@ -8,10 +8,10 @@ from torch import Tensor
 
 from llmdirect.config import TrainConfig
 from llmdirect.model.direct import Direct
-from llmdirect.model.item_documents import Documents, Pairs
-from llmdirect.model.scores import Scores
+from llmdirect.model.item_documents import ItemDocuments, Pairs
+from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.token_tables import PooledTable, Table, read_passages, refreshed
-from llmdirect.training.ema import RunningMean
+from llmdirect.training.ema import ParameterEma
 from llmdirect.training.negatives import sample_negatives
 from llmdirect.training.objective import Objective
 
@@ -21,13 +21,13 @@ class Epochs:
     """What all epochs of a training share."""
 
     model: Direct
-    documents: Documents
+    documents: ItemDocuments
     objective: Objective
     training: TrainConfig
     generator: torch.Generator
 
     def run(
-        self, number: int, table: Table, optimiser: torch.optim.Optimizer, mean: RunningMean
+        self, number: int, table: Table, optimiser: torch.optim.Optimizer, mean: ParameterEma
     ) -> dict[str, float]:
         """Every pair that is trained on once, in random order; the mean of each part of the loss.
 
@@ -36,19 +36,23 @@ class Epochs:
         """
         self.model.train()
         view, training = self.documents.view, self.training
-        trained_on = torch.arange(len(view.pair_user)) if training.copies else view.asked.cpu()
+        trained_on = (
+            torch.arange(len(view.pair_user))
+            if training.train_on_duplicates
+            else view.unique_text_pairs.cpu()
+        )
         num_pairs = len(trained_on)
         negatives = self._negatives(number)
         sums: dict[str, float] = {}
         order = trained_on[torch.randperm(num_pairs, generator=self.generator)]
         for rows, passages in self._updates(order, isinstance(table, PooledTable)):
-            pairs = Pairs.of(view, rows.to(view.pair_user.device))
+            pairs = Pairs.from_view(view, rows.to(view.pair_user.device))
             with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):
                 if passages is not None:
                     fresh = read_passages(self.model, view, passages)
                     assert not isinstance(table, PooledTable)
                     table = refreshed(table, passages, *fresh)
-                scores = Scores(self.model, self.documents, table, None)
+                scores = CatalogueScores(self.model, self.documents, table, None)
                 chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
                 parts = self.objective(scores, pairs, chosen)
             optimiser.zero_grad(set_to_none=True)
@@ -63,7 +67,7 @@ class Epochs:
     def _negatives(self, number: int) -> Tensor | None:
         """int64 [N, negatives] of each pair, drawn anew in each epoch; None for the whole catalogue."""
         view, training = self.documents.view, self.training
-        if not training.negatives or training.setup == "default":
+        if not training.negatives or training.objective == "rating":
             return None
         drawn = sample_negatives(
             view.pair_user.cpu(),

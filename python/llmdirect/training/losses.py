@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmdirect.model.direct import unit
+from llmdirect.model.direct import normalize
 
 
 def softmax_loss(positive: Tensor, others: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def orthogonality_loss(aspects: Tensor) -> Tensor:
     count = len(aspects)
     if count < 2:
         return aspects.sum() * 0
-    directions = unit(aspects)
+    directions = normalize(aspects)
     gram = directions @ directions.T - torch.eye(count, device=aspects.device, dtype=aspects.dtype)
     return gram.square().sum() / (count * count - count)
 
@@ -54,7 +54,7 @@ def rate_reduction_loss(words: Tensor, linked: Tensor, beta: float = 0.1, epsilo
         return words.sum()
     # Determinants have no half precision, and the products that they are of would lose too much in it.
     with torch.autocast(words.device.type, enabled=False):
-        rows = unit(words if words.dtype == torch.float64 else words.float())
+        rows = normalize(words if words.dtype == torch.float64 else words.float())
         linked = linked.to(rows.dtype)
         identity = torch.eye(width, device=rows.device, dtype=rows.dtype)
         whole = torch.logdet(identity + beta * width / (count * epsilon**2) * (rows.T @ rows)) / (2 * beta)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmdirect.config import TrainConfig
 from llmdirect.model.item_documents import Pairs
-from llmdirect.model.scores import Keep, Scores
+from llmdirect.model.scores import CatalogueScores, SlotDropout
 from llmdirect.model.word_types import WordTypes
 from llmdirect.training.losses import (
     bpr_loss,
@@ -42,24 +42,24 @@ class Objective:
     words: WordTypes | None = None
     biases: RatingBiases | None = None
 
-    def __call__(self, scores: Scores, pairs: Pairs, negatives: Tensor | None) -> dict[str, Tensor]:
+    def __call__(self, scores: CatalogueScores, pairs: Pairs, negatives: Tensor | None) -> dict[str, Tensor]:
         """Each part of the loss, weighted; "loss" is their sum. negatives: int64 [B, N], or None for all.
 
         In the default setup, pairs without a rating are left out.
         """
         config, model = self.config, scores.model
-        keep = Keep(config.history_dropout, self.generator)
+        keep = SlotDropout(config.history_dropout, self.generator)
         table, query = scores.left_out(pairs, keep)
         own = table.gather(1, pairs.item[:, None])[:, 0]
         parts: dict[str, Tensor] = {}
-        if config.setup == "default":
+        if config.objective == "rating":
             rated = ~torch.isnan(pairs.rating)
             predicted = own + model.bias + model.user_bias[pairs.user]
             if self.biases is not None:
                 predicted = predicted + self.biases.change(pairs)
             # Over the whole batch, so that the mean over an epoch weighs every pair alike; 0 without ratings.
             parts["mse"] = (predicted - pairs.rating)[rated].square().sum() / len(rated)
-        elif config.setup == "bpr":
+        elif config.objective == "bpr":
             assert negatives is not None
             parts["bpr"] = bpr_loss(own, table.gather(1, negatives))
         elif negatives is not None:
@@ -71,7 +71,7 @@ class Objective:
         parts["loss"] = torch.stack(list(parts.values())).sum()
         return parts
 
-    def _auxiliary(self, scores: Scores, pairs: Pairs, query: Tensor) -> dict[str, Tensor]:
+    def _auxiliary(self, scores: CatalogueScores, pairs: Pairs, query: Tensor) -> dict[str, Tensor]:
         config, model = self.config, scores.model
         parts: dict[str, Tensor] = {}
         if config.contrastive or config.anchor:

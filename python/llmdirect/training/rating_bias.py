@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.model.item_documents import Pairs
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 
 _RIDGES = tuple(2.0**power for power in range(8))
 _ROUNDS = 20
@@ -35,7 +35,7 @@ class RatingBiases:
     """float32 [I]"""
 
     @classmethod
-    def fit(cls, view: View) -> "RatingBiases":
+    def fit(cls, view: TrainView) -> "RatingBiases":
         """On the rated train pairs, with the pair of ridges that misses left-out ratings the least."""
         rated = ~torch.isnan(view.pair_rating)
         users, items, ratings = (

@@ -7,7 +7,7 @@ from llmdirect.config import ModelConfig, TrainConfig
 
 
 @dataclass
-class Course:
+class TrainState:
     """What decides how training goes on; kept with every epoch."""
 
     epoch: int = 0
@@ -28,10 +28,10 @@ class Schedule:
     def __init__(self, model: ModelConfig, training: TrainConfig) -> None:
         self.training = training
         # Where sentiment is no linear map, tokens are all that it can be learned from.
-        self._epochs = {"pooled": training.num_epochs, "tokens": training.refine_epochs}
+        self._epochs = {"pooled": training.num_epochs, "tokens": training.token_epochs}
         if model.sentiment != "linear":
             self._epochs = {"pooled": 0, "tokens": training.num_epochs}
-        self.course = Course(phase="pooled" if model.sentiment == "linear" else "tokens")
+        self.course = TrainState(phase="pooled" if model.sentiment == "linear" else "tokens")
 
     @property
     def epochs(self) -> int:
@@ -42,7 +42,7 @@ class Schedule:
         """The figure of an epoch that validation watches."""
         return float(entry["valid"][self.training.watched])
 
-    def judge(self, entry: Json) -> bool:
+    def record(self, entry: Json) -> bool:
         """Enters an epoch; whether it is the best so far. Where patience ends, the learning rate drops."""
         course, value = self.course, self.value(entry)
         course.history.append(entry)
@@ -53,13 +53,13 @@ class Schedule:
         course.stale += 1
         if course.stale >= self.training.patience:
             course.stale = 0
-            if course.lr_drops == self.training.decays:
+            if course.lr_drops == self.training.max_lr_drops:
                 course.ended = True
             else:
                 course.lr_drops += 1
         return False
 
-    def goes_on(self) -> bool:
+    def has_next_epoch(self) -> bool:
         """Whether an epoch is left; those on tokens come after those on pooled text, at the full rate."""
         course = self.course
         done = sum(entry["phase"] == course.phase for entry in course.history)

@@ -130,7 +130,7 @@ def _check_combinations(
         except ValueError as error:
             told = ", ".join(f"{name}={value}" for name, value in combination.items())
             raise ValueError(f"--param {told}: {error}") from None
-        watched.add("mse" if training.setup == "default" else training.metric)
+        watched.add("mse" if training.objective == "rating" else training.metric)
     if len(watched) > 1:
         raise ValueError(f"--param: runs that watch {' and '.join(sorted(watched))} do not compare")
     return watched == {"mse"}

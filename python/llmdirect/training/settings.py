@@ -1,9 +1,9 @@
-"""Settings of training by name, as `--param NAME=VALUE` gives them."""
+"""Settings of model and training by name, parsed from NAME=VALUE."""
 
 from collections.abc import Sequence
 from typing import Any, get_args, get_type_hints
 
-from llmdirect.config import ModelConfig, TrainConfig, setting_names
+from llmdirect.config import RENAMED, ModelConfig, TrainConfig, setting_names
 
 ALIASES = {"g1": "contrastive", "g2": "rate", "g3": "orthogonality", "aspc_num": "aspects"}
 """Names of the published scripts."""
@@ -18,12 +18,14 @@ def parse_params(texts: Sequence[str]) -> dict[str, list[Value]]:
         name = name.strip().replace("-", "_")
         name = ALIASES.get(name, name)
         if not equals or not values:
-            raise ValueError(f"--param {text!r}: expected name=value,value")
+            raise ValueError(f"`param` {text!r}: expected name=value,value")
+        if name in RENAMED:
+            raise ValueError(f"`param` {text!r}: {name} is called {RENAMED[name]} now")
         if name not in setting_names():
             there = ", ".join(sorted(setting_names()))
-            raise ValueError(f"--param {text!r}: no setting {name!r}; there are {there}")
+            raise ValueError(f"`param` {text!r}: no setting {name!r}; there are {there}")
         if name in found:
-            raise ValueError(f"--param {text!r}: {name} is given twice")
+            raise ValueError(f"`param` {text!r}: {name} is given twice")
         found[name] = [_value(name, part.strip(), text) for part in values.split(",")]
     return found
 
@@ -38,7 +40,7 @@ def _value(name: str, text: str, source: str) -> Value:
         return kind(text) if kind in (int, float) else _choice(text, get_args(kind))
     except (KeyError, ValueError):
         wanted = getattr(kind, "__name__", None) or " or ".join(get_args(kind))
-        raise ValueError(f"--param {source!r}: {text!r} is no value of {name} ({wanted})") from None
+        raise ValueError(f"`param` {source!r}: {text!r} is no value of {name} ({wanted})") from None
 
 
 def _choice(text: str, choices: tuple[Any, ...]) -> str:
@@ -52,5 +54,5 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Value]:
     found = parse_params(texts)
     for name, values in found.items():
         if len(values) > 1:
-            raise ValueError(f"--param {name}: {len(values)} values, expected one; grid tries several")
+            raise ValueError(f"`param` {name}: {len(values)} values, expected one; grid tries several")
     return {name: values[0] for name, values in found.items()}

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.collaborative.selection import balance, candidates
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
+from llmdirect.collaborative.selection import fit_ease_candidates, select_term
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
@@ -21,24 +21,24 @@ from llmdirect.evaluation.protocol import by_user, rating_means, squared_errors
 from llmdirect.model.direct import Direct
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.initialise import initialise
-from llmdirect.model.item_documents import Documents
+from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.left_out import train_left_out
-from llmdirect.model.scores import Scores, scorer
+from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.model.token_tables import PooledTable, Table, read_all
-from llmdirect.model.train_view import View
+from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
 from llmdirect.ranking.metrics import mean_metrics
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.runs.export import ranking_files
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.text.lexicon import Lexicon
-from llmdirect.training.ema import RunningMean
+from llmdirect.training.ema import ParameterEma
 from llmdirect.training.epoch import Epochs
 from llmdirect.training.objective import Objective
 from llmdirect.training.optimiser import load_optimiser, optimiser_tensors, parameter_groups
 from llmdirect.training.rating_bias import RatingBiases
-from llmdirect.training.schedule import Course, Schedule
+from llmdirect.training.schedule import Schedule, TrainState
 from llmdirect.training.tensorboard import flat
 
 logger = logging.getLogger(__name__)
@@ -62,17 +62,17 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self.dataset, self.run, self.training, self.progress = dataset, run, training, progress
-        plain = View.build(dataset, store, progress=progress)
+        plain = TrainView.build(dataset, store, progress=progress)
         self.texts = dataset.passages.text.gather(plain.passage_idx)
         """Of the view's passages."""
         lexicon = self._find_lexicon(plain, config.lexicon)
         self.view = plain.with_lexicon(lexicon, self.texts).to(device)
-        self.documents = Documents(self.view, config.vote)
+        self.documents = ItemDocuments(self.view, config.equal_reviews)
         self.generator = torch.Generator().manual_seed(training.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self.model = Direct(config, self.view.dim, dataset.num_users, dataset.num_items)
-        fitted = training.setup == "default" and training.fitted_biases and not config.popularity
+        fitted = training.objective == "rating" and training.damped_biases and not config.popularity
         self.biases = RatingBiases.fit(self.view) if fitted else None
         self._initialise()
         self.model.to(device)
@@ -81,29 +81,29 @@ class Trainer:
         self.epochs = Epochs(self.model, self.documents, objective, training, self.generator)
         self.schedule = Schedule(config, training)
         self.optimiser = self._new_optimiser()
-        self.mean = RunningMean(self.model, training.averaging)
+        self.mean = ParameterEma(self.model, training.ema_decay)
         self.table: Table | None = None  # what the present parameters make of all passages, where known
         if self.run.manifest["files"]:
             self._resume()
 
     @property
-    def course(self) -> Course:
+    def course(self) -> TrainState:
         """Of the schedule."""
         return self.schedule.course
 
-    def _find_lexicon(self, plain: View, size: int) -> Lexicon:
+    def _find_lexicon(self, plain: TrainView, size: int) -> Lexicon:
         """What the run has kept, since numbers found anew may have other signs; else that of the view."""
         if "best/lexicon" in self.run.manifest["files"]:
             return Lexicon.from_tensors(self.run.tensors("best/lexicon"))
         if not size:  # nothing to count words for
             return Lexicon.none()
-        return WordLikeness(plain, self.texts).lexicon(plain, size)
+        return WordSimilarity(plain, self.texts).lexicon(plain, size)
 
     def _initialise(self) -> None:
         view, documents = self.view, self.documents
         written = (view.lengths > 0).cpu()
-        owned = documents.mass > 0
-        means = (documents.pooled[owned] / documents.mass[owned, None]).float().cpu()
+        owned = documents.item_weight > 0
+        means = (documents.pooled[owned] / documents.item_weight[owned, None]).float().cpu()
         sample = torch.randperm(int(written.sum()), generator=self.generator)
         rows = written.nonzero()[:, 0][sample]
         enough = int(torch.searchsorted(view.lengths.cpu()[rows].cumsum(0), _TOPIC_TOKENS)) + 1
@@ -111,7 +111,7 @@ class Trainer:
         initialise(self.model, view.pooled.cpu()[written], means, tokens[mask], self.training.seed)
         if self.biases is not None:
             self._fit_biases(self.biases)
-        elif self.training.setup == "default":
+        elif self.training.objective == "rating":
             ratings = view.pair_rating[~torch.isnan(view.pair_rating)]
             with torch.no_grad():
                 self.model.bias.fill_(float(ratings.mean()))
@@ -128,7 +128,7 @@ class Trainer:
             parameter.requires_grad_(False)
 
     def _words(self) -> WordTypes:
-        return WordTypes.of(self.view, self.texts, self.progress)
+        return WordTypes.from_view(self.view, self.texts, self.progress)
 
     def _new_optimiser(self) -> torch.optim.AdamW:
         lr = self.training.lr * 0.1**self.course.lr_drops
@@ -137,11 +137,11 @@ class Trainer:
     def _resume(self) -> None:
         state = self.run.values("last/state")
         course = {name: value for name, value in state.items() if name not in ("generator", "updates")}
-        self.schedule.course = Course(**course)
+        self.schedule.course = TrainState(**course)
         self.model.load_state_dict(self.run.tensors("last/model"))
         self.optimiser = self._new_optimiser()
         load_optimiser(self.optimiser, self.run.tensors("last/optimiser"))
-        self.mean = RunningMean(self.model, self.training.averaging)
+        self.mean = ParameterEma(self.model, self.training.ema_decay)
         if "last/mean" in self.run.manifest["files"]:
             self.mean.load(self.run.tensors("last/mean"), state["updates"])
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
@@ -150,11 +150,15 @@ class Trainer:
     def fit(self, writer: Any) -> None:
         """Runs epochs until the course has ended, committing each one."""
         course = self.course
-        if self.run.finished and not self._goes_on() and self.run.is_whole("best/tables", "best/catalogue"):
+        if (
+            self.run.finished
+            and not self._has_next_epoch()
+            and self.run.is_whole("best/tables", "best/catalogue")
+        ):
             return
         with self.progress.task("Training", self.schedule.epochs, "epochs") as task:
             task.advance(course.epoch)
-            while self._goes_on():
+            while self._has_next_epoch():
                 started = time.monotonic()
                 course.epoch += 1
                 losses = self.epochs.run(
@@ -169,7 +173,7 @@ class Trainer:
                     table = self._read_table()
                     figures = self._validate(table)
                     parameters = {name: value.clone() for name, value in self.model.state_dict().items()}
-                self.table = None if self.training.averaging else table
+                self.table = None if self.training.ema_decay else table
                 entry = {
                     "epoch": course.epoch,
                     "phase": course.phase,
@@ -179,7 +183,7 @@ class Trainer:
                     "seconds": round(time.monotonic() - started, 3),
                 }
                 drops = course.lr_drops
-                improved = self.schedule.judge(entry)
+                improved = self.schedule.record(entry)
                 if course.lr_drops > drops:
                     self._restart()
                 self._commit(parameters, improved)
@@ -189,9 +193,9 @@ class Trainer:
                     writer.add_scalar(name, value, course.epoch)
         self._finish()
 
-    def _goes_on(self) -> bool:
+    def _has_next_epoch(self) -> bool:
         phase = self.course.phase
-        goes_on = self.schedule.goes_on()
+        goes_on = self.schedule.has_next_epoch()
         if self.course.phase != phase:
             self._restart()
         return goes_on
@@ -210,21 +214,21 @@ class Trainer:
         """Train, each pair left out, and validation, side by side; of text and biases alone."""
         self.model.eval()
         with torch.no_grad():
-            scores = Scores(self.model, self.documents, table, None)
-            return self._figures(scores, scorer(scores))
+            scores = CatalogueScores(self.model, self.documents, table, None)
+            return self._figures(scores, export_tables(scores))
 
-    def _figures(self, scores: Scores, ranking: Scorer) -> Json:
+    def _figures(self, scores: CatalogueScores, ranking: ScoreTables) -> Json:
         if self.training.lower_is_better:
             return {"valid": self._valid(ranking)}
         metric = self.training.metric
         return {"train_left_out": {metric: train_left_out(scores, metric)}, "valid": self._valid(ranking)}
 
-    def _valid(self, ranking: Scorer) -> dict[str, float]:
+    def _valid(self, ranking: ScoreTables) -> dict[str, float]:
         if self.training.lower_is_better:
             return rating_means(ranking, self.dataset, VALID)
         return mean_metrics(by_user(ranking, self.dataset, VALID, [self.training.metric]))
 
-    def _gains(self, ranking: Scorer) -> NDArray[np.float64]:
+    def _gains(self, ranking: ScoreTables) -> NDArray[np.float64]:
         """What validation says by user (ratings: by rating), the more the better."""
         if self.training.lower_is_better:
             return -squared_errors(ranking, self.dataset, VALID)
@@ -234,7 +238,7 @@ class Trainer:
     def _take_best(self) -> None:
         self.model.load_state_dict(self.run.tensors("best/model"))
         self.model.collaboration.zero_()  # found anew once training has ended
-        self.mean = RunningMean(self.model, self.training.averaging)
+        self.mean = ParameterEma(self.model, self.training.ema_decay)
         self.table = None
 
     def _commit(self, validated: dict[str, Tensor], improved: bool) -> None:
@@ -245,7 +249,7 @@ class Trainer:
         }
         if "best/lexicon" not in self.run.manifest["files"]:
             files["best/lexicon"] = self.run.write("best/lexicon", self.view.lexicon.tensors())
-        if self.training.averaging:
+        if self.training.ema_decay:
             files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
         if improved:
             files["best/model"] = self.run.write("best/model", validated)
@@ -266,7 +270,7 @@ class Trainer:
             table = read_all(self.model, self.documents)
         with torch.no_grad():
             collaboration, balanced = self._collaborate(table)
-            scores = Scores(self.model, self.documents, table, collaboration)
+            scores = CatalogueScores(self.model, self.documents, table, collaboration)
             tables, catalogue = ranking_files(scores, self.dataset, self._words())
         files = {
             "best/model": self.run.write("best/model", self.model.state_dict()),
@@ -282,16 +286,16 @@ class Trainer:
             return None, {}
         started = time.monotonic()
         with self.progress.task("Collaborative term", 2, "steps") as task:
-            words = WordLikeness(self.view, self.texts)
-            embeddings = EmbeddingLikeness(self.documents, self.model.centre[: self.view.store.dim])
-            eases = candidates(self.documents, (words, embeddings), config)
+            words = WordSimilarity(self.view, self.texts)
+            embeddings = EmbeddingSimilarity(self.documents, self.model.centre[: self.view.store.dim])
+            eases = fit_ease_candidates(self.documents, (words, embeddings), config)
             task.advance()
-            text = Scores(self.model, self.documents, table, None)
-            logits = self.training.setup != "default"
-            found = balance(text, eases, config.history_term, self._gains, logits)
+            text = CatalogueScores(self.model, self.documents, table, None)
+            logits = self.training.objective != "rating"
+            found = select_term(text, eases, config.history_term, self._gains, logits)
             self.model.collaboration.fill_(found.weight)
             figures = {
-                **self._figures(Scores(self.model, self.documents, table, found.term), found.scorer),
+                **self._figures(CatalogueScores(self.model, self.documents, table, found.term), found.tables),
                 "collaboration": {
                     "made_of": found.name,
                     "weight": found.weight,

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.collaborative.similarity import EmbeddingLikeness, WordLikeness
+from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Dataset
-from llmdirect.model.item_documents import Documents
-from llmdirect.model.train_view import View
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.model.item_documents import ItemDocuments
+from llmdirect.model.train_view import TrainView
+from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import EmbeddingStore
 
 Suggest = Any
@@ -79,46 +79,46 @@ class TrainData:
         return gram
 
     @cached_property
-    def view(self) -> View:
+    def view(self) -> TrainView:
         """Pooled texts of train."""
         if self.store is None:
             raise ValueError("this baseline reads texts: it needs a store")
-        return View.build(self.dataset, self.store)
+        return TrainView.build(self.dataset, self.store)
 
     @cached_property
-    def documents(self) -> Documents:
+    def documents(self) -> ItemDocuments:
         """Sums of the texts of train about each item."""
-        return Documents(self.view, vote=False)
+        return ItemDocuments(self.view, equal_reviews=False)
 
     @cached_property
     def directions(self) -> NDArray[np.float64]:
         """float64 [I, D] direction of each item's mean train text from the mean of all; or zeros."""
         centre = self.view.pooled[self.view.lengths > 0].double().mean(0)
-        found: NDArray[np.float64] = EmbeddingLikeness(self.documents, centre).directions.numpy()
+        found: NDArray[np.float64] = EmbeddingSimilarity(self.documents, centre).directions.numpy()
         return found
 
     @cached_property
     def common_words(self) -> NDArray[np.float64]:
         """float64 [I, I] cosines of the items' words (TF-IDF, centred)."""
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
-        return WordLikeness(self.view, texts).gram(torch.arange(self.view.num_items)).numpy()
+        return WordSimilarity(self.view, texts).gram(torch.arange(self.view.num_items)).numpy()
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A model that a user could have instead."""
 
-    fit: Callable[..., Scorer]
+    fit: Callable[..., ScoreTables]
     """(data, **settings): fits on train alone."""
     space: Callable[[Suggest], Mapping[str, Any]] = lambda trial: {}
     """The settings of one trial."""
 
 
-def item_item(data: TrainData, table: NDArray[np.floating]) -> Scorer:
+def item_item(data: TrainData, table: NDArray[np.floating]) -> ScoreTables:
     """Σ_{j in history} table[j, i], of a table [I, I] whose zeros are not kept."""
     sources, targets = np.nonzero(table)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=len(table)))])
-    return Scorer(
+    return ScoreTables(
         query=np.zeros((data.num_users, 0)),
         item=np.zeros((data.num_items, 0)),
         history=data.positives,

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.benchmark.baselines.data import Baseline, Suggest, TrainData, item_item, strongest
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 
 
-def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> Scorer:
+def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> ScoreTables:
     """Cosine of items (Sarwar et al. 2001), less for few users: s_ij = g_ij / (√(g_ii g_jj) + shrink)."""
     gram = data.gram(user_power)
     lengths = np.sqrt(np.diag(gram))
@@ -18,7 +18,7 @@ def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) 
     return item_item(data, strongest(table, neighbours))
 
 
-def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> Scorer:
+def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> ScoreTables:
     """Three steps at random, item to user to item, less for popular ends (Paudel et al. 2017)."""
     rows = data.rows()
     popularity = data.popularity.clip(1)
@@ -29,7 +29,7 @@ def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> Scor
     return item_item(data, strongest(table, neighbours))
 
 
-def slim(data: TrainData, l1: float, l2: float) -> Scorer:
+def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
     """Non-negative elastic net of each item on the others (Ning and Karypis 2011), by coordinate descent.
 
     min_B ½‖X - XB‖² + l1 Σ B + ½ l2 ‖B‖², B ≥ 0, zero diagonal: all columns at once, item by item.
@@ -65,7 +65,7 @@ def _autoencoder(inverse: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def ease(
     data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0, words: float = 0.0
-) -> Scorer:
+) -> ScoreTables:
     """EASE (Steck 2019): B = -P / diag(P) with P = (XᵀX + ridge·1)⁻¹, zero diagonal; score = X B.
 
     user_power: a user of n positives counts n^-user_power. likeness: collective EASE, adds likeness·E Eᵀ of
@@ -83,7 +83,7 @@ def ease(
     return item_item(data, _autoencoder(np.linalg.inv(gram)))
 
 
-def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> Scorer:
+def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ScoreTables:
     """Text first, interactions second: an autoencoder S of the items' texts, then
     min_B ‖X - XB‖² + ridge‖B‖² + distil‖B - S‖², zero diagonal (after Moon et al. 2025).
     """

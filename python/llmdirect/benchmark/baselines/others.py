@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.benchmark.baselines.data import Baseline, TrainData
-from llmdirect.ranking.scorer import Scorer
+from llmdirect.ranking.scorer import ScoreTables
 
 
-def popularity(data: TrainData) -> Scorer:
+def popularity(data: TrainData) -> ScoreTables:
     """Ranks by how often items were chosen in train; equal numbers by item index."""
-    return Scorer(
+    return ScoreTables(
         query=np.zeros((data.num_users, 0)), item=np.zeros((data.num_items, 0)), item_bias=data.popularity
     )
 
 
-def userknn(data: TrainData, neighbours: int, shrink: float, item_power: float) -> Scorer:
+def userknn(data: TrainData, neighbours: int, shrink: float, item_power: float) -> ScoreTables:
     """What the nearest users have: cosine of users, items of n positives counting n^-item_power.
 
     Memory: users * users and users * items.
@@ -32,10 +32,10 @@ def userknn(data: TrainData, neighbours: int, shrink: float, item_power: float) 
     if neighbours < len(likeness):
         cut = np.partition(likeness, -neighbours, axis=1)[:, -neighbours]
         likeness = np.where(likeness >= cut[:, None], likeness, 0.0)
-    return Scorer(query=likeness @ rows, item=np.eye(data.num_items, dtype=np.float32))
+    return ScoreTables(query=likeness @ rows, item=np.eye(data.num_items, dtype=np.float32))
 
 
-def ials(data: TrainData, factors: int, regularisation: float, alpha: float, iterations: int) -> Scorer:
+def ials(data: TrainData, factors: int, regularisation: float, alpha: float, iterations: int) -> ScoreTables:
     """Implicit alternating least squares (Hu et al. 2008), by the implicit library."""
     from implicit.als import AlternatingLeastSquares
 
@@ -50,7 +50,9 @@ def ials(data: TrainData, factors: int, regularisation: float, alpha: float, ite
     return _of_implicit(data, model)
 
 
-def bpr_mf(data: TrainData, factors: int, learning_rate: float, regularisation: float, epochs: int) -> Scorer:
+def bpr_mf(
+    data: TrainData, factors: int, learning_rate: float, regularisation: float, epochs: int
+) -> ScoreTables:
     """Matrix factorisation with the BPR loss (Rendle et al. 2009), by the implicit library."""
     from implicit.bpr import BayesianPersonalizedRanking
 
@@ -65,18 +67,18 @@ def bpr_mf(data: TrainData, factors: int, learning_rate: float, regularisation: 
     return _of_implicit(data, model)
 
 
-def _of_implicit(data: TrainData, model: Any) -> Scorer:
+def _of_implicit(data: TrainData, model: Any) -> ScoreTables:
     from scipy.sparse import csr_matrix
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads that BLAS has too
         model.fit(csr_matrix(data.rows(), dtype=np.float32), show_progress=False)
-    return Scorer(query=model.user_factors, item=model.item_factors)
+    return ScoreTables(query=model.user_factors, item=model.item_factors)
 
 
 def lightgcn(
     data: TrainData, factors: int, layers: int, learning_rate: float, regularisation: float, epochs: int
-) -> Scorer:
+) -> ScoreTables:
     """LightGCN (He et al. 2020): vectors smoothed over the graph, BPR with one negative a pair and epoch."""
     from llmdirect.training.negatives import sample_negatives
 
@@ -115,15 +117,15 @@ def lightgcn(
             optimiser.step()
     with torch.no_grad():
         out = smoothed()
-    return Scorer(query=out[: data.num_users], item=out[data.num_users :])
+    return ScoreTables(query=out[: data.num_users], item=out[data.num_users :])
 
 
-def embedding_knn(data: TrainData, popularity_weight: float) -> Scorer:
+def embedding_knn(data: TrainData, popularity_weight: float) -> ScoreTables:
     """Cosine of the user's mean item text and each item's, plus popularity."""
     return _of_vectors(data, data.directions, popularity_weight)
 
 
-def tfidf_knn(data: TrainData, popularity_weight: float, min_df: int, sublinear: bool) -> Scorer:
+def tfidf_knn(data: TrainData, popularity_weight: float, min_df: int, sublinear: bool) -> ScoreTables:
     """The same with TF-IDF vectors of the train texts (scikit-learn), reduced to 256 numbers."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -141,10 +143,10 @@ def tfidf_knn(data: TrainData, popularity_weight: float, min_df: int, sublinear:
     return _of_vectors(data, reduced, popularity_weight)
 
 
-def _of_vectors(data: TrainData, vectors: NDArray[np.float64], popularity_weight: float) -> Scorer:
+def _of_vectors(data: TrainData, vectors: NDArray[np.float64], popularity_weight: float) -> ScoreTables:
     unit = _unit(vectors)
     query = _unit(data.rows() @ unit)
-    return Scorer(query=query, item=unit, item_bias=popularity_weight * np.log1p(data.popularity))
+    return ScoreTables(query=query, item=unit, item_bias=popularity_weight * np.log1p(data.popularity))
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -42,11 +42,11 @@ def explain(
 
       llmdirect explain run --user A2IBPI20UZIR0U --item B0002E1G5C --than B0002D0CEO --counterfactual 10
     """
-    from llmdirect.common.files import check_place
+    from llmdirect.common.files import check_writable
     from llmdirect.explanation.explain import explain as work
 
     if html is not None:
-        check_place(html)
+        check_writable(html)
     result = work(
         run,
         user,

@@ -10,10 +10,12 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
+    ObjectiveOption,
     PresetOption,
     SetupOption,
     StoreOption,
     dataset_or_datafile,
+    objective_or_setup,
 )
 
 
@@ -25,7 +27,7 @@ def grid(
         typer.Option("--param", metavar="NAME=V1,V2", help="What to vary; may be given often."),
     ] = None,
     preset: PresetOption = "default",
-    setup: SetupOption = None,
+    objective: ObjectiveOption = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs of a run at most.")] = None,
     sampler: Annotated[
         Literal["grid", "tpe"], typer.Option(help="grid: every combination. tpe: --trials of them.")
@@ -33,6 +35,7 @@ def grid(
     trials: Annotated[int | None, typer.Option(help="Runs in all (tpe). (default: 20)")] = None,
     store: StoreOption = None,
     datafile: DatafileOption = None,
+    setup: SetupOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search over settings on validation; killed, the same command goes on.
@@ -54,7 +57,7 @@ def grid(
         out,
         params=parse_params(param) if param else None,
         preset=preset,
-        settings={"setup": setup, "num_epochs": num_epochs},
+        settings={"objective": objective_or_setup(objective, setup), "num_epochs": num_epochs},
         sampler=sampler,
         trials=trials,
         store=store,

@@ -79,9 +79,9 @@ def precompute(
             stdout.print(_checked(checked), highlight=False, markup=False)
         return
     from llmdirect.encoding.precompute import precompute as run
-    from llmdirect.encoding.process_group import Team
+    from llmdirect.encoding.process_group import ProcessGroup
 
-    first = Team.of_environment().first
+    first = ProcessGroup.from_environment().first
     result = run(
         dataset,
         model=model,

@@ -9,31 +9,33 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
+    ObjectiveOption,
     PresetOption,
     SetupOption,
     StoreOption,
     dataset_or_datafile,
+    objective_or_setup,
 )
-from llmdirect.config import Form, HistoryTermName, UserSide, configure
+from llmdirect.config import HistoryTermKind, ScoreForm, UserSide, configure
 
 
 def train(
     dataset: DatasetOrFile = None,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")] = Path("run"),
     preset: PresetOption = "default",
-    setup: SetupOption = None,
-    form: Annotated[Form | None, typer.Option(help="Of the text term.")] = None,
+    objective: ObjectiveOption = None,
+    score_form: Annotated[ScoreForm | None, typer.Option(help="Of the text term.")] = None,
     aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
     user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
     collaborative: Annotated[
         bool | None, typer.Option(help="Add what the history's items say of others.")
     ] = None,
     history_term: Annotated[
-        HistoryTermName | None, typer.Option(help="Its kind; found: the one that ranks best on validation.")
+        HistoryTermKind | None, typer.Option(help="Its kind; auto: the one that ranks best on validation.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
-    refine_epochs: Annotated[
+    token_epochs: Annotated[
         int | None, typer.Option(help="Epochs on tokens after those on pooled text.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Train pairs of an update on pooled text.")] = None,
@@ -59,6 +61,7 @@ def train(
         bool, typer.Option("--overwrite", help="Replace another run in the folder.")
     ] = False,
     datafile: DatafileOption = None,
+    setup: SetupOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train DIRECT on a dataset; the same command again goes on where a killed run was.
@@ -73,15 +76,15 @@ def train(
     from llmdirect.training.train import train as work
 
     flags = dict(
-        setup=setup,
-        form=form,
+        objective=objective_or_setup(objective, setup),
+        score_form=score_form,
         aspects=aspects,
         user=user,
         collaborative=collaborative,
         history_term=history_term,
         lr=lr,
         num_epochs=num_epochs,
-        refine_epochs=refine_epochs,
+        token_epochs=token_epochs,
         batch_size=batch_size,
         negatives=negatives,
         patience=patience,

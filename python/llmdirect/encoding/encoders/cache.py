@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, read_manifest, sync_folder, told_when_full, write_manifest
+from llmdirect.common.files import MANIFEST, disk_full_hint, read_manifest, sync_folder, write_manifest
 from llmdirect.common.locks import LOCK, single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
@@ -58,7 +58,7 @@ def cache_model(
                 return {**_same_or_refuse(target, wanted), "path": str(target), "already": True}
             _clear(temporary)
             try:
-                with told_when_full(target, "make room and run again"), quiet_transformers():
+                with disk_full_hint(target, "make room and run again"), quiet_transformers():
                     # Weights under the encoder's own names, not those of the model they came from.
                     network.save_pretrained(temporary, save_original_format=False)
                     tokenizer.save_pretrained(temporary)

@@ -297,7 +297,7 @@ class Encoder:
                 # Given, so that no model makes one of its own out of the ids that mean padding.
                 attention_mask=torch.ones(1, len(ids), dtype=torch.int64, device=self.device),
                 position_ids=self._send(places)[None],
-                packing=Packing.of(lengths),
+                packing=Packing.from_lengths(lengths),
             )
             return output.last_hidden_state[0]  # type: ignore[no-any-return]  # transformers: no types
 

@@ -36,7 +36,7 @@ class Packing:
     runs: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> "Packing":
+    def from_lengths(cls, lengths: Sequence[int]) -> "Packing":
         """Sequences of these lengths, one after the other."""
         runs, start = [], 0
         for length, equal in groupby(lengths):
