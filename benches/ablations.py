@@ -30,7 +30,7 @@ from llmdirect.evaluation.protocol import by_user, held_out_users
 from llmdirect.evaluation.statistics import ratio
 from llmdirect.model.item_documents import Pairs
 from llmdirect.runs.trained import Trained
-from llmdirect.store.consolidate import consolidate
+from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.words import content_tokens, word_spans, words_of_tokens

@@ -81,7 +81,7 @@ def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
 
 def consolidate_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     """Documents of the published format, 4.7 MB each, to a store of bfloat16, synced."""
-    from llmdirect.store.consolidate import consolidate
+    from llmdirect.store.consolidation import consolidate
 
     rng = np.random.default_rng(0)
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.common.files import write_manifest
-from llmdirect.store.consolidate import consolidate
+from llmdirect.store.consolidation import consolidate
 from llmdirect.store.shards import STORE_FORMAT, STORE_VERSION, write_shard
 from llmdirect.store.store import EmbeddingStore
 

@@ -22,7 +22,8 @@ from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 from llmdirect.reports.explanation_page import write_page
 from llmdirect.runs.trained import Trained
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from llmdirect.synthetic.corpus import Corpus, generate
 from llmdirect.synthetic.recovery import aspect_recovery, oracle, planted_word_precision
 from llmdirect.training.train import train

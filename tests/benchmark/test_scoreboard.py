@@ -9,8 +9,8 @@ import pytest
 from command_line import CommandLine
 from llmdirect.benchmark import rows as scoreboard_rows
 from llmdirect.benchmark.baselines import BASELINES, TrainData
-from llmdirect.benchmark.rows import Board, Budget, made_of
-from llmdirect.benchmark.scoreboard import ROWS, scoreboard
+from llmdirect.benchmark.rows import ROWS, Board, Budget, made_of
+from llmdirect.benchmark.scoreboard import scoreboard
 from llmdirect.cli.commands.scoreboard import show
 from llmdirect.cli.console import stdout
 from llmdirect.common.progress import SILENT

@@ -9,7 +9,7 @@ from llmdirect.collaborative import selection as balance
 from llmdirect.collaborative.combine import WeightedSum
 from llmdirect.collaborative.ease import EaseInputs
 from llmdirect.collaborative.random_walk import RandomWalkTerm
-from llmdirect.collaborative.selection import LeftOutEvaluator, candidates, tune_ease
+from llmdirect.collaborative.selection import LeftOutEvaluator, fit_ease_candidates, tune_ease
 from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
 from llmdirect.common.csr import Csr
@@ -132,7 +132,7 @@ def test_settings_are_compared_on_the_most_popular_items(
     value = LeftOutEvaluator(among, documents).value(among.ease(2.0, 0.0, 0.0))
     assert value == pytest.approx(np.mean(gains), abs=1e-6)
 
-    (term_of_all,) = candidates(
+    (term_of_all,) = fit_ease_candidates(
         documents, alike, ModelConfig(ridge=3.0, word_similarity=2.0, embedding_similarity=0.0)
     )
     assert torch.equal(term_of_all.inverse, whole.ease(3.0, 2.0, 0.0).inverse)

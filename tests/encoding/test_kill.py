@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from llmdirect.common.errors import BusyError
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, kill, wait_for
 from store_helpers import random_content, visible, write_dataset, write_published, write_store

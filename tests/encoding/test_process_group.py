@@ -13,7 +13,7 @@ import pytest
 
 from llmdirect.common.errors import BusyError
 from llmdirect.encoding.process_group import ProcessGroup
-from llmdirect.store.store import consolidate
+from llmdirect.store.consolidation import consolidate
 from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import TOO_LONG, finish, kill, wait_for
 from store_helpers import visible

@@ -18,7 +18,7 @@ import llmdirect
 from command_line import CommandLine
 from llmdirect.common.errors import BusyError
 from llmdirect.common.progress import SILENT
-from llmdirect.store.store import consolidate
+from llmdirect.store.consolidation import consolidate
 from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, wait_for
 from store_helpers import visible

@@ -19,7 +19,7 @@ from llmdirect.explanation.reencoding import Reencoder, without_words
 from llmdirect.model.direct import attention, normalize
 from llmdirect.reports.explanation_page import render
 from llmdirect.runs.new_users import load_run_encoder
-from llmdirect.store.store import consolidate
+from llmdirect.store.consolidation import consolidate
 from llmdirect.text.words import word_spans
 from run_helpers import fit, write_reviews
 from word_encoder import WordEncoder, write_words

@@ -14,7 +14,7 @@ from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
 from llmdirect.runs.new_users import load_run_encoder
-from llmdirect.store.store import consolidate
+from llmdirect.store.consolidation import consolidate
 from run_helpers import fit, write_reviews
 
 pytestmark = pytest.mark.browser

@@ -28,7 +28,7 @@ from llmdirect.explore.prefetch import ReadAhead
 from llmdirect.explore.server import LOCAL
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.runs.new_users import load_run_encoder
-from llmdirect.store.store import consolidate
+from llmdirect.store.consolidation import consolidate
 from run_helpers import fit, write_reviews
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from llmdirect.common.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
 from llmdirect.common.locks import single_writer
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from store_helpers import (
     ENCODER,
     SOURCE,

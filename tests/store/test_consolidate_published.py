@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from llmdirect import _core
 from llmdirect.common.errors import DataError
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from store_helpers import (
     largest_file,
     published_arrays,

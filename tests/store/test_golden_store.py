@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from llmdirect._core import passage_keys
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from repository import GOLDEN
 from store_helpers import visible
 

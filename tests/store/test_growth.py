@@ -18,7 +18,8 @@ from llmdirect.common.files import write_manifest
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.calibration import CALIBRATION
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_dataset, run_all, store_of
 from store_helpers import assert_same, joined, random_content, visible, write_store
 

@@ -16,13 +16,14 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.encoders import load_encoder
 from llmdirect.encoding.precompute import precompute
+from llmdirect.model.train_view import TrainView
 from llmdirect.runs.new_users import text_profiles
 from llmdirect.runs.trained import Trained
 from llmdirect.store.calibration import CALIBRATION, to_int8
-from llmdirect.store.store import EmbeddingStore, consolidate
+from llmdirect.store.consolidation import consolidate
+from llmdirect.store.store import EmbeddingStore
 from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.words import STOP_WORDS, content_tokens, word_spans
-from llmdirect.training.train import View
 from precompute_helpers import Checkpoint, build_checkpoints, store_of
 from run_helpers import write_reviews
 from store_helpers import visible, write_published
@@ -350,7 +351,7 @@ def test_every_stage_works_on_a_reduced_store(
     assert (refused.code, "holds no words" in refused.err) == (2, True)
 
     # A text encoded for a request is read as the same text of the store was, but for eight bits.
-    trained, view = Trained.load(run), View.build(found, EmbeddingStore.open(store_of(dataset)))
+    trained, view = Trained.load(run), TrainView.build(found, EmbeddingStore.open(store_of(dataset)))
     view = view.with_lexicon(trained.lexicon, found.passages.text.gather(view.passage_idx))
     row = int(view.lengths.argmax())
     tokens, mask = view.tokens(torch.tensor([row]))

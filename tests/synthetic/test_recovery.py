@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from llmdirect.aspects.matching import match
-from llmdirect.model.word_types import word_spans
 from llmdirect.synthetic.corpus import Corpus, generate
 from llmdirect.synthetic.recovery import aspect_recovery, planted_word_precision
 from llmdirect.synthetic.sentences import ASPECTS
-from llmdirect.text.words import is_function_word
+from llmdirect.text.words import is_function_word, word_spans
 
 
 def words(text: str) -> list[str]:

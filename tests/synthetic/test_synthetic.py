@@ -18,7 +18,6 @@ from llmdirect.data.dataset import TEST, TRAIN, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.data.resplit import resplit
 from llmdirect.evaluation.protocol import by_user, seen_before
-from llmdirect.model.word_types import word_spans
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.audit import audit
@@ -26,6 +25,7 @@ from llmdirect.synthetic.corpus import CORE, REVIEWS_PER_USER, Corpus, generate
 from llmdirect.synthetic.recovery import oracle
 from llmdirect.synthetic.sentences import ASPECTS, LEXICON, fixed_texts
 from llmdirect.text.duplicates import normalise
+from llmdirect.text.words import word_spans
 
 NDCG = "ndcg@10"
 FILES = ("reviews.json.gz", "items.json.gz", "truth.json")

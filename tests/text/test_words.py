@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from llmdirect.model.train_view import TrainView
-from llmdirect.model.word_types import WordTypes, word_spans, words_of_tokens
+from llmdirect.model.word_types import WordTypes
+from llmdirect.text.words import word_spans, words_of_tokens
 from model_helpers import Row, dataset_of, write_embeddings
 
 

@@ -57,7 +57,7 @@ class ScoreTables:
             self._set("item_bias", np.zeros(num_items, np.float32))
         shapes: dict[str, tuple[int, ...]] = {
             "item": (num_items, self.query.shape[1]),
-            "item_mass": (num_items, self.query.shape[1]),
+            "item_mentions": (num_items, self.query.shape[1]),
             "item_bias": (num_items,),
             "user_bias": (num_users,),
         }

@@ -15,7 +15,7 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
-from llmdirect.store.consolidate import consolidate, store_folder
+from llmdirect.store.consolidation import store_folder
 from llmdirect.store.shards import content_hash, read_store_manifest, write_shard
 from llmdirect.store.token_format import TokenFormat
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from llmdirect.store.calibration import Calibration
 
-__all__ = ["EmbeddingStore", "consolidate", "open_store", "passage_keys"]
 
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
 _WRITTEN = ("bfloat16", "float16", "float32")

@@ -44,7 +44,7 @@ def consolidate(
 
     Nothing half-written is ever visible: a run that was stopped is simply started again.
     """
-    from llmdirect.store.store import consolidate as join
+    from llmdirect.store.consolidation import consolidate as join
 
     result = join(
         source,
