@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::gil::release_gil;
 use crate::store_files::entry_to_python;
 
 /// Runs `work` outside Python with a progress function that calls back into it.
@@ -19,7 +19,7 @@ fn with_progress<T: Send>(
     work: impl FnOnce(store::OnBytes<'_>, &Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
     let mut raised: Option<PyErr> = None;
-    let outcome = leave_python(py, |cancel| {
+    let outcome = release_gil(py, |cancel| {
         let mut on_bytes = |bytes: u64| {
             if let Err(error) = Python::attach(|py| progress.call1(py, (bytes,))) {
                 raised.get_or_insert(error);
@@ -96,7 +96,7 @@ impl Published {
     /// Lists the folder and checks its numbering.
     #[staticmethod]
     fn open(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        leave_python(py, |_| store::Published::open(&folder)).map(Published)
+        release_gil(py, |_| store::Published::open(&folder)).map(Published)
     }
 
     /// Bytes of data in all files.

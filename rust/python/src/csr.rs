@@ -6,7 +6,7 @@ use numpy::{Element, Ix1, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::array;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
 /// Checked rows of sorted unique indices; never changes, so it is checked once.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -22,7 +22,7 @@ impl CheckedCsr {
     ) -> PyResult<Self> {
         let indptr = array::<i64, Ix1>("indptr", indptr)?.as_slice()?.to_vec();
         let indices = array::<i32, Ix1>("indices", indices)?.as_slice()?.to_vec();
-        leave_python(py, |_| core::Csr::new(indptr, indices)).map(Self)
+        release_gil(py, |_| core::Csr::new(indptr, indices)).map(Self)
     }
 
     /// Read-only view of the row borders: int64 [rows + 1].

@@ -3,7 +3,7 @@
 mod arrays;
 mod consolidate;
 mod csr;
-mod door;
+mod gil;
 mod hash;
 mod metrics;
 mod ranking;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::{leave_python, to_python};
+use crate::gil::{release_gil, to_py_err};
 
 /// Metrics (name, cutoff) of each list: float64 [lists, metrics].
 #[pyfunction]
@@ -25,8 +25,8 @@ fn list_metrics<'py>(
         .iter()
         .map(|(name, k)| Ok((metrics::by_name(name)?, *k)))
         .collect();
-    let requests = requests.map_err(|error| to_python(py, error))?;
-    let values = leave_python(py, |cancel| {
+    let requests = requests.map_err(|error| to_py_err(py, error))?;
+    let values = release_gil(py, |cancel| {
         metrics::evaluate(lists, width, relevant, &requests, cancel)
     })?;
     values.into_pyarray(py).reshape([rows, names.len()])

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
 type Lists<'py> = (
     Bound<'py, PyArray2<i32>>,
@@ -99,7 +99,7 @@ fn rank<'py>(
         seen: seen.map(table),
         relevant: relevant.map(table),
     };
-    let lists = leave_python(py, |cancel| ranking::rank(&scorer, request, cancel))?;
+    let lists = release_gil(py, |cancel| ranking::rank(&scorer, request, cancel))?;
     let shape = [request.users.len(), k];
     Ok((
         lists.items.into_pyarray(py).reshape(shape)?,

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
 /// Checked weights of items, ready to draw by; never changes.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -18,7 +18,7 @@ impl AliasTable {
     fn new(py: Python<'_>, weights: &Bound<'_, PyAny>) -> PyResult<Self> {
         let weights = array::<f32, Ix1>("weights", weights)?;
         let weights = weights.as_slice()?;
-        leave_python(py, |_| sampling::AliasTable::new(weights)).map(Self)
+        release_gil(py, |_| sampling::AliasTable::new(weights)).map(Self)
     }
 }
 
@@ -46,7 +46,7 @@ fn sample_negatives<'py>(
         seed,
         draw,
     };
-    let negatives = leave_python(py, |cancel| {
+    let negatives = release_gil(py, |cancel| {
         sampling::sample_negatives(users, positives, draw, cancel)
     })?;
     negatives

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
 /// An opened store. Every view that it gives keeps it, and so the map, alive.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -28,7 +28,7 @@ impl Store {
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf, ram: bool, verify: bool) -> PyResult<Self> {
         let loading = if ram { Loading::Ram } else { Loading::Map };
-        leave_python(py, |cancel| {
+        release_gil(py, |cancel| {
             store::Store::open(&path, loading, verify, cancel)
         })
         .map(Store)
@@ -51,7 +51,7 @@ impl Store {
         let store = &slf.get().0;
         let bytes = match name {
             "tokens" => store.tokens(),
-            "offsets" => leave_python(slf.py(), |_| store.offsets())?,
+            "offsets" => release_gil(slf.py(), |_| store.offsets())?,
             "spans" => store.spans(),
             "keys" => store.keys(),
             "scales" => store.scales(),
@@ -77,7 +77,7 @@ impl Store {
         keys: PyReadonlyArray2<'py, u8>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let keys = keys.as_slice()?;
-        let found = leave_python(py, |cancel| self.0.find(keys, cancel))?;
+        let found = release_gil(py, |cancel| self.0.find(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
 
@@ -88,7 +88,7 @@ impl Store {
         keys: PyReadonlyArray2<'py, u8>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let keys = keys.as_slice()?;
-        let found = leave_python(py, |cancel| self.0.lookup(keys, cancel))?;
+        let found = release_gil(py, |cancel| self.0.lookup(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
 
@@ -124,7 +124,7 @@ impl Store {
         if buffer.start < tokens.end && tokens.start < buffer.end {
             return Err(PyValueError::new_err("out is a view of the store itself"));
         }
-        let offsets = leave_python(py, |cancel| {
+        let offsets = release_gil(py, |cancel| {
             self.0.gather(passages, padded_to, destination, cancel)
         })?;
         Ok(offsets.into_pyarray(py))

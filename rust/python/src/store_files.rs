@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
 /// The entry as a dict that `json.dumps` writes into a manifest.
 pub fn entry_to_python<'py>(py: Python<'py>, entry: &FileEntry) -> PyResult<Bound<'py, PyDict>> {
@@ -42,7 +42,7 @@ fn write_store_files<'py>(
         entries.set_item(stem, entry_to_python(py, &entry)?)?;
         all.extend(chunks);
     }
-    let checksums = leave_python(py, |_| write_checksums(&folder, &all))?;
+    let checksums = release_gil(py, |_| write_checksums(&folder, &all))?;
     entries.set_item("checksums", entry_to_python(py, &checksums)?)?;
     Ok(entries)
 }
@@ -74,7 +74,7 @@ fn write(
     let flat = flat_bytes(array)?;
     let flat = flat.readonly();
     let bytes = flat.as_slice()?;
-    leave_python(py, |cancel| {
+    release_gil(py, |cancel| {
         let mut writer = NpyWriter::create(folder, stem, dtype, tail)?;
         for block in bytes.chunks(store::CHUNK_BYTES) {
             cancel.check()?;

@@ -2,56 +2,14 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use xxhash_rust::xxh3;
-
-use super::files::{FileEntry, open_checked};
-use super::writer::{CHUNK_BYTES, NpyWriter};
+use super::chunk::{CHUNK_BYTES, Chunk, content_hash};
+use super::files::{FileEntry, REBUILD, open_checked};
+use super::writer::NpyWriter;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
 /// Bytes of one chunk in the file: its length and its hash, uint64 each.
 const RECORD: usize = 16;
-
-/// A run of data bytes and its XXH3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "(u64, String)")]
-pub struct Chunk {
-    /// Number of bytes.
-    pub bytes: u64,
-    /// 64-bit XXH3 of the bytes.
-    pub hash: u64,
-}
-
-impl Chunk {
-    /// The chunk made of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Chunk {
-            bytes: bytes.len() as u64,
-            hash: xxh3::xxh3_64(bytes),
-        }
-    }
-}
-
-/// As manifests of version 1 have it: the hash in 16 hexadecimal digits.
-impl TryFrom<(u64, String)> for Chunk {
-    type Error = String;
-
-    fn try_from((bytes, hex): (u64, String)) -> std::result::Result<Self, String> {
-        let digits = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match u64::from_str_radix(&hex, 16) {
-            Ok(hash) if digits => Ok(Chunk { bytes, hash }),
-            _ => Err(format!("{hex:?} is no checksum of 16 hexadecimal digits")),
-        }
-    }
-}
-
-/// Hash in the name of a data file: over its type, its shape and its checksums.
-pub(super) fn content_hash(header: &Header, chunks: &[Chunk]) -> u64 {
-    let shape: Vec<String> = header.shape.iter().map(usize::to_string).collect();
-    let hashes: Vec<String> = chunks.iter().map(|c| format!("{:016x}", c.hash)).collect();
-    xxh3::xxh3_64(format!("{}|{}|{}", header.dtype, shape.join(","), hashes.join(",")).as_bytes())
-}
 
 /// Checks the chunks of a file: neither empty nor too long, covering all bytes, and those of its name.
 pub(super) fn check(
@@ -83,7 +41,7 @@ pub(super) fn check(
 }
 
 /// Header of the file with so many data bytes.
-pub(super) fn header(bytes: u64) -> Header {
+pub(super) fn file_header(bytes: u64) -> Header {
     Header {
         dtype: Dtype::U64,
         shape: vec![bytes as usize / RECORD, 2],
@@ -116,8 +74,8 @@ pub(super) fn read<'a>(
     files: impl Iterator<Item = &'a FileEntry>,
 ) -> Result<Vec<Vec<Chunk>>> {
     let path = folder.join(&entry.name);
-    let wrong = |what: String| Error::data(&path, format!("{what}; {}", super::REMAKE));
-    let header = header(entry.bytes);
+    let wrong = |what: String| Error::data(&path, format!("{what}; {}", REBUILD));
+    let header = file_header(entry.bytes);
     let (file, data_at) = open_checked(&path, &header)?;
     let mut bytes = vec![0; entry.bytes as usize];
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, data_at)
@@ -150,22 +108,6 @@ pub(super) fn read<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn checksums_of_the_first_version_are_sixteen_lower_case_digits() {
-        let parse = |text: &str| serde_json::from_str::<Chunk>(text);
-        let chunk = Chunk::of(b"abc");
-        let text = format!(r#"[3, "{:016x}"]"#, chunk.hash);
-        assert_eq!(parse(&text).unwrap(), chunk);
-        for bad in [
-            r#"[3, "12"]"#,
-            r#"[3, "+23456789012345f"]"#,
-            r#"[3, "ABCDEF0123456789"]"#,
-            "[3]",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn chunks_come_back_file_by_file_and_every_fault_is_told() {

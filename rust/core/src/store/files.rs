@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::REMAKE;
-use super::checksums::Chunk;
+use super::chunk::Chunk;
 use crate::npy::{Header, shape_text};
 use crate::{Error, Result};
+
+/// The cure for a damaged store or shard, as error messages end.
+pub(super) const REBUILD: &str =
+    "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
 
 /// What a manifest says about one file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -47,7 +50,7 @@ pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::data(
             path,
-            format!("missing, though the manifest names it; {REMAKE}"),
+            format!("missing, though the manifest names it; {REBUILD}"),
         ),
         _ => Error::io(path)(error),
     })?;
@@ -56,7 +59,7 @@ pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)
         return Err(Error::data(
             path,
             format!(
-                "{} of {}, where the manifest says {} of {}; {REMAKE}",
+                "{} of {}, where the manifest says {} of {}; {REBUILD}",
                 shape_text(&header.shape),
                 header.dtype,
                 shape_text(&expected.shape),
@@ -72,7 +75,7 @@ pub(super) fn checksum_error(path: &Path, at: u64, chunk: &Chunk) -> Error {
     Error::data(
         path,
         format!(
-            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; {REMAKE}",
+            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; {REBUILD}",
             at + chunk.bytes
         ),
     )

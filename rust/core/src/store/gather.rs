@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::copy::{fence, stream};
 use super::manifest::TokenDtype;
 use super::open::Store;
-use super::rounding::{floats, from_bfloat16, from_float16, from_float32, from_int8};
+use super::quantize::{floats, from_bfloat16, from_float16, from_float32, from_int8};
 use crate::threads::share;
 use crate::{Cancel, Error, Result};
 

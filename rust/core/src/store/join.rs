@@ -2,134 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::REMAKE;
-use super::checksums::{Chunk, write_checksums};
-use super::files::{ChunkReader, FileEntry};
-use super::manifest::{Files, Manifest, TokenDtype};
+use super::chunk::Chunk;
+use super::files::{ChunkReader, FileEntry, REBUILD};
+use super::manifest::{KEYS, Manifest, OFFSETS};
 use super::open::OffsetCheck;
-use super::writer::{NpyWriter, Ready};
-use crate::npy::{Dtype, Header};
+use super::store_writer::{Joined, StoreWriter};
+use super::writer::NpyWriter;
+use crate::npy::Header;
 use crate::{Cancel, Error, Result};
 
 /// Called with the number of bytes done since the last call.
 pub type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
-
-/// What a new store holds; its manifest is still to be written.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// Type of the token embeddings.
-    pub dtype: TokenDtype,
-    /// Length of a token embedding.
-    pub dim: usize,
-    /// Number of tokens.
-    pub rows: usize,
-    /// Number of passages.
-    pub passages: usize,
-    /// The data files.
-    pub files: Files,
-}
-
-/// The writers of a new store, filled together and committed together.
-#[derive(Debug)]
-pub(super) struct StoreWriter {
-    dtype: TokenDtype,
-    dim: usize,
-    pub(super) tokens: NpyWriter,
-    pub(super) spans: NpyWriter,
-    pub(super) keys: NpyWriter,
-    /// Of int8 alone, as `channels`.
-    pub(super) scales: Option<NpyWriter>,
-    offsets: NpyWriter,
-    channels: Option<NpyWriter>,
-    rows: i64,
-}
-
-impl StoreWriter {
-    /// `channels`: float32 `[dim]` as bytes, of int8 alone.
-    pub(super) fn create(
-        folder: &Path,
-        dtype: TokenDtype,
-        dim: usize,
-        channels: Option<&[u8]>,
-    ) -> Result<Self> {
-        debug_assert_eq!(channels.is_some(), dtype == TokenDtype::Int8);
-        let create = |stem, dtype, tail: &[usize]| NpyWriter::create(folder, stem, dtype, tail);
-        let mut offsets = create("offsets", Dtype::I64, &[])?;
-        offsets.write(&0_i64.to_le_bytes())?;
-        let (scales, channels) = match channels {
-            None => (None, None),
-            Some(bytes) => {
-                let mut channels = create("channels", Dtype::F32, &[])?;
-                channels.write(bytes)?;
-                (Some(create("scales", Dtype::F16, &[])?), Some(channels))
-            }
-        };
-        Ok(StoreWriter {
-            dtype,
-            dim,
-            tokens: create("tokens", dtype.on_disk(), &[dim])?,
-            spans: create("spans", Dtype::U32, &[2])?,
-            keys: create("keys", Dtype::U8, &[16])?,
-            scales,
-            offsets,
-            channels,
-            rows: 0,
-        })
-    }
-
-    /// The writers of what has a row for each token or passage, each with its place in a [`Source`].
-    fn rows_and_passages(&mut self) -> impl Iterator<Item = (usize, &mut NpyWriter)> {
-        let always = [
-            (TOKENS, &mut self.tokens),
-            (SPANS, &mut self.spans),
-            (KEYS, &mut self.keys),
-        ];
-        let scales = self.scales.iter_mut().map(|scales| (SCALES, scales));
-        always.into_iter().chain(scales)
-    }
-
-    /// Ends a passage of `rows` tokens.
-    pub(super) fn end_passage(&mut self, rows: usize) -> Result<()> {
-        self.rows += rows as i64;
-        self.offsets.write(&self.rows.to_le_bytes())
-    }
-
-    pub(super) fn commit(self, folder: &Path) -> Result<Joined> {
-        // All are complete and synced before the first gets its name.
-        let [tokens, offsets, spans, keys] =
-            [self.tokens, self.offsets, self.spans, self.keys].map(NpyWriter::finish);
-        let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
-        let [scales, channels] =
-            [self.scales, self.channels].map(|writer| writer.map(NpyWriter::finish).transpose());
-        let (scales, channels) = (scales?, channels?);
-        let (rows, passages) = (tokens.rows(), keys.rows());
-        debug_assert_eq!((rows, rows as i64), (spans.rows(), self.rows));
-        debug_assert_eq!(passages + 1, offsets.rows());
-        let mut all: Vec<Chunk> = Vec::new();
-        let mut commit = |ready: Ready| {
-            let (entry, chunks) = ready.commit()?;
-            all.extend(chunks);
-            Ok(entry)
-        };
-        let mut files = Files {
-            tokens: commit(tokens)?,
-            offsets: commit(offsets)?,
-            spans: commit(spans)?,
-            keys: commit(keys)?,
-            scales: scales.map(&mut commit).transpose()?,
-            channels: channels.map(&mut commit).transpose()?,
-            checksums: None,
-        };
-        files.checksums = Some(write_checksums(folder, &all)?);
-        Ok(Joined {
-            dtype: self.dtype,
-            dim: self.dim,
-            rows,
-            passages,
-            files,
-        })
-    }
-}
 
 /// Joins `shards`, in the order given, into the data files of a store in `out`.
 ///
@@ -241,12 +124,6 @@ struct Source<'a> {
     files: Vec<(&'a FileEntry, Header)>,
     chunks: Vec<Vec<Chunk>>,
 }
-
-const TOKENS: usize = 0;
-const OFFSETS: usize = 1;
-const SPANS: usize = 2;
-const KEYS: usize = 3;
-const SCALES: usize = 4;
 
 impl<'a> Source<'a> {
     /// Reads the checksums; counts the bytes of files that are read as a whole.
@@ -370,7 +247,7 @@ fn append_offsets(
     if chunks.iter().any(|chunk| chunk.bytes % 8 != 0) {
         return Err(Error::data(
             &path,
-            format!("a checksum ends inside an offset; {REMAKE}"),
+            format!("a checksum ends inside an offset; {REBUILD}"),
         ));
     }
     let mut check = OffsetCheck::default();

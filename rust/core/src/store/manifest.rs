@@ -4,14 +4,22 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::checksums::{self, Chunk};
-use super::{FileEntry, REMAKE};
+use super::checksums;
+use super::chunk::Chunk;
+use super::files::{FileEntry, REBUILD};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
 const FORMAT: &str = "llmdirect-store";
 const VERSION: u64 = 2;
 const NAME: &str = "manifest.json";
+
+/// Index of each data file in [`Manifest::expected`].
+pub(super) const TOKENS: usize = 0;
+pub(super) const OFFSETS: usize = 1;
+pub(super) const SPANS: usize = 2;
+pub(super) const KEYS: usize = 3;
+pub(super) const SCALES: usize = 4;
 
 /// Type of the token embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -117,7 +125,7 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = Self::path(folder);
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let bad = |what: String| Error::data(&path, format!("{what}; {REMAKE}"));
+        let bad = |what: String| Error::data(&path, format!("{what}; {REBUILD}"));
         let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8".into()))?;
         let mut manifest: Manifest = serde_json::from_str(&text)
             .map_err(|error| bad(format!("not a store's manifest ({error})")))?;
@@ -138,9 +146,9 @@ impl Manifest {
             ));
         }
         match &files.checksums {
-            Some(entry) if manifest.version > 1 => {
-                entry.check(&checksums::header(entry.bytes)).map_err(bad)?
-            }
+            Some(entry) if manifest.version > 1 => entry
+                .check(&checksums::file_header(entry.bytes))
+                .map_err(bad)?,
             None if manifest.version == 1 => {}
             _ => return Err(bad("checksums are a file from version 2 on".into())),
         }
@@ -196,7 +204,7 @@ impl Manifest {
         };
         for ((entry, header), chunks) in expected.iter().zip(&all) {
             checksums::check(entry, header, chunks)
-                .map_err(|what| Error::data(&path, format!("{what}; {REMAKE}")))?;
+                .map_err(|what| Error::data(&path, format!("{what}; {REBUILD}")))?;
         }
         Ok(all)
     }

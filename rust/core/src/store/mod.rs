@@ -4,30 +4,28 @@
 //! their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
 //! [`consolidate_shards`] joins many, [`Published`] reads the format of the published scripts.
 
-mod blocks;
 mod checksums;
+mod chunk;
 mod copy;
 mod files;
 mod gather;
 mod join;
 mod keys;
 mod manifest;
+mod npy_folder;
 mod open;
-mod published;
-mod rounding;
-mod series;
+mod quantize;
+mod store_writer;
 mod writer;
 
-pub use checksums::{Chunk, write_checksums};
+pub use checksums::write_checksums;
+pub use chunk::{CHUNK_BYTES, Chunk};
 pub use files::FileEntry;
 pub use gather::Destination;
-pub use join::{Joined, OnBytes, consolidate_shards};
+pub use join::{OnBytes, consolidate_shards};
 pub use keys::KeyIndex;
 pub use manifest::{Files, Manifest, TokenDtype};
+pub use npy_folder::{Padded, Published};
 pub use open::{Loading, Store};
-pub use published::{Padded, Published};
-pub use writer::{CHUNK_BYTES, NpyWriter, Ready};
-
-/// The cure for a damaged store or shard.
-const REMAKE: &str =
-    "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
+pub use store_writer::Joined;
+pub use writer::{NpyWriter, Ready};

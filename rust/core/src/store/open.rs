@@ -7,11 +7,10 @@ use std::sync::OnceLock;
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::files::{checksum_error, open_checked};
+use super::chunk::{CHUNK_BYTES, Chunk};
+use super::files::{FileEntry, REBUILD, checksum_error, open_checked};
 use super::keys::KeyIndex;
 use super::manifest::Manifest;
-use super::writer::CHUNK_BYTES;
-use super::{Chunk, FileEntry, REMAKE};
 use crate::npy::Header;
 use crate::threads::share;
 use crate::{Cancel, Error, Result};
@@ -45,7 +44,7 @@ impl Data {
         if data_at % 64 != 0 {
             return Err(Error::data(
                 &path,
-                format!("data is not aligned to 64 bytes; {REMAKE}"),
+                format!("data is not aligned to 64 bytes; {REBUILD}"),
             ));
         }
         let bytes = match loading {
@@ -280,7 +279,7 @@ impl OffsetCheck {
                 return Err(Error::data(
                     path,
                     format!(
-                        "offset {} is {value}, expected {expected}; {REMAKE}",
+                        "offset {} is {value}, expected {expected}; {REBUILD}",
                         self.count
                     ),
                 ));
@@ -296,7 +295,7 @@ impl OffsetCheck {
         if usize::try_from(last) != Ok(rows) {
             return Err(Error::data(
                 path,
-                format!("last offset is {last}, expected {rows} rows; {REMAKE}"),
+                format!("last offset is {last}, expected {rows} rows; {REBUILD}"),
             ));
         }
         Ok(())

@@ -8,13 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::FileEntry;
-use super::checksums::{Chunk, content_hash};
+use super::chunk::{CHUNK_BYTES, Chunk, content_hash};
+use super::files::FileEntry;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
-/// Most bytes that one checksum covers.
-pub const CHUNK_BYTES: usize = 4 << 20;
 /// Shorter writes are gathered in memory until there are so many bytes.
 const GATHERED: usize = 64 << 10;
 /// The disk begins to write when there are so many bytes, while the next are made: else all of it would be

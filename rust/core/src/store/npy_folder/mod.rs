@@ -1,20 +1,24 @@
 //! The published format: folders of padded arrays, one file a document, with masks beside them.
 
+mod blocks;
+mod numbered;
+
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use half::f16;
 
-use super::blocks::each_block;
-use super::join::{Joined, OnBytes, StoreWriter};
+use super::join::OnBytes;
 use super::manifest::TokenDtype;
-use super::rounding::{Rounding, floats};
-use super::series::Series;
-use super::writer::NpyWriter;
+use super::quantize::{Rounding, floats};
+use super::store_writer::{Joined, StoreWriter};
+use super::writer::{NpyWriter, Ready};
 use crate::hash::passage_key;
 use crate::npy::{Dtype, Kind};
 use crate::random::words;
 use crate::{Cancel, Error, Result};
+use blocks::each_block;
+use numbered::Series;
 
 /// Rows that the scale of each dimension is found from, in how many of one document, drawn from which seed.
 const SAMPLE: u64 = 8192;
@@ -129,7 +133,7 @@ impl Published {
                 ready.push((stem, series, writer.finish()?));
             }
         }
-        let commit = |(stem, series, mut ready): (String, &Series, super::Ready)| {
+        let commit = |(stem, series, mut ready): (String, &Series, Ready)| {
             let shape = std::iter::once(series.count).chain(series.header.shape.iter().copied());
             let name = format!("{stem}.npy");
             ready.rename(&name)?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use super::rounding::floats;
-use super::series::Series;
+use super::super::quantize::floats;
+use super::numbered::Series;
 use crate::cpu::{Level, dispatch};
 use crate::{Cancel, Error, Result};
 

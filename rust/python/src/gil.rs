@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 /// Runs `work` without the GIL, on this thread and the core's.
 ///
 /// Ctrl-C sets the [`Cancel`] flag, which looks for it now and then; the call returns once `work` has noticed.
-pub fn leave_python<T: Send>(
+pub fn release_gil<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
@@ -26,12 +26,12 @@ pub fn leave_python<T: Send>(
     let outcome = py.detach(|| work(&cancel));
     match signal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
-        None => outcome.map_err(|error| to_python(py, error)),
+        None => outcome.map_err(|error| to_py_err(py, error)),
     }
 }
 
 /// Maps an error of the core to the exception that a Python caller expects.
-pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
+pub fn to_py_err(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Io { path, source } => match source.raw_os_error() {
             // OSError picks FileNotFoundError and its kin from the number.
