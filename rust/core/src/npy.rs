@@ -179,7 +179,7 @@ impl Header {
     /// Parses the first bytes of a file: the header and the position of the first data byte.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the problem.
     pub fn parse(bytes: &[u8]) -> std::result::Result<(Self, usize), String> {
         if !bytes.starts_with(MAGIC) {
             return Err("not a .npy file".into());

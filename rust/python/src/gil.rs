@@ -15,7 +15,7 @@ pub fn release_gil<T: Send>(
 ) -> PyResult<T> {
     let signal = Arc::new(Mutex::new(None));
     let caught = Arc::clone(&signal);
-    let cancel = Cancel::watching(move || {
+    let cancel = Cancel::with_poll(move || {
         let error = Python::attach(|py| py.check_signals()).err();
         let is_set = error.is_some();
         if is_set {

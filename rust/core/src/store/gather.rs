@@ -6,7 +6,7 @@ use super::copy::{fence, stream};
 use super::manifest::TokenDtype;
 use super::open::Store;
 use super::quantize::{floats, from_bfloat16, from_float16, from_float32, from_int8};
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
 /// Bytes from which copying past the cache is faster than through it.
@@ -159,7 +159,7 @@ impl Plan<'_> {
                 pieces.push((Vec::new(), 0));
             }
         }
-        share(pieces.into_iter(), |_: &mut (), (piece, _)| {
+        parallel_for_each(pieces.into_iter(), |_: &mut (), (piece, _)| {
             self.cancel.check()?;
             let mut next = piece
                 .iter()

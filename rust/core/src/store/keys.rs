@@ -1,6 +1,6 @@
 //! Finding passages by their 16-byte content hash.
 
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
 const EMPTY: u32 = u32::MAX;
@@ -49,7 +49,7 @@ impl KeyIndex {
         };
         let mut found = vec![-1; wanted.len()];
         let blocks = found.chunks_mut(BLOCK).zip(wanted.chunks(BLOCK));
-        share(blocks, |_: &mut (), (found, wanted)| {
+        parallel_for_each(blocks, |_: &mut (), (found, wanted)| {
             cancel.check()?;
             for (found, key) in found.iter_mut().zip(wanted) {
                 *found = self.find_one(keys, key);

@@ -12,7 +12,7 @@ use super::files::{FileEntry, REBUILD, checksum_error, open_checked};
 use super::keys::KeyIndex;
 use super::manifest::Manifest;
 use crate::npy::Header;
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
 /// Where the data of an opened store lives.
@@ -74,7 +74,7 @@ impl Data {
             pieces.push((at, bytes, chunk));
             rest = behind;
         }
-        share(pieces.into_iter(), |_: &mut (), (at, bytes, chunk)| {
+        parallel_for_each(pieces.into_iter(), |_: &mut (), (at, bytes, chunk)| {
             cancel.check()?;
             match Chunk::of(bytes) == *chunk {
                 true => Ok(()),
@@ -91,7 +91,7 @@ fn read_all(file: &File, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
     #[cfg(target_os = "linux")]
     let _ = memory.advise(memmap2::Advice::HugePage); // a wish: systems without huge pages refuse it
     let blocks = memory.chunks_mut(CHUNK_BYTES).enumerate();
-    share(blocks, |_: &mut (), (number, block)| {
+    parallel_for_each(blocks, |_: &mut (), (number, block)| {
         cancel.check()?;
         let at = (number * CHUNK_BYTES) as u64;
         file.read_exact_at(block, at).map_err(Error::io(path))

@@ -168,7 +168,7 @@ pub(super) fn from_float16(out: &mut [f32], bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::words;
+    use crate::random::block_u32s;
 
     fn bytes(values: &[f32]) -> Vec<u8> {
         values
@@ -225,7 +225,7 @@ mod tests {
             vec![8e6, 1.0],
         ];
         for (length, size) in (1..70).zip([1e-3f32, 1.0, 100.0].into_iter().cycle()) {
-            let drawn = (0..length).map(|at| words(3, length as u32, at, 0)[0]);
+            let drawn = (0..length).map(|at| block_u32s(3, length as u32, at, 0)[0]);
             rows.push(
                 drawn
                     .map(|word| (word as i32 as f32) / 2f32.powi(31) * size)

@@ -15,7 +15,7 @@ use super::store_writer::{Joined, StoreWriter};
 use super::writer::{NpyWriter, Ready};
 use crate::hash::passage_key;
 use crate::npy::{Dtype, Kind};
-use crate::random::words;
+use crate::random::block_u32s;
 use crate::{Cancel, Error, Result};
 use blocks::each_block;
 use numbered::Series;
@@ -246,7 +246,7 @@ impl Published {
         let documents = |side: &Side| side.embeddings.as_ref().map_or(0, |series| series.count);
         let total: usize = self.sides.iter().map(documents).sum();
         let mut drawn: Vec<(usize, u32)> = (0..SAMPLE / ROWS)
-            .map(|index| words(SAMPLE_SEED, 0, index, 0))
+            .map(|index| block_u32s(SAMPLE_SEED, 0, index, 0))
             .map(|[high, low, row, _]| {
                 let number = (u64::from(high) << 32) | u64::from(low);
                 let document = (u128::from(number) * total as u128) >> 64;
@@ -271,7 +271,7 @@ impl Published {
             let real: Vec<usize> = (0..mask.len()).filter(|&token| mask[token]).collect();
             let (file, data_at) = series.file(document)?;
             for index in 0..ROWS.min(real.len() as u64) {
-                let [word, ..] = words(SAMPLE_SEED, 1 + seed, index, 0);
+                let [word, ..] = block_u32s(SAMPLE_SEED, 1 + seed, index, 0);
                 let token = real[((u64::from(word) * real.len() as u64) >> 32) as usize];
                 file.read_exact_at(&mut row, data_at + (token * dim * 4) as u64)
                     .map_err(Error::io(&series.path(document)))?;
