@@ -9,7 +9,7 @@ use crate::arrays::array;
 use crate::csr::CheckedCsr;
 use crate::gil::{release_gil, to_py_err};
 
-/// Metrics (name, cutoff) of each list: float64 [lists, metrics].
+/// Values of the metrics (name, cutoff) of each list: float64 [lists, metrics].
 #[pyfunction]
 fn list_metrics<'py>(
     py: Python<'py>,
@@ -32,7 +32,7 @@ fn list_metrics<'py>(
     values.into_pyarray(py).reshape([rows, names.len()])
 }
 
-/// Names of the metrics that take a cutoff.
+/// Names of the metrics with a cutoff.
 #[pyfunction]
 fn list_metric_names() -> Vec<&'static str> {
     metrics::METRICS.iter().map(|(name, _)| *name).collect()

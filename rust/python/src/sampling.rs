@@ -8,7 +8,7 @@ use crate::arrays::array;
 use crate::csr::CheckedCsr;
 use crate::gil::release_gil;
 
-/// Checked weights of items, ready to draw by; never changes.
+/// An alias table for sampling items in proportion to weights; immutable.
 #[pyclass(frozen, module = "llmdirect._core")]
 struct AliasTable(sampling::AliasTable);
 
@@ -22,7 +22,7 @@ impl AliasTable {
     }
 }
 
-/// Negatives of each user: int32 [users, num_negatives].
+/// Draws negatives of each user: int32 [users, num_negatives].
 #[pyfunction]
 #[pyo3(signature = (users, positives, num_items, num_negatives, *, weights=None, seed, draw))]
 #[expect(clippy::too_many_arguments, reason = "keywords of one Python call")]

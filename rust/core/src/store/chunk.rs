@@ -1,14 +1,14 @@
-//! Checksummed runs of data bytes, and the content hash of a file that consists of them.
+//! Checksums of chunks of a data file, and the content hash of the file.
 
 use serde::Deserialize;
 use xxhash_rust::xxh3;
 
 use crate::npy::Header;
 
-/// Most bytes that one checksum covers.
+/// Largest number of bytes that one checksum covers.
 pub const CHUNK_BYTES: usize = 4 << 20;
 
-/// A run of data bytes and its XXH3.
+/// The checksum of a run of consecutive data bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "(u64, String)")]
 pub struct Chunk {
@@ -19,7 +19,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The chunk made of these bytes.
+    /// Computes the checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Chunk {
             bytes: bytes.len() as u64,
@@ -28,7 +28,7 @@ impl Chunk {
     }
 }
 
-/// As manifests of version 1 have it: the hash in 16 hexadecimal digits.
+/// The format of manifests of version 1: number of bytes, and the hash as 16 hexadecimal digits.
 impl TryFrom<(u64, String)> for Chunk {
     type Error = String;
 
@@ -36,12 +36,14 @@ impl TryFrom<(u64, String)> for Chunk {
         let digits = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match u64::from_str_radix(&hex, 16) {
             Ok(hash) if digits => Ok(Chunk { bytes, hash }),
-            _ => Err(format!("{hex:?} is no checksum of 16 hexadecimal digits")),
+            _ => Err(format!(
+                "{hex:?} is not a checksum of 16 lower-case hexadecimal digits"
+            )),
         }
     }
 }
 
-/// Hash in the name of a data file: over its type, its shape and its checksums.
+/// The content hash in the name of a data file: a hash of its dtype, shape and checksums.
 pub(super) fn content_hash(npy_header: &Header, chunks: &[Chunk]) -> u64 {
     let shape: Vec<String> = npy_header.shape.iter().map(usize::to_string).collect();
     let hashes: Vec<String> = chunks.iter().map(|c| format!("{:016x}", c.hash)).collect();
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_of_the_first_version_are_sixteen_lower_case_digits() {
+    fn checksums_of_manifest_version_1_are_16_lower_case_digits() {
         let parse = |text: &str| serde_json::from_str::<Chunk>(text);
         let chunk = Chunk::of(b"abc");
         let text = format!(r#"[3, "{:016x}"]"#, chunk.hash);

@@ -1,8 +1,8 @@
-//! The embedding store: token embeddings of passages, ragged, in immutable `.npy` files.
+//! The embedding store: token embeddings of passages of different lengths, in immutable `.npy` files.
 //!
-//! A store and a shard are the same folder: `manifest.json` and files whose names carry the hash of
-//! their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
-//! [`consolidate_shards`] joins many, [`Published`] reads the format of the published scripts.
+//! A store is a folder of a `manifest.json` and data files whose names contain a hash of their content;
+//! shards have the same format. [`Store`] reads a store, [`NpyWriter`] writes one of its files,
+//! [`consolidate_shards`] joins shards, and [`NpyFolder`] reads folders of one `.npy` file per document.
 
 mod checksums;
 mod chunk;
@@ -22,10 +22,10 @@ pub use checksums::write_checksums;
 pub use chunk::{CHUNK_BYTES, Chunk};
 pub use files::FileEntry;
 pub use gather::Destination;
-pub use join::{OnBytes, consolidate_shards};
+pub use join::consolidate_shards;
 pub use keys::KeyIndex;
 pub use manifest::{Files, Manifest, TokenDtype};
-pub use npy_folder::{Padded, Published};
+pub use npy_folder::{NpyFolder, PaddedArray};
 pub use open::{Loading, Store};
-pub use store_writer::Joined;
-pub use writer::{NpyWriter, Ready};
+pub use store_writer::{Progress, StoreFiles};
+pub use writer::{FinishedNpy, NpyWriter};

@@ -1,4 +1,4 @@
-//! From float32 to the type of a store, and back.
+//! Conversion of float32 embeddings to the dtype of a store, and back.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
@@ -6,46 +6,46 @@ use half::{bf16, f16};
 use super::manifest::TokenDtype;
 use crate::cpu::{Level, dispatch};
 
-/// The largest number of int8: -128 is not used, so that signs are symmetric.
-const MOST: f32 = 127.0;
+/// The largest magnitude of quantized integers; -128 is not used, so that the range is symmetric.
+const INT8_MAX: f32 = 127.0;
 
-/// How float32 rows become those of a store.
+/// Conversion of float32 rows to the dtype of a store.
 #[derive(Debug)]
-pub(super) enum Rounding {
-    /// To the nearest number of the type, ties to even.
+pub(super) enum Quantizer {
+    /// Rounding to the nearest value of the dtype, ties to even.
     Nearest(TokenDtype),
-    /// To int8, given what each dimension is divided by.
+    /// Quantization to int8 with these per-channel scales.
     Int8(Vec<f32>),
 }
 
-impl Rounding {
-    /// Largest magnitude that the type can hold.
-    pub fn largest(&self) -> f32 {
+impl Quantizer {
+    /// Largest magnitude that stays finite in the dtype.
+    pub fn max_magnitude(&self) -> f32 {
         match self {
-            // Halfway between the largest value and the next power of two rounds to infinity.
-            Rounding::Nearest(TokenDtype::Float16) => 65_520_f32.next_down(),
-            Rounding::Nearest(TokenDtype::BFloat16) => f32::from_bits(0x7f7f_8000).next_down(),
-            Rounding::Nearest(_) | Rounding::Int8(_) => f32::MAX,
+            // The midpoint of the largest value and the next power of two rounds to infinity.
+            Quantizer::Nearest(TokenDtype::Float16) => 65_520_f32.next_down(),
+            Quantizer::Nearest(TokenDtype::BFloat16) => f32::from_bits(0x7f7f_8000).next_down(),
+            Quantizer::Nearest(_) | Quantizer::Int8(_) => f32::MAX,
         }
     }
 
-    /// Appends a row of finite float32 to `tokens`, and its scale, if it has one, to `scales`; false where its
-    /// magnitude is beyond any scale.
+    /// Appends a converted row of finite float32 values to `tokens` and, for int8, its scale to `scales`;
+    /// false if the scale does not fit into float16.
     #[must_use]
-    pub fn append(&self, row: &[u8], tokens: &mut Vec<u8>, scales: &mut Vec<u8>) -> bool {
-        let values = floats(row);
+    pub fn push_row(&self, row: &[u8], tokens: &mut Vec<u8>, scales: &mut Vec<u8>) -> bool {
+        let values = f32_values(row);
         match self {
-            Rounding::Nearest(TokenDtype::Float16) => {
+            Quantizer::Nearest(TokenDtype::Float16) => {
                 tokens.extend(values.flat_map(|value| f16::from_f32(value).to_le_bytes()));
             }
-            Rounding::Nearest(TokenDtype::BFloat16) => {
+            Quantizer::Nearest(TokenDtype::BFloat16) => {
                 tokens.extend(values.flat_map(|value| bf16::from_f32(value).to_le_bytes()));
             }
-            Rounding::Nearest(_) => tokens.extend_from_slice(row),
-            Rounding::Int8(channels) => {
+            Quantizer::Nearest(_) => tokens.extend_from_slice(row),
+            Quantizer::Int8(channels) => {
                 let start = tokens.len();
                 tokens.resize(start + channels.len(), 0);
-                let scale = quantize(Level::best(), row, channels, &mut tokens[start..]);
+                let scale = quantize_row(Level::best(), row, channels, &mut tokens[start..]);
                 scales.extend_from_slice(&scale.to_le_bytes());
                 return scale.is_finite();
             }
@@ -54,43 +54,44 @@ impl Rounding {
     }
 }
 
-/// Rounds a row x of float32 bytes to int8 q and returns its scale s: x is nearly q · s · channel.
+/// Quantizes a row x, float32 as bytes, to int8 values q and returns its scale s, such that x ≈ q · s ·
+/// channel.
 ///
-/// y = x / channel; s = max |y| / 127 as float16, one step higher where that would leave y beyond ±127;
-/// q = y / s to the nearest integer, ties to even. Infinite where float16 has no such s.
-fn quantize(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
+/// y = x / channel; s = max |y| / 127 as float16, rounded up if q would exceed ±127 otherwise; q = y / s
+/// rounded to the nearest integer, ties to even. The scale is infinite if it does not fit into float16.
+fn quantize_row(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
     #[inline(always)]
-    fn largest(row: &[u8], channels: &[f32]) -> f32 {
+    fn max_magnitude(row: &[u8], channels: &[f32]) -> f32 {
         let mut lanes = [0f32; 16];
         let (blocks, rest) = row.as_chunks::<64>();
         let (channel_blocks, channel_rest) = channels.as_chunks::<16>();
         for (block, channels) in blocks.iter().zip(channel_blocks) {
-            for ((lane, value), channel) in lanes.iter_mut().zip(floats(block)).zip(channels) {
+            for ((lane, value), channel) in lanes.iter_mut().zip(f32_values(block)).zip(channels) {
                 *lane = lane.max((value / channel).abs());
             }
         }
-        let rest = floats(rest)
+        let rest = f32_values(rest)
             .zip(channel_rest)
             .map(|(value, channel)| (value / channel).abs());
         lanes.into_iter().chain(rest).fold(0.0, f32::max)
     }
     #[inline(always)]
     fn round(row: &[u8], channels: &[f32], scale: f32, out: &mut [u8]) {
-        for ((out, value), channel) in out.iter_mut().zip(floats(row)).zip(channels) {
+        for ((out, value), channel) in out.iter_mut().zip(f32_values(row)).zip(channels) {
             *out = (value / channel / scale).round_ties_even() as i8 as u8;
         }
     }
-    let largest = dispatch!(level, (row: &[u8] = row, channels: &[f32] = channels) -> f32 {
-        portable: largest(row, channels),
-        avx2: largest(row, channels),
-        avx512: largest(row, channels),
+    let max_magnitude = dispatch!(level, (row: &[u8] = row, channels: &[f32] = channels) -> f32 {
+        portable: max_magnitude(row, channels),
+        avx2: max_magnitude(row, channels),
+        avx512: max_magnitude(row, channels),
     });
-    let mut scale = f16::from_f32(largest / MOST);
-    if largest / scale.to_f32() >= MOST + 0.5 {
+    let mut scale = f16::from_f32(max_magnitude / INT8_MAX);
+    if max_magnitude / scale.to_f32() >= INT8_MAX + 0.5 {
         scale = f16::from_bits(scale.to_bits() + 1);
     }
-    if largest == 0.0 || !scale.is_finite() {
-        return scale; // all are 0 already
+    if max_magnitude == 0.0 || !scale.is_finite() {
+        return scale; // `out` is all zeros
     }
     dispatch!(level, (
         row: &[u8] = row,
@@ -105,9 +106,9 @@ fn quantize(level: Level, row: &[u8], channels: &[f32], out: &mut [u8]) -> f16 {
     scale
 }
 
-/// The float32 numbers of a file.
+/// The float32 values of little-endian bytes.
 #[inline(always)]
-pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+pub(super) fn f32_values(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes
         .as_chunks()
         .0
@@ -115,16 +116,16 @@ pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
         .map(|bytes| f32::from_le_bytes(*bytes))
 }
 
-/// Writes q · s · channel of whole int8 rows `[n, dim]` with float16 scales `[n]`.
-pub(super) fn from_int8(out: &mut [f32], rows: &[u8], scales: &[u8], channels: &[f32]) {
+/// Dequantizes int8 rows `[n, dim]` with float16 scales `[n]` to q · s · channel.
+pub(super) fn dequantize(out: &mut [f32], rows: &[u8], scales: &[u8], channels: &[f32]) {
     #[inline(always)]
     fn convert(out: &mut [f32], rows: &[u8], scales: &[u8], channels: &[f32]) {
         let dim = channels.len();
         let rows = out.chunks_exact_mut(dim).zip(rows.chunks_exact(dim));
         for ((out, row), scale) in rows.zip(scales.as_chunks::<2>().0) {
             let scale = f16::from_le_bytes(*scale).to_f32_const();
-            for ((out, &number), channel) in out.iter_mut().zip(row).zip(channels) {
-                *out = f32::from(number as i8) * scale * channel;
+            for ((out, &value), channel) in out.iter_mut().zip(row).zip(channels) {
+                *out = f32::from(value as i8) * scale * channel;
             }
         }
     }
@@ -140,27 +141,27 @@ pub(super) fn from_int8(out: &mut [f32], rows: &[u8], scales: &[u8], channels: &
     });
 }
 
-/// Copies float32.
-pub(super) fn from_float32(out: &mut [f32], bytes: &[u8]) {
-    for (out, value) in out.iter_mut().zip(floats(bytes)) {
+/// Copies float32 values.
+pub(super) fn decode_float32(out: &mut [f32], bytes: &[u8]) {
+    for (out, value) in out.iter_mut().zip(f32_values(bytes)) {
         *out = value;
     }
 }
 
-/// Widens bfloat16, exactly.
-pub(super) fn from_bfloat16(out: &mut [f32], bytes: &[u8]) {
+/// Converts bfloat16 to float32, exactly.
+pub(super) fn decode_bfloat16(out: &mut [f32], bytes: &[u8]) {
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
         *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
     }
 }
 
-/// Widens float16, exactly.
-pub(super) fn from_float16(out: &mut [f32], bytes: &[u8]) {
+/// Converts float16 to float32, exactly.
+pub(super) fn decode_float16(out: &mut [f32], bytes: &[u8]) {
     // SAFETY: any two bytes are a valid u16.
     let (before, bits, after) = unsafe { bytes.align_to::<u16>() };
     assert!(
         before.is_empty() && after.is_empty(),
-        "rows of a store are aligned"
+        "rows of a store are aligned to 2 bytes"
     );
     bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
 }
@@ -178,32 +179,32 @@ mod tests {
     }
 
     #[test]
-    fn largest_values_stay_finite_and_their_neighbours_do_not() {
+    fn the_largest_magnitude_is_the_last_that_stays_finite() {
         for dtype in [TokenDtype::Float16, TokenDtype::BFloat16] {
-            let rounding = Rounding::Nearest(dtype);
+            let quantizer = Quantizer::Nearest(dtype);
             let finite = |value: f32| {
                 let mut tokens = Vec::new();
-                assert!(rounding.append(&value.to_le_bytes(), &mut tokens, &mut vec![]));
+                assert!(quantizer.push_row(&value.to_le_bytes(), &mut tokens, &mut vec![]));
                 let bits = [tokens[0], tokens[1]];
                 match dtype {
                     TokenDtype::Float16 => f16::from_le_bytes(bits).is_finite(),
                     _ => bf16::from_le_bytes(bits).is_finite(),
                 }
             };
-            assert!(finite(rounding.largest()));
-            assert!(!finite(rounding.largest().next_up()));
+            assert!(finite(quantizer.max_magnitude()));
+            assert!(!finite(quantizer.max_magnitude().next_up()));
         }
     }
 
-    /// The formula, number by number.
-    fn naive(row: &[f32], channels: &[f32]) -> (Vec<i8>, f16) {
+    /// The formula, applied to one value at a time.
+    fn reference(row: &[f32], channels: &[f32]) -> (Vec<i8>, f16) {
         let scaled: Vec<f32> = row.iter().zip(channels).map(|(x, c)| x / c).collect();
-        let largest = scaled.iter().fold(0f32, |most, y| most.max(y.abs()));
-        let mut scale = f16::from_f32(largest / 127.0);
-        if (largest / scale.to_f32()).round_ties_even() > 127.0 {
+        let max_magnitude = scaled.iter().fold(0f32, |max, y| max.max(y.abs()));
+        let mut scale = f16::from_f32(max_magnitude / 127.0);
+        if (max_magnitude / scale.to_f32()).round_ties_even() > 127.0 {
             scale = f16::from_bits(scale.to_bits() + 1);
         }
-        let integer = |y: &f32| match largest == 0.0 {
+        let integer = |y: &f32| match max_magnitude == 0.0 {
             true => 0,
             false => {
                 let exact = y / scale.to_f32();
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_the_formula_on_every_processor_and_comes_back_within_half_a_step() {
+    fn int8_matches_the_formula_at_every_simd_level_with_an_error_of_half_a_step() {
         let mut rows: Vec<Vec<f32>> = vec![
             vec![0.0; 5],
             vec![127.0, 0.5, 1.5, 2.5, -2.5, -3.5, -127.0], // scale 1: ties
@@ -235,32 +236,38 @@ mod tests {
         for row in rows {
             let channels: Vec<f32> = (0..row.len()).map(|at| [1.0, 0.3, 8.0][at % 3]).collect();
             for channels in [vec![1.0; row.len()], channels] {
-                let (expected, scale) = naive(&row, &channels);
+                let (expected, scale) = reference(&row, &channels);
                 for level in Level::all() {
-                    let mut found = vec![0; row.len()];
-                    assert_eq!(quantize(level, &bytes(&row), &channels, &mut found), scale);
-                    let found: Vec<i8> = found.into_iter().map(|byte| byte as i8).collect();
-                    assert_eq!(found, expected, "{row:?} by {channels:?} on {level:?}");
+                    let mut quantized = vec![0; row.len()];
+                    assert_eq!(
+                        quantize_row(level, &bytes(&row), &channels, &mut quantized),
+                        scale
+                    );
+                    let quantized: Vec<i8> = quantized.into_iter().map(|byte| byte as i8).collect();
+                    assert_eq!(quantized, expected, "{row:?} by {channels:?} on {level:?}");
                 }
-                assert!(expected.iter().all(|&number| number != -128));
-                let mut back = vec![0.0; row.len()];
-                let integers: Vec<u8> = expected.iter().map(|&number| number as u8).collect();
-                from_int8(&mut back, &integers, &scale.to_le_bytes(), &channels);
-                for ((back, value), channel) in back.iter().zip(&row).zip(&channels) {
+                assert!(expected.iter().all(|&value| value != -128));
+                let mut dequantized = vec![0.0; row.len()];
+                let integers: Vec<u8> = expected.iter().map(|&value| value as u8).collect();
+                dequantize(&mut dequantized, &integers, &scale.to_le_bytes(), &channels);
+                for ((dequantized, value), channel) in dequantized.iter().zip(&row).zip(&channels) {
                     let step = scale.to_f32() * channel;
-                    assert!((back - value).abs() <= 0.5001 * step, "{back} for {value}");
+                    assert!(
+                        (dequantized - value).abs() <= 0.5001 * step,
+                        "{dequantized} for {value}"
+                    );
                 }
             }
         }
     }
 
     #[test]
-    fn a_row_beyond_any_scale_is_refused() {
-        let rounding = Rounding::Int8(vec![1.0, 1.0]);
-        let run = |row: &[f32]| rounding.append(&bytes(row), &mut vec![], &mut vec![]);
-        assert!(run(&[8.3e6, 1.0]));
-        assert!(!run(&[8.4e6, 1.0]));
-        assert!(!Rounding::Int8(vec![1e-10, 1.0]).append(
+    fn a_row_whose_scale_overflows_float16_is_refused() {
+        let quantizer = Quantizer::Int8(vec![1.0, 1.0]);
+        let push = |row: &[f32]| quantizer.push_row(&bytes(row), &mut vec![], &mut vec![]);
+        assert!(push(&[8.3e6, 1.0]));
+        assert!(!push(&[8.4e6, 1.0]));
+        assert!(!Quantizer::Int8(vec![1e-10, 1.0]).push_row(
             &bytes(&[f32::MAX, 0.0]),
             &mut vec![],
             &mut vec![]

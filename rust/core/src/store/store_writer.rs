@@ -5,16 +5,19 @@ use std::path::Path;
 use super::checksums::write_checksums;
 use super::chunk::Chunk;
 use super::manifest::{Files, KEYS, SCALES, SPANS, TOKENS, TokenDtype};
-use super::writer::{NpyWriter, Ready};
+use super::writer::{FinishedNpy, NpyWriter};
 use crate::Result;
 use crate::npy::Dtype;
 
-/// What a new store holds; its manifest is still to be written.
+/// A progress callback, called with the number of bytes processed since the last call.
+pub type Progress<'a> = &'a mut (dyn FnMut(u64) + Send);
+
+/// The data files of a new store, for its manifest, which is written by the caller.
 #[derive(Clone, Debug)]
-pub struct Joined {
-    /// Type of the token embeddings.
+pub struct StoreFiles {
+    /// Dtype of the token embeddings.
     pub dtype: TokenDtype,
-    /// Length of a token embedding.
+    /// Dimension of a token embedding.
     pub dim: usize,
     /// Number of tokens.
     pub rows: usize,
@@ -24,7 +27,7 @@ pub struct Joined {
     pub files: Files,
 }
 
-/// The writers of a new store, filled together and committed together.
+/// Writers of all data files of a store, which are committed together.
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     dtype: TokenDtype,
@@ -32,7 +35,7 @@ pub(super) struct StoreWriter {
     pub(super) tokens: NpyWriter,
     pub(super) spans: NpyWriter,
     pub(super) keys: NpyWriter,
-    /// Of int8 alone, as `channels`.
+    /// For int8 only.
     pub(super) scales: Option<NpyWriter>,
     pub(super) offsets: NpyWriter,
     channels: Option<NpyWriter>,
@@ -40,7 +43,9 @@ pub(super) struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// `channels`: float32 `[dim]` as bytes, of int8 alone.
+    /// Creates the files in `folder`.
+    ///
+    /// `channels`: the per-channel scales as bytes, float32 `[dim]`, for int8 only.
     pub(super) fn create(
         folder: &Path,
         dtype: TokenDtype,
@@ -62,7 +67,7 @@ impl StoreWriter {
         Ok(StoreWriter {
             dtype,
             dim,
-            tokens: create("tokens", dtype.on_disk(), &[dim])?,
+            tokens: create("tokens", dtype.npy_dtype(), &[dim])?,
             spans: create("spans", Dtype::U32, &[2])?,
             keys: create("keys", Dtype::U8, &[16])?,
             scales,
@@ -72,25 +77,27 @@ impl StoreWriter {
         })
     }
 
-    /// The writers of what has a row for each token or passage, each with its place in [`Manifest::expected`](super::Manifest::expected).
-    pub(super) fn rows_and_passages(&mut self) -> impl Iterator<Item = (usize, &mut NpyWriter)> {
-        let always = [
+    /// The writers of files with one row per token or passage, each with its index in
+    /// [`Manifest::data_files`](super::Manifest::data_files).
+    pub(super) fn row_writers(&mut self) -> impl Iterator<Item = (usize, &mut NpyWriter)> {
+        let unconditional = [
             (TOKENS, &mut self.tokens),
             (SPANS, &mut self.spans),
             (KEYS, &mut self.keys),
         ];
         let scales = self.scales.iter_mut().map(|scales| (SCALES, scales));
-        always.into_iter().chain(scales)
+        unconditional.into_iter().chain(scales)
     }
 
-    /// Ends a passage of `rows` tokens.
+    /// Completes a passage of `rows` tokens.
     pub(super) fn end_passage(&mut self, rows: usize) -> Result<()> {
         self.rows += rows as i64;
         self.offsets.write(&self.rows.to_le_bytes())
     }
 
-    pub(super) fn commit(self, folder: &Path) -> Result<Joined> {
-        // All are complete and synced before the first gets its name.
+    /// Completes all files and gives them their final names.
+    pub(super) fn commit(self, folder: &Path) -> Result<StoreFiles> {
+        // All files are complete and synced before the first is renamed.
         let [tokens, offsets, spans, keys] =
             [self.tokens, self.offsets, self.spans, self.keys].map(NpyWriter::finish);
         let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
@@ -100,10 +107,10 @@ impl StoreWriter {
         let (rows, passages) = (tokens.rows(), keys.rows());
         debug_assert_eq!((rows, rows as i64), (spans.rows(), self.rows));
         debug_assert_eq!(passages + 1, offsets.rows());
-        let mut all: Vec<Chunk> = Vec::new();
-        let mut commit = |ready: Ready| {
+        let mut all_chunks: Vec<Chunk> = Vec::new();
+        let mut commit = |ready: FinishedNpy| {
             let (entry, chunks) = ready.commit()?;
-            all.extend(chunks);
+            all_chunks.extend(chunks);
             Ok(entry)
         };
         let mut files = Files {
@@ -115,8 +122,8 @@ impl StoreWriter {
             channels: channels.map(&mut commit).transpose()?,
             checksums: None,
         };
-        files.checksums = Some(write_checksums(folder, &all)?);
-        Ok(Joined {
+        files.checksums = Some(write_checksums(folder, &all_chunks)?);
+        Ok(StoreFiles {
             dtype: self.dtype,
             dim: self.dim,
             rows,

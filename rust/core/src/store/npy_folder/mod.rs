@@ -1,69 +1,57 @@
-//! The published format: folders of padded arrays, one file a document, with masks beside them.
+//! Folders of one `.npy` file per document: padded token embeddings of users and items, and their masks.
 
 mod blocks;
 mod numbered;
+mod side;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use half::f16;
-
-use super::join::OnBytes;
 use super::manifest::TokenDtype;
-use super::quantize::{Rounding, floats};
-use super::store_writer::{Joined, StoreWriter};
-use super::writer::{NpyWriter, Ready};
+use super::quantize::{Quantizer, f32_values};
+use super::store_writer::{Progress, StoreFiles, StoreWriter};
+use super::writer::{FinishedNpy, NpyWriter};
 use crate::hash::passage_key;
-use crate::npy::{Dtype, Kind};
+use crate::npy::Dtype;
 use crate::random::block_u32s;
 use crate::{Cancel, Error, Result};
-use blocks::each_block;
-use numbered::Series;
+use blocks::for_each_block;
+use numbered::NumberedArrays;
+use side::{Side, parse_mask, read_mask};
 
-/// Rows that the scale of each dimension is found from, in how many of one document, drawn from which seed.
-const SAMPLE: u64 = 8192;
-const ROWS: u64 = 32;
+/// The sample of rows from which per-channel scales are computed: rows in total, rows per document, and seed.
+const SAMPLE_ROWS: u64 = 8192;
+const ROWS_PER_DOCUMENT: u64 = 32;
 const SAMPLE_SEED: u64 = 0x696e_7438;
 
-/// Users or items: embeddings `[T, D]` and masks `[T]`, one file each a document.
+/// A folder with any of the subfolders `{user,item}_{embeddings,masks}/`, each of which has files `0.npy`,
+/// `1.npy`, …
 #[derive(Debug)]
-struct Side {
-    name: &'static str,
-    embeddings: Option<Series>,
-    masks: Option<Series>,
-}
-
-/// A folder in the published format: any of `{user,item}_{embeddings,masks}/`.
-#[derive(Debug)]
-pub struct Published {
+pub struct NpyFolder {
     sides: Vec<Side>,
 }
 
-/// One array written by [`Published::write_padded`].
+/// An array written by [`NpyFolder::write_padded`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Padded {
+pub struct PaddedArray {
     /// File name.
     pub name: String,
     /// Lengths of the axes.
     pub shape: Vec<usize>,
-    /// Type of the elements.
+    /// Dtype of the elements.
     pub dtype: Dtype,
 }
 
-impl Published {
-    /// Lists `folder` and checks numbering, counts, and the first file of each series.
+impl NpyFolder {
+    /// Lists the files of `folder`, and checks their numbering, their counts, and the first file of each
+    /// subfolder.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file at fault; [`Error::Io`].
+    /// [`Error::Data`] naming the invalid file; [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Self> {
         let mut sides = Vec::new();
         for name in ["user", "item"] {
-            let side = Side {
-                name,
-                embeddings: Series::open(&folder.join(format!("{name}_embeddings")))?,
-                masks: Series::open(&folder.join(format!("{name}_masks")))?,
-            };
-            side.check()?;
+            let side = Side::open(folder, name)?;
             if side.embeddings.is_some() || side.masks.is_some() {
                 sides.push(side);
             }
@@ -71,99 +59,102 @@ impl Published {
         if sides.is_empty() {
             return Err(Error::data(
                 folder,
-                "holds none of user_embeddings/, user_masks/, item_embeddings/, item_masks/",
+                "has none of the folders user_embeddings/, user_masks/, item_embeddings/, item_masks/",
             ));
         }
-        Ok(Published { sides })
+        Ok(NpyFolder { sides })
     }
 
-    /// Number of documents of a side, `user` or `item`; 0 where it is absent.
+    /// Number of documents of a side, `user` or `item`; 0 if it is absent.
     pub fn documents(&self, side: &str) -> usize {
         let side = self.sides.iter().find(|s| s.name == side);
-        let series = side.and_then(|s| s.embeddings.as_ref().or(s.masks.as_ref()));
-        series.map_or(0, |series| series.count)
+        let arrays = side.and_then(|s| s.embeddings.as_ref().or(s.masks.as_ref()));
+        arrays.map_or(0, |arrays| arrays.count)
     }
 
-    /// Bytes of data in all files: what a progress bar counts to.
+    /// Data bytes of all files, the total for progress callbacks.
     pub fn bytes(&self) -> u64 {
-        let series = self
+        let arrays = self
             .sides
             .iter()
             .flat_map(|side| [&side.embeddings, &side.masks]);
-        series
+        arrays
             .flatten()
             .map(|s| s.count as u64 * s.header.data_bytes().unwrap_or(0))
             .sum()
     }
 
-    /// Writes `all_user_embeddings.npy` `[N, T, D]`, `all_user_masks.npy` `[N, T]`, and for items.
+    /// Writes the arrays of each subfolder into one file: `all_user_embeddings.npy` `[N, T, D]`,
+    /// `all_user_masks.npy` `[N, T]`, and the same for items.
     ///
-    /// All arrays are complete before the first appears. Needs a few MiB of memory.
+    /// All files are complete before the first is renamed. Needs a few MiB of memory.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file at fault, [`Error::Io`], [`Error::Interrupted`].
+    /// [`Error::Data`] naming the invalid file, [`Error::Io`], [`Error::Interrupted`].
     pub fn write_padded(
         &self,
         out: &Path,
-        on_bytes: OnBytes<'_>,
+        progress: Progress<'_>,
         cancel: &Cancel,
-    ) -> Result<Vec<Padded>> {
-        let mut ready = Vec::new();
+    ) -> Result<Vec<PaddedArray>> {
+        let mut finished = Vec::new();
         for side in &self.sides {
-            if let Some(series) = &side.embeddings {
+            if let Some(arrays) = &side.embeddings {
                 let stem = format!("all_{}_embeddings", side.name);
-                let mut writer = NpyWriter::plain(out, &stem, Dtype::F32, &series.header.shape)?;
-                each_block(series, f32::MAX, cancel, |block| {
-                    on_bytes(block.length as u64);
+                let mut writer =
+                    NpyWriter::without_checksums(out, &stem, Dtype::F32, &arrays.header.shape)?;
+                for_each_block(arrays, f32::MAX, cancel, |block| {
+                    progress(block.length as u64);
                     writer.write(block.bytes())
                 })?;
-                ready.push((stem, series, writer.finish()?));
+                finished.push((stem, arrays, writer.finish()?));
             }
-            if let Some(series) = &side.masks {
+            if let Some(arrays) = &side.masks {
                 let stem = format!("all_{}_masks", side.name);
-                let header = &series.header;
-                let mut writer = NpyWriter::plain(out, &stem, header.dtype, &header.shape)?;
-                for number in 0..series.count {
+                let header = &arrays.header;
+                let mut writer =
+                    NpyWriter::without_checksums(out, &stem, header.dtype, &header.shape)?;
+                for number in 0..arrays.count {
                     cancel.check()?;
-                    let bytes = read_mask(series, number)?;
-                    parse_mask(series, number, &bytes)?;
-                    on_bytes(bytes.len() as u64);
+                    let bytes = read_mask(arrays, number)?;
+                    parse_mask(arrays, number, &bytes)?;
+                    progress(bytes.len() as u64);
                     writer.write(&bytes)?;
                 }
-                ready.push((stem, series, writer.finish()?));
+                finished.push((stem, arrays, writer.finish()?));
             }
         }
-        let commit = |(stem, series, mut ready): (String, &Series, Ready)| {
-            let shape = std::iter::once(series.count).chain(series.header.shape.iter().copied());
+        let commit = |(stem, arrays, mut file): (String, &NumberedArrays, FinishedNpy)| {
+            let shape = std::iter::once(arrays.count).chain(arrays.header.shape.iter().copied());
             let name = format!("{stem}.npy");
-            ready.rename(&name)?;
-            Ok(Padded {
+            file.rename(&name)?;
+            Ok(PaddedArray {
                 name,
                 shape: shape.collect(),
-                dtype: series.header.dtype,
+                dtype: arrays.header.dtype,
             })
         };
-        ready.into_iter().map(commit).collect()
+        finished.into_iter().map(commit).collect()
     }
 
-    /// Writes the data files of a store: users first, then items, one passage a document, rows that
-    /// the mask hides dropped, embeddings rounded to `dtype`; int8 after each dimension was divided by its
-    /// root mean square in a sample of the rows.
+    /// Writes the data files of a store with one passage per document: all users, then all items.
     ///
-    /// The key of a passage is the content hash of `user:<n>` or `item:<n>`. Needs a few MiB of memory.
+    /// Masked rows are dropped, and embeddings are rounded to `dtype`. For int8, the scale of a channel is
+    /// its root mean square in a sample of the rows. The key of a passage is the hash of `user:<n>` or
+    /// `item:<n>`. Needs a few MiB of memory.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the file at fault, [`Error::Io`], [`Error::Interrupted`].
+    /// [`Error::Data`] naming the invalid file, [`Error::Io`], [`Error::Interrupted`].
     pub fn write_store(
         &self,
         out: &Path,
         dtype: TokenDtype,
-        on_bytes: OnBytes<'_>,
+        progress: Progress<'_>,
         cancel: &Cancel,
-    ) -> Result<Joined> {
+    ) -> Result<StoreFiles> {
         let mut dim = None;
         for side in &self.sides {
-            let Some(series) = &side.embeddings else {
+            let Some(arrays) = &side.embeddings else {
                 let path = side
                     .masks
                     .as_ref()
@@ -172,51 +163,53 @@ impl Published {
                 return Err(Error::data(
                     &path,
                     format!(
-                        "a mask without {}_embeddings/; write them too, or remove the masks",
+                        "a mask without {}_embeddings/; write the embeddings too, or remove the masks",
                         side.name
                     ),
                 ));
             };
-            let found = series.header.shape[1];
+            let found = arrays.header.shape[1];
             let expected = *dim.get_or_insert(found);
             if found != expected {
                 return Err(Error::data(
-                    &series.path(0),
+                    &arrays.path(0),
                     format!(
-                        "dimension {found}, but user_embeddings/ have {expected}; write them again"
+                        "dimension {found}, but user_embeddings/ have {expected}; write all embeddings with \
+                         the same dimension"
                     ),
                 ));
             }
         }
-        let dim = dim.expect("a published folder has a side");
-        let (rounding, channels) = match dtype {
+        let dim = dim.expect("`open` has found a side");
+        let (quantizer, channels) = match dtype {
             TokenDtype::Int8 => {
                 let channels = self.channels(dim, cancel)?;
                 let bytes: Vec<u8> = channels.iter().flat_map(|c| c.to_le_bytes()).collect();
-                (Rounding::Int8(channels), Some(bytes))
+                (Quantizer::Int8(channels), Some(bytes))
             }
-            _ => (Rounding::Nearest(dtype), None),
+            _ => (Quantizer::Nearest(dtype), None),
         };
         let mut writer = StoreWriter::create(out, dtype, dim, channels.as_deref())?;
         for side in &self.sides {
-            let series = side.embeddings.as_ref().expect("checked above");
+            let arrays = side.embeddings.as_ref().expect("checked above");
             let (mut kept, mut scales, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-            each_block(series, rounding.largest(), cancel, |block| {
+            for_each_block(arrays, quantizer.max_magnitude(), cancel, |block| {
                 let number = block.number;
                 if block.first_row == 0 {
                     mask = side.mask(number)?;
-                    on_bytes(side.mask_bytes());
+                    progress(side.mask_bytes());
                 }
-                on_bytes(block.length as u64);
+                progress(block.length as u64);
                 kept.clear();
                 scales.clear();
-                for (place, row) in block.bytes().chunks_exact(dim * 4).enumerate() {
-                    let token = block.first_row + place;
-                    if mask[token] && !rounding.append(row, &mut kept, &mut scales) {
+                for (index, row) in block.bytes().chunks_exact(dim * 4).enumerate() {
+                    let token = block.first_row + index;
+                    if mask[token] && !quantizer.push_row(row, &mut kept, &mut scales) {
                         return Err(Error::data(
-                            &series.path(number),
+                            &arrays.path(number),
                             format!(
-                                "token {token} is too far from the others for int8; choose bfloat16 or float32"
+                                "token {token} has a magnitude out of the range of int8; choose bfloat16 or \
+                                 float32"
                             ),
                         ));
                     }
@@ -239,13 +232,12 @@ impl Published {
         writer.commit(out)
     }
 
-    /// What the dimensions are divided by before they become int8: the root mean square of each over
-    /// [`SAMPLE`] rows, drawn with equal chance, first the document and then the row; no less than a thousandth
-    /// of the root mean square of all.
+    /// Per-channel scales for int8: the root mean square of each channel over [`SAMPLE_ROWS`] rows of
+    /// uniformly drawn documents, and at least a thousandth of the root mean square over all channels.
     fn channels(&self, dim: usize, cancel: &Cancel) -> Result<Vec<f32>> {
-        let documents = |side: &Side| side.embeddings.as_ref().map_or(0, |series| series.count);
+        let documents = |side: &Side| side.embeddings.as_ref().map_or(0, |arrays| arrays.count);
         let total: usize = self.sides.iter().map(documents).sum();
-        let mut drawn: Vec<(usize, u32)> = (0..SAMPLE / ROWS)
+        let mut sample: Vec<(usize, u32)> = (0..SAMPLE_ROWS / ROWS_PER_DOCUMENT)
             .map(|index| block_u32s(SAMPLE_SEED, 0, index, 0))
             .map(|[high, low, row, _]| {
                 let number = (u64::from(high) << 32) | u64::from(low);
@@ -253,29 +245,29 @@ impl Published {
                 (document as usize, row)
             })
             .collect();
-        drawn.sort_unstable(); // files are read in order
+        sample.sort_unstable(); // read files in order
         let (mut squares, mut count) = (vec![0.0; dim], 0u64);
         let mut row = vec![0; dim * 4];
-        for (mut document, seed) in drawn {
+        for (mut document, seed) in sample {
             cancel.check()?;
-            let holds = |side: &&Side| match document.checked_sub(documents(side)) {
-                Some(behind) => {
-                    document = behind;
+            let contains = |side: &&Side| match document.checked_sub(documents(side)) {
+                Some(rest) => {
+                    document = rest;
                     false
                 }
                 None => true,
             };
-            let side = self.sides.iter().find(holds).expect("below the total");
-            let series = side.embeddings.as_ref().expect("it has documents");
+            let side = self.sides.iter().find(contains).expect("below the total");
+            let arrays = side.embeddings.as_ref().expect("it has documents");
             let mask = side.mask(document)?;
             let real: Vec<usize> = (0..mask.len()).filter(|&token| mask[token]).collect();
-            let (file, data_at) = series.file(document)?;
-            for index in 0..ROWS.min(real.len() as u64) {
-                let [word, ..] = block_u32s(SAMPLE_SEED, 1 + seed, index, 0);
-                let token = real[((u64::from(word) * real.len() as u64) >> 32) as usize];
-                file.read_exact_at(&mut row, data_at + (token * dim * 4) as u64)
-                    .map_err(Error::io(&series.path(document)))?;
-                for (square, value) in squares.iter_mut().zip(floats(&row)) {
+            let (file, data_offset) = arrays.open_file(document)?;
+            for index in 0..ROWS_PER_DOCUMENT.min(real.len() as u64) {
+                let [number, ..] = block_u32s(SAMPLE_SEED, 1 + seed, index, 0);
+                let token = real[((u64::from(number) * real.len() as u64) >> 32) as usize];
+                file.read_exact_at(&mut row, data_offset + (token * dim * 4) as u64)
+                    .map_err(Error::io(&arrays.path(document)))?;
+                for (square, value) in squares.iter_mut().zip(f32_values(&row)) {
                     *square += f64::from(value) * f64::from(value);
                 }
                 count += 1;
@@ -285,94 +277,8 @@ impl Published {
         let least = means.clone().sum::<f64>().sqrt() / (dim as f64).sqrt() / 1000.0;
         let channel = |mean: f64| match mean.sqrt().max(least) as f32 {
             channel if channel.is_normal() => channel,
-            _ => 1.0, // nothing but zeros, or what an error will name when it is read again
+            _ => 1.0, // all zeros, or values that `write_store` refuses
         };
         Ok(means.map(channel).collect())
     }
-}
-
-impl Side {
-    /// Which tokens of a document are real.
-    fn mask(&self, number: usize) -> Result<Vec<bool>> {
-        match &self.masks {
-            Some(masks) => parse_mask(masks, number, &read_mask(masks, number)?),
-            None => {
-                let tokens = self.embeddings.as_ref().map_or(0, |e| e.header.shape[0]);
-                Ok(vec![true; tokens])
-            }
-        }
-    }
-
-    /// Bytes of one mask.
-    fn mask_bytes(&self) -> u64 {
-        let bytes = self.masks.as_ref().and_then(|m| m.header.data_bytes());
-        bytes.unwrap_or(0)
-    }
-
-    fn check(&self) -> Result<()> {
-        if let Some(embeddings) = &self.embeddings {
-            embeddings.expect(Some(Dtype::F32), 2, "[T, D] of <f4")?;
-        }
-        if let Some(masks) = &self.masks {
-            masks.expect(None, 1, "[T] of bool, integers or floats")?;
-        }
-        let (Some(embeddings), Some(masks)) = (&self.embeddings, &self.masks) else {
-            return Ok(());
-        };
-        let (fewer, more) = match embeddings.count < masks.count {
-            true => (embeddings, masks),
-            false => (masks, embeddings),
-        };
-        if fewer.count < more.count {
-            let missing = fewer.path(fewer.count);
-            let beside = more.path(fewer.count);
-            return Err(Error::data(
-                &missing,
-                format!(
-                    "missing, while there is {}; write it again",
-                    beside.display()
-                ),
-            ));
-        }
-        let (tokens, masked) = (embeddings.header.shape[0], masks.header.shape[0]);
-        if tokens != masked {
-            return Err(Error::data(
-                &masks.path(0),
-                format!("mask of {masked} tokens, the embeddings have {tokens}; write it again"),
-            ));
-        }
-        Ok(())
-    }
-}
-
-fn read_mask(series: &Series, number: usize) -> Result<Vec<u8>> {
-    let (file, data_at) = series.file(number)?;
-    let path = series.path(number);
-    let mut bytes = vec![0; series.header.shape[0] * series.header.dtype.size];
-    file.read_exact_at(&mut bytes, data_at)
-        .map_err(Error::io(&path))?;
-    Ok(bytes)
-}
-
-/// Which tokens are real: everything but zero.
-fn parse_mask(series: &Series, number: usize, bytes: &[u8]) -> Result<Vec<bool>> {
-    let Dtype { kind, size } = series.header.dtype;
-    let real = |(token, bytes): (usize, &[u8])| {
-        if kind != Kind::Float {
-            return Ok(bytes.iter().any(|byte| *byte != 0));
-        }
-        let value = match *bytes {
-            [a, b] => f16::from_le_bytes([a, b]).to_f64(),
-            [a, b, c, d] => f64::from(f32::from_le_bytes([a, b, c, d])),
-            _ => f64::from_le_bytes(bytes.try_into().expect("floats have 2, 4 or 8 bytes")),
-        };
-        if !value.is_finite() {
-            return Err(Error::data(
-                &series.path(number),
-                format!("{value} at token {token}: not finite; write it again"),
-            ));
-        }
-        Ok(value != 0.0)
-    };
-    bytes.chunks_exact(size).enumerate().map(real).collect()
 }
