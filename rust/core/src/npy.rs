@@ -168,7 +168,8 @@ impl Header {
             return Err(Error::data(
                 path,
                 format!(
-                    "{what}: {length} bytes, but an array of shape {} and dtype {} needs {expected}; write the file again",
+                    "{what}: {length} bytes, but an array of shape {} and dtype {} needs {expected}; write the file \
+                     again",
                     shape_text(&header.shape),
                     header.dtype
                 ),
@@ -187,7 +188,7 @@ impl Header {
         }
         let truncated = || "truncated inside its .npy header".to_owned();
         let version = bytes.get(6..8).ok_or_else(truncated)?;
-        let (text_at, text_length) = match version {
+        let (text_offset, text_length) = match version {
             [1, 0] => {
                 let field = bytes.get(8..10).ok_or_else(truncated)?;
                 (10, usize::from(u16::from_le_bytes([field[0], field[1]])))
@@ -209,8 +210,8 @@ impl Header {
                 ".npy header of {text_length} bytes, expected at most {MAX_HEADER_BYTES}"
             ));
         }
-        let data_offset = text_at + text_length;
-        let text = bytes.get(text_at..data_offset).ok_or_else(truncated)?;
+        let data_offset = text_offset + text_length;
+        let text = bytes.get(text_offset..data_offset).ok_or_else(truncated)?;
         let text =
             std::str::from_utf8(text).map_err(|_| "its .npy header is not text".to_owned())?;
         Ok((parse_dict(text)?, data_offset))
@@ -249,8 +250,9 @@ fn parse_dict(text: &str) -> std::result::Result<Header, String> {
         let repeated;
         (repeated, rest) = match key {
             "descr" => {
-                let (value, after) = split_quoted(value)
-                    .ok_or_else(|| format!("structured dtype in {}, expected numbers", body))?;
+                let (value, after) = split_quoted(value).ok_or_else(|| {
+                    format!("dtype in {body:?} is not a string, expected one such as '<f4'")
+                })?;
                 (descr.replace(value).is_some(), after)
             }
             "fortran_order" => {

@@ -28,8 +28,8 @@ impl<'a> UserPositives<'a> {
 
     /// The negative with exactly `rank` negatives before it.
     ///
-    /// There are positives[j] - j negatives before positives[j], which never decreases with j. So the result
-    /// is `rank` plus the number of positives with positives[j] - j <= `rank`.
+    /// There are `positives[j] - j` negatives before `positives[j]`, which never decreases with j. So the result
+    /// is `rank` plus the number of positives with `positives[j] - j <= rank`.
     pub fn nth_negative(self, rank: i32) -> i32 {
         let (mut low, mut high) = (0, self.items.len());
         while low < high {

@@ -123,7 +123,7 @@ impl Store {
     /// This reads a few pages of each file. With `verify`, all data is read and compared with the checksums.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no manifest, [`Error::DataFile`] if a file is damaged or inconsistent with the
+    /// [`Error::Io`] if there is no manifest, [`Error::Data`] if a file is damaged or inconsistent with the
     /// manifest, [`Error::Interrupted`].
     pub fn open(folder: &Path, loading: Loading, verify: bool, cancel: &Cancel) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
@@ -190,7 +190,7 @@ impl Store {
     /// Row offsets of the passages, int64 `[passages + 1]`; validated at the first call.
     ///
     /// # Errors
-    /// [`Error::DataFile`] if they do not start at 0, decrease, or do not end at the number of rows.
+    /// [`Error::Data`] if they do not start at 0, decrease, or do not end at the number of rows.
     pub fn offsets(&self) -> Result<&[u8]> {
         let offsets = self.offsets.as_slice();
         if self.offsets_checked.get().is_none() {
@@ -237,7 +237,7 @@ impl Store {
     /// Passage index of each 16-byte key, all of which must be in the store.
     ///
     /// # Errors
-    /// As [`find`](Self::find), and [`Error::DataFile`] if keys are missing; the message has their number and the
+    /// As [`find`](Self::find), and [`Error::Data`] if keys are missing; the message has their number and the
     /// first.
     pub fn lookup(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
         let found = self.find(keys, cancel)?;
