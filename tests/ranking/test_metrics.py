@@ -109,7 +109,7 @@ def test_bad_lists_are_refused() -> None:
     relevant = Csr.from_pairs([0], [1], 1)
     for items, message in (
         ([[1, 1]], "list 0 holds item 1 twice"),
-        ([[-1, 1]], "list 0 holds 1 behind its padding"),
+        ([[-1, 1]], "list 0 holds 1 after its padding"),
         ([[0, -7]], "list 0 holds the negative index -7"),
         ([[0], [1]], "not 1 lists of 1 items"),
         ([[0]], "cutoff 2 is outside 1 to 1"),

@@ -195,10 +195,10 @@ def test_what_does_not_fit_is_refused() -> None:
         ScoreTables(query=query, item=np.ones((5, 3)))
     with pytest.raises(ValueError, match=r"user_bias has the shape \(5,\), expected \(3,\)"):
         ScoreTables(query=query, item=item, user_bias=np.ones(5))
-    with pytest.raises(ValueError, match="item_mentions belongs to the ratio form"):
+    with pytest.raises(ValueError, match="item_mentions belongs to the ratio kernel"):
         ScoreTables(query=query, item=item, kernel="ratio")
     with pytest.raises(ValueError, match="kernel is 'cosine'"):
-        ScoreTables(query=query, item=item, score_form="cosine")  # type: ignore[arg-type]
+        ScoreTables(query=query, item=item, kernel="cosine")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="history and item_item belong together"):
         ScoreTables(query=query, item=item, history=Csr([0, 0, 0, 0], []))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="query must have 2 axes"):
@@ -209,11 +209,11 @@ def test_what_does_not_fit_is_refused() -> None:
         rank(tables, [0], k=1, seen=table)
     with pytest.raises(ValueError, match="relevant has 2 rows, expected 3"):
         rank(tables, [0], k=1, seen=None, relevant=Csr.from_pairs([1], [0], 2))
-    with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the tables have 3 users"):
+    with pytest.raises(ValueError, match=r"user_rows\[1\] is 3, but the score tables have 3 users"):
         rank(tables, [0, 3], k=1, seen=None)
     with pytest.raises(ValueError, match="there is no table of items to weigh"):
         ScoreTables(query=np.ones((1, 2)), item=np.ones((3, 2))).weighted(2.0)
-    with pytest.raises(ValueError, match="k = 4611686018427387904 is beyond memory"):
+    with pytest.raises(ValueError, match="k = 4611686018427387904 does not fit into memory"):
         rank(ScoreTables(query=np.ones((1, 2)), item=np.ones((3, 2))), [0], k=2**62, seen=None)
     with pytest.raises(ValueError, match="k is -1"):
         rank(tables, [0], k=-1, seen=None)

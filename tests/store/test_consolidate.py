@@ -174,7 +174,7 @@ def test_int8_shards_of_other_channels_are_refused(tmp_path: Path) -> None:
     contents = [random_content(rng, [2], dtype="int8") for _ in range(3)]
     contents[2].channels = contents[2].channels * 2
     write_dataset(tmp_path, contents, "int8")
-    fails(tmp_path, DataError, r"shards/00002/manifest\.json: its dimensions are scaled by other numbers")
+    fails(tmp_path, DataError, r"shards/00002/manifest\.json: its per-channel scales differ from those of")
 
 
 @pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys", "scales", "checksums"])

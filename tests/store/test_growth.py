@@ -225,5 +225,5 @@ def test_chosen_passages_across_chunks_of_large_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.tokens_numpy, content.tokens[rows])
     np.testing.assert_array_equal(store.spans, content.spans[rows])
     np.testing.assert_array_equal(store.offsets, [0, 700, 700, 1900])
-    with pytest.raises(ValueError, match="2 choices for 6 passages"):
+    with pytest.raises(ValueError, match="kept has 2 entries for 6 passages"):
         _core.consolidate_shards([tmp_path / "a"], tmp_path / "out", lambda _: None, [kept[:2]])

@@ -266,7 +266,7 @@ def test_gather_refuses_what_does_not_fit(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="out "):
             store.gather([0, 1], bad)
     padded = np.zeros((2, 2, 8), np.float32)
-    with pytest.raises(ValueError, match="passage 0 has 3 rows, out only 2 for each"):
+    with pytest.raises(ValueError, match="passage 0 has 3 rows, but out has only 2 rows for each"):
         store.gather([1, 0], padded)
     with pytest.raises(ValueError, match="out has 2 places for 3 passages"):
         store.gather([1, 1, 1], padded)

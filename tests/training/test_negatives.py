@@ -86,9 +86,9 @@ def test_weights_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="alpha is -1"):
         ItemWeights.popularity(Csr.from_pairs([0], [0], 1), 1, -1)
     positives = Csr.from_pairs([0], [1], 1)
-    with pytest.raises(ValueError, match="user 0 has all 2 items of a weight above 0"):
+    with pytest.raises(ValueError, match="user 0 has all 2 items with a weight above 0"):
         sample_negatives([0], positives, 2, 1, weights=ItemWeights([0, 1]), seed=0)
-    with pytest.raises(ValueError, match="weights are those of 3 items, but there are 2"):
+    with pytest.raises(ValueError, match="weights has 3 entries, but there are 2 items"):
         sample_negatives([0], positives, 2, 1, weights=ItemWeights([1, 1, 1]), seed=0)
 
 

@@ -1,4 +1,4 @@
-//! A flag by which a caller stops a long operation.
+//! Cooperative cancellation of long operations.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,25 +7,26 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// How often a watch looks.
+/// Least time between two calls of a poll function.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Shared between the threads that work and whoever may stop them.
+/// A cancellation flag, shared by the threads of an operation and its caller.
 #[derive(Debug, Default)]
 pub struct Cancel {
     set: AtomicBool,
-    watch: Option<Watch>,
+    poll: Option<Poll>,
 }
 
-struct Watch {
+/// A function that is called from time to time to ask whether to cancel.
+struct Poll {
     thread: ThreadId,
     last: Mutex<Instant>,
-    look: Box<dyn Fn() -> bool + Send + Sync>,
+    is_interrupted: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for Poll {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Watch").finish_non_exhaustive()
+        formatter.debug_struct("Poll").finish_non_exhaustive()
     }
 }
 
@@ -35,34 +36,36 @@ impl Cancel {
         Self::default()
     }
 
-    /// A flag that is set when `look` says so, which is asked on this thread alone, by its checks, every 50 ms.
-    pub fn watching(look: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    /// A flag that is set once `is_interrupted` returns true.
+    ///
+    /// [`check`](Self::check) calls it at most every 50 ms, and on the thread that created the flag only.
+    pub fn with_poll(is_interrupted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
             set: AtomicBool::new(false),
-            watch: Some(Watch {
+            poll: Some(Poll {
                 thread: thread::current().id(),
                 last: Mutex::new(Instant::now()),
-                look: Box::new(look),
+                is_interrupted: Box::new(is_interrupted),
             }),
         }
     }
 
-    /// Asks the operation to stop at its next [`check`](Self::check).
+    /// Sets the flag: the operation stops at its next [`check`](Self::check).
     pub fn set(&self) {
         self.set.store(true, Ordering::Relaxed);
     }
 
-    /// Called by the operation between pieces of work of a few milliseconds at most.
+    /// Fails if the flag is set; an operation calls it every few milliseconds.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] once [`set`](Self::set) was called.
+    /// [`Error::Interrupted`] once the flag is set.
     pub fn check(&self) -> Result<()> {
-        if let Some(watch) = &self.watch
-            && watch.thread == thread::current().id()
+        if let Some(poll) = &self.poll
+            && poll.thread == thread::current().id()
         {
-            let mut last = watch.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = poll.last.lock().unwrap_or_else(PoisonError::into_inner);
             if last.elapsed() >= INTERVAL {
-                if (watch.look)() {
+                if (poll.is_interrupted)() {
                     self.set();
                 }
                 *last = Instant::now();
@@ -80,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_is_asked_on_its_own_thread_now_and_then() {
-        let cancel = Cancel::watching(|| true);
+    fn the_poll_function_is_called_on_its_own_thread_at_intervals() {
+        let cancel = Cancel::with_poll(|| true);
         assert!(cancel.check().is_ok());
         thread::sleep(INTERVAL);
         thread::scope(|scope| {

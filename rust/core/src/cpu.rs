@@ -1,10 +1,12 @@
-//! What this processor can do, found at run time.
+//! SIMD levels of the processor, detected at run time, and dispatch to code compiled for them.
 
-/// The widest vectors that a kernel may use. The levels give the same bits, but for products summed with one
-/// rounding where there is fused multiply-add and two where there is none.
+/// A set of SIMD instructions that a kernel may use.
+///
+/// Results are bit-identical at all levels, except for sums of products: levels with fused multiply-add round once
+/// per term, the others twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What the compilation target guarantees: SSE2 on x86-64, NEON on 64-bit ARM.
+    /// The baseline of the compilation target: SSE2 on x86-64, NEON on 64-bit ARM.
     Portable,
     /// AVX2 with fused multiply-add and BMI2: x86-64-v3.
     Avx2,
@@ -13,7 +15,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The highest level of this processor.
+    /// The highest level that this processor supports.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -33,7 +35,7 @@ impl Level {
         Level::Portable
     }
 
-    /// All levels of this processor, lowest first.
+    /// All levels that this processor supports, lowest first.
     pub fn all() -> impl Iterator<Item = Self> {
         let best = Self::best();
         [Level::Portable, Level::Avx2, Level::Avx512]
@@ -42,23 +44,24 @@ impl Level {
     }
 }
 
-/// Asks for the cache line of `place`, where the processor can be asked; a hint that never fails.
+/// Prefetches the cache line of `value`; does nothing on processors other than x86-64.
 #[inline(always)]
-pub fn prefetch<T>(place: &T) {
+pub fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: SSE is part of x86-64, and a prefetch changes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
+    let _ = value;
 }
 
-/// Evaluates the expression of a [`Level`] that this processor has, compiled for it.
+/// Evaluates the expression given for a [`Level`], compiled with the instructions of that level.
 ///
-/// `dispatch!(level, (name: Type = value, …) -> Result { portable: …, avx2: …, avx512: … })`: the expressions see
-/// the names alone, and what they call is `#[inline(always)]`, or it is compiled for every processor.
+/// `dispatch!(level, (name: Type = value, …) -> Result { portable: …, avx2: …, avx512: … })`: the expressions can
+/// use only the listed names. Functions that they call must be `#[inline(always)]`; others are compiled for the
+/// portable level.
 macro_rules! dispatch {
     ($level:expr, ($($name:ident: $type:ty = $value:expr),* $(,)?) -> $result:ty {
         portable: $portable:expr, avx2: $avx2:expr, avx512: $avx512:expr $(,)?

@@ -1,11 +1,11 @@
-//! Sets of items by row: positives, seen items, histories, relevant items.
+//! Compressed sparse row (CSR) tables of item indices: positives, seen items, histories, relevant items.
 
 use std::sync::OnceLock;
 
 use crate::cpu::prefetch;
 use crate::{Error, Result};
 
-/// Compressed sparse rows whose items are sorted and unique within a row; checked once, at construction.
+/// A CSR table whose indices are sorted and unique within each row; validated once, at construction.
 #[derive(Debug, Clone)]
 pub struct Csr {
     indptr: Vec<i64>,
@@ -14,30 +14,30 @@ pub struct Csr {
     filter: OnceLock<Vec<u64>>,
 }
 
-/// Indices that share a word of 64 bits in the filter: 32 bits each, so that one in 32 of the numbers that a
-/// row lacks is taken for one it may have.
-const SHARED: usize = 2;
+/// Indices per 64-bit word of the filter: at 32 bits per index, about one absent index in 32 is a false
+/// positive.
+const INDICES_PER_WORD: usize = 2;
 
-const HASH: u32 = 0x9e37_79b1;
+const HASH_MULTIPLIER: u32 = 0x9e37_79b1;
 
-/// The filter of one row.
+/// A Bloom filter with one hash function over the indices of one row.
 #[derive(Debug, Clone, Copy)]
-pub struct Filtered<'a>(&'a [u64]);
+pub struct RowFilter<'a>(&'a [u64]);
 
-impl Filtered<'_> {
-    /// False for most indices that the row lacks, and for none that it has.
+impl RowFilter<'_> {
+    /// Whether the row may contain `index`: always true for its indices, false for most others.
     #[inline(always)]
     pub fn may_contain(self, index: u32) -> bool {
-        let (word, bit) = place(index, self.0.len());
+        let (word, bit) = filter_bit(index, self.0.len());
         (self.0[word] >> bit) & 1 == 1
     }
 }
 
-/// Word and bit of an index in a filter of so many words.
+/// Word and bit of an index in a filter of `words` words.
 #[inline(always)]
-fn place(index: u32, words: usize) -> (usize, u32) {
+fn filter_bit(index: u32, words: usize) -> (usize, u32) {
     // Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4): its high bits are well mixed.
-    let hash = index.wrapping_mul(HASH);
+    let hash = index.wrapping_mul(HASH_MULTIPLIER);
     (
         ((u64::from(hash) * words as u64) >> 32) as usize,
         index % 64,
@@ -45,42 +45,45 @@ fn place(index: u32, words: usize) -> (usize, u32) {
 }
 
 impl Csr {
-    /// Takes row borders `[rows + 1]` and items `[nnz]`.
+    /// A table of row pointers `[rows + 1]` and indices `[nnz]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] names the first border or row that is wrong: borders that do not start at 0, do
-    /// not grow or do not end at the number of items; items that are negative, unsorted or duplicated.
+    /// [`Error::Argument`] if `indptr` does not start at 0, decreases or does not end at the number of
+    /// indices, or if a row has negative, unsorted or duplicate indices; the message names the first such
+    /// row.
     pub fn new(indptr: Vec<i64>, indices: Vec<i32>) -> Result<Self> {
-        let wrong = |message: String| Err(Error::Argument(message));
+        let invalid = |message: String| Err(Error::Argument(message));
         let (Some(&first), Some(&last)) = (indptr.first(), indptr.last()) else {
-            return wrong("indptr is empty; it needs one border more than there are rows".into());
+            return invalid(
+                "indptr is empty; it must have one entry more than there are rows".into(),
+            );
         };
         if first != 0 || last != indices.len() as i64 {
             let count = indices.len();
-            return wrong(format!(
+            return invalid(format!(
                 "indptr runs from {first} to {last}; it must run from 0 to {count}, the number of indices"
             ));
         }
         if let Some(row) = indptr.windows(2).position(|pair| pair[0] > pair[1]) {
-            return wrong(format!("indptr decreases after row {row}"));
+            return invalid(format!("indptr decreases after row {row}"));
         }
         let mut num_columns = 0;
-        for (row, border) in indptr.windows(2).enumerate() {
-            let items = &indices[border[0] as usize..border[1] as usize];
+        for (row, bounds) in indptr.windows(2).enumerate() {
+            let items = &indices[bounds[0] as usize..bounds[1] as usize];
             let (Some(&low), Some(&high)) = (items.first(), items.last()) else {
                 continue;
             };
             if low < 0 {
-                return wrong(format!("row {row} holds the negative index {low}"));
+                return invalid(format!("row {row} holds the negative index {low}"));
             }
             if let Some(pair) = items.windows(2).find(|pair| pair[0] >= pair[1]) {
-                let fault = if pair[0] == pair[1] {
+                let problem = if pair[0] == pair[1] {
                     "twice"
                 } else {
                     "out of order"
                 };
-                return wrong(format!(
-                    "row {row} holds index {} {fault}; rows must be sorted and unique",
+                return invalid(format!(
+                    "row {row} holds index {} {problem}; rows must be sorted and unique",
                     pair[1]
                 ));
             }
@@ -94,15 +97,15 @@ impl Csr {
         })
     }
 
-    /// Bits that tell most absent indices at a glance; made at the first call, 4 bytes an index and 8 a row.
+    /// The Bloom filters of all rows, 4 bytes per index and 8 per row; built at the first call.
     pub fn filter(&self) -> &[u64] {
         self.filter.get_or_init(|| {
-            let mut words = vec![0; self.indices.len() / SHARED + self.num_rows()];
+            let mut words = vec![0; self.indices.len() / INDICES_PER_WORD + self.num_rows()];
             for row in 0..self.num_rows() {
                 let range = self.filter_range(row);
                 let words = &mut words[range];
                 for &index in self.row(row) {
-                    let (word, bit) = place(index as u32, words.len());
+                    let (word, bit) = filter_bit(index as u32, words.len());
                     words[word] |= 1 << bit;
                 }
             }
@@ -110,58 +113,58 @@ impl Csr {
         })
     }
 
-    /// The part of [`filter`](Self::filter) that belongs to one row.
+    /// The filter of one row, a part of [`filter`](Self::filter).
     #[inline(always)]
-    pub fn filtered<'a>(&self, filter: &'a [u64], row: usize) -> Filtered<'a> {
-        Filtered(&filter[self.filter_range(row)])
+    pub fn row_filter<'a>(&self, filter: &'a [u64], row: usize) -> RowFilter<'a> {
+        RowFilter(&filter[self.filter_range(row)])
     }
 
-    /// 1 where row `rows[i]` may have index `items[i]`, or that is negative. As [`Filtered::may_contain`] with the
-    /// instructions of [`Level::Avx512`](crate::cpu::Level), which the caller has made sure of: eight reads
-    /// from memory at once are twice as fast as one after the other.
+    /// [`RowFilter::may_contain`] for eight (row, item) pairs: 1 if row `rows[i]` may contain `items[i]` or
+    /// `items[i]` is negative, else 0. Gathers eight words at once, which is twice as fast as one by one.
     ///
     /// # Safety
-    /// All `rows` are below [`num_rows`](Self::num_rows), and `filter` is [`filter`](Self::filter).
+    /// The processor supports [`Level::Avx512`](crate::cpu::Level), all `rows` are below
+    /// [`num_rows`](Self::num_rows), and `filter` is [`filter`](Self::filter).
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
     #[inline]
-    pub unsafe fn eight_may_contain(
+    pub unsafe fn may_contain_x8(
         &self,
         filter: &[u64],
         rows: &[i32; 8],
         items: &[i32; 8],
     ) -> [u8; 8] {
         use std::arch::x86_64::*;
-        const { assert!(SHARED == 2, "a shift by one divides") };
+        const { assert!(INDICES_PER_WORD == 2, "a shift by one divides") };
         // SAFETY: eight numbers are 256 bits, of any alignment.
         let [rows, items] =
             [rows, items].map(|eight| unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) });
         let rows = _mm512_cvtepi32_epi64(rows);
-        let borders: *const i64 = self.indptr.as_ptr();
-        // SAFETY: a row below num_rows has a border at its own place and one behind.
+        let indptr: *const i64 = self.indptr.as_ptr();
+        // SAFETY: a row below num_rows has row pointers at its index and at the next.
         let (start, end) = unsafe {
             (
-                _mm512_i64gather_epi64::<8>(rows, borders),
-                _mm512_i64gather_epi64::<8>(rows, borders.add(1)),
+                _mm512_i64gather_epi64::<8>(rows, indptr),
+                _mm512_i64gather_epi64::<8>(rows, indptr.add(1)),
             )
         };
         // As in `filter_range`.
         let first = _mm512_add_epi64(_mm512_srli_epi64::<1>(start), rows);
         let last = _mm512_add_epi64(_mm512_srli_epi64::<1>(end), rows);
         let words = _mm512_add_epi64(_mm512_sub_epi64(last, first), _mm512_set1_epi64(1));
-        // As in `place`.
-        let hash = _mm256_mullo_epi32(items, _mm256_set1_epi32(HASH as i32));
+        // As in `filter_bit`.
+        let hash = _mm256_mullo_epi32(items, _mm256_set1_epi32(HASH_MULTIPLIER as i32));
         let word = _mm512_mul_epu32(_mm512_cvtepu32_epi64(hash), words);
         let word = _mm512_add_epi64(first, _mm512_srli_epi64::<32>(word));
         let bit = _mm512_and_si512(_mm512_cvtepu32_epi64(items), _mm512_set1_epi64(63));
         // SAFETY: below `last` of the row, whose words the filter has.
         let found = unsafe { _mm512_i64gather_epi64::<8>(word, filter.as_ptr().cast()) };
-        let known = _mm512_test_epi64_mask(_mm512_srlv_epi64(found, bit), _mm512_set1_epi64(1));
-        let either = known | _mm256_cmplt_epi32_mask(items, _mm256_setzero_si256());
-        _pdep_u64(either.into(), 0x0101_0101_0101_0101).to_le_bytes()
+        let contained = _mm512_test_epi64_mask(_mm512_srlv_epi64(found, bit), _mm512_set1_epi64(1));
+        let result = contained | _mm256_cmplt_epi32_mask(items, _mm256_setzero_si256());
+        _pdep_u64(result.into(), 0x0101_0101_0101_0101).to_le_bytes()
     }
 
-    /// Asks for the filter of a row that is needed soon.
+    /// Prefetches the filter of a row.
     #[inline(always)]
     pub fn prefetch_filter(&self, filter: &[u64], row: usize) {
         if row < self.num_rows()
@@ -171,12 +174,12 @@ impl Csr {
         }
     }
 
-    /// Words of a row: at least one, and one for every [`SHARED`] indices. Rounding down the borders leaves a
-    /// word too few at most, which the one that every row gets makes up for.
+    /// Range of the filter words of a row: one word per [`INDICES_PER_WORD`] indices and at least one. Rounding down
+    /// the row pointers loses at most one word, so each row gets an extra one.
     #[inline(always)]
     fn filter_range(&self, row: usize) -> std::ops::Range<usize> {
         let range = self.range(row);
-        range.start / SHARED + row..range.end / SHARED + row + 1
+        range.start / INDICES_PER_WORD + row..range.end / INDICES_PER_WORD + row + 1
     }
 
     /// Number of rows.
@@ -184,31 +187,36 @@ impl Csr {
         self.indptr.len() - 1
     }
 
-    /// Row borders `[rows + 1]`.
+    /// Row pointers `[rows + 1]`.
     pub fn indptr(&self) -> &[i64] {
         &self.indptr
     }
 
-    /// Items of all rows, one row after the other.
+    /// Indices of all rows, concatenated.
     pub fn indices(&self) -> &[i32] {
         &self.indices
     }
 
-    /// Positions in [`indices`](Self::indices) of one row.
+    /// Range of one row in [`indices`](Self::indices).
     pub fn range(&self, row: usize) -> std::ops::Range<usize> {
         self.indptr[row] as usize..self.indptr[row + 1] as usize
     }
 
-    /// Sorted unique items of one row.
+    /// Sorted unique indices of one row.
     pub fn row(&self, row: usize) -> &[i32] {
         &self.indices[self.range(row)]
     }
 
-    /// Checks that the table has `num_rows` rows (None: any number) and only items below `num_columns`.
+    /// Checks that the table has `num_rows` rows (`None`: any number) and only indices below `num_columns`.
     ///
     /// # Errors
-    /// [`Error::Argument`] that speaks of the table as `name`.
-    pub fn expect(&self, name: &str, num_rows: Option<usize>, num_columns: usize) -> Result<()> {
+    /// [`Error::Argument`] naming the table `name`.
+    pub fn check_shape(
+        &self,
+        name: &str,
+        num_rows: Option<usize>,
+        num_columns: usize,
+    ) -> Result<()> {
         if let Some(expected) = num_rows
             && expected != self.num_rows()
         {
@@ -232,25 +240,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_back() {
+    fn rows_are_the_given_slices() {
         let csr = Csr::new(vec![0, 2, 2, 3], vec![1, 4, 0]).unwrap();
         assert_eq!(csr.num_rows(), 3);
         assert_eq!(
             (csr.row(0), csr.row(1), csr.row(2)),
             (&[1, 4][..], &[][..], &[0][..])
         );
-        assert!(csr.expect("seen", Some(3), 5).is_ok());
-        let error = csr.expect("seen", Some(3), 4).unwrap_err().to_string();
+        assert!(csr.check_shape("seen", Some(3), 5).is_ok());
+        let error = csr.check_shape("seen", Some(3), 4).unwrap_err().to_string();
         assert_eq!(error, "seen holds index 4, but there are 4 items");
     }
 
     #[test]
-    fn eight_at_once_are_told_what_each_alone_is() {
+    fn eight_at_once_match_one_by_one() {
         let mut stream = crate::random::Stream::new(5, 0, 0);
         let (mut indptr, mut indices) = (vec![0], vec![]);
         for row in 0..200 {
             let step = 1 + stream.below(40) as i32;
-            indices.extend((0..row % 23).map(|place| place * step));
+            indices.extend((0..row % 23).map(|position| position * step));
             indptr.push(indices.len() as i64);
         }
         let csr = Csr::new(indptr, indices).unwrap();
@@ -263,26 +271,26 @@ mod tests {
                 2 => csr.row(rows[lane] as usize).last().copied().unwrap_or(3),
                 _ => stream.below(900) as i32,
             });
-            let alone: [u8; 8] = std::array::from_fn(|lane| {
-                let filtered = csr.filtered(filter, rows[lane] as usize);
-                u8::from(items[lane] < 0 || filtered.may_contain(items[lane] as u32))
+            let single: [u8; 8] = std::array::from_fn(|lane| {
+                let row_filter = csr.row_filter(filter, rows[lane] as usize);
+                u8::from(items[lane] < 0 || row_filter.may_contain(items[lane] as u32))
             });
             for lane in 0..8 {
                 if csr.row(rows[lane] as usize).contains(&items[lane]) {
-                    assert_eq!(alone[lane], 1);
+                    assert_eq!(single[lane], 1);
                 }
             }
             #[cfg(target_arch = "x86_64")]
             if crate::cpu::Level::best() == crate::cpu::Level::Avx512 {
                 // SAFETY: the rows are below 200, and the filter is that of the table.
-                let eight = unsafe { csr.eight_may_contain(filter, &rows, &items) };
-                assert_eq!(eight, alone, "{rows:?} {items:?}");
+                let eight = unsafe { csr.may_contain_x8(filter, &rows, &items) };
+                assert_eq!(eight, single, "{rows:?} {items:?}");
             }
         }
     }
 
     #[test]
-    fn every_fault_is_named() {
+    fn errors_name_the_row() {
         let cases: [(&[i64], &[i32], &str); 7] = [
             (&[], &[], "indptr is empty"),
             (&[1, 1], &[0], "runs from 1 to 1"),

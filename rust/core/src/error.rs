@@ -1,43 +1,43 @@
-//! The one error type of the crate.
+//! The error type of the crate.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What went wrong, with the file or the value that was at fault.
+/// An error of the core, with the file or the argument that caused it.
 #[derive(Debug)]
 pub enum Error {
-    /// The operating system refused: missing file, no permission, disk full.
+    /// An I/O error: missing file, no permission, full disk.
     Io {
-        /// File or folder that was being read or written.
+        /// The file or folder that was read or written.
         path: PathBuf,
-        /// The system's own error.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file holds something it must not hold: truncated, wrong shape, wrong checksum, not finite.
+    /// A file with invalid contents: truncated, wrong shape, wrong checksum, values that are not finite.
     Data {
-        /// The file at fault.
+        /// The invalid file.
         path: PathBuf,
-        /// What is wrong, where, and what to do about it.
+        /// What is wrong, where in the file, and how to fix it.
         message: String,
     },
-    /// An argument of the call is out of its range or does not fit the others.
+    /// An argument that is out of range or inconsistent with the others.
     Argument(String),
-    /// The caller asked the operation to stop.
+    /// The caller cancelled the operation.
     Interrupted,
 }
 
-/// Shorthand for results of this crate.
+/// Result with the [`Error`] of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Closure for `map_err` that attaches `path` to a system error.
+    /// A closure for `map_err` that makes an [`Error::Io`] with this path.
     pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_path_buf();
         move |source| Error::Io { path, source }
     }
 
-    /// Bad data in `path`.
+    /// An [`Error::Data`] of the file `path`.
     pub fn data(path: &Path, message: impl Into<String>) -> Error {
         Error::Data {
             path: path.to_path_buf(),

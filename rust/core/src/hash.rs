@@ -1,4 +1,4 @@
-//! Content hashes: XXH3, which keeps up with memory. They find accidents, not attackers.
+//! XXH3 hashes of texts: fast, not cryptographic.
 
 use xxhash_rust::xxh3;
 
@@ -7,7 +7,7 @@ pub fn passage_key(text: &str) -> [u8; 16] {
     xxh3::xxh3_128(text.as_bytes()).to_le_bytes()
 }
 
-/// 64-bit hash of a string under a seed: orders the interactions of a split.
+/// 64-bit hash of a string with a seed, by which splits order interactions.
 pub fn seeded_hash(text: &str, seed: u64) -> u64 {
     xxh3::xxh3_64_with_seed(text.as_bytes(), seed)
 }
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_those_of_the_published_algorithm() {
+    fn hashes_match_the_reference_implementation() {
         // Test vectors of the XXH3 reference implementation for the empty input.
         assert_eq!(seeded_hash("", 0), 0x2d06_8005_38d3_94c2);
         assert_eq!(

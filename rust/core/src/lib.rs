@@ -1,6 +1,6 @@
-//! The core of llmdirect: bytes and numbers, no Python.
+//! The core of llmdirect: embedding store, negative sampling, ranking and metrics, without Python.
 //!
-//! Every operation that may take long takes a [`Cancel`] and returns [`Result`].
+//! Every long operation can be cancelled through a [`Cancel`] and returns [`Result`].
 
 pub mod cancel;
 pub mod cpu;

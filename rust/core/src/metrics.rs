@@ -1,19 +1,19 @@
-//! Ranking metrics of one list, and their evaluation over many lists.
+//! Ranking metrics with binary relevance, and their evaluation over many lists.
 //!
-//! A metric sees `hits`, one flag for each of the k positions of a list, and `num_relevant > 0`, the number
-//! of relevant items of its user. Relevance is binary.
+//! A metric is a function of `hits`, whether the item at each of the k ranks is relevant, and of `num_relevant > 0`,
+//! the number of relevant items of the user.
 
 use crate::csr::Csr;
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
-/// Lists that one task evaluates.
-const CHUNK: usize = 1024;
+/// Lists per task.
+const LISTS_PER_TASK: usize = 1024;
 
-/// A metric of one list.
+/// A ranking metric of one list.
 pub type Metric = fn(hits: &[bool], num_relevant: usize) -> f64;
 
-/// Each metric by its name.
+/// All metrics with their names.
 pub const METRICS: [(&str, Metric); 6] = [
     ("recall", recall),
     ("precision", precision),
@@ -23,10 +23,10 @@ pub const METRICS: [(&str, Metric); 6] = [
     ("map", map),
 ];
 
-/// The metric of this name.
+/// The metric of a name.
 ///
 /// # Errors
-/// [`Error::Argument`] that lists the names there are.
+/// [`Error::Argument`] for an unknown name; the message lists the known ones.
 pub fn by_name(name: &str) -> Result<Metric> {
     let found = METRICS.iter().find(|(known, _)| *known == name);
     found.map(|(_, metric)| *metric).ok_or_else(|| {
@@ -38,22 +38,22 @@ pub fn by_name(name: &str) -> Result<Metric> {
     })
 }
 
-/// Share of the relevant items that the list holds.
+/// Recall@k: fraction of the relevant items that are in the list.
 pub fn recall(hits: &[bool], num_relevant: usize) -> f64 {
     count(hits) / num_relevant as f64
 }
 
-/// Share of the k positions that hold a relevant item; k counts in full, even where the list is shorter.
+/// Precision@k: number of hits divided by k, also for a list of fewer than k items.
 pub fn precision(hits: &[bool], _num_relevant: usize) -> f64 {
     count(hits) / hits.len() as f64
 }
 
-/// 1 if the list holds any relevant item, else 0.
+/// Hit rate@k: 1 if any item of the list is relevant, else 0.
 pub fn hit_rate(hits: &[bool], _num_relevant: usize) -> f64 {
     f64::from(u8::from(hits.contains(&true)))
 }
 
-/// Σ 1/log2(rank + 1) over the hits, divided by the same sum of the best list of k positions.
+/// NDCG@k: Σ 1/log2(rank + 1) over the hits, divided by the same sum for an ideal list of length k.
 pub fn ndcg(hits: &[bool], num_relevant: usize) -> f64 {
     let discount = |position: usize| 1.0 / (position as f64 + 2.0).log2();
     let gain: f64 = hit_positions(hits).map(discount).sum();
@@ -61,14 +61,14 @@ pub fn ndcg(hits: &[bool], num_relevant: usize) -> f64 {
     gain / ideal
 }
 
-/// 1/rank of the first hit, 0 without one.
+/// Reciprocal rank@k, whose mean is MRR: 1/rank of the first hit, 0 without hits.
 pub fn mrr(hits: &[bool], _num_relevant: usize) -> f64 {
     hit_positions(hits)
         .next()
         .map_or(0.0, |position| 1.0 / (position as f64 + 1.0))
 }
 
-/// Precision at the rank of each hit, summed, divided by the most hits that k positions can hold.
+/// Average precision@k, whose mean is MAP: Σ precision@rank over the hits, divided by min(`num_relevant`, k).
 pub fn map(hits: &[bool], num_relevant: usize) -> f64 {
     let precisions = hit_positions(hits).zip(1..);
     let sum: f64 = precisions
@@ -88,14 +88,14 @@ fn hit_positions(hits: &[bool]) -> impl Iterator<Item = usize> {
         .map(|(position, _)| position)
 }
 
-/// Evaluates `requests` (metric, cutoff k) for each list: `[lists, requests]`, row by row.
+/// Evaluates `requests` (metric, cutoff k) on each list; returns `[lists, requests]`, row-major.
 ///
-/// `lists` is `[rows of relevant, width]`, best first, padded at the end with -1. A user without relevant
-/// items gets NaN for every metric.
+/// `lists` is `[rows of relevant, width]`, best first, padded at the end with -1. The metrics of a user without
+/// relevant items are NaN.
 ///
 /// # Errors
 /// [`Error::Argument`] for a cutoff of 0 or beyond the width of the lists, for an index below -1, an item
-/// behind the padding, or an item that occurs twice in a list.
+/// after the padding, or an item that occurs twice in a list.
 pub fn evaluate(
     lists: &[i32],
     width: usize,
@@ -119,13 +119,15 @@ pub fn evaluate(
     if values.is_empty() {
         return Ok(values);
     }
-    let chunks = values.chunks_mut(CHUNK * requests.len()).enumerate();
-    share(
-        chunks,
-        |(hits, sorted): &mut (Vec<bool>, Vec<i32>), (chunk, values)| {
+    let tasks = values
+        .chunks_mut(LISTS_PER_TASK * requests.len())
+        .enumerate();
+    parallel_for_each(
+        tasks,
+        |(hits, sorted): &mut (Vec<bool>, Vec<i32>), (task, values)| {
             cancel.check()?;
             for (offset, values) in values.chunks_exact_mut(requests.len()).enumerate() {
-                let row = chunk * CHUNK + offset;
+                let row = task * LISTS_PER_TASK + offset;
                 let list = &lists[row * width..][..width];
                 check_list(row, list, sorted)?;
                 let relevant = relevant.row(row);
@@ -144,15 +146,15 @@ pub fn evaluate(
     Ok(values)
 }
 
-/// Refuses what would count a hit twice or miscount a position.
+/// Checks that a list has distinct items of at least 0 and padding at its end only.
 fn check_list(row: usize, list: &[i32], sorted: &mut Vec<i32>) -> Result<()> {
-    let wrong = |message: String| Err(Error::Argument(format!("list {row} {message}")));
+    let invalid = |message: String| Err(Error::Argument(format!("list {row} {message}")));
     let length = list
         .iter()
         .position(|&item| item == -1)
         .unwrap_or(list.len());
     if let Some(item) = list[length..].iter().find(|item| **item != -1) {
-        return wrong(format!("holds {item} behind its padding of -1"));
+        return invalid(format!("holds {item} after its padding of -1"));
     }
     sorted.clear();
     sorted.extend_from_slice(&list[..length]);
@@ -160,10 +162,10 @@ fn check_list(row: usize, list: &[i32], sorted: &mut Vec<i32>) -> Result<()> {
     if let Some(&item) = sorted.first()
         && item < 0
     {
-        return wrong(format!("holds the negative index {item}"));
+        return invalid(format!("holds the negative index {item}"));
     }
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => wrong(format!("holds item {} twice", pair[0])),
+        Some(pair) => invalid(format!("holds item {} twice", pair[0])),
         None => Ok(()),
     }
 }
@@ -175,7 +177,7 @@ mod tests {
     /// Hits at ranks 1 and 3 of 4, three relevant items.
     const HITS: [bool; 4] = [true, false, true, false];
 
-    fn close(found: f64, expected: f64) {
+    fn assert_close(found: f64, expected: f64) {
         assert!(
             (found - expected).abs() < 1e-12,
             "{found} is not {expected}"
@@ -183,36 +185,36 @@ mod tests {
     }
 
     #[test]
-    fn hand_worked_values() {
-        close(recall(&HITS, 3), 2.0 / 3.0);
-        close(precision(&HITS, 3), 2.0 / 4.0);
-        close(hit_rate(&HITS, 3), 1.0);
-        close(mrr(&HITS[1..], 3), 1.0 / 2.0);
-        close(map(&HITS, 3), (1.0 / 1.0 + 2.0 / 3.0) / 3.0);
-        // Gain 1/log2(2) + 1/log2(4) = 1.5; the best list has its three at ranks 1, 2, 3.
-        close(ndcg(&HITS, 3), 1.5 / (1.0 + 1.0 / 3f64.log2() + 0.5));
+    fn values_computed_by_hand() {
+        assert_close(recall(&HITS, 3), 2.0 / 3.0);
+        assert_close(precision(&HITS, 3), 2.0 / 4.0);
+        assert_close(hit_rate(&HITS, 3), 1.0);
+        assert_close(mrr(&HITS[1..], 3), 1.0 / 2.0);
+        assert_close(map(&HITS, 3), (1.0 / 1.0 + 2.0 / 3.0) / 3.0);
+        // DCG 1/log2(2) + 1/log2(4) = 1.5; the ideal list has its three hits at ranks 1, 2, 3.
+        assert_close(ndcg(&HITS, 3), 1.5 / (1.0 + 1.0 / 3f64.log2() + 0.5));
     }
 
     #[test]
-    fn no_hit_is_zero_and_a_perfect_list_one() {
+    fn no_hit_gives_zero_and_a_perfect_list_one() {
         for (name, metric) in METRICS {
-            close(metric(&[false; 3], 2), 0.0);
+            assert_close(metric(&[false; 3], 2), 0.0);
             if name != "recall" {
-                close(metric(&[true; 3], 5), 1.0);
+                assert_close(metric(&[true; 3], 5), 1.0);
             }
         }
-        close(recall(&[true; 3], 5), 3.0 / 5.0);
+        assert_close(recall(&[true; 3], 5), 3.0 / 5.0);
     }
 
     #[test]
-    fn lists_are_checked() {
+    fn invalid_lists_are_refused() {
         let relevant = Csr::new(vec![0, 1], vec![2]).unwrap();
         let run = |list: &[i32], k| evaluate(list, 3, &relevant, &[(recall, k)], &Cancel::new());
         assert_eq!(run(&[0, 2, -1], 3).unwrap(), [1.0]);
         for (list, k, message) in [
             (&[0, 1, 2], 4, "cutoff 4"),
             (&[0, 1, 2], 0, "cutoff 0"),
-            (&[0, -1, 2], 3, "list 0 holds 2 behind its padding"),
+            (&[0, -1, 2], 3, "list 0 holds 2 after its padding"),
             (&[2, 1, 2], 3, "list 0 holds item 2 twice"),
             (&[2, 1, -2], 3, "list 0 holds the negative index -2"),
         ] {

@@ -1,4 +1,5 @@
-//! Headers of `.npy` files: strict reading of versions 1.0 and 2.0, writing of 1.0 as `np.save` does.
+//! Headers of `.npy` files: strict parsing of format versions 1.0 and 2.0, and writing of 1.0 as `np.save`
+//! does.
 
 use std::fmt;
 use std::fs::File;
@@ -8,14 +9,14 @@ use std::path::Path;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// Longest header that is read: `np.load` has the same limit.
-const MAX_HEADER: usize = 10_000;
-/// Room that NumPy leaves for the first axis to grow in place, in digits.
+/// Largest header that is accepted, the same limit as in `np.load`.
+const MAX_HEADER_BYTES: usize = 10_000;
+/// Digits that NumPy reserves in the header for the first axis, so that it can grow in place.
 const GROWTH_DIGITS: usize = 21;
-/// Data starts at a multiple of this many bytes.
+/// Alignment of the data in bytes.
 const ALIGNMENT: usize = 64;
 
-/// What an element is.
+/// Kind of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `?`: one byte, 0 or 1.
@@ -28,12 +29,12 @@ pub enum Kind {
     Float,
 }
 
-/// Type of the elements: a kind and a width in bytes, little-endian.
+/// The dtype of the elements: kind and size, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dtype {
     /// What an element is.
     pub kind: Kind,
-    /// Bytes an element.
+    /// Bytes per element.
     pub size: usize,
 }
 
@@ -100,17 +101,17 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// What stands before the data of a C-ordered array.
+/// The header of a C-ordered array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Type of the elements.
+    /// Dtype of the elements.
     pub dtype: Dtype,
     /// Lengths of the axes.
     pub shape: Vec<usize>,
 }
 
 impl Header {
-    /// Bytes of the data; `None` where they do not fit a `u64`.
+    /// Number of data bytes; `None` if it overflows `u64`.
     pub fn data_bytes(&self) -> Option<u64> {
         let size = self.dtype.size as u64;
         self.shape
@@ -118,7 +119,7 @@ impl Header {
             .try_fold(size, |bytes, &length| bytes.checked_mul(length as u64))
     }
 
-    /// The header as `np.save` writes it, version 1.0, padded to 64 bytes.
+    /// Encodes the header as `np.save` does: version 1.0, padded to a multiple of 64 bytes.
     ///
     /// Its length does not depend on the first axis, so it can be written before that is known.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -143,21 +144,21 @@ impl Header {
         bytes
     }
 
-    /// Reads the header of `file` and checks that the file is exactly as long as it says.
+    /// Reads the header of `file` and checks that the file has exactly the length of header and data.
     ///
-    /// Returns the header and the position of the first data byte.
+    /// Returns the header and the offset of the data.
     ///
     /// # Errors
-    /// [`Error::Data`] for anything but a complete, little-endian, C-ordered `.npy` file.
+    /// [`Error::Data`] if it is not a complete, little-endian, C-ordered `.npy` file; [`Error::Io`].
     pub fn read(file: &File, path: &Path) -> Result<(Self, u64)> {
         let length = file.metadata().map_err(Error::io(path))?.len();
-        let mut start = vec![0; length.min(MAX_HEADER as u64 + 12) as usize];
+        let mut start = vec![0; length.min(MAX_HEADER_BYTES as u64 + 12) as usize];
         file.read_exact_at(&mut start, 0).map_err(Error::io(path))?;
-        let (header, data_at) = Self::parse(&start)
+        let (header, data_offset) = Self::parse(&start)
             .map_err(|what| Error::data(path, format!("{what}; write the file again")))?;
         let expected = header
             .data_bytes()
-            .and_then(|bytes| bytes.checked_add(data_at as u64));
+            .and_then(|bytes| bytes.checked_add(data_offset as u64));
         if expected != Some(length) {
             let what = match expected {
                 Some(expected) if length < expected => "truncated",
@@ -167,26 +168,27 @@ impl Header {
             return Err(Error::data(
                 path,
                 format!(
-                    "{what}: {length} bytes, where an array {} of {} needs {expected}; write the file again",
+                    "{what}: {length} bytes, but an array of shape {} and dtype {} needs {expected}; write the file \
+                     again",
                     shape_text(&header.shape),
                     header.dtype
                 ),
             ));
         }
-        Ok((header, data_at as u64))
+        Ok((header, data_offset as u64))
     }
 
-    /// Parses the first bytes of a file: the header and the position of the first data byte.
+    /// Parses the header at the start of a file; returns it and the offset of the data.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the problem.
     pub fn parse(bytes: &[u8]) -> std::result::Result<(Self, usize), String> {
         if !bytes.starts_with(MAGIC) {
             return Err("not a .npy file".into());
         }
         let truncated = || "truncated inside its .npy header".to_owned();
         let version = bytes.get(6..8).ok_or_else(truncated)?;
-        let (text_at, text_length) = match version {
+        let (text_offset, text_length) = match version {
             [1, 0] => {
                 let field = bytes.get(8..10).ok_or_else(truncated)?;
                 (10, usize::from(u16::from_le_bytes([field[0], field[1]])))
@@ -198,25 +200,25 @@ impl Header {
             }
             _ => {
                 return Err(format!(
-                    ".npy version {}.{} is not read",
+                    ".npy format version {}.{} is not supported, expected 1.0 or 2.0",
                     version[0], version[1]
                 ));
             }
         };
-        if text_length > MAX_HEADER {
+        if text_length > MAX_HEADER_BYTES {
             return Err(format!(
-                ".npy header of {text_length} bytes, at most {MAX_HEADER} are read"
+                ".npy header of {text_length} bytes, expected at most {MAX_HEADER_BYTES}"
             ));
         }
-        let data_at = text_at + text_length;
-        let text = bytes.get(text_at..data_at).ok_or_else(truncated)?;
+        let data_offset = text_offset + text_length;
+        let text = bytes.get(text_offset..data_offset).ok_or_else(truncated)?;
         let text =
             std::str::from_utf8(text).map_err(|_| "its .npy header is not text".to_owned())?;
-        Ok((parse_dictionary(text)?, data_at))
+        Ok((parse_dict(text)?, data_offset))
     }
 }
 
-/// `(3, 4)`, `(3,)`, `()`: a shape as Python writes it.
+/// A shape as a Python tuple: `(3, 4)`, `(3,)`, `()`.
 pub fn shape_text(shape: &[usize]) -> String {
     match shape {
         [length] => format!("({length},)"),
@@ -227,8 +229,9 @@ pub fn shape_text(shape: &[usize]) -> String {
     }
 }
 
-/// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, keys in any order, each once.
-fn parse_dictionary(text: &str) -> std::result::Result<Header, String> {
+/// Parses `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, with the keys in any order, each
+/// once.
+fn parse_dict(text: &str) -> std::result::Result<Header, String> {
     let malformed = || format!("malformed .npy header {:?}", text.trim_end());
     let body = text.trim_matches([' ', '\n']);
     let mut rest = body
@@ -238,17 +241,18 @@ fn parse_dictionary(text: &str) -> std::result::Result<Header, String> {
         .trim_start();
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     while !rest.is_empty() {
-        let (key, after) = quoted(rest).ok_or_else(malformed)?;
+        let (key, after) = split_quoted(rest).ok_or_else(malformed)?;
         let value = after
             .trim_start()
             .strip_prefix(':')
             .ok_or_else(malformed)?
             .trim_start();
-        let again;
-        (again, rest) = match key {
+        let repeated;
+        (repeated, rest) = match key {
             "descr" => {
-                let (value, after) = quoted(value)
-                    .ok_or_else(|| format!("elements are no plain numbers: {}", body))?;
+                let (value, after) = split_quoted(value).ok_or_else(|| {
+                    format!("dtype in {body:?} is not a string, expected one such as '<f4'")
+                })?;
                 (descr.replace(value).is_some(), after)
             }
             "fortran_order" => {
@@ -266,14 +270,14 @@ fn parse_dictionary(text: &str) -> std::result::Result<Header, String> {
                     .ok_or_else(malformed)?;
                 (
                     shape
-                        .replace(lengths(inner).ok_or_else(malformed)?)
+                        .replace(parse_lengths(inner).ok_or_else(malformed)?)
                         .is_some(),
                     after,
                 )
             }
             _ => return Err(malformed()),
         };
-        if again {
+        if repeated {
             return Err(malformed());
         }
         rest = rest.trim_start();
@@ -294,14 +298,14 @@ fn parse_dictionary(text: &str) -> std::result::Result<Header, String> {
     Ok(Header { dtype, shape })
 }
 
-/// `'abc'rest` or `"abc"rest` as `(abc, rest)`.
-fn quoted(text: &str) -> Option<(&str, &str)> {
+/// Splits `'abc'rest` or `"abc"rest` into `(abc, rest)`.
+fn split_quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|c| *c == '\'' || *c == '"')?;
     text[1..].split_once(quote)
 }
 
-/// The inside of a shape: `3, 4`, `3,` or nothing.
-fn lengths(text: &str) -> Option<Vec<usize>> {
+/// Parses the inside of a tuple: `3, 4`, `3,` or nothing.
+fn parse_lengths(text: &str) -> Option<Vec<usize>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
     }
@@ -309,7 +313,7 @@ fn lengths(text: &str) -> Option<Vec<usize>> {
     let text = match text.trim_end().strip_suffix(',') {
         Some(text) if one_axis => text,
         Some(_) => return None,
-        None if !text.contains(',') => return None, // `(3)` is a number, no tuple
+        None if !text.contains(',') => return None, // `(3)` is a number, not a tuple
         None => text,
     };
     text.split(',')
@@ -326,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_is_byte_for_byte_that_of_numpy() {
+    fn header_bytes_equal_those_of_numpy() {
         let header = Header {
             dtype: Dtype::F32,
             shape: vec![2, 3],
@@ -339,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn written_headers_are_read_back_and_their_length_ignores_the_first_axis() {
+    fn headers_round_trip_and_their_length_ignores_the_first_axis() {
         for dtype in [
             "|b1", "|i1", "|u1", "<u2", "<i4", "<i8", "<f2", "<f4", "<f8",
         ] {
@@ -362,7 +366,7 @@ mod tests {
         }
     }
 
-    fn with_text(version: u8, text: &str) -> Vec<u8> {
+    fn file_with_header(version: u8, text: &str) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend([version, 0]);
         match version {
@@ -374,14 +378,14 @@ mod tests {
     }
 
     #[test]
-    fn version_two_is_read() {
+    fn version_2_is_parsed() {
         let text = "{'descr': '<f8', 'fortran_order': False, 'shape': (), }\n";
-        let (header, data_at) = Header::parse(&with_text(2, text)).unwrap();
-        assert_eq!((header.shape, data_at), (vec![], 12 + text.len()));
+        let (header, data_offset) = Header::parse(&file_with_header(2, text)).unwrap();
+        assert_eq!((header.shape, data_offset), (vec![], 12 + text.len()));
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_headers_are_refused() {
         for text in [
             "",
             "{}",
@@ -402,13 +406,13 @@ mod tests {
             "{'descr': '<f4' 'fortran_order': False, 'shape': (1,)}",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
         ] {
-            assert!(Header::parse(&with_text(1, text)).is_err(), "{text}");
+            assert!(Header::parse(&file_with_header(1, text)).is_err(), "{text}");
         }
-        let good = with_text(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}");
+        let good = file_with_header(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}");
         assert!(Header::parse(&good).is_ok());
         for length in 0..good.len() {
             assert!(Header::parse(&good[..length]).is_err());
         }
-        assert!(Header::parse(&with_text(3, "{}")).is_err());
+        assert!(Header::parse(&file_with_header(3, "{}")).is_err());
     }
 }

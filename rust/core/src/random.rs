@@ -1,6 +1,7 @@
-//! A counter-based generator: a number depends on where it is used, never on which thread used it.
+//! A counter-based random number generator: each number is a function of seed, draw and position, so results do
+//! not depend on the number of threads.
 
-/// Philox2x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+/// The block function of Philox2x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 #[inline(always)]
 pub fn philox(counter: [u64; 2], key: u64) -> [u64; 2] {
     const MULTIPLIER: u64 = 0xd2b7_4407_b1ce_6e93;
@@ -15,23 +16,24 @@ pub fn philox(counter: [u64; 2], key: u64) -> [u64; 2] {
     [left, right]
 }
 
-/// Numbers of 64 bits a block.
-pub const NUMBERS: usize = 2;
+/// 64-bit numbers per block.
+pub const U64S_PER_BLOCK: usize = 2;
 
-/// The numbers of block `index` of a (seed, draw). One that cannot be used is replaced by the one at the
-/// same place of the block's next `attempt`.
+/// Block `index` of the sequence of a (seed, draw), as 64-bit numbers.
+///
+/// A number that is rejected is replaced by the number at the same position of the block with the next `attempt`.
 #[inline(always)]
-pub fn numbers(seed: u64, draw: u32, index: u64, attempt: u32) -> [u64; NUMBERS] {
+pub fn block_u64s(seed: u64, draw: u32, index: u64, attempt: u32) -> [u64; U64S_PER_BLOCK] {
     philox([index, u64::from(attempt) << 32 | u64::from(draw)], seed)
 }
 
-/// Words of 32 bits a block.
-pub const WORDS: usize = 4;
+/// 32-bit numbers per block.
+pub const U32S_PER_BLOCK: usize = 4;
 
-/// The same block as words.
+/// The same block as 32-bit numbers, the lower half of each 64-bit number first.
 #[inline(always)]
-pub fn words(seed: u64, draw: u32, index: u64, attempt: u32) -> [u32; WORDS] {
-    let [left, right] = numbers(seed, draw, index, attempt);
+pub fn block_u32s(seed: u64, draw: u32, index: u64, attempt: u32) -> [u32; U32S_PER_BLOCK] {
+    let [left, right] = block_u64s(seed, draw, index, attempt);
     [
         left as u32,
         (left >> 32) as u32,
@@ -40,13 +42,13 @@ pub fn words(seed: u64, draw: u32, index: u64, attempt: u32) -> [u32; WORDS] {
     ]
 }
 
-/// Maps a random word to a number below `bound`, each equally likely; `None` for one of the fewer than
-/// `bound` words (of 2^32) that would make some numbers likelier.
+/// Maps a uniform 32-bit number to a uniform number below `bound`; `None` where it must be rejected, which
+/// happens for fewer than `bound` of the 2^32 numbers.
 ///
 /// Lemire, "Fast random integer generation in an interval", 2019.
 #[inline(always)]
-pub fn below(word: u32, bound: u32) -> Option<u32> {
-    let product = u64::from(word) * u64::from(bound);
+pub fn below(number: u32, bound: u32) -> Option<u32> {
+    let product = u64::from(number) * u64::from(bound);
     let low = product as u32;
     if low < bound && low < bound.wrapping_neg() % bound {
         return None;
@@ -54,7 +56,7 @@ pub fn below(word: u32, bound: u32) -> Option<u32> {
     Some((product >> 32) as u32)
 }
 
-/// One stream of numbers for a (seed, draw), for those who need them one after the other.
+/// A sequential generator over the numbers of a (seed, draw).
 #[derive(Debug, Clone)]
 pub struct Stream {
     seed: u64,
@@ -63,7 +65,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of this seed and draw, from `position` on.
+    /// The sequence of this seed and draw, starting at `position`.
     pub fn new(seed: u64, draw: u32, position: u64) -> Self {
         Self {
             seed,
@@ -72,13 +74,21 @@ impl Stream {
         }
     }
 
-    /// A number below `bound` for this position, each equally likely; goes on to the next position.
+    /// The next uniform number below `bound`.
     pub fn below(&mut self, bound: u32) -> u32 {
-        let (index, lane) = (self.position / WORDS as u64, self.position as usize % WORDS);
+        let (index, lane) = (
+            self.position / U32S_PER_BLOCK as u64,
+            self.position as usize % U32S_PER_BLOCK,
+        );
         self.position += 1;
         (0..)
-            .find_map(|attempt| below(words(self.seed, self.draw, index, attempt)[lane], bound))
-            .expect("an attempt of 2^32 succeeds")
+            .find_map(|attempt| {
+                below(
+                    block_u32s(self.seed, self.draw, index, attempt)[lane],
+                    bound,
+                )
+            })
+            .expect("a number is accepted within 2^32 attempts")
     }
 }
 
@@ -87,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn philox_gives_the_published_vectors() {
+    fn philox_matches_the_known_answer_vectors() {
         // kat_vectors of the authors' library Random123.
         assert_eq!(
             philox([0, 0], 0),
@@ -107,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_start_anywhere() {
+    fn a_stream_can_start_at_any_position() {
         let mut whole = Stream::new(7, 3, 0);
         let numbers: Vec<u32> = (0..100).map(|_| whole.below(1000)).collect();
         for start in 0..100 {
@@ -117,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_and_draws_differ() {
+    fn seeds_and_draws_have_different_sequences() {
         let first = |seed, draw| {
             let mut stream = Stream::new(seed, draw, 0);
             (0..4).map(|_| stream.below(u32::MAX)).collect::<Vec<_>>()

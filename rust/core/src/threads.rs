@@ -1,7 +1,7 @@
-//! The threads that the core works on: the one that calls, and helpers that take pieces of its work.
+//! The thread pool: parallel operations run on the calling thread and on the workers of a pool.
 //!
-//! Helpers are made at the first call of a process, and again in a forked child, which inherits none: a child
-//! that waited for its parent's threads would hang.
+//! A pool is built at the first call of a process, and again in a forked child: threads do not survive a
+//! fork, and a child that waited for those of its parent would hang.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// Most threads that can be asked for.
+/// Largest number of threads.
 pub const MAX_THREADS: usize = 256;
-/// How long a caller that has nothing left to do looks for the end of its helpers before it sleeps: being
-/// woken takes as long.
-const PATIENCE: Duration = Duration::from_micros(50);
+/// How long a caller spins until its workers finish before it blocks; waking a blocked thread takes about as long.
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// Asked for by [`set_count`]; 0: as many as rayon finds, by `RAYON_NUM_THREADS` or the processor.
-static ASKED: AtomicUsize = AtomicUsize::new(0);
+/// Number of threads set by [`set_count`]; 0: the default of rayon, `RAYON_NUM_THREADS` or the number of CPUs.
+static CONFIGURED: AtomicUsize = AtomicUsize::new(0);
 
-/// One pool for each number of threads that was ever asked for.
+/// One pool for each number of threads that was ever configured.
 static POOLS: [AtomicPtr<Pool>; MAX_THREADS + 1] =
     [const { AtomicPtr::new(ptr::null_mut()) }; MAX_THREADS + 1];
 
@@ -28,7 +27,7 @@ struct Pool {
     threads: rayon::ThreadPool,
 }
 
-/// Sets the number of threads of the calls to come; results do not depend on it.
+/// Sets the number of threads of all following calls; results do not depend on it.
 ///
 /// # Errors
 /// [`Error::Argument`] outside 1 to [`MAX_THREADS`].
@@ -38,14 +37,14 @@ pub fn set_count(count: usize) -> Result<()> {
             "{count} threads, expected 1 to {MAX_THREADS}"
         )));
     }
-    ASKED.store(count, Ordering::Relaxed);
+    CONFIGURED.store(count, Ordering::Relaxed);
     Ok(())
 }
 
-/// Number of threads that a call works on.
+/// Number of threads that a parallel operation uses.
 ///
 /// # Errors
-/// [`Error::Argument`] where the system gives no threads.
+/// [`Error::Argument`] if the system cannot start threads.
 pub fn count() -> Result<usize> {
     match rayon::current_thread_index() {
         Some(_) => Ok(rayon::current_num_threads()),
@@ -53,10 +52,10 @@ pub fn count() -> Result<usize> {
     }
 }
 
-/// Runs `work`, which uses rayon itself, on the helpers alone.
+/// Runs `work`, which uses rayon itself, inside the pool.
 ///
 /// # Errors
-/// [`Error::Argument`] where the system gives no threads.
+/// [`Error::Argument`] if the system cannot start threads.
 pub fn install<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     match rayon::current_thread_index() {
         Some(_) => Ok(work()),
@@ -64,71 +63,78 @@ pub fn install<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     }
 }
 
-/// Does `work` for every one of `pieces`, on this thread and on helpers. Each thread takes the next piece when
-/// it has done one, and has a state of its own.
+/// Calls `work` on every task in parallel, on the calling thread and on workers of the pool.
 ///
-/// A helper needs some 50 microseconds to wake up; this thread begins at once.
+/// Each thread takes the next task of a shared queue and reuses one state `S` for all its tasks. The calling
+/// thread starts at once; a worker takes about 50 microseconds to wake up.
 ///
 /// # Errors
-/// Of the pieces that failed, the error of the first; those behind it may not have been done.
-pub fn share<S: Default, I>(
-    pieces: I,
+/// The error of the first failed task in the order of `tasks`; tasks after it may not have run.
+/// [`Error::Argument`] if the system cannot start threads.
+pub fn parallel_for_each<S: Default, I>(
+    tasks: I,
     work: impl Fn(&mut S, I::Item) -> Result<()> + Sync,
 ) -> Result<()>
 where
     I: ExactSizeIterator + Send,
 {
-    let helpers = match pieces.len() {
+    let workers = match tasks.len() {
         0 | 1 => 0,
-        pieces => (count()? - 1).min(pieces - 1),
+        tasks => (count()? - 1).min(tasks - 1),
     };
-    let queue = Mutex::new(pieces.enumerate());
-    let failed = Mutex::new(None);
-    let take = || {
-        // Pieces are taken in order, so all before the one that failed are done or in work.
-        match lock(&failed).is_some() {
+    let queue = Mutex::new(tasks.enumerate());
+    let first_error = Mutex::new(None);
+    let next_task = || {
+        // Tasks are taken in order, so all tasks before the failed one have run or are running.
+        match lock(&first_error).is_some() {
             true => None,
             false => lock(&queue).next(),
         }
     };
     let run = || {
         let mut state = S::default();
-        while let Some((number, piece)) = take() {
-            if let Err(error) = work(&mut state, piece) {
-                let mut failed = lock(&failed);
-                if failed.as_ref().is_none_or(|(first, _)| number < *first) {
-                    *failed = Some((number, error));
+        while let Some((number, task)) = next_task() {
+            if let Err(error) = work(&mut state, task) {
+                let mut first_error = lock(&first_error);
+                if first_error
+                    .as_ref()
+                    .is_none_or(|(first, _)| number < *first)
+                {
+                    *first_error = Some((number, error));
                 }
             }
         }
     };
-    if helpers == 0 {
+    if workers == 0 {
         run();
     } else {
-        let busy = AtomicUsize::new(helpers);
-        let (run, busy) = (&run, &busy);
-        in_scope(|scope| {
-            for _ in 0..helpers {
+        let running = AtomicUsize::new(workers);
+        let (run, running) = (&run, &running);
+        in_place_scope(|scope| {
+            for _ in 0..workers {
                 scope.spawn(move |_| {
-                    let _done = Done(busy);
+                    let _guard = FinishGuard(running);
                     run();
                 });
             }
             run();
-            let until = Instant::now() + PATIENCE;
-            while busy.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            let deadline = Instant::now() + SPIN_TIME;
+            while running.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
                 std::hint::spin_loop();
             }
         })?;
     }
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match first_error
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
         Some((_, error)) => Err(error),
         None => Ok(()),
     }
 }
 
-/// Runs `work` on this thread, and what it spawns on helpers, until all of it has ended.
-fn in_scope<'scope>(work: impl FnOnce(&rayon::Scope<'scope>)) -> Result<()> {
+/// Runs `work` on the calling thread and the jobs it spawns on workers; returns when all have finished.
+fn in_place_scope<'scope>(work: impl FnOnce(&rayon::Scope<'scope>)) -> Result<()> {
     match rayon::current_thread_index() {
         Some(_) => rayon::in_place_scope(work),
         None => pool()?.in_place_scope(work),
@@ -136,43 +142,47 @@ fn in_scope<'scope>(work: impl FnOnce(&rayon::Scope<'scope>)) -> Result<()> {
     Ok(())
 }
 
-/// Counts a helper off at its end, even by a panic.
-struct Done<'a>(&'a AtomicUsize);
+/// Decrements the number of running workers when a worker finishes or panics.
+struct FinishGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Done<'_> {
+impl Drop for FinishGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// A panic of `work` goes on in the caller; what the others still do meanwhile does not matter.
+/// Locks a mutex, also a poisoned one: a panic of `work` is propagated to the caller by rayon.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The pool of this process.
+/// The pool of this process for the configured number of threads.
 fn pool() -> Result<&'static rayon::ThreadPool> {
-    let asked = ASKED.load(Ordering::Relaxed);
-    let place = &POOLS[asked];
-    let found = place.load(Ordering::Acquire);
+    let configured = CONFIGURED.load(Ordering::Relaxed);
+    let slot = &POOLS[configured];
+    let found = slot.load(Ordering::Acquire);
     // SAFETY: a pointer in POOLS comes from `Box::leak` and is never freed, so it is null or valid for good.
-    // A lock would do, but one that another thread holds at the moment of a fork never opens in the child.
+    // Not a mutex: one that another thread holds at the moment of a fork is never unlocked in the child.
     if let Some(pool) = unsafe { found.as_ref() }
         && pool.process == std::process::id()
     {
         return Ok(&pool.threads);
     }
     let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(asked)
+        .num_threads(configured)
         .thread_name(|number| format!("llmdirect-{number}"))
         .build()
-        .map_err(|error| Error::Argument(format!("no threads to work on: {error}")))?;
-    // Two threads may both come here at the first call; then both pools live on, and one is used.
+        .map_err(|error| {
+            Error::Argument(format!(
+                "cannot start threads: {error}; lower the number of threads"
+            ))
+        })?;
+    // Two threads may both build a pool at the first call; then the last one is used, and neither is freed.
     let pool = Box::leak(Box::new(Pool {
         process: std::process::id(),
         threads,
     }));
-    place.store(pool, Ordering::Release);
+    slot.store(pool, Ordering::Release);
     Ok(&pool.threads)
 }
 
@@ -182,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn on(threads: usize, work: impl FnOnce() + Send) {
+    fn with_threads(threads: usize, work: impl FnOnce() + Send) {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
@@ -191,46 +201,48 @@ mod tests {
     }
 
     #[test]
-    fn every_piece_is_done_once() {
-        for pieces in [0, 1, 2, 3, 1000] {
-            let mut numbers = vec![0; pieces];
-            let add = |_: &mut (), (place, number): (usize, &mut usize)| {
-                *number += place + 1;
+    fn every_task_runs_once() {
+        for tasks in [0, 1, 2, 3, 1000] {
+            let mut numbers = vec![0; tasks];
+            let add = |_: &mut (), (index, number): (usize, &mut usize)| {
+                *number += index + 1;
                 Ok(())
             };
-            share(numbers.iter_mut().enumerate(), add).unwrap();
-            on(4, || share(numbers.iter_mut().enumerate(), add).unwrap());
-            assert!(numbers.iter().copied().eq((1..=pieces).map(|n| 2 * n)));
+            parallel_for_each(numbers.iter_mut().enumerate(), add).unwrap();
+            with_threads(4, || {
+                parallel_for_each(numbers.iter_mut().enumerate(), add).unwrap()
+            });
+            assert!(numbers.iter().copied().eq((1..=tasks).map(|n| 2 * n)));
         }
     }
 
     #[test]
-    fn the_first_error_is_told_whoever_was_faster() {
+    fn the_first_error_in_task_order_is_returned() {
         for _ in 0..50 {
-            let work = |_: &mut (), piece: usize| match piece % 7 {
-                3 => Err(Error::Argument(format!("piece {piece}"))),
+            let work = |_: &mut (), task: usize| match task % 7 {
+                3 => Err(Error::Argument(format!("task {task}"))),
                 _ => Ok(()),
             };
-            let error = share(0..100, work).unwrap_err();
-            assert_eq!(error.to_string(), "piece 3");
+            let error = parallel_for_each(0..100, work).unwrap_err();
+            assert_eq!(error.to_string(), "task 3");
         }
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_threads_live_on() {
+    fn a_panic_is_propagated_and_the_pool_stays_usable() {
         for bad in [0, 50, 99] {
-            let work = |_: &mut (), piece: usize| {
-                assert_ne!(piece, bad, "as asked");
+            let work = |_: &mut (), task: usize| {
+                assert_ne!(task, bad, "the task that panics");
                 Ok(())
             };
-            let outcome = catch_unwind(AssertUnwindSafe(|| share(0..100, work)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| parallel_for_each(0..100, work)));
             assert!(outcome.is_err());
         }
-        share(0..100, |_: &mut (), _| Ok(())).unwrap();
+        parallel_for_each(0..100, |_: &mut (), _| Ok(())).unwrap();
     }
 
     #[test]
-    fn states_are_kept_from_piece_to_piece() {
+    fn a_thread_reuses_its_state() {
         let total = AtomicUsize::new(0);
         #[derive(Default)]
         struct Count(usize);
@@ -239,12 +251,12 @@ mod tests {
             total.fetch_max(state.0, Ordering::Relaxed);
             Ok(())
         };
-        share(0..100, work).unwrap();
+        parallel_for_each(0..100, work).unwrap();
         assert!(total.into_inner() >= 100 / count().unwrap());
     }
 
     #[test]
-    fn a_number_of_threads_that_makes_no_sense() {
+    fn an_invalid_number_of_threads_is_refused() {
         for count in [0, MAX_THREADS + 1] {
             assert!(set_count(count).is_err());
         }

@@ -1,4 +1,4 @@
-//! Checks of NumPy arguments, with errors that say what was expected and what came.
+//! Type checks of NumPy arguments.
 
 use numpy::{
     Element, PyArray, PyArrayMethods, PyReadonlyArray, PyUntypedArray, PyUntypedArrayMethods,
@@ -7,10 +7,10 @@ use numpy::{dtype, ndarray::Dimension};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-/// Borrows `value` as a C-contiguous array of this type and number of axes.
+/// Borrows `value` as a C-contiguous array of this dtype and number of axes.
 ///
 /// # Errors
-/// TypeError that names the argument, what it must be and what it is.
+/// TypeError with the name of the argument, the expected array, and what was passed.
 pub fn array<'py, T: Element, D: Dimension>(
     name: &str,
     value: &Bound<'py, PyAny>,

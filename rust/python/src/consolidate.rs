@@ -1,67 +1,68 @@
-//! Bindings of consolidation.
+//! Bindings of `llmdirect_core::store`: consolidation of shards and of `.npy` folders.
 
 use std::path::PathBuf;
 
-use llmdirect_core::store::{self, Joined};
+use llmdirect_core::store::{self, StoreFiles};
 use llmdirect_core::{Cancel, Error};
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
-use crate::store_files::entry_to_python;
+use crate::gil::release_gil;
+use crate::store_files::file_entry_to_dict;
 
-/// Runs `work` outside Python with a progress function that calls back into it.
+/// Runs `work` without the GIL; its progress callback calls the Python function `callback`, whose exception
+/// cancels the work.
 fn with_progress<T: Send>(
     py: Python<'_>,
-    progress: Py<PyAny>,
-    work: impl FnOnce(store::OnBytes<'_>, &Cancel) -> Result<T, Error> + Send,
+    callback: Py<PyAny>,
+    work: impl FnOnce(store::Progress<'_>, &Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    let mut raised: Option<PyErr> = None;
-    let outcome = leave_python(py, |cancel| {
-        let mut on_bytes = |bytes: u64| {
-            if let Err(error) = Python::attach(|py| progress.call1(py, (bytes,))) {
-                raised.get_or_insert(error);
+    let mut callback_error: Option<PyErr> = None;
+    let outcome = release_gil(py, |cancel| {
+        let mut progress = |bytes: u64| {
+            if let Err(error) = Python::attach(|py| callback.call1(py, (bytes,))) {
+                callback_error.get_or_insert(error);
                 cancel.set();
             }
         };
-        work(&mut on_bytes, cancel)
+        work(&mut progress, cancel)
     });
-    match raised {
+    match callback_error {
         Some(error) => Err(error),
         None => outcome,
     }
 }
 
-/// The data part of a store's manifest.
-fn joined_to_python(py: Python<'_>, joined: Joined) -> PyResult<Bound<'_, PyDict>> {
+/// The part of a store's manifest that describes its data, as a dict.
+fn store_files_to_dict(py: Python<'_>, store_files: StoreFiles) -> PyResult<Bound<'_, PyDict>> {
     let files = PyDict::new(py);
     let entries = [
-        ("tokens", Some(joined.files.tokens)),
-        ("offsets", Some(joined.files.offsets)),
-        ("spans", Some(joined.files.spans)),
-        ("keys", Some(joined.files.keys)),
-        ("scales", joined.files.scales),
-        ("channels", joined.files.channels),
-        ("checksums", joined.files.checksums),
+        ("tokens", Some(store_files.files.tokens)),
+        ("offsets", Some(store_files.files.offsets)),
+        ("spans", Some(store_files.files.spans)),
+        ("keys", Some(store_files.files.keys)),
+        ("scales", store_files.files.scales),
+        ("channels", store_files.files.channels),
+        ("checksums", store_files.files.checksums),
     ];
     for (name, entry) in entries {
         if let Some(entry) = entry {
-            files.set_item(name, entry_to_python(py, &entry)?)?;
+            files.set_item(name, file_entry_to_dict(py, &entry)?)?;
         }
     }
     let dict = PyDict::new(py);
-    dict.set_item("dtype", joined.dtype.name())?;
-    dict.set_item("dim", joined.dim)?;
-    dict.set_item("rows", joined.rows)?;
-    dict.set_item("passages", joined.passages)?;
+    dict.set_item("dtype", store_files.dtype.name())?;
+    dict.set_item("dim", store_files.dim)?;
+    dict.set_item("rows", store_files.rows)?;
+    dict.set_item("passages", store_files.passages)?;
     dict.set_item("files", files)?;
     Ok(dict)
 }
 
-/// Joins shards into the data files of a store in `out`; `progress` gets bytes done. `kept` bool [passages] of each
-/// shard, or None for all of them.
+/// Concatenates shards into the data files of a store in `out`. `progress` is called with numbers of bytes;
+/// `kept` selects passages of each shard, bool [passages], or None for all.
 #[pyfunction]
 #[pyo3(signature = (shards, out, progress, kept=None))]
 fn consolidate_shards<'py>(
@@ -71,54 +72,58 @@ fn consolidate_shards<'py>(
     progress: Py<PyAny>,
     kept: Option<Vec<Option<PyReadonlyArray1<'py, bool>>>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let mut chosen = vec![None; shards.len()];
-    for (place, kept) in kept.into_iter().flatten().enumerate() {
-        let choice = kept
+    let mut selected = vec![None; shards.len()];
+    for (index, kept) in kept.into_iter().flatten().enumerate() {
+        let selection = kept
             .map(|kept| kept.as_slice().map(<[bool]>::to_vec))
             .transpose()?;
-        match chosen.get_mut(place) {
-            Some(slot) => *slot = choice,
-            None => return Err(PyValueError::new_err("kept is longer than shards")),
+        match selected.get_mut(index) {
+            Some(slot) => *slot = selection,
+            None => {
+                return Err(PyValueError::new_err(
+                    "kept has more entries than there are shards",
+                ));
+            }
         }
     }
-    let joined = with_progress(py, progress, |on_bytes, cancel| {
-        store::consolidate_shards(&shards, &chosen, &out, on_bytes, cancel)
+    let store_files = with_progress(py, progress, |progress, cancel| {
+        store::consolidate_shards(&shards, &selected, &out, progress, cancel)
     })?;
-    joined_to_python(py, joined)
+    store_files_to_dict(py, store_files)
 }
 
-/// A folder in the published format.
+/// A folder of one `.npy` file per document, the format of the published code.
 #[pyclass(frozen, module = "llmdirect._core")]
-struct Published(store::Published);
+struct Published(store::NpyFolder);
 
 #[pymethods]
 impl Published {
-    /// Lists the folder and checks its numbering.
+    /// Opens a folder and checks the numbering of its files.
     #[staticmethod]
     fn open(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        leave_python(py, |_| store::Published::open(&folder)).map(Published)
+        release_gil(py, |_| store::NpyFolder::open(&folder)).map(Published)
     }
 
-    /// Bytes of data in all files.
+    /// Data bytes of all files.
     #[getter]
     fn bytes(&self) -> u64 {
         self.0.bytes()
     }
 
-    /// Number of documents of `user` or `item`.
+    /// Number of documents of a side, `user` or `item`.
     fn documents(&self, side: &str) -> usize {
         self.0.documents(side)
     }
 
-    /// Writes the padded arrays: one (name, shape, dtype) a file.
+    /// Writes one padded array per subfolder; returns (name, shape, dtype) of each.
     fn write_padded(
         &self,
         py: Python<'_>,
         out: PathBuf,
         progress: Py<PyAny>,
     ) -> PyResult<Vec<(String, Vec<usize>, String)>> {
-        let padded = with_progress(py, progress, |on_bytes, cancel| {
-            self.0.write_padded(&out, on_bytes, cancel)
+        let padded = with_progress(py, progress, |progress, cancel| {
+            self.0.write_padded(&out, progress, cancel)
         })?;
         Ok(padded
             .into_iter()
@@ -134,10 +139,10 @@ impl Published {
         dtype: &str,
         progress: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let joined = with_progress(py, progress, |on_bytes, cancel| {
-            self.0.write_store(&out, dtype.parse()?, on_bytes, cancel)
+        let store_files = with_progress(py, progress, |progress, cancel| {
+            self.0.write_store(&out, dtype.parse()?, progress, cancel)
         })?;
-        joined_to_python(py, joined)
+        store_files_to_dict(py, store_files)
     }
 }
 

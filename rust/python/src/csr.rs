@@ -6,9 +6,9 @@ use numpy::{Element, Ix1, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::array;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
-/// Checked rows of sorted unique indices; never changes, so it is checked once.
+/// A validated CSR table of sorted unique indices; immutable.
 #[pyclass(frozen, module = "llmdirect._core")]
 pub struct CheckedCsr(pub core::Csr);
 
@@ -22,10 +22,10 @@ impl CheckedCsr {
     ) -> PyResult<Self> {
         let indptr = array::<i64, Ix1>("indptr", indptr)?.as_slice()?.to_vec();
         let indices = array::<i32, Ix1>("indices", indices)?.as_slice()?.to_vec();
-        leave_python(py, |_| core::Csr::new(indptr, indices)).map(Self)
+        release_gil(py, |_| core::Csr::new(indptr, indices)).map(Self)
     }
 
-    /// Read-only view of the row borders: int64 [rows + 1].
+    /// Read-only view of the row pointers: int64 [rows + 1].
     #[getter]
     fn indptr<'py>(this: Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
         view(&this, this.get().0.indptr())
@@ -38,10 +38,10 @@ impl CheckedCsr {
     }
 }
 
-/// A read-only array over `values`, which must belong to `owner`; keeps it alive.
+/// A read-only array over `values`, which `owner` must own; it keeps `owner` alive.
 fn view<'py, T: Element>(owner: &Bound<'py, CheckedCsr>, values: &[T]) -> Bound<'py, PyArray1<T>> {
     // SAFETY: a frozen class never moves or changes its vectors, the array holds a reference to the owner,
-    // and it is made read-only before anyone else sees it.
+    // and it is made read-only before it is returned.
     let array =
         unsafe { PyArray1::borrow_from_array(&ArrayView1::from(values), owner.clone().into_any()) };
     array.readwrite().make_nonwriteable();

@@ -4,7 +4,7 @@ use llmdirect_core::hash;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 
-/// Content hash of each passage: uint8 [n, 16].
+/// Key of each passage, a hash of its text: uint8 [n, 16].
 #[pyfunction]
 fn passage_keys<'py>(py: Python<'py>, texts: Vec<String>) -> PyResult<Bound<'py, PyArray2<u8>>> {
     let count = texts.len();

@@ -1,9 +1,10 @@
-//! `llmdirect._core`: checks arrays, leaves Python, calls `llmdirect-core`, maps errors. No algorithms.
+//! The Python extension `llmdirect._core`: bindings of `llmdirect-core` that check arrays, release the GIL
+//! and convert errors.
 
 mod arrays;
 mod consolidate;
 mod csr;
-mod door;
+mod gil;
 mod hash;
 mod metrics;
 mod ranking;

@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::{leave_python, to_python};
+use crate::gil::{release_gil, to_py_err};
 
-/// Metrics (name, cutoff) of each list: float64 [lists, metrics].
+/// Values of the metrics (name, cutoff) of each list: float64 [lists, metrics].
 #[pyfunction]
 fn list_metrics<'py>(
     py: Python<'py>,
@@ -25,14 +25,14 @@ fn list_metrics<'py>(
         .iter()
         .map(|(name, k)| Ok((metrics::by_name(name)?, *k)))
         .collect();
-    let requests = requests.map_err(|error| to_python(py, error))?;
-    let values = leave_python(py, |cancel| {
+    let requests = requests.map_err(|error| to_py_err(py, error))?;
+    let values = release_gil(py, |cancel| {
         metrics::evaluate(lists, width, relevant, &requests, cancel)
     })?;
     values.into_pyarray(py).reshape([rows, names.len()])
 }
 
-/// Names of the metrics that take a cutoff.
+/// Names of the metrics with a cutoff.
 #[pyfunction]
 fn list_metric_names() -> Vec<&'static str> {
     metrics::METRICS.iter().map(|(name, _)| *name).collect()

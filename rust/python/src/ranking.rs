@@ -8,15 +8,17 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
+/// Items, scores and AUC.
 type Lists<'py> = (
     Bound<'py, PyArray2<i32>>,
     Bound<'py, PyArray2<f32>>,
     Option<Bound<'py, PyArray1<f64>>>,
 );
 
-/// Ranks all candidates of `users`: items int32 [B, k], scores float32 [B, k], AUC float64 [B] or None.
+/// Ranks all candidates of `users`; returns items int32 [B, k], scores float32 [B, k], and AUC float64 [B] or
+/// None.
 #[pyfunction]
 #[pyo3(signature = (
     users, k, query, item, item_bias, *, item_mass=None, eps=0.0, user_bias=None, history=None,
@@ -59,7 +61,7 @@ fn rank<'py>(
             && found.shape()[1] != dim
         {
             let found = found.shape()[1];
-            let message = format!("{name} has vectors of {found} numbers, query of {dim}");
+            let message = format!("{name} has vectors of dimension {found}, but query of {dim}");
             return Err(PyValueError::new_err(message));
         }
     }
@@ -99,7 +101,7 @@ fn rank<'py>(
         seen: seen.map(table),
         relevant: relevant.map(table),
     };
-    let lists = leave_python(py, |cancel| ranking::rank(&scorer, request, cancel))?;
+    let lists = release_gil(py, |cancel| ranking::rank(&scorer, request, cancel))?;
     let shape = [request.users.len(), k];
     Ok((
         lists.items.into_pyarray(py).reshape(shape)?,
@@ -108,6 +110,7 @@ fn rank<'py>(
     ))
 }
 
+/// The table inside a binding.
 fn table<'a>(csr: &'a Bound<'_, CheckedCsr>) -> &'a Csr {
     &csr.get().0
 }

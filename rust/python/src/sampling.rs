@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 
 use crate::arrays::array;
 use crate::csr::CheckedCsr;
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
-/// Checked weights of items, ready to draw by; never changes.
+/// An alias table for sampling items in proportion to weights; immutable.
 #[pyclass(frozen, module = "llmdirect._core")]
 struct AliasTable(sampling::AliasTable);
 
@@ -18,11 +18,11 @@ impl AliasTable {
     fn new(py: Python<'_>, weights: &Bound<'_, PyAny>) -> PyResult<Self> {
         let weights = array::<f32, Ix1>("weights", weights)?;
         let weights = weights.as_slice()?;
-        leave_python(py, |_| sampling::AliasTable::new(weights)).map(Self)
+        release_gil(py, |_| sampling::AliasTable::new(weights)).map(Self)
     }
 }
 
-/// Negatives of each user: int32 [users, num_negatives].
+/// Draws negatives of each user: int32 [users, num_negatives].
 #[pyfunction]
 #[pyo3(signature = (users, positives, num_items, num_negatives, *, weights=None, seed, draw))]
 #[expect(clippy::too_many_arguments, reason = "keywords of one Python call")]
@@ -46,7 +46,7 @@ fn sample_negatives<'py>(
         seed,
         draw,
     };
-    let negatives = leave_python(py, |cancel| {
+    let negatives = release_gil(py, |cancel| {
         sampling::sample_negatives(users, positives, draw, cancel)
     })?;
     negatives

@@ -1,4 +1,4 @@
-//! Bindings of an opened store: NumPy views without a copy, lookup, gather.
+//! Bindings of `llmdirect_core::store::Store`: zero-copy NumPy views, key lookup, gather.
 
 use std::path::PathBuf;
 
@@ -9,40 +9,39 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
-/// An opened store. Every view that it gives keeps it, and so the map, alive.
+/// An opened store, kept alive by every view of its data.
 #[pyclass(frozen, module = "llmdirect._core")]
 struct Store(store::Store);
 
-/// A gather buffer: bytes of the store's own type, or float32.
+/// A gather buffer: bytes of the dtype of the store, or float32.
 #[derive(FromPyObject)]
 enum Buffer<'py> {
-    Same(PyReadwriteArray1<'py, u8>),
+    Stored(PyReadwriteArray1<'py, u8>),
     Float32(PyReadwriteArray1<'py, f32>),
 }
 
 #[pymethods]
 impl Store {
-    /// Opens and checks a store; `ram` loads it, `verify` reads every byte against the checksums.
+    /// Opens a store; `ram` loads it into memory, `verify` compares all data with the checksums.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf, ram: bool, verify: bool) -> PyResult<Self> {
-        let loading = if ram { Loading::Ram } else { Loading::Map };
-        leave_python(py, |cancel| {
+        let loading = if ram { Loading::Ram } else { Loading::Mmap };
+        release_gil(py, |cancel| {
             store::Store::open(&path, loading, verify, cancel)
         })
         .map(Store)
     }
 
-    /// The manifest's text, as it was when the files were opened.
+    /// The text of the manifest when the store was opened.
     #[getter]
     fn manifest(&self) -> &str {
         &self.0.manifest().text
     }
 
-    /// The data bytes of one of the files, as a flat uint8 view without a copy; none of a file that it lacks.
-    ///
-    /// The memory is private: what is written to a writable view never reaches the file.
+    /// The data of a file as a flat uint8 view without a copy; empty for a file that the store does not have.
+    /// The memory is private: writes through a writable view do not reach the file.
     fn data<'py>(
         slf: Bound<'py, Self>,
         name: &str,
@@ -51,16 +50,20 @@ impl Store {
         let store = &slf.get().0;
         let bytes = match name {
             "tokens" => store.tokens(),
-            "offsets" => leave_python(slf.py(), |_| store.offsets())?,
+            "offsets" => release_gil(slf.py(), |_| store.offsets())?,
             "spans" => store.spans(),
             "keys" => store.keys(),
             "scales" => store.scales(),
             "channels" => store.channels(),
-            _ => return Err(PyValueError::new_err(format!("a store has no {name:?}"))),
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "a store has no file {name:?}; expected tokens, offsets, spans, keys, scales or channels"
+                )));
+            }
         };
         let view = ArrayView1::from(bytes);
-        // SAFETY: the bytes lie in a private, writable map that never moves and lives as long as
-        // `slf`, which becomes the array's base.
+        // SAFETY: the bytes are in a private, writable mapping that never moves and lives as long as `slf`,
+        // which becomes the base of the array.
         let array = unsafe { PyArray1::borrow_from_array(&view, slf.clone().into_any()) };
         if !writable {
             let flags = PyDict::new(slf.py());
@@ -70,30 +73,30 @@ impl Store {
         Ok(array)
     }
 
-    /// Passage of each key, uint8 [n, 16] -> int64 [n]; -1 where missing.
+    /// Passage index of each key, uint8 [n, 16] -> int64 [n]; -1 for a missing key.
     fn find<'py>(
         &self,
         py: Python<'py>,
         keys: PyReadonlyArray2<'py, u8>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let keys = keys.as_slice()?;
-        let found = leave_python(py, |cancel| self.0.find(keys, cancel))?;
+        let found = release_gil(py, |cancel| self.0.find(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
 
-    /// As `find`; DataError where any key is missing.
+    /// As `find`, but raises DataError if any key is missing.
     fn lookup<'py>(
         &self,
         py: Python<'py>,
         keys: PyReadonlyArray2<'py, u8>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let keys = keys.as_slice()?;
-        let found = leave_python(py, |cancel| self.0.lookup(keys, cancel))?;
+        let found = release_gil(py, |cancel| self.0.lookup(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
 
-    /// Copies the rows of passages into a flat buffer, one after another or each into as many rows as
-    /// `padded_to`; their offsets, int64 [n + 1].
+    /// Copies the rows of passages into a flat buffer, concatenated or each padded to `padded_to` rows;
+    /// returns their row offsets, int64 [n + 1].
     fn gather<'py>(
         &self,
         py: Python<'py>,
@@ -102,11 +105,11 @@ impl Store {
         padded_to: Option<usize>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let passages = passages.as_slice()?;
-        let (mut same, mut float32);
+        let (mut stored, mut float32);
         let destination = match out {
-            Buffer::Same(array) => {
-                same = array;
-                Destination::Same(same.as_slice_mut()?)
+            Buffer::Stored(array) => {
+                stored = array;
+                Destination::Stored(stored.as_slice_mut()?)
             }
             Buffer::Float32(array) => {
                 float32 = array;
@@ -114,7 +117,7 @@ impl Store {
             }
         };
         let buffer = match &destination {
-            Destination::Same(out) => out.as_ptr_range(),
+            Destination::Stored(out) => out.as_ptr_range(),
             Destination::Float32(out) => {
                 let range = out.as_ptr_range();
                 range.start.cast()..range.end.cast()
@@ -122,9 +125,11 @@ impl Store {
         };
         let tokens = self.0.tokens().as_ptr_range();
         if buffer.start < tokens.end && tokens.start < buffer.end {
-            return Err(PyValueError::new_err("out is a view of the store itself"));
+            return Err(PyValueError::new_err(
+                "out is a view of the store itself; pass a buffer of its own",
+            ));
         }
-        let offsets = leave_python(py, |cancel| {
+        let offsets = release_gil(py, |cancel| {
             self.0.gather(passages, padded_to, destination, cancel)
         })?;
         Ok(offsets.into_pyarray(py))

@@ -1,4 +1,4 @@
-//! Bindings that write the files of a store.
+//! Bindings of `llmdirect_core::store` that write data files.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::door::leave_python;
+use crate::gil::release_gil;
 
-/// The entry as a dict that `json.dumps` writes into a manifest.
-pub fn entry_to_python<'py>(py: Python<'py>, entry: &FileEntry) -> PyResult<Bound<'py, PyDict>> {
+/// The entry of a file in a manifest, as a dict.
+pub fn file_entry_to_dict<'py>(py: Python<'py>, entry: &FileEntry) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("name", &entry.name)?;
     dict.set_item("bytes", entry.bytes)?;
@@ -27,8 +27,8 @@ fn flat_bytes<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<'py, Py
     Ok(flat.cast_into::<PyArray1<u8>>()?)
 }
 
-/// Writes each C-contiguous array to `folder/<name>-<hash>.npy`, synced, and their checksums; the entry of each
-/// file for the manifest, without which they mean nothing.
+/// Writes each C-contiguous array to `folder/<name>-<content hash>.npy`, synced, and a checksums file;
+/// returns the entry of each file for the manifest.
 #[pyfunction]
 fn write_store_files<'py>(
     py: Python<'py>,
@@ -36,18 +36,19 @@ fn write_store_files<'py>(
     arrays: Vec<(String, Bound<'py, PyUntypedArray>)>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let entries = PyDict::new(py);
-    let mut all = Vec::new();
+    let mut all_chunks = Vec::new();
     for (stem, array) in &arrays {
-        let (entry, chunks) = write(py, &folder, stem, array)?;
-        entries.set_item(stem, entry_to_python(py, &entry)?)?;
-        all.extend(chunks);
+        let (entry, chunks) = write_array(py, &folder, stem, array)?;
+        entries.set_item(stem, file_entry_to_dict(py, &entry)?)?;
+        all_chunks.extend(chunks);
     }
-    let checksums = leave_python(py, |_| write_checksums(&folder, &all))?;
-    entries.set_item("checksums", entry_to_python(py, &checksums)?)?;
+    let checksums = release_gil(py, |_| write_checksums(&folder, &all_chunks))?;
+    entries.set_item("checksums", file_entry_to_dict(py, &checksums)?)?;
     Ok(entries)
 }
 
-fn write(
+/// Writes one array; returns its entry and checksums.
+fn write_array(
     py: Python<'_>,
     folder: &std::path::Path,
     stem: &str,
@@ -55,12 +56,15 @@ fn write(
 ) -> PyResult<(FileEntry, Vec<store::Chunk>)> {
     if !array.is_c_contiguous() {
         return Err(PyValueError::new_err(format!(
-            "{stem}: array is not C-contiguous"
+            "{stem}: array is not C-contiguous; use np.ascontiguousarray"
         )));
     }
     let descr: String = array.dtype().getattr("str")?.extract()?;
-    let dtype = Dtype::parse(&descr)
-        .ok_or_else(|| PyValueError::new_err(format!("{stem}: dtype {descr} is not stored")))?;
+    let dtype = Dtype::parse(&descr).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "{stem}: dtype {descr} cannot be stored; expected little-endian numbers"
+        ))
+    })?;
     let Some((_, tail)) = array
         .shape()
         .split_first()
@@ -74,7 +78,7 @@ fn write(
     let flat = flat_bytes(array)?;
     let flat = flat.readonly();
     let bytes = flat.as_slice()?;
-    leave_python(py, |cancel| {
+    release_gil(py, |cancel| {
         let mut writer = NpyWriter::create(folder, stem, dtype, tail)?;
         for block in bytes.chunks(store::CHUNK_BYTES) {
             cancel.check()?;

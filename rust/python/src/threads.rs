@@ -1,20 +1,20 @@
-//! Bindings of the number of threads.
+//! Bindings of `llmdirect_core::threads`.
 
 use llmdirect_core::threads;
 use pyo3::prelude::*;
 
-use crate::door::to_python;
+use crate::gil::to_py_err;
 
-/// Number of threads of the calls to come, 1 to 256; results do not depend on it.
+/// Sets the number of threads of all following calls, 1 to 256; results do not depend on it.
 #[pyfunction]
 fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
-    threads::set_count(count).map_err(|error| to_python(py, error))
+    threads::set_count(count).map_err(|error| to_py_err(py, error))
 }
 
-/// Number of threads that a call works on.
+/// Number of threads that a parallel operation uses.
 #[pyfunction]
 fn num_threads(py: Python<'_>) -> PyResult<usize> {
-    threads::count().map_err(|error| to_python(py, error))
+    threads::count().map_err(|error| to_py_err(py, error))
 }
 
 /// Adds this file's functions to the module.

@@ -1,68 +1,69 @@
-//! A block of users against the catalogue, panel by panel: scores go from registers into the lists.
+//! Ranking that scores every item, for blocks of users, one item panel at a time.
 
-use super::kernel::{Counts, LANES, Panels, Strip};
-use super::top::Top;
-use super::{Collaborative, Form, Part, Request, Scorer};
+use super::kernel::{Counts, LANES, Lanes, Panels};
+use super::top::TopK;
+use super::{Collaborative, Form, ListsBlock, Request, Scorer};
 use crate::cpu::{Level, dispatch};
 use crate::{Cancel, Error, Result};
 
-/// Most users of a block: each item panel that was loaded serves all of them.
+/// Most users of a block, which share each load of an item panel.
 pub const MAX_USERS: usize = 96;
-/// Panels between two looks at the cancel flag.
-const STEP: usize = 64;
+/// Panels between two checks of the cancel flag.
+const PANELS_PER_CHECK: usize = 64;
 
-/// What all blocks share.
-pub struct Job<'a> {
+/// A ranker that scores every item of every user; shared by all blocks.
+pub struct FullRanker<'a> {
     scorer: &'a Scorer<'a>,
     request: Request<'a>,
     panels: Panels,
     masses: Option<(Panels, f32)>,
     num_items: usize,
-    /// Those of the scorer by panel, and -inf behind the last item.
-    item_bias: Vec<Strip>,
+    /// Item biases by panel, padded with -inf.
+    item_bias: Vec<Lanes>,
     cancel: &'a Cancel,
 }
 
 /// Buffers of one thread.
 #[derive(Default)]
 pub struct Workspace {
-    /// Queries as `[groups][dim][users of a group]`.
+    /// Queries packed as `[groups][dim][users of a group]`.
     queries: Vec<f32>,
-    /// One user's collaborative term for every item, all 0 between users.
-    dense: Vec<f32>,
-    /// Bit i: the term of item i was touched.
+    /// Collaborative terms of one user, by item; all 0 between users.
+    sums: Vec<f32>,
+    /// Bit set of the items that have a collaborative term.
     touched: Vec<u64>,
-    rows: Vec<Row>,
+    states: Vec<UserState>,
 }
 
-/// One user while the panels pass.
+/// State of one user during the scan of the panels.
 #[derive(Default)]
-struct Row {
+struct UserState {
     user: usize,
     bias: f32,
-    top: Top,
-    /// How many of the user's seen items lie before the current panel.
-    seen_passed: usize,
-    /// The collaborative term where it is not empty, by item; and how many of them were added.
-    boosts: Vec<(u32, f32)>,
-    boosts_passed: usize,
-    /// As [`next_item`](Self::next_item) says.
-    next: usize,
+    top: TopK,
+    /// Number of the user's seen items before the current panel.
+    num_seen_passed: usize,
+    /// Collaborative terms as (item, value), by ascending item.
+    collaborative: Vec<(u32, f32)>,
+    /// Number of these terms that were added.
+    num_collaborative_added: usize,
+    /// The result of [`next_item`](Self::next_item).
+    next_special: usize,
     /// Scores of the relevant candidates.
     relevant: Vec<f32>,
-    /// Twice the number of (relevant, candidate) pairs that the relevant one wins, a tie counting half:
-    /// by lane since the last look at the cancel flag, and in all before.
-    lanes_won: Counts,
-    twice_won: u64,
+    /// Twice the number of (relevant, candidate) pairs in which the relevant item has the higher score, a tie
+    /// counting half: by lane since the last check of the cancel flag, and in total before that.
+    lane_wins: Counts,
+    double_wins: u64,
 }
 
-impl<'a> Job<'a> {
-    /// Lays out the items.
+impl<'a> FullRanker<'a> {
+    /// Packs the items into panels.
     pub fn new(scorer: &'a Scorer, request: Request<'a>, cancel: &'a Cancel) -> Result<Self> {
         let num_items = scorer.item_bias.len();
-        let mut item_bias = vec![Strip([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
-        for (strip, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
-            strip.0[..biases.len()].copy_from_slice(biases);
+        let mut item_bias = vec![Lanes([f32::NEG_INFINITY; LANES]); num_items.div_ceil(LANES)];
+        for (lanes, biases) in item_bias.iter_mut().zip(scorer.item_bias.chunks(LANES)) {
+            lanes.0[..biases.len()].copy_from_slice(biases);
         }
         let masses = match scorer.form {
             Form::Dot => None,
@@ -79,76 +80,78 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Ranks for these users.
+    /// Ranks the items of a block of users.
     pub fn rank(
         &self,
         level: Level,
         users: &[i32],
         workspace: &mut Workspace,
-        part: &mut Part,
+        block: &mut ListsBlock,
     ) -> Result<()> {
-        // 64-bit ARM always has fused multiply-add, and 32 registers.
+        // 64-bit ARM always has fused multiply-add and 32 registers.
         const PORTABLE: (usize, bool) = match cfg!(target_arch = "aarch64") {
             true => (6, true),
             false => (2, false),
         };
         dispatch!(level, (
-            job: &Job = self,
+            ranker: &FullRanker = self,
             users: &[i32] = users,
             workspace: &mut Workspace = workspace,
-            part: &mut Part = part,
+            block: &mut ListsBlock = block,
         ) -> Result<()> {
-            portable: job.rank_with::<{ PORTABLE.0 }, { PORTABLE.1 }, false>(users, workspace, part),
-            // 6 users × 16 items are 12 of 16 registers, 12 users × 32 items 24 of 32; the rest hold operands.
-            avx2: job.rank_with::<6, true, false>(users, workspace, part),
-            avx512: job.rank_with::<12, true, true>(users, workspace, part),
+            portable: ranker.rank_with::<{ PORTABLE.0 }, { PORTABLE.1 }, false>(users, workspace, block),
+            // The sums of 6 users × 16 items take 12 of 16 registers, of 12 users × 32 items 24 of 32;
+            // operands need the others.
+            avx2: ranker.rank_with::<6, true, false>(users, workspace, block),
+            avx512: ranker.rank_with::<12, true, true>(users, workspace, block),
         })
     }
 
     #[inline(always)]
-    fn rank_with<const GROUP: usize, const FMA: bool, const WIDE: bool>(
+    fn rank_with<const GROUP: usize, const FMA: bool, const AVX512: bool>(
         &self,
         users: &[i32],
         workspace: &mut Workspace,
-        part: &mut Part,
+        block: &mut ListsBlock,
     ) -> Result<()> {
         self.prepare::<GROUP, FMA>(users, workspace);
         let size = self.scorer.dim * GROUP;
-        let rows = &mut workspace.rows[..users.len()];
-        let (mut texts, mut masses) = ([Strip::ZERO; GROUP], [Strip::ZERO; GROUP]);
+        let states = &mut workspace.states[..users.len()];
+        let (mut texts, mut masses) = ([Lanes::ZERO; GROUP], [Lanes::ZERO; GROUP]);
         for (panel, biases) in self.item_bias.iter().enumerate() {
-            if panel % STEP == 0 {
+            if panel % PANELS_PER_CHECK == 0 {
                 self.cancel.check()?;
-                rows.iter_mut().for_each(Row::add_up);
+                states.iter_mut().for_each(UserState::flush_wins);
             }
-            for (index, rows) in rows.chunks_mut(GROUP).enumerate() {
-                // Texts go no further than the innermost cache.
+            for (index, states) in states.chunks_mut(GROUP).enumerate() {
+                // The text terms stay in the L1 cache.
                 let (queries, _) = workspace.queries[index * size..][..size].as_chunks::<GROUP>();
                 self.panels
-                    .multiply::<GROUP, FMA, WIDE>(panel, queries, &mut texts);
+                    .multiply::<GROUP, FMA, AVX512>(panel, queries, &mut texts);
                 if let Some((panels, eps)) = &self.masses {
-                    panels.multiply::<GROUP, FMA, WIDE>(panel, queries, &mut masses);
+                    panels.multiply::<GROUP, FMA, AVX512>(panel, queries, &mut masses);
                     for (text, mass) in texts.iter_mut().zip(&masses) {
                         text.divide(mass, *eps);
                     }
                 }
-                for (row, text) in rows.iter_mut().zip(&mut texts) {
-                    self.finish::<WIDE>(row, panel * LANES, biases, text)?;
+                for (state, text) in states.iter_mut().zip(&mut texts) {
+                    self.finish_panel::<AVX512>(state, panel * LANES, biases, text)?;
                 }
             }
         }
         let k = self.request.k;
-        for (index, row) in rows.iter_mut().enumerate() {
-            row.add_up();
+        for (index, state) in states.iter_mut().enumerate() {
+            state.flush_wins();
             let list = index * k..(index + 1) * k;
-            row.top
-                .write(&mut part.items[list.clone()], &mut part.scores[list]);
-            part.auc[index] = self.auc(row);
+            state
+                .top
+                .write_sorted(&mut block.items[list.clone()], &mut block.scores[list]);
+            block.auc[index] = self.auc(state);
         }
         Ok(())
     }
 
-    /// Lays out the queries and starts every user's row.
+    /// Packs the queries and initialises the state of every user.
     #[inline(always)]
     fn prepare<const GROUP: usize, const FMA: bool>(
         &self,
@@ -159,8 +162,10 @@ impl<'a> Job<'a> {
         let groups = users.len().div_ceil(GROUP);
         workspace.queries.clear();
         workspace.queries.resize(groups * dim * GROUP, 0.0);
-        if workspace.rows.len() < users.len() {
-            workspace.rows.resize_with(users.len(), Row::default);
+        if workspace.states.len() < users.len() {
+            workspace
+                .states
+                .resize_with(users.len(), UserState::default);
         }
         for (index, &user) in users.iter().enumerate() {
             let user = user as usize;
@@ -169,49 +174,50 @@ impl<'a> Job<'a> {
             for (axis, &value) in query.iter().enumerate() {
                 workspace.queries[start + axis * GROUP] = value;
             }
-            let row = &mut workspace.rows[index];
-            row.user = user;
-            row.bias = self.scorer.user_bias.map_or(0.0, |bias| bias[user]);
-            row.top.clear(self.request.k);
-            row.seen_passed = 0;
-            row.boosts_passed = 0;
-            row.boosts.clear();
+            let state = &mut workspace.states[index];
+            state.user = user;
+            state.bias = self.scorer.user_bias.map_or(0.0, |bias| bias[user]);
+            state.top.clear(self.request.k);
+            state.num_seen_passed = 0;
+            state.num_collaborative_added = 0;
+            state.collaborative.clear();
             if let Some(term) = self.scorer.collaborative {
-                workspace.dense.resize(self.num_items, 0.0);
+                workspace.sums.resize(self.num_items, 0.0);
                 workspace.touched.resize(self.num_items.div_ceil(64), 0);
-                collect_boosts(
+                collect_collaborative(
                     term,
                     user,
-                    &mut workspace.dense,
+                    &mut workspace.sums,
                     &mut workspace.touched,
-                    &mut row.boosts,
+                    &mut state.collaborative,
                 );
             }
-            row.next = row.next_item(self.seen(user), self.num_items);
-            row.twice_won = 0;
-            row.relevant.clear();
+            state.next_special = state.next_item(self.seen(user), self.num_items);
+            state.double_wins = 0;
+            state.relevant.clear();
             if let Some(relevant) = self.request.relevant {
                 let seen = self.seen(user);
                 let candidates = relevant.row(user).iter();
                 let candidates = candidates.filter(|item| seen.binary_search(item).is_err());
-                let scores =
-                    candidates.map(|&item| self.score::<FMA>(user, row.bias, &row.boosts, item));
-                row.relevant.extend(scores);
+                let scores = candidates
+                    .map(|&item| self.score::<FMA>(user, state.bias, &state.collaborative, item));
+                state.relevant.extend(scores);
             }
         }
     }
 
+    /// The seen items of a user.
     fn seen(&self, user: usize) -> &[i32] {
         self.request.seen.map_or(&[], |seen| seen.row(user))
     }
 
-    /// One score, bit for bit as the panels give it.
+    /// The score of one item, bit-identical to that computed by panel.
     #[inline(always)]
     fn score<const FMA: bool>(
         &self,
         user: usize,
         bias: f32,
-        boosts: &[(u32, f32)],
+        collaborative: &[(u32, f32)],
         item: i32,
     ) -> f32 {
         let item = item as usize;
@@ -220,104 +226,109 @@ impl<'a> Job<'a> {
         if let Some((panels, eps)) = &self.masses {
             text /= panels.dot::<FMA>(item, query) + eps;
         }
-        if let Ok(place) = boosts.binary_search_by_key(&(item as u32), |boost| boost.0) {
-            text += boosts[place].1;
+        if let Ok(index) = collaborative.binary_search_by_key(&(item as u32), |term| term.0) {
+            text += collaborative[index].1;
         }
         text + (bias + self.scorer.item_bias[item])
     }
 
-    /// Turns a panel's text terms into scores, and takes the seen items, the AUC and the best from it.
+    /// Turns the text terms of a panel into scores, excludes seen items, and updates AUC counts and top k.
     #[inline(always)]
-    fn finish<const WIDE: bool>(
+    fn finish_panel<const AVX512: bool>(
         &self,
-        row: &mut Row,
+        state: &mut UserState,
         first: usize,
-        biases: &Strip,
-        scores: &mut Strip,
+        biases: &Lanes,
+        scores: &mut Lanes,
     ) -> Result<()> {
-        let special = row.next < first + LANES;
+        let special = state.next_special < first + LANES;
         if special {
-            row.add_boosts(first, scores);
+            state.add_collaborative(first, scores);
         }
-        let (bad, enters) = scores.finish::<WIDE>(row.bias, biases, row.top.bar);
-        if bad && let Some(error) = bad_score(row.user, first, self.num_items, scores) {
+        let (invalid, mask) = scores.add_biases::<AVX512>(state.bias, biases, state.top.threshold);
+        if invalid && let Some(error) = score_error(state.user, first, self.num_items, scores) {
             return Err(error);
         }
         if special {
-            row.hide(first, self.seen(row.user), self.num_items, scores);
+            state.exclude(first, self.seen(state.user), self.num_items, scores);
         }
-        for &relevant in &row.relevant {
-            row.lanes_won.add(scores, relevant);
+        for &relevant in &state.relevant {
+            state.lane_wins.add(scores, relevant);
         }
-        if enters != 0 {
-            row.top.offer(first, scores, enters);
+        if mask != 0 {
+            state.top.push_lanes(first, scores, mask);
         }
         Ok(())
     }
 
-    fn auc(&self, row: &Row) -> f64 {
-        let relevant = row.relevant.len() as u64;
-        let candidates = (self.num_items - self.seen(row.user).len()) as u64;
+    /// The AUC of a user after the scan; NaN without a (relevant, other) pair.
+    fn auc(&self, state: &UserState) -> f64 {
+        let relevant = state.relevant.len() as u64;
+        let candidates = (self.num_items - self.seen(state.user).len()) as u64;
         let pairs = relevant * (candidates - relevant);
         if pairs == 0 {
             return f64::NAN;
         }
-        // Every relevant item was compared with the relevant ones too, itself included. Two of them share
-        // one win between them and each ties with itself, so twice their wins are relevant².
-        (row.twice_won - relevant * relevant) as f64 / (2 * pairs) as f64
+        // Every relevant item was also compared with all relevant items. Each pair of them has one win in
+        // total, and each item ties with itself, so these comparisons add relevant² to twice the wins.
+        (state.double_wins - relevant * relevant) as f64 / (2 * pairs) as f64
     }
 }
 
-impl Row {
-    /// The next item that is seen or has a collaborative term, or the place behind the last item.
+impl UserState {
+    /// The next item that is seen or has a collaborative term; the number of items if there is none.
     fn next_item(&self, seen: &[i32], num_items: usize) -> usize {
-        let boosted = self
-            .boosts
-            .get(self.boosts_passed)
-            .map(|boost| boost.0 as usize);
-        let seen = seen.get(self.seen_passed).map(|&item| item as usize);
-        boosted.into_iter().chain(seen).min().unwrap_or(num_items)
+        let collaborative = self
+            .collaborative
+            .get(self.num_collaborative_added)
+            .map(|term| term.0 as usize);
+        let seen = seen.get(self.num_seen_passed).map(|&item| item as usize);
+        collaborative
+            .into_iter()
+            .chain(seen)
+            .min()
+            .unwrap_or(num_items)
     }
 
-    /// Adds the collaborative term to the texts of the items `first..`.
+    /// Adds the collaborative terms to the text terms of the items `first..`.
     #[inline(never)]
-    fn add_boosts(&mut self, first: usize, texts: &mut Strip) {
-        while let Some(&(item, boost)) = self.boosts.get(self.boosts_passed)
+    fn add_collaborative(&mut self, first: usize, texts: &mut Lanes) {
+        while let Some(&(item, term)) = self.collaborative.get(self.num_collaborative_added)
             && (item as usize) < first + LANES
         {
-            texts.0[item as usize - first] += boost;
-            self.boosts_passed += 1;
+            texts.0[item as usize - first] += term;
+            self.num_collaborative_added += 1;
         }
     }
 
-    /// Marks the items `first..` that are no candidates, and the places behind the last item.
+    /// Sets the scores of seen items and of padding to NaN in the panel of the items `first..`.
     #[inline(never)]
-    fn hide(&mut self, first: usize, seen: &[i32], num_items: usize, scores: &mut Strip) {
-        while let Some(&item) = seen.get(self.seen_passed)
+    fn exclude(&mut self, first: usize, seen: &[i32], num_items: usize, scores: &mut Lanes) {
+        while let Some(&item) = seen.get(self.num_seen_passed)
             && (item as usize) < first + LANES
         {
             scores.0[item as usize - first] = f32::NAN;
-            self.seen_passed += 1;
+            self.num_seen_passed += 1;
         }
         if num_items < first + LANES {
             scores.0[num_items - first..].fill(f32::NAN);
         }
-        self.next = self.next_item(seen, num_items);
+        self.next_special = self.next_item(seen, num_items);
     }
 
-    /// Empties the counters of the lanes before they can overflow.
-    fn add_up(&mut self) {
-        self.twice_won += self.lanes_won.take();
+    /// Adds the lane counters to the total, before they can overflow.
+    fn flush_wins(&mut self) {
+        self.double_wins += self.lane_wins.take_sum();
     }
 }
 
-/// Sums the item-item rows of the user's history, and lists the items that any of them touches.
-fn collect_boosts(
+/// Sums the item-item rows of the user's history into `collaborative`, (item, value) by ascending item.
+fn collect_collaborative(
     term: Collaborative,
     user: usize,
-    dense: &mut [f32],
+    sums: &mut [f32],
     touched: &mut [u64],
-    boosts: &mut Vec<(u32, f32)>,
+    collaborative: &mut Vec<(u32, f32)>,
 ) {
     for &item in term.history.row(user) {
         let range = term.item_item.range(item as usize);
@@ -325,28 +336,28 @@ fn collect_boosts(
             .iter()
             .zip(&term.values[range])
         {
-            dense[other as usize] += value;
+            sums[other as usize] += value;
             touched[other as usize / 64] |= 1 << (other % 64);
         }
     }
     for (index, word) in touched.iter_mut().enumerate() {
         while *word != 0 {
             let item = index * 64 + word.trailing_zeros() as usize;
-            boosts.push((item as u32, dense[item]));
-            dense[item] = 0.0;
+            collaborative.push((item as u32, sums[item]));
+            sums[item] = 0.0;
             *word &= *word - 1;
         }
     }
 }
 
-/// What to say where one of the scores of the items `first..` is NaN or +inf.
+/// The error for a NaN or +inf among the scores of the items `first..`; `None` if only padding is invalid.
 #[cold]
-fn bad_score(user: usize, first: usize, num_items: usize, scores: &Strip) -> Option<Error> {
-    let bad = |score: &f32| score.is_nan() || *score == f32::INFINITY;
-    let lane = scores.0.iter().take(num_items - first).position(bad)?;
+fn score_error(user: usize, first: usize, num_items: usize, scores: &Lanes) -> Option<Error> {
+    let invalid = |score: &f32| score.is_nan() || *score == f32::INFINITY;
+    let lane = scores.0.iter().take(num_items - first).position(invalid)?;
     Some(Error::Argument(format!(
-        "the score of user {user} and item {} is {}; look for NaN, infinity or overflow in their vectors and \
-         biases",
+        "the score of user {user} and item {} is {}; check their vectors and biases for NaN, infinity and \
+         overflow",
         first + lane,
         scores.0[lane]
     )))

@@ -1,83 +1,88 @@
-//! Products of a few users with a panel of items, in registers.
+//! Dot products of a group of users and a panel of items, accumulated in registers.
 //!
-//! Every product is summed over the dimension in order, so it does not depend on how users and items were
-//! grouped; [`Panels::dot`] gives the very same bits for one pair.
+//! Every product is summed over the dimension in order, so it does not depend on the grouping of users and
+//! items; [`Panels::dot`] of one pair is bit-identical.
 
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Result};
 
-/// Panels that one thread lays out at a time.
-const PANELS: usize = 16;
-/// Items of a panel: two of the widest vectors.
+/// Panels packed per task.
+const PANELS_PER_TASK: usize = 16;
+/// Items per panel: two AVX-512 vectors.
 pub const LANES: usize = 32;
 
-/// One number for each item of a panel, where no vector crosses a cache line.
+/// One value per item of a panel, aligned to cache lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub struct Strip(pub [f32; LANES]);
+pub struct Lanes(pub [f32; LANES]);
 
-impl Strip {
-    /// All 0.
+impl Lanes {
+    /// All zeros.
     pub const ZERO: Self = Self([0.0; LANES]);
 
-    /// Makes scores of text terms. Returns whether any of them is NaN or +inf, and a bit for each lane that
-    /// exceeds `bar` (all where the bar is NaN).
+    /// Adds the biases to text terms. Returns whether any score is NaN or +inf, and a mask of the lanes whose
+    /// score exceeds `threshold` (all lanes if it is NaN).
     #[inline(always)]
-    pub fn finish<const WIDE: bool>(&mut self, bias: f32, biases: &Strip, bar: f32) -> (bool, u32) {
+    pub fn add_biases<const AVX512: bool>(
+        &mut self,
+        bias: f32,
+        biases: &Lanes,
+        threshold: f32,
+    ) -> (bool, u32) {
         #[cfg(target_arch = "x86_64")]
-        if WIDE {
-            // SAFETY: the caller has made sure that the processor has AVX-512 F.
-            return unsafe { wide::finish(self, bias, biases, bar) };
+        if AVX512 {
+            // SAFETY: the caller guarantees that the processor supports AVX-512 F.
+            return unsafe { avx512::add_biases(self, bias, biases, threshold) };
         }
-        // One flag a lane: a vector of them is reduced once, a single one at every lane.
-        let (mut bad, mut better) = ([0u32; LANES], [0u32; LANES]);
+        // One flag per lane: flags are then vectorised and reduced once.
+        let (mut invalid, mut above) = ([0u32; LANES], [0u32; LANES]);
         for lane in 0..LANES {
             let score = self.0[lane] + (bias + biases.0[lane]);
             self.0[lane] = score;
-            bad[lane] = u32::from(!(score < f32::INFINITY));
-            better[lane] = u32::from(!(score <= bar));
+            invalid[lane] = u32::from(!(score < f32::INFINITY));
+            above[lane] = u32::from(!(score <= threshold));
         }
-        (to_mask(bad) != 0, to_mask(better))
+        (to_mask(invalid) != 0, to_mask(above))
     }
 
-    /// Divides each number by that of `masses` plus `eps`.
+    /// Divides each value by that of `masses` plus `eps`.
     #[inline(always)]
-    pub fn divide(&mut self, masses: &Strip, eps: f32) {
+    pub fn divide(&mut self, masses: &Lanes, eps: f32) {
         for lane in 0..LANES {
             self.0[lane] /= masses.0[lane] + eps;
         }
     }
 }
 
-/// Counters, one a lane.
+/// One counter per lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts([u32; LANES]);
 
 impl Counts {
-    /// Counts 2 for each number below `bound`, and 1 for one that is equal; NaN counts for neither.
+    /// Adds 2 to the counter of each lane below `bound`, 1 where it is equal, and 0 where it is NaN.
     #[inline(always)]
-    pub fn add(&mut self, strip: &Strip, bound: f32) {
-        for (count, &number) in self.0.iter_mut().zip(&strip.0) {
+    pub fn add(&mut self, lanes: &Lanes, bound: f32) {
+        for (count, &number) in self.0.iter_mut().zip(&lanes.0) {
             *count += u32::from(number < bound) + u32::from(number <= bound);
         }
     }
 
-    /// The sum of all, which start again from 0.
-    pub fn take(&mut self) -> u64 {
+    /// Returns the sum of all counters and resets them.
+    pub fn take_sum(&mut self) -> u64 {
         let counts = std::mem::take(&mut self.0);
         counts.iter().map(|&count| u64::from(count)).sum()
     }
 }
 
-/// Item vectors laid out as `[panels][dim][LANES]`, the last panel filled up with zeros.
+/// Item vectors packed as `[panels][dim][LANES]`, the last panel padded with zeros.
 #[derive(Debug)]
 pub struct Panels {
-    data: Vec<Strip>,
+    data: Vec<Lanes>,
     dim: usize,
 }
 
 impl Panels {
-    /// Lays out row-major item vectors `[items, dim]`.
+    /// Packs row-major item vectors `[items, dim]`.
     ///
     /// # Errors
     /// [`Error::Interrupted`](crate::Error::Interrupted).
@@ -86,15 +91,17 @@ impl Panels {
             return Ok(Self { data: vec![], dim }); // all products are 0
         }
         let num_panels = (vectors.len() / dim).div_ceil(LANES);
-        let mut data = vec![Strip::ZERO; num_panels * dim];
-        let piece = dim * PANELS;
-        let pieces = data.chunks_mut(piece).zip(vectors.chunks(piece * LANES));
-        share(pieces, |_: &mut (), (panels, vectors)| {
+        let mut data = vec![Lanes::ZERO; num_panels * dim];
+        let task_len = dim * PANELS_PER_TASK;
+        let tasks = data
+            .chunks_mut(task_len)
+            .zip(vectors.chunks(task_len * LANES));
+        parallel_for_each(tasks, |_: &mut (), (panels, vectors)| {
             cancel.check()?;
             for (panel, vectors) in panels.chunks_mut(dim).zip(vectors.chunks(dim * LANES)) {
                 for (lane, vector) in vectors.chunks_exact(dim).enumerate() {
-                    for (strip, &value) in panel.iter_mut().zip(vector) {
-                        strip.0[lane] = value;
+                    for (lanes, &value) in panel.iter_mut().zip(vector) {
+                        lanes.0[lane] = value;
                     }
                 }
             }
@@ -105,28 +112,28 @@ impl Panels {
 
     /// The vectors of one panel `[dim]`.
     #[inline(always)]
-    pub fn panel(&self, panel: usize) -> &[Strip] {
+    pub fn panel(&self, panel: usize) -> &[Lanes] {
         &self.data[panel * self.dim..][..self.dim]
     }
 
-    /// Products of the users of one group and the items of one panel.
+    /// Dot products of the users of a group, `[dim][USERS]`, and the items of a panel.
     ///
-    /// `WIDE`: with the instructions of [`Level::Avx512`](crate::cpu::Level), which the caller has made sure
-    /// of, as of fused multiply-add where `FMA` is set.
+    /// With `AVX512`, the processor must support [`Level::Avx512`](crate::cpu::Level); with `FMA`, fused
+    /// multiply-add.
     #[inline(always)]
-    pub fn multiply<const USERS: usize, const FMA: bool, const WIDE: bool>(
+    pub fn multiply<const USERS: usize, const FMA: bool, const AVX512: bool>(
         &self,
         panel: usize,
         group: &[[f32; USERS]],
-        products: &mut [Strip; USERS],
+        products: &mut [Lanes; USERS],
     ) {
         let panel = self.panel(panel);
         #[cfg(target_arch = "x86_64")]
-        if WIDE {
-            // SAFETY: the caller has made sure that the processor has AVX-512 F.
-            return unsafe { wide::multiply(panel, group, products) };
+        if AVX512 {
+            // SAFETY: the caller guarantees that the processor supports AVX-512 F.
+            return unsafe { avx512::multiply(panel, group, products) };
         }
-        // Half a panel at a time: what 16 registers hold.
+        // Half a panel at a time, so that the sums fit into 16 registers.
         for half in [0, LANES / 2] {
             let mut sums = [[0.0; LANES / 2]; USERS];
             for (items, users) in panel.iter().zip(group) {
@@ -143,7 +150,7 @@ impl Panels {
         }
     }
 
-    /// The product of one user and one item, bit for bit as [`multiply`](Self::multiply) gives it.
+    /// The dot product of one user and one item, bit-identical to that of [`multiply`](Self::multiply).
     #[inline(always)]
     pub fn dot<const FMA: bool>(&self, item: usize, user: &[f32]) -> f32 {
         let panel = self.panel(item / LANES).iter();
@@ -153,45 +160,47 @@ impl Panels {
     }
 }
 
-/// A bit for each item of a panel unless text < (cut - (bias + item bias)) (mass + eps), where text and mass
-/// are the products of the query with the two vectors of the item. Where a bit is set, both are written.
+/// A mask of the items of a panel whose score may reach `min_score`, computed without a division.
+///
+/// Text and mass are the dot products of the query with the two vectors of the item. A bit is set unless text
+/// < (min_score - (bias + item bias)) (mass + eps). If any bit is set, `texts` and `masses` are written.
 #[inline(always)]
-pub fn quotients_to_beat<const FMA: bool, const WIDE: bool>(
-    (items, item_masses): (&[Strip], &[Strip]),
+pub fn ratio_candidates<const FMA: bool, const AVX512: bool>(
+    (items, item_masses): (&[Lanes], &[Lanes]),
     query: &[f32],
     eps: f32,
-    (cut, bias, biases): (f32, f32, &Strip),
-    (texts, masses): (&mut Strip, &mut Strip),
+    (min_score, bias, biases): (f32, f32, &Lanes),
+    (texts, masses): (&mut Lanes, &mut Lanes),
 ) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if WIDE {
-        // SAFETY: the caller has made sure that the processor has AVX-512 F.
+    if AVX512 {
+        // SAFETY: the caller guarantees that the processor supports AVX-512 F.
         return unsafe {
-            wide::quotients_to_beat(
+            avx512::ratio_candidates(
                 (items, item_masses),
                 query,
                 eps,
-                (cut, bias, biases),
+                (min_score, bias, biases),
                 (texts, masses),
             )
         };
     }
-    (*texts, *masses) = (Strip::ZERO, Strip::ZERO);
+    (*texts, *masses) = (Lanes::ZERO, Lanes::ZERO);
     for ((items, item_masses), &user) in items.iter().zip(item_masses).zip(query) {
         for lane in 0..LANES {
             texts.0[lane] = multiply_add::<FMA>(user, items.0[lane], texts.0[lane]);
             masses.0[lane] = multiply_add::<FMA>(user, item_masses.0[lane], masses.0[lane]);
         }
     }
-    let mut beats = [0u32; LANES];
+    let mut reaches = [0u32; LANES];
     for lane in 0..LANES {
-        let needed = (cut - (bias + biases.0[lane])) * (masses.0[lane] + eps);
-        beats[lane] = u32::from(!(texts.0[lane] < needed));
+        let required = (min_score - (bias + biases.0[lane])) * (masses.0[lane] + eps);
+        reaches[lane] = u32::from(!(texts.0[lane] < required));
     }
-    to_mask(beats)
+    to_mask(reaches)
 }
 
-/// Bit `lane` of the result is flag `lane`.
+/// Packs flags into a mask: bit `lane` is `flags[lane]`.
 #[inline(always)]
 fn to_mask(flags: [u32; LANES]) -> u32 {
     match flags.iter().fold(0, |any, flag| any | flag) {
@@ -200,25 +209,26 @@ fn to_mask(flags: [u32; LANES]) -> u32 {
     }
 }
 
-/// With `FMA` one rounding; the caller has made sure that the processor has the instruction.
+/// a · b + c, with one rounding if `FMA`, which the processor must support.
 #[inline(always)]
 fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Kernels in 512-bit registers.
 #[cfg(target_arch = "x86_64")]
-mod wide {
-    use super::{LANES, Strip};
+mod avx512 {
+    use super::{LANES, Lanes};
     use std::arch::x86_64::*;
 
-    /// [`Panels::multiply`](super::Panels::multiply) in registers of 16 numbers. The compiler makes such
-    /// loops of half registers at best, and runs out of them: a seventh of the speed.
+    /// [`Panels::multiply`](super::Panels::multiply) in 512-bit registers. Auto-vectorised code uses 256-bit
+    /// registers at best, and spills them: it has a seventh of the speed.
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub fn multiply<const USERS: usize>(
-        panel: &[Strip],
+        panel: &[Lanes],
         group: &[[f32; USERS]],
-        products: &mut [Strip; USERS],
+        products: &mut [Lanes; USERS],
     ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; USERS];
         for (items, users) in panel.iter().zip(group) {
@@ -234,34 +244,34 @@ mod wide {
         }
     }
 
-    /// [`Strip::finish`], whose flags the compiler makes lane by lane.
+    /// [`Lanes::add_biases`]; the compiler does not vectorise its comparisons.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub fn finish(strip: &mut Strip, bias: f32, biases: &Strip, bar: f32) -> (bool, u32) {
-        let (texts, biases) = (load(strip), load(biases));
-        let (bias, bar, infinity) = (
+    pub fn add_biases(lanes: &mut Lanes, bias: f32, biases: &Lanes, threshold: f32) -> (bool, u32) {
+        let (texts, biases) = (load(lanes), load(biases));
+        let (bias, threshold, infinity) = (
             _mm512_set1_ps(bias),
-            _mm512_set1_ps(bar),
+            _mm512_set1_ps(threshold),
             _mm512_set1_ps(f32::INFINITY),
         );
         let scores =
             [0, 1].map(|half| _mm512_add_ps(texts[half], _mm512_add_ps(bias, biases[half])));
-        store(strip, scores);
-        let bad = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(scores, infinity));
-        let better = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(scores, bar));
-        let better = u32::from(better[0]) | u32::from(better[1]) << (LANES / 2);
-        (bad[0] | bad[1] != 0, better)
+        store(lanes, scores);
+        let invalid = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(scores, infinity));
+        let above = scores.map(|scores| _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(scores, threshold));
+        let above = u32::from(above[0]) | u32::from(above[1]) << (LANES / 2);
+        (invalid[0] | invalid[1] != 0, above)
     }
 
-    /// The function of the same name outside, whose flags the compiler makes lane by lane.
+    /// The function of the same name outside this module; the compiler does not vectorise its comparisons.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub fn quotients_to_beat(
-        (items, item_masses): (&[Strip], &[Strip]),
+    pub fn ratio_candidates(
+        (items, item_masses): (&[Lanes], &[Lanes]),
         query: &[f32],
         eps: f32,
-        (cut, bias, biases): (f32, f32, &Strip),
-        (texts, masses): (&mut Strip, &mut Strip),
+        (min_score, bias, biases): (f32, f32, &Lanes),
+        (texts, masses): (&mut Lanes, &mut Lanes),
     ) -> u32 {
         let (mut text, mut mass) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
         for ((items, item_masses), &user) in items.iter().zip(item_masses).zip(query) {
@@ -273,29 +283,29 @@ mod wide {
             }
         }
         let biases = load(biases);
-        let (cut, bias, eps) = (
-            _mm512_set1_ps(cut),
+        let (min_score, bias, eps) = (
+            _mm512_set1_ps(min_score),
             _mm512_set1_ps(bias),
             _mm512_set1_ps(eps),
         );
-        let beats = [0, 1].map(|half| {
-            let least = _mm512_sub_ps(cut, _mm512_add_ps(bias, biases[half]));
-            let needed = _mm512_mul_ps(least, _mm512_add_ps(mass[half], eps));
-            u32::from(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(text[half], needed))
+        let reaches = [0, 1].map(|half| {
+            let min_text = _mm512_sub_ps(min_score, _mm512_add_ps(bias, biases[half]));
+            let required = _mm512_mul_ps(min_text, _mm512_add_ps(mass[half], eps));
+            u32::from(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(text[half], required))
         });
-        let beats = beats[0] | beats[1] << (LANES / 2);
-        if beats != 0 {
+        let reaches = reaches[0] | reaches[1] << (LANES / 2);
+        if reaches != 0 {
             store(texts, text);
             store(masses, mass);
         }
-        beats
+        reaches
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn store(strip: &mut Strip, halves: [__m512; 2]) {
-        let start = strip.0.as_mut_ptr();
-        // SAFETY: both halves lie inside the strip, which is aligned to 64 bytes.
+    fn store(lanes: &mut Lanes, halves: [__m512; 2]) {
+        let start = lanes.0.as_mut_ptr();
+        // SAFETY: both halves are inside the lanes, which are aligned to 64 bytes.
         unsafe {
             _mm512_store_ps(start, halves[0]);
             _mm512_store_ps(start.add(LANES / 2), halves[1]);
@@ -304,9 +314,9 @@ mod wide {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn load(strip: &Strip) -> [__m512; 2] {
-        let start = strip.0.as_ptr();
-        // SAFETY: both halves lie inside the strip, which is aligned to 64 bytes.
+    fn load(lanes: &Lanes) -> [__m512; 2] {
+        let start = lanes.0.as_ptr();
+        // SAFETY: both halves are inside the lanes, which are aligned to 64 bytes.
         unsafe { [_mm512_load_ps(start), _mm512_load_ps(start.add(LANES / 2))] }
     }
 }
@@ -317,7 +327,7 @@ mod tests {
     use crate::random::Stream;
 
     #[test]
-    fn products_are_those_of_plain_loops() {
+    fn products_match_plain_loops() {
         let mut stream = Stream::new(5, 0, 0);
         let mut number = || stream.below(2001) as f32 / 1000.0 - 1.0;
         for dim in [0, 1, 5, 33] {
@@ -328,7 +338,7 @@ mod tests {
                 .map(|axis| [users[axis], users[dim + axis]])
                 .collect();
             for item in 0..37 {
-                let mut products = [Strip([f32::NAN; LANES]); 2];
+                let mut products = [Lanes([f32::NAN; LANES]); 2];
                 panels.multiply::<2, false, false>(item / LANES, &group, &mut products);
                 for user in 0..2 {
                     let mut expected = 0.0;

@@ -1,6 +1,6 @@
-//! Full ranking: every item is scored for every user, the seen ones are taken out, the best k stay.
+//! Full ranking: the k highest-scoring items of each user among all items that the user has not seen.
 
-// Comparisons are negated where NaN has to pass, and lanes are counted where several vectors run side by side.
+// Comparisons are negated where NaN must count as true; loops over lanes index several arrays at once.
 #![allow(clippy::neg_cmp_op_on_partial_ord, clippy::needless_range_loop)]
 
 mod block;
@@ -10,12 +10,12 @@ mod top;
 
 use crate::cpu::Level;
 use crate::csr::Csr;
-use crate::threads::{self, share};
+use crate::threads::{self, parallel_for_each};
 use crate::{Cancel, Error, Result};
-use block::Job;
-use bounded::Bounded;
+use block::FullRanker;
+use bounded::BoundedRanker;
 
-/// How the text term of a score is made of user and item vectors.
+/// How the text term of a score is computed from user and item vectors.
 #[derive(Debug, Clone, Copy)]
 pub enum Form<'a> {
     /// query · item.
@@ -24,25 +24,25 @@ pub enum Form<'a> {
     Ratio {
         /// Item masses `[items, dim]`.
         mass: &'a [f32],
-        /// What keeps the denominator from 0.
+        /// Added to the denominator, so that it is not 0.
         eps: f32,
     },
 }
 
-/// The collaborative term: Σ over the items j of the user's history of `item_item[j, i]`.
+/// The collaborative term of item i: Σ `item_item[j, i]` over the items j of the user's history.
 #[derive(Debug, Clone, Copy)]
 pub struct Collaborative<'a> {
-    /// Items of each user.
+    /// Items in the history of each user.
     pub history: &'a Csr,
-    /// Where the item-item table has entries: row j holds what j adds to other items.
+    /// Sparsity pattern of the item-item matrix: row j has the items to whose scores j contributes.
     pub item_item: &'a Csr,
-    /// The entries, one for each of the indices of `item_item`.
+    /// Values of the matrix, one for each index of `item_item`.
     pub values: &'a [f32],
 }
 
-/// All that a score is made of: (text term + collaborative term) + (user bias + item bias), in float32.
+/// The parameters of a score: (text term + collaborative term) + (user bias + item bias), in float32.
 ///
-/// Terms are added in this order, those of the history in its order.
+/// Terms are added in this order, and the terms of the history in its order.
 #[derive(Debug, Clone, Copy)]
 pub struct Scorer<'a> {
     /// Length of the vectors; 0 for none.
@@ -51,77 +51,84 @@ pub struct Scorer<'a> {
     pub query: &'a [f32],
     /// Row-major item vectors `[items, dim]`.
     pub item: &'a [f32],
-    /// How they make the text term.
+    /// Form of the text term.
     pub form: Form<'a>,
-    /// `[items]`
+    /// Item biases `[items]`.
     pub item_bias: &'a [f32],
-    /// `[users]`
+    /// User biases `[users]`; `None`: 0.
     pub user_bias: Option<&'a [f32]>,
     /// Number of users.
     pub num_users: usize,
-    /// The collaborative term, where there is one.
+    /// The collaborative term; `None`: 0.
     pub collaborative: Option<Collaborative<'a>>,
 }
 
-/// What to rank, and against what.
+/// The users to rank for, and what to compute.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Users to rank for: rows of the scorer and of both tables.
+    /// Users to rank for, as rows of the scorer and of both tables.
     pub users: &'a [i32],
-    /// Length of the lists.
+    /// Number of items per list.
     pub k: usize,
-    /// Items that are no candidates, by user.
+    /// Items of each user that are excluded from the candidates.
     pub seen: Option<&'a Csr>,
-    /// Relevant items by user, for the AUC; those that are seen too do not count.
+    /// Relevant items of each user, for the AUC; seen items are excluded.
     pub relevant: Option<&'a Csr>,
 }
 
-/// The best k candidates of each user.
+/// The k highest-scoring candidates of each user.
 #[derive(Debug, PartialEq)]
 pub struct Lists {
-    /// `[users, k]`, best first, equal scores by smaller item; -1 where there are fewer candidates than k.
+    /// Items `[users, k]`, best first, ties by ascending item; -1 beyond the last candidate.
     pub items: Vec<i32>,
-    /// `[users, k]`; -inf beside item -1.
+    /// Scores `[users, k]`; -inf for item -1.
     pub scores: Vec<f32>,
-    /// `[users]` if relevant items were given: the share of (relevant, other) pairs of candidates in which
-    /// the relevant one has the higher score, ties half; NaN for a user without such a pair.
+    /// AUC `[users]` if relevant items were given: the fraction of (relevant, other) pairs of candidates in
+    /// which the relevant item has the higher score, ties counting half; NaN for a user without such a pair.
     pub auc: Option<Vec<f64>>,
 }
 
-/// Ranks all candidates of each user. Memory: users × k, and a copy of the item vectors.
+/// Ranks all candidates of each user.
+///
+/// Needs memory for the lists and a copy of the item vectors.
 ///
 /// # Errors
-/// [`Error::Argument`] where lengths or indices do not fit, and for a score that is NaN or +inf (of a
-/// candidate or not), naming the user and the item; among several the first in the order of `users`.
+/// [`Error::Argument`] if lengths or indices are inconsistent, or if a score, also of a seen item, is NaN or
+/// +inf; the message names the first such user in the order of `users`, and the item. [`Error::Interrupted`].
 pub fn rank(scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
-    rank_at(Level::best(), scorer, request, cancel)
+    rank_at_level(Level::best(), scorer, request, cancel)
 }
 
-fn rank_at(level: Level, scorer: &Scorer, request: Request, cancel: &Cancel) -> Result<Lists> {
-    check(scorer, &request)?;
-    if let Some(bounded) = Bounded::new(scorer, request, cancel)? {
-        return in_blocks(request, bounded::MAX_USERS, |users, workspace, part| {
-            bounded.rank(level, users, workspace, part)
+fn rank_at_level(
+    level: Level,
+    scorer: &Scorer,
+    request: Request,
+    cancel: &Cancel,
+) -> Result<Lists> {
+    validate(scorer, &request)?;
+    if let Some(bounded) = BoundedRanker::new(scorer, request, cancel)? {
+        return rank_in_blocks(request, bounded::MAX_USERS, |users, workspace, block| {
+            bounded.rank(level, users, workspace, block)
         });
     }
-    let job = Job::new(scorer, request, cancel)?;
-    in_blocks(request, block::MAX_USERS, |users, workspace, part| {
-        job.rank(level, users, workspace, part)
+    let full = FullRanker::new(scorer, request, cancel)?;
+    rank_in_blocks(request, block::MAX_USERS, |users, workspace, block| {
+        full.rank(level, users, workspace, block)
     })
 }
 
-/// Gives blocks of at most `max_users` to the threads, each with a workspace of its own.
-fn in_blocks<W: Default + Send>(
+/// Calls `rank` on blocks of at most `max_users` users in parallel, with one workspace per thread.
+fn rank_in_blocks<W: Default + Send>(
     request: Request,
     max_users: usize,
-    rank: impl Fn(&[i32], &mut W, &mut Part) -> Result<()> + Sync,
+    rank: impl Fn(&[i32], &mut W, &mut ListsBlock) -> Result<()> + Sync,
 ) -> Result<Lists> {
-    // Full blocks use the cache best, but every thread should have one.
-    let fair_share = request.users.len().div_ceil(threads::count()?);
-    let rows = fair_share.clamp(1, max_users);
+    // Full blocks make the best use of the cache, but every thread should get a block.
+    let users_per_thread = request.users.len().div_ceil(threads::count()?);
+    let rows = users_per_thread.clamp(1, max_users);
     let mut lists = Lists {
-        items: filled(-1, request)?,
-        scores: filled(f32::NEG_INFINITY, request)?,
+        items: try_filled(-1, request)?,
+        scores: try_filled(f32::NEG_INFINITY, request)?,
         auc: request
             .relevant
             .map(|_| vec![f64::NAN; request.users.len()]),
@@ -135,59 +142,66 @@ fn in_blocks<W: Default + Send>(
         }
     ];
     let auc = lists.auc.as_mut().unwrap_or(&mut no_auc);
-    let parts = split(&mut lists.items, &mut lists.scores, auc, rows, request.k);
-    let blocks = parts.into_iter().zip(request.users.chunks(rows));
-    share(blocks, |workspace: &mut W, (mut part, users)| {
-        rank(users, workspace, &mut part)
+    let list_blocks = split_lists(&mut lists.items, &mut lists.scores, auc, rows, request.k);
+    let blocks = list_blocks.into_iter().zip(request.users.chunks(rows));
+    parallel_for_each(blocks, |workspace: &mut W, (mut block, users)| {
+        rank(users, workspace, &mut block)
     })?;
     Ok(lists)
 }
 
-/// A value for each place of the lists.
-fn filled<T: Copy>(value: T, request: Request) -> Result<Vec<T>> {
-    let beyond = || Error::Argument(format!("k = {} is beyond memory", request.k));
+/// A vector of `users` × `k` copies of a value.
+fn try_filled<T: Copy>(value: T, request: Request) -> Result<Vec<T>> {
+    let too_large = || {
+        Error::Argument(format!(
+            "k = {} does not fit into memory; choose a smaller k",
+            request.k
+        ))
+    };
     let length = request
         .users
         .len()
         .checked_mul(request.k)
-        .ok_or_else(beyond)?;
+        .ok_or_else(too_large)?;
     let mut values = Vec::new();
-    values.try_reserve_exact(length).map_err(|_| beyond())?;
+    values.try_reserve_exact(length).map_err(|_| too_large())?;
     values.resize(length, value);
     Ok(values)
 }
 
-/// Where one block of users writes.
-pub(super) struct Part<'a> {
+/// The part of the lists that one block of users fills.
+pub(super) struct ListsBlock<'a> {
     items: &'a mut [i32],
     scores: &'a mut [f32],
     auc: &'a mut [f64],
 }
 
-fn split<'a>(
+/// Splits the lists into blocks of `rows` users.
+fn split_lists<'a>(
     mut items: &'a mut [i32],
     mut scores: &'a mut [f32],
     auc: &'a mut [f64],
     rows: usize,
     k: usize,
-) -> Vec<Part<'a>> {
-    let mut parts = Vec::new();
+) -> Vec<ListsBlock<'a>> {
+    let mut list_blocks = Vec::new();
     for auc in auc.chunks_mut(rows) {
         let size = auc.len() * k;
-        parts.push(Part {
+        list_blocks.push(ListsBlock {
             items: items.split_off_mut(..size).expect("k items a user"),
             scores: scores.split_off_mut(..size).expect("k scores a user"),
             auc,
         });
     }
-    parts
+    list_blocks
 }
 
-fn check(scorer: &Scorer, request: &Request) -> Result<()> {
+/// Checks lengths and indices.
+fn validate(scorer: &Scorer, request: &Request) -> Result<()> {
     let (num_users, num_items) = (scorer.num_users, scorer.item_bias.len());
-    let wrong = |message: String| Err(Error::Argument(message));
+    let invalid = |message: String| Err(Error::Argument(message));
     if num_items > i32::MAX as usize {
-        return wrong(format!("{num_items} items do not fit into int32 indices"));
+        return invalid(format!("{num_items} items do not fit into int32 indices"));
     }
     let mut lengths = vec![
         ("query", scorer.query.len(), num_users * scorer.dim),
@@ -196,16 +210,17 @@ fn check(scorer: &Scorer, request: &Request) -> Result<()> {
     if let Form::Ratio { mass, eps } = scorer.form {
         lengths.push(("item_mass", mass.len(), num_items * scorer.dim));
         if !(eps.is_finite() && eps >= 0.0) {
-            return wrong(format!("eps is {eps}; it must be finite and not negative"));
+            return invalid(format!("eps is {eps}; it must be finite and not negative"));
         }
     }
     if let Some(user_bias) = scorer.user_bias {
         lengths.push(("user_bias", user_bias.len(), num_users));
     }
     if let Some(term) = scorer.collaborative {
-        term.history.expect("history", Some(num_users), num_items)?;
+        term.history
+            .check_shape("history", Some(num_users), num_items)?;
         term.item_item
-            .expect("item_item", Some(num_items), num_items)?;
+            .check_shape("item_item", Some(num_items), num_items)?;
         let entries = term.item_item.indices().len();
         lengths.push(("item_item values", term.values.len(), entries));
     }
@@ -213,22 +228,22 @@ fn check(scorer: &Scorer, request: &Request) -> Result<()> {
         .iter()
         .find(|(_, found, expected)| found != expected)
     {
-        return wrong(format!(
-            "{name} holds {found} numbers, expected {expected} for {num_users} users, {num_items} items and \
+        return invalid(format!(
+            "{name} has {found} values, expected {expected} for {num_users} users, {num_items} items and \
              vectors of {}",
             scorer.dim
         ));
     }
     for (name, table) in [("seen", request.seen), ("relevant", request.relevant)] {
         if let Some(table) = table {
-            table.expect(name, Some(num_users), num_items)?;
+            table.check_shape(name, Some(num_users), num_items)?;
         }
     }
-    let outside = |user: &i32| *user < 0 || *user as usize >= num_users;
-    if let Some(position) = request.users.iter().position(outside) {
+    let out_of_range = |user: &i32| *user < 0 || *user as usize >= num_users;
+    if let Some(position) = request.users.iter().position(out_of_range) {
         let user = request.users[position];
-        return wrong(format!(
-            "user_rows[{position}] is {user}, but the scorer has {num_users} users"
+        return invalid(format!(
+            "user_rows[{position}] is {user}, but the score tables have {num_users} users"
         ));
     }
     Ok(())

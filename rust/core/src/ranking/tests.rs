@@ -1,8 +1,8 @@
 use super::*;
 use crate::random::Stream;
 
-/// Owned parts of a random scorer with few distinct values, so that ties are common.
-struct World {
+/// A random scorer with few distinct values, so that ties are common, and its tables.
+struct Fixture {
     dim: usize,
     query: Vec<f32>,
     item: Vec<f32>,
@@ -16,7 +16,7 @@ struct World {
     relevant: Csr,
 }
 
-impl World {
+impl Fixture {
     fn new(num_users: usize, num_items: usize, dim: usize, seed: u64) -> Self {
         let mut stream = Stream::new(seed, 0, 0);
         let mut numbers = |count: usize, least: i32| -> Vec<f32> {
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// Scores of one user by the formula; exact but for the division, as all numbers are small integers.
+    /// Scores of one user by the formula; exact except for the division, as all values are small integers.
     fn scores(&self, ratio: bool, user: usize) -> Vec<f32> {
         let dot = |vectors: &[f32], item: usize| -> f32 {
             (0..self.dim)
@@ -101,31 +101,31 @@ impl World {
             if ratio {
                 text /= dot(&self.mass, item) + 0.5;
             }
-            let mut boost = 0.0;
+            let mut collaborative = 0.0;
             for &j in self.history.row(user) {
                 let row = self.item_item.range(j as usize);
-                if let Some(place) = self
+                if let Some(index) = self
                     .item_item
                     .row(j as usize)
                     .iter()
                     .position(|&other| other as usize == item)
                 {
-                    boost += self.values[row.start + place];
+                    collaborative += self.values[row.start + index];
                 }
             }
-            (text + boost) + (self.user_bias[user] + self.item_bias[item])
+            (text + collaborative) + (self.user_bias[user] + self.item_bias[item])
         };
         (0..self.item_bias.len()).map(score).collect()
     }
 }
 
-fn naive(world: &World, ratio: bool, users: &[i32], k: usize) -> Lists {
+fn reference(fixture: &Fixture, ratio: bool, users: &[i32], k: usize) -> Lists {
     let (mut items, mut scores, mut auc) = (vec![], vec![], vec![]);
     for &user in users {
         let user = user as usize;
-        let all = world.scores(ratio, user);
-        let seen = world.seen.row(user);
-        let relevant = world.relevant.row(user);
+        let all = fixture.scores(ratio, user);
+        let seen = fixture.seen.row(user);
+        let relevant = fixture.relevant.row(user);
         let mut order: Vec<i32> = (0..all.len() as i32)
             .filter(|item| !seen.contains(item))
             .collect();
@@ -135,11 +135,11 @@ fn naive(world: &World, ratio: bool, users: &[i32], k: usize) -> Lists {
                 .unwrap()
                 .then(a.cmp(&b))
         });
-        let (mut won, mut pairs) = (0.0, 0);
+        let (mut wins, mut pairs) = (0.0, 0);
         for &positive in order.iter().filter(|item| relevant.contains(item)) {
             for &negative in order.iter().filter(|item| !relevant.contains(item)) {
                 pairs += 1;
-                won += match all[positive as usize]
+                wins += match all[positive as usize]
                     .partial_cmp(&all[negative as usize])
                     .unwrap()
                 {
@@ -152,7 +152,7 @@ fn naive(world: &World, ratio: bool, users: &[i32], k: usize) -> Lists {
         auc.push(if pairs == 0 {
             -1.0
         } else {
-            won / f64::from(pairs)
+            wins / f64::from(pairs)
         });
         order.resize(k, -1);
         scores.extend(order.iter().map(|&item| match item {
@@ -168,7 +168,7 @@ fn naive(world: &World, ratio: bool, users: &[i32], k: usize) -> Lists {
     }
 }
 
-/// NaN is not equal to itself; -1 stands for it on both sides.
+/// Replaces NaN, which is not equal to itself, by -1.
 fn without_nan(mut lists: Lists) -> Lists {
     for auc in lists.auc.iter_mut().flatten() {
         if auc.is_nan() {
@@ -190,14 +190,15 @@ fn agrees_with_a_full_sort() {
         (2, 530, 33),
     ];
     for (num_users, num_items, dim) in shapes {
-        let world = World::new(num_users, num_items, dim, 9);
+        let fixture = Fixture::new(num_users, num_items, dim, 9);
         let users: Vec<i32> = (0..num_users as i32).rev().collect();
         for ratio in [false, true] {
             for k in [0, 1, 10, num_items + 3] {
-                let expected = naive(&world, ratio, &users, k);
+                let expected = reference(&fixture, ratio, &users, k);
                 for level in Level::all() {
-                    let request = world.request(&users, k);
-                    let found = rank_at(level, &world.scorer(ratio), request, &Cancel::new());
+                    let request = fixture.request(&users, k);
+                    let found =
+                        rank_at_level(level, &fixture.scorer(ratio), request, &Cancel::new());
                     assert_eq!(without_nan(found.unwrap()), expected, "{level:?}");
                 }
             }
@@ -205,41 +206,42 @@ fn agrees_with_a_full_sort() {
     }
 }
 
-/// Lists of the ratio form without AUC and collaborative term, which need not score every item.
-fn bounded_lists(world: &World, k: usize, level: Level, scorer: &Scorer) -> Lists {
-    let users: Vec<i32> = (0..world.user_bias.len() as i32).collect();
+/// Lists of the bounded ranker: ratio form, without AUC and collaborative term.
+fn bounded_lists(fixture: &Fixture, k: usize, level: Level, scorer: &Scorer) -> Lists {
+    let users: Vec<i32> = (0..fixture.user_bias.len() as i32).collect();
     let request = Request {
         relevant: None,
-        ..world.request(&users, k)
+        ..fixture.request(&users, k)
     };
     assert!(
-        Bounded::new(scorer, request, &Cancel::new())
+        BoundedRanker::new(scorer, request, &Cancel::new())
             .unwrap()
             .is_some()
     );
-    rank_at(level, scorer, request, &Cancel::new()).unwrap()
+    rank_at_level(level, scorer, request, &Cancel::new()).unwrap()
 }
 
 #[test]
-fn bounds_leave_nothing_out() {
+fn bounded_lists_match_full_ranking() {
     // Few distinct values: masses of 0, equal scores, equal bounds.
     for (num_users, num_items, dim) in [(1, 1, 1), (7, 33, 2), (70, 700, 5), (5, 1500, 1)] {
         for seed in 0..6 {
-            let mut world = World::new(num_users, num_items, dim, seed);
-            // No mass, no text: what a model makes of an item without words.
-            for (item, mass) in world.item.iter_mut().zip(&world.mass) {
+            let mut fixture = Fixture::new(num_users, num_items, dim, seed);
+            // Items without mass have no text term, as for an item without words in a model.
+            for (item, mass) in fixture.item.iter_mut().zip(&fixture.mass) {
                 *item *= f32::from(u8::from(*mass > 0.0 || seed == 5));
             }
-            world.item_bias[0] = f32::NEG_INFINITY;
+            fixture.item_bias[0] = f32::NEG_INFINITY;
             let scorer = Scorer {
                 collaborative: None,
-                ..world.scorer(true)
+                ..fixture.scorer(true)
             };
             let users: Vec<i32> = (0..num_users as i32).collect();
             for k in [1, 10, num_items + 3] {
-                let every_score = rank(&scorer, world.request(&users, k), &Cancel::new()).unwrap();
+                let every_score =
+                    rank(&scorer, fixture.request(&users, k), &Cancel::new()).unwrap();
                 for level in Level::all() {
-                    let found = bounded_lists(&world, k, level, &scorer);
+                    let found = bounded_lists(&fixture, k, level, &scorer);
                     assert_eq!(found.items, every_score.items, "{level:?}, seed {seed}");
                     assert_eq!(found.scores, every_score.scores, "{level:?}, seed {seed}");
                 }
@@ -249,72 +251,74 @@ fn bounds_leave_nothing_out() {
 }
 
 #[test]
-fn bounds_hold_for_scores_that_only_rounding_tells_apart() {
+fn bounded_lists_match_for_scores_that_differ_by_rounding() {
     let (num_users, num_items, dim) = (40, 2000, 5);
     for seed in 0..6 {
-        let mut world = World::new(num_users, num_items, dim, seed);
+        let mut fixture = Fixture::new(num_users, num_items, dim, seed);
         let mut stream = Stream::new(seed, 1, 0);
         let mut near =
             |middle: f32, steps: u32| f32::from_bits(middle.to_bits() + stream.below(steps));
-        world.mass.fill_with(|| near(100.0, 1 << 20));
-        for (item, mass) in world.item.iter_mut().zip(&world.mass) {
+        fixture.mass.fill_with(|| near(100.0, 1 << 20));
+        for (item, mass) in fixture.item.iter_mut().zip(&fixture.mass) {
             *item = near(0.7, 4) * mass;
         }
-        world
+        fixture
             .item_bias
             .fill_with(|| near(if seed % 2 == 0 { 3.0 } else { 1e-3 }, 4));
-        world.query.fill_with(|| near(0.5, 1 << 22));
+        fixture.query.fill_with(|| near(0.5, 1 << 22));
         let scorer = Scorer {
             collaborative: None,
-            ..world.scorer(true)
+            ..fixture.scorer(true)
         };
         let users: Vec<i32> = (0..num_users as i32).collect();
-        let every_score = rank(&scorer, world.request(&users, 20), &Cancel::new()).unwrap();
+        let every_score = rank(&scorer, fixture.request(&users, 20), &Cancel::new()).unwrap();
         for level in Level::all().filter(|level| *level > Level::Portable) {
-            let found = bounded_lists(&world, 20, level, &scorer);
+            let found = bounded_lists(&fixture, 20, level, &scorer);
             assert_eq!(found.items, every_score.items, "{level:?}, seed {seed}");
         }
     }
 }
 
 #[test]
-fn where_bounds_do_not_hold_every_item_is_scored() {
-    let world = World::new(5, 90, 3, 2);
+fn bounds_are_used_only_where_they_hold() {
+    let fixture = Fixture::new(5, 90, 3, 2);
     let users: Vec<i32> = (0..5).collect();
     let request = Request {
         relevant: None,
-        ..world.request(&users, 4)
+        ..fixture.request(&users, 4)
     };
-    let bounded = |change: &dyn Fn(&mut World, &mut f32)| {
-        let (mut world, mut eps) = (World::new(5, 90, 3, 2), 0.5);
-        change(&mut world, &mut eps);
+    let bounded = |change: &dyn Fn(&mut Fixture, &mut f32)| {
+        let (mut fixture, mut eps) = (Fixture::new(5, 90, 3, 2), 0.5);
+        change(&mut fixture, &mut eps);
         let scorer = Scorer {
             collaborative: None,
             form: Form::Ratio {
-                mass: &world.mass,
+                mass: &fixture.mass,
                 eps,
             },
-            ..world.scorer(true)
+            ..fixture.scorer(true)
         };
-        Bounded::new(&scorer, request, &Cancel::new())
+        BoundedRanker::new(&scorer, request, &Cancel::new())
             .unwrap()
             .is_some()
     };
     assert!(bounded(&|_, _| ()));
-    assert!(!bounded(&|world, _| world.query[4] = -1.0));
-    assert!(!bounded(&|world, _| world.mass[4] = -1.0));
-    assert!(!bounded(&|world, _| world.item[4] = f32::NAN));
-    assert!(!bounded(&|world, _| world.item[4] = 1e37));
-    assert!(!bounded(&|world, _| world.item_bias[4] = f32::NAN));
-    assert!(!bounded(&|world, _| world.item_bias[4] = f32::INFINITY));
-    assert!(!bounded(&|world, _| world.user_bias[4] = f32::NEG_INFINITY));
+    assert!(!bounded(&|fixture, _| fixture.query[4] = -1.0));
+    assert!(!bounded(&|fixture, _| fixture.mass[4] = -1.0));
+    assert!(!bounded(&|fixture, _| fixture.item[4] = f32::NAN));
+    assert!(!bounded(&|fixture, _| fixture.item[4] = 1e37));
+    assert!(!bounded(&|fixture, _| fixture.item_bias[4] = f32::NAN));
+    assert!(!bounded(&|fixture, _| fixture.item_bias[4] = f32::INFINITY));
+    assert!(!bounded(
+        &|fixture, _| fixture.user_bias[4] = f32::NEG_INFINITY
+    ));
     assert!(!bounded(&|_, eps| *eps = 0.0));
     assert!(!bounded(&|_, eps| *eps = 1e-37));
 }
 
 #[test]
-fn threads_do_not_change_the_lists() {
-    let world = World::new(300, 100, 7, 4);
+fn results_do_not_depend_on_threads() {
+    let fixture = Fixture::new(300, 100, 7, 4);
     let users: Vec<i32> = (0..300).collect();
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -323,8 +327,8 @@ fn threads_do_not_change_the_lists() {
             .unwrap();
         let lists = pool.install(|| {
             rank(
-                &world.scorer(true),
-                world.request(&users, 10),
+                &fixture.scorer(true),
+                fixture.request(&users, 10),
                 &Cancel::new(),
             )
         });
@@ -336,15 +340,15 @@ fn threads_do_not_change_the_lists() {
 }
 
 #[test]
-fn bad_scores_name_the_first_user_and_item() {
+fn invalid_scores_name_the_first_user_and_item() {
     for bad in [f32::NAN, f32::INFINITY] {
-        let mut world = World::new(300, 400, 2, 5);
-        world.item_bias[397] = bad;
-        world.item_bias[300] = bad;
+        let mut fixture = Fixture::new(300, 400, 2, 5);
+        fixture.item_bias[397] = bad;
+        fixture.item_bias[300] = bad;
         let users: Vec<i32> = (0..300).rev().collect();
         let error = rank(
-            &world.scorer(false),
-            world.request(&users, 5),
+            &fixture.scorer(false),
+            fixture.request(&users, 5),
             &Cancel::new(),
         )
         .unwrap_err();
@@ -357,9 +361,9 @@ fn bad_scores_name_the_first_user_and_item() {
 
 #[test]
 fn minus_infinity_ranks_last() {
-    let mut world = World::new(1, 3, 1, 6);
-    world.item_bias = vec![f32::NEG_INFINITY, 0.0, 1.0];
-    let mut scorer = world.scorer(false);
+    let mut fixture = Fixture::new(1, 3, 1, 6);
+    fixture.item_bias = vec![f32::NEG_INFINITY, 0.0, 1.0];
+    let mut scorer = fixture.scorer(false);
     (scorer.dim, scorer.query, scorer.item, scorer.collaborative) = (0, &[], &[], None);
     let request = Request {
         users: &[0],
@@ -373,34 +377,34 @@ fn minus_infinity_ranks_last() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
-    let world = World::new(4, 9, 2, 7);
+fn inconsistent_arguments_are_refused() {
+    let fixture = Fixture::new(4, 9, 2, 7);
     let message = |scorer: &Scorer, request: Request| {
         rank(scorer, request, &Cancel::new())
             .unwrap_err()
             .to_string()
     };
-    let mut scorer = world.scorer(true);
-    scorer.query = &world.query[1..];
-    assert!(message(&scorer, world.request(&[0], 1)).contains("query holds 7 numbers, expected 8"));
-    let scorer = world.scorer(false);
-    assert!(message(&scorer, world.request(&[0, 4], 1)).contains("user_rows[1] is 4"));
-    let mut request = world.request(&[0], 1);
-    request.seen = Some(&world.item_item);
+    let mut scorer = fixture.scorer(true);
+    scorer.query = &fixture.query[1..];
+    assert!(message(&scorer, fixture.request(&[0], 1)).contains("query has 7 values, expected 8"));
+    let scorer = fixture.scorer(false);
+    assert!(message(&scorer, fixture.request(&[0, 4], 1)).contains("user_rows[1] is 4"));
+    let mut request = fixture.request(&[0], 1);
+    request.seen = Some(&fixture.item_item);
     assert!(message(&scorer, request).contains("seen has 9 rows, expected 4"));
-    let mut scorer = world.scorer(true);
+    let mut scorer = fixture.scorer(true);
     scorer.form = Form::Ratio {
-        mass: &world.mass,
+        mass: &fixture.mass,
         eps: -1.0,
     };
-    assert!(message(&scorer, world.request(&[0], 1)).contains("eps is -1"));
+    assert!(message(&scorer, fixture.request(&[0], 1)).contains("eps is -1"));
 }
 
 #[test]
-fn a_set_flag_stops_the_work() {
-    let world = World::new(4, 9, 2, 8);
+fn a_set_flag_cancels_the_ranking() {
+    let fixture = Fixture::new(4, 9, 2, 8);
     let cancel = Cancel::new();
     cancel.set();
-    let result = rank(&world.scorer(false), world.request(&[0, 1], 3), &cancel);
+    let result = rank(&fixture.scorer(false), fixture.request(&[0, 1], 3), &cancel);
     assert!(matches!(result, Err(Error::Interrupted)));
 }

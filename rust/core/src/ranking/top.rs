@@ -1,33 +1,33 @@
-//! The best k of a stream of scores.
+//! Selection of the k best of a stream of scores.
 
-use super::kernel::{LANES, Strip};
+use super::kernel::{LANES, Lanes};
 
-/// Keeps the k best (score, item) pairs offered so far, and some that may still turn out among them.
+/// The k best (score, item) pairs pushed so far, among others that have not been removed yet.
 #[derive(Debug, Default)]
-pub struct Top {
+pub struct TopK {
     k: usize,
-    /// One [`key`] a pair, the best k of those offered among them.
+    /// The [`key`] of each kept pair, in no order.
     keys: Vec<u64>,
-    /// What the score of a larger item has to exceed to enter; NaN until k candidates are known.
-    pub bar: f32,
+    /// Score that later candidates with larger items must exceed; NaN until k candidates have been selected.
+    pub threshold: f32,
 }
 
-impl Top {
-    /// Starts over with an empty list of `k`.
+impl TopK {
+    /// Removes all pairs and sets k.
     pub fn clear(&mut self, k: usize) {
         self.k = k;
         self.keys.clear();
-        self.bar = if k == 0 { f32::INFINITY } else { f32::NAN };
+        self.threshold = if k == 0 { f32::INFINITY } else { f32::NAN };
     }
 
-    /// Offers those of the items `first..`, larger than all before, whose bit in `enters` is set; NaN marks
-    /// one that is no candidate.
+    /// Pushes the items `first + lane` of the bits set in `mask`, which are larger than all earlier items,
+    /// unless their score is NaN.
     #[inline(always)]
-    pub fn offer(&mut self, first: usize, scores: &Strip, mut enters: u32) {
+    pub fn push_lanes(&mut self, first: usize, scores: &Lanes, mut mask: u32) {
         self.make_room();
-        while enters != 0 {
-            let lane = enters.trailing_zeros() as usize;
-            enters &= enters - 1;
+        while mask != 0 {
+            let lane = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
             let score = scores.0[lane];
             if !score.is_nan() {
                 self.push(score, (first + lane) as i32);
@@ -35,13 +35,14 @@ impl Top {
         }
     }
 
-    /// Adds one candidate; [`make_room`](Self::make_room) comes before each strip of them.
+    /// Pushes one pair; [`make_room`](Self::make_room) must be called before each panel.
     #[inline(always)]
     pub fn push(&mut self, score: f32, item: i32) {
         self.keys.push(key(score, item));
     }
 
-    /// Makes room for a strip: as much again as the list makes a selection rare, and 64 keep it rare for small k.
+    /// Selects the best k if the buffer cannot hold another panel. Its capacity of k + max(k, 64) makes
+    /// selections rare.
     #[inline(always)]
     pub fn make_room(&mut self) {
         if self.keys.len() > self.k + self.k.max(64) - LANES {
@@ -49,15 +50,16 @@ impl Top {
         }
     }
 
+    /// Removes all but the best k pairs, and raises the threshold.
     #[inline(never)]
     fn select(&mut self) {
         let (_, &mut worst, _) = self.keys.select_nth_unstable(self.k - 1);
-        self.bar = score_of(worst);
+        self.threshold = score_of(worst);
         self.keys.truncate(self.k);
     }
 
-    /// Writes the list, best first; positions beyond the candidates get item -1 and score -inf.
-    pub fn write(&mut self, items: &mut [i32], scores: &mut [f32]) {
+    /// Writes the pairs, best first; positions beyond the last pair get item -1 and score -inf.
+    pub fn write_sorted(&mut self, items: &mut [i32], scores: &mut [f32]) {
         self.keys.sort_unstable();
         items.fill(-1);
         scores.fill(f32::NEG_INFINITY);
@@ -67,15 +69,16 @@ impl Top {
     }
 }
 
-/// A number that is smaller for a better pair: a higher score, or an equal score and a smaller item.
+/// A sort key of a pair: smaller for a higher score, and for a smaller item at equal scores.
 #[inline(always)]
 fn key(score: f32, item: i32) -> u64 {
-    let bits = (score + 0.0).to_bits(); // -0 becomes 0, which it ties with
-    // Numbers order like their bits, negative ones the other way round.
+    let bits = (score + 0.0).to_bits(); // -0 becomes +0: they are equal scores
+    // Floats order like their bits as integers, negative ones in reverse.
     let ascending = bits ^ ((bits as i32 >> 31) as u32 | 1 << 31);
     u64::from(!ascending) << 32 | u64::from(item as u32)
 }
 
+/// The score of a [`key`].
 fn score_of(key: u64) -> f32 {
     let ascending = !(key >> 32) as u32;
     let mask = match ascending >> 31 {
@@ -107,19 +110,19 @@ mod tests {
             expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             expected.resize(k as usize, (f32::NEG_INFINITY, -1));
 
-            let mut top = Top::default();
+            let mut top = TopK::default();
             top.clear(k as usize);
             for (index, scores) in scores.chunks(LANES).enumerate() {
-                let mut strip = Strip([f32::NAN; LANES]);
-                strip.0[..scores.len()].copy_from_slice(scores);
-                let bar = top.bar;
-                let enters = (0..LANES).fold(0, |mask, lane| {
-                    mask | u32::from(!(strip.0[lane] <= bar)) << lane
+                let mut lanes = Lanes([f32::NAN; LANES]);
+                lanes.0[..scores.len()].copy_from_slice(scores);
+                let threshold = top.threshold;
+                let mask = (0..LANES).fold(0, |mask, lane| {
+                    mask | u32::from(!(lanes.0[lane] <= threshold)) << lane
                 });
-                top.offer(index * LANES, &strip, enters);
+                top.push_lanes(index * LANES, &lanes, mask);
             }
             let (mut items, mut found) = (vec![0; k as usize], vec![0.0; k as usize]);
-            top.write(&mut items, &mut found);
+            top.write_sorted(&mut items, &mut found);
             let found: Vec<(f32, i32)> = found.into_iter().zip(items).collect();
             assert_eq!(found, expected, "case {case}");
         }

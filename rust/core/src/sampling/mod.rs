@@ -1,56 +1,57 @@
-//! Negative sampling: items that a user has no interaction with, equally likely or by weight.
+//! Negative sampling: items outside the positives of a user, drawn uniformly or in proportion to weights.
 
 mod alias;
 mod row;
 
 use crate::cpu::{Level, dispatch};
 use crate::csr::Csr;
-use crate::random::{WORDS, below, words};
-use crate::threads::share;
+use crate::random::{U32S_PER_BLOCK, below, block_u32s};
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 pub use alias::AliasTable;
-use row::Row;
+use row::UserPositives;
 
-/// Negatives that one task draws: its random words stay in the innermost cache.
-const CHUNK: usize = 1 << 12;
-/// Users whose filters are on their way: users are shuffled, so each is somewhere else in memory.
-const AHEAD: usize = 16;
-/// Draws that may hit a positive before the slower way is taken.
-const ATTEMPTS: u32 = 64;
+/// Negatives per task: few enough that its random numbers stay in the L1 cache.
+const NEGATIVES_PER_TASK: usize = 1 << 12;
+/// How many users ahead filters are prefetched; users are shuffled, so their filters are scattered in memory.
+const PREFETCH_DISTANCE: usize = 16;
+/// Rejected attempts after which a negative is drawn directly.
+const MAX_ATTEMPTS: u32 = 64;
 
-/// Which negatives to draw.
+/// Parameters of a draw of negatives.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw<'a> {
-    /// Number of items; positives lie below it.
+    /// Number of items; all positives are below it.
     pub num_items: usize,
-    /// Negatives of each entry of `users`, drawn with replacement.
+    /// Negatives per entry of `users`, drawn with replacement.
     pub num_negatives: usize,
-    /// The chance of each item among the negatives of a user; `None`: all equal.
+    /// Weights of the items, to which their probabilities are proportional; `None`: uniform.
     pub weights: Option<&'a AliasTable>,
     /// Seed of the run.
     pub seed: u64,
-    /// Number of the draw, such as the epoch: each has its own stream.
+    /// Number of the draw, such as the epoch: each has its own random sequence.
     pub draw: u32,
 }
 
 /// Draws negatives `[users, num_negatives]` from the items outside each user's row of `positives`.
 ///
-/// The negative at a position depends on seed, draw, position, weights and the user's positives alone, so
-/// any number of threads gives the same result.
+/// A negative is a function of seed, draw, position, weights and the positives of its user, so the result
+/// does not depend on the number of threads.
 ///
 /// # Errors
-/// [`Error::Argument`] for a user without a row, a user who has every item (of a weight above 0), positives
-/// beyond `num_items`, weights of another number of items, or no items; among several users the first.
+/// [`Error::Argument`] for a user without a row in `positives`, a user whose positives include every item
+/// (with a weight above 0), positives of `num_items` or more, a number of weights other than `num_items`, or
+/// no items. With several invalid users, the first is named.
 pub fn sample_negatives(
     users: &[i32],
     positives: &Csr,
     draw: Draw,
     cancel: &Cancel,
 ) -> Result<Vec<i32>> {
-    sample_at(Level::best(), users, positives, draw, cancel)
+    sample_at_level(Level::best(), users, positives, draw, cancel)
 }
 
-fn sample_at(
+fn sample_at_level(
     level: Level,
     users: &[i32],
     positives: &Csr,
@@ -63,7 +64,7 @@ fn sample_at(
             "{num_items} items do not fit into int32 indices"
         )));
     }
-    positives.expect("positives", None, num_items)?;
+    positives.check_shape("positives", None, num_items)?;
     if num_items == 0 && !users.is_empty() && draw.num_negatives > 0 {
         return Err(Error::Argument("there are 0 items to draw from".into()));
     }
@@ -72,36 +73,36 @@ fn sample_at(
     {
         let found = weights.len();
         return Err(Error::Argument(format!(
-            "weights are those of {found} items, but there are {num_items}"
+            "weights has {found} entries, but there are {num_items} items"
         )));
     }
     let filter = positives.filter();
     let mut negatives = vec![0; users.len() * draw.num_negatives];
-    // Whole blocks of random words a task, at least one user.
-    let rows = (CHUNK / draw.num_negatives.max(1)).next_multiple_of(WORDS);
-    let parts = negatives
+    // Whole blocks of random numbers per task, and at least one user.
+    let rows = (NEGATIVES_PER_TASK / draw.num_negatives.max(1)).next_multiple_of(U32S_PER_BLOCK);
+    let tasks = negatives
         .chunks_mut((rows * draw.num_negatives).max(1))
         .zip(users.chunks(rows))
         .enumerate();
-    share(
-        parts,
+    parallel_for_each(
+        tasks,
         |buffers: &mut Buffers, (chunk, (negatives, users))| {
             cancel.check()?;
-            let part = Part {
+            let task = Task {
                 first_user: chunk * rows,
                 users,
                 positives,
                 filter,
                 draw,
             };
-            fill(level, &part, buffers, negatives)
+            fill(level, &task, buffers, negatives)
         },
     )?;
     Ok(negatives)
 }
 
-/// What one task draws.
-struct Part<'a> {
+/// The users of one task.
+struct Task<'a> {
     first_user: usize,
     users: &'a [i32],
     positives: &'a Csr,
@@ -109,84 +110,93 @@ struct Part<'a> {
     draw: Draw<'a>,
 }
 
-/// What one thread works in.
+/// Buffers of one thread.
 #[derive(Default)]
 struct Buffers {
-    words: Vec<u32>,
-    /// 1 for each draw that has to be looked at again.
-    doubtful: Vec<u8>,
+    numbers: Vec<u32>,
+    /// 1 for each negative that must be checked exactly, else 0.
+    flags: Vec<u8>,
 }
 
-fn fill(level: Level, part: &Part, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
+fn fill(level: Level, task: &Task, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
     dispatch!(level, (
-        part: &Part = part,
+        task: &Task = task,
         buffers: &mut Buffers = buffers,
         negatives: &mut [i32] = negatives,
     ) -> Result<()> {
-        portable: part.fill::<false>(buffers, negatives),
-        avx2: part.fill::<false>(buffers, negatives),
-        avx512: part.fill::<true>(buffers, negatives),
+        portable: task.fill::<false>(buffers, negatives),
+        avx2: task.fill::<false>(buffers, negatives),
+        avx512: task.fill::<true>(buffers, negatives),
     })
 }
 
-impl Part<'_> {
+impl Task<'_> {
     #[inline(always)]
-    fn fill<const WIDE: bool>(&self, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
+    fn fill<const AVX512: bool>(&self, buffers: &mut Buffers, negatives: &mut [i32]) -> Result<()> {
         let Draw { seed, draw, .. } = self.draw;
         let first = self.first_user * self.draw.num_negatives;
         let count = negatives.len();
-        buffers.words.resize(count.next_multiple_of(WORDS), 0);
-        let blocks = buffers.words.as_chunks_mut::<WORDS>().0.iter_mut();
+        buffers
+            .numbers
+            .resize(count.next_multiple_of(U32S_PER_BLOCK), 0);
+        let blocks = buffers
+            .numbers
+            .as_chunks_mut::<U32S_PER_BLOCK>()
+            .0
+            .iter_mut();
         for (index, block) in blocks.enumerate() {
-            *block = words(seed, draw, (first / WORDS + index) as u64, 0);
+            *block = block_u32s(seed, draw, (first / U32S_PER_BLOCK + index) as u64, 0);
         }
         match self.draw.weights {
             None => {
                 let bound = self.draw.num_items as u32;
-                for (negative, &word) in negatives.iter_mut().zip(&buffers.words) {
+                for (negative, &word) in negatives.iter_mut().zip(&buffers.numbers) {
                     *negative = below(word, bound).map_or(-1, |item| item as i32);
                 }
             }
-            Some(table) => table.items_of_halves::<WIDE>(&buffers.words[..count], negatives),
+            Some(table) => {
+                table.items_from_upper_halves::<AVX512>(&buffers.numbers[..count], negatives)
+            }
         }
         let num_rows = self.positives.num_rows();
-        if let Some(place) = self
+        if let Some(index) = self
             .users
             .iter()
             .position(|&user| user as usize >= num_rows)
         {
-            return Err(self.no_such_user(place));
+            return Err(self.user_error(index));
         }
-        // First without a jump that depends on the filter: a wrong guess would wait for its word to come from
-        // memory, one in twenty times.
+        // First without a branch on the filter: a misprediction, one in twenty times, would wait for a cache
+        // miss.
         match self.draw.num_negatives {
-            1 => self.doubt::<WIDE>(1, negatives, &mut buffers.doubtful), // a constant makes for less work
-            width => self.doubt::<WIDE>(width, negatives, &mut buffers.doubtful),
+            1 => self.flag_positives::<AVX512>(1, negatives, &mut buffers.flags), // a constant width is faster
+            width => self.flag_positives::<AVX512>(width, negatives, &mut buffers.flags),
         }
-        for (place, eight) in buffers.doubtful.as_chunks::<8>().0.iter().enumerate() {
+        for (index, eight) in buffers.flags.as_chunks::<8>().0.iter().enumerate() {
             let mut eight = u64::from_le_bytes(*eight);
             while eight != 0 {
-                let at = place * 8 + eight.trailing_zeros() as usize / 8;
+                let position = index * 8 + eight.trailing_zeros() as usize / 8;
                 eight &= eight - 1;
-                let user = self.users[at / self.draw.num_negatives];
-                let row = Row::new(self.positives, user as usize);
-                if negatives[at] < 0 || row.contains(negatives[at]) {
-                    negatives[at] = self.settle(row, user, first + at)?;
+                let user = self.users[position / self.draw.num_negatives];
+                let row = UserPositives::new(self.positives, user as usize);
+                if negatives[position] < 0 || row.contains(negatives[position]) {
+                    negatives[position] = self.redraw(row, user, first + position)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// 1 for each draw that is -1 or a positive, and for few others; else 0, up to a multiple of eight.
+    /// Sets `flags` to 1 for each negative that is -1 or a positive, and for a few others (false positives of
+    /// the filter), else to 0; their length is rounded up to a multiple of eight.
     #[inline(always)]
-    fn doubt<const WIDE: bool>(&self, width: usize, drawn: &[i32], doubtful: &mut Vec<u8>) {
-        doubtful.clear();
-        doubtful.resize(drawn.len().next_multiple_of(8), 0);
+    fn flag_positives<const AVX512: bool>(&self, width: usize, drawn: &[i32], flags: &mut Vec<u8>) {
+        flags.clear();
+        flags.resize(drawn.len().next_multiple_of(8), 0);
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut done = 0;
         #[cfg(target_arch = "x86_64")]
-        if WIDE && width == 1 {
+        if AVX512 && width == 1 {
             let eights = self
                 .users
                 .as_chunks::<8>()
@@ -194,67 +204,70 @@ impl Part<'_> {
                 .iter()
                 .zip(drawn.as_chunks::<8>().0);
             done = 8 * eights.len();
-            for ((users, items), doubtful) in eights.zip(doubtful.as_chunks_mut().0) {
-                // SAFETY: `fill` has checked the users, and this is compiled for the widest level alone.
-                *doubtful = unsafe { self.positives.eight_may_contain(self.filter, users, items) };
+            for ((users, items), flags) in eights.zip(flags.as_chunks_mut().0) {
+                // SAFETY: `fill` has checked the users, and `AVX512` is set only where the processor supports
+                // it.
+                *flags = unsafe { self.positives.may_contain_x8(self.filter, users, items) };
             }
         }
-        for place in done..self.users.len() {
-            if let Some(&later) = self.users.get(place + AHEAD) {
+        for index in done..self.users.len() {
+            if let Some(&later) = self.users.get(index + PREFETCH_DISTANCE) {
                 self.positives.prefetch_filter(self.filter, later as usize);
             }
-            let filtered = self
+            let row_filter = self
                 .positives
-                .filtered(self.filter, self.users[place] as usize);
-            let list = place * width..(place + 1) * width;
-            for (doubtful, &item) in doubtful[list.clone()].iter_mut().zip(&drawn[list]) {
-                *doubtful = u8::from((item < 0) | filtered.may_contain(item as u32));
+                .row_filter(self.filter, self.users[index] as usize);
+            let list = index * width..(index + 1) * width;
+            for (flags, &item) in flags[list.clone()].iter_mut().zip(&drawn[list]) {
+                *flags = u8::from((item < 0) | row_filter.may_contain(item as u32));
             }
         }
     }
 
-    /// The negative of a position whose first attempt is a positive, or not decided by its word.
+    /// The negative at a position whose first attempt was rejected or needs a second random number.
     #[cold]
-    fn settle(&self, row: Row, user: i32, position: usize) -> Result<i32> {
+    fn redraw(&self, row: UserPositives, user: i32, position: usize) -> Result<i32> {
         let Draw { seed, draw, .. } = self.draw;
-        let word = |attempt| {
-            let index = (position / WORDS) as u64;
-            words(seed, draw, index, attempt)[position % WORDS]
+        let u32_of = |attempt| {
+            let index = (position / U32S_PER_BLOCK) as u64;
+            block_u32s(seed, draw, index, attempt)[position % U32S_PER_BLOCK]
         };
-        // The upper half of the first is the word that was there already.
-        let number =
-            |attempt| u64::from(word(2 * attempt)) << 32 | u64::from(word(2 * attempt + 1));
-        for attempt in 0..ATTEMPTS {
+        // The upper half of the first number is the random number of the first attempt.
+        let u64_of =
+            |attempt| u64::from(u32_of(2 * attempt)) << 32 | u64::from(u32_of(2 * attempt + 1));
+        for attempt in 0..MAX_ATTEMPTS {
             let item = match self.draw.weights {
-                None => match below(word(attempt), self.draw.num_items as u32) {
+                None => match below(u32_of(attempt), self.draw.num_items as u32) {
                     Some(item) => item as i32,
                     None => continue,
                 },
-                Some(table) => table.item(number(attempt)),
+                Some(table) => table.item(u64_of(attempt)),
             };
             if !row.contains(item) {
                 return Ok(item);
             }
         }
-        // A user with nearly everything: given that all attempts failed, any exact way will do.
+        // Almost all items are positives: draw from the remaining ones directly, with the same probabilities.
         match self.draw.weights {
             None => {
                 let count = self.draw.num_items - row.items().len();
                 if count == 0 {
-                    return Err(self.nothing_to_draw(user, ""));
+                    return Err(self.no_negatives_error(user, ""));
                 }
-                let rank = (ATTEMPTS..).find_map(|attempt| below(word(attempt), count as u32));
-                Ok(row.negative(rank.expect("an attempt of 2^32 succeeds") as i32))
+                let rank =
+                    (MAX_ATTEMPTS..).find_map(|attempt| below(u32_of(attempt), count as u32));
+                Ok(row
+                    .nth_negative(rank.expect("a number is accepted within 2^32 attempts") as i32))
             }
             Some(table) => table
-                .item_outside(row.items(), number(ATTEMPTS))
-                .ok_or_else(|| self.nothing_to_draw(user, " of a weight above 0")),
+                .draw_excluding(row.items(), u64_of(MAX_ATTEMPTS))
+                .ok_or_else(|| self.no_negatives_error(user, " with a weight above 0")),
         }
     }
 
     #[cold]
-    fn no_such_user(&self, place: usize) -> Error {
-        let (position, user) = (self.first_user + place, self.users[place]);
+    fn user_error(&self, index: usize) -> Error {
+        let (position, user) = (self.first_user + index, self.users[index]);
         let rows = self.positives.num_rows();
         Error::Argument(format!(
             "users[{position}] is {user}, but positives has {rows} rows"
@@ -262,10 +275,10 @@ impl Part<'_> {
     }
 
     #[cold]
-    fn nothing_to_draw(&self, user: i32, which: &str) -> Error {
+    fn no_negatives_error(&self, user: i32, condition: &str) -> Error {
         let num_items = self.draw.num_items;
         Error::Argument(format!(
-            "user {user} has all {num_items} items{which}, so there is no negative to draw; leave this user out"
+            "user {user} has all {num_items} items{condition}, so there is no negative to draw; leave this user out"
         ))
     }
 }

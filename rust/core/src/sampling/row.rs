@@ -1,34 +1,36 @@
-//! One user's positives: what is a negative, and which is the n-th.
+//! The positives of one user: membership, and the n-th negative.
 
 use crate::csr::Csr;
 
 /// The positives of one user.
 #[derive(Clone, Copy)]
-pub struct Row<'a> {
+pub struct UserPositives<'a> {
     items: &'a [i32],
 }
 
-impl<'a> Row<'a> {
+impl<'a> UserPositives<'a> {
+    /// The row of `user` in `positives`.
     pub fn new(positives: &'a Csr, user: usize) -> Self {
         Self {
             items: positives.row(user),
         }
     }
 
-    /// Sorted positives.
+    /// The positives, sorted.
     pub fn items(self) -> &'a [i32] {
         self.items
     }
 
+    /// Whether `item` is a positive.
     pub fn contains(self, item: i32) -> bool {
         self.items.binary_search(&item).is_ok()
     }
 
-    /// The negative that has exactly `rank` negatives before it.
+    /// The negative with exactly `rank` negatives before it.
     ///
-    /// positives[j] has positives[j] - j negatives before it, which never decreases with j. A rank that
-    /// reaches that count lies behind positives[j], and is moved up by one for each such positive.
-    pub fn negative(self, rank: i32) -> i32 {
+    /// There are `positives[j] - j` negatives before `positives[j]`, which never decreases with j. So the result
+    /// is `rank` plus the number of positives with `positives[j] - j <= rank`.
+    pub fn nth_negative(self, rank: i32) -> i32 {
         let (mut low, mut high) = (0, self.items.len());
         while low < high {
             let middle = (low + high) / 2;

@@ -31,31 +31,31 @@ fn table(num_items: usize) -> AliasTable {
 }
 
 #[test]
-fn the_map_enumerates_the_negatives_in_order() {
+fn nth_negative_enumerates_the_negatives_in_order() {
     let rows = random_rows(200, 23, 1);
     for user in 0..rows.num_rows() {
-        let row = Row::new(&rows, user);
+        let row = UserPositives::new(&rows, user);
         let positives = rows.row(user);
         let expected: Vec<i32> = (0..23).filter(|item| !positives.contains(item)).collect();
         let found: Vec<i32> = (0..23 - row.items().len() as i32)
-            .map(|rank| row.negative(rank))
+            .map(|rank| row.nth_negative(rank))
             .collect();
         assert_eq!(found, expected);
     }
 }
 
 #[test]
-fn the_filter_lets_no_positive_pass_and_most_negatives() {
+fn the_filter_accepts_all_positives_and_few_negatives() {
     let rows = random_rows(300, 2000, 5);
     let (mut passed, mut negatives) = (0, 0);
     for user in 0..rows.num_rows() {
-        let filtered = rows.filtered(rows.filter(), user);
+        let row_filter = rows.row_filter(rows.filter(), user);
         for item in 0..2000 {
             if rows.row(user).binary_search(&item).is_ok() {
-                assert!(filtered.may_contain(item as u32));
+                assert!(row_filter.may_contain(item as u32));
             } else {
                 negatives += 1;
-                passed += u32::from(!filtered.may_contain(item as u32));
+                passed += u32::from(!row_filter.may_contain(item as u32));
             }
         }
     }
@@ -63,7 +63,7 @@ fn the_filter_lets_no_positive_pass_and_most_negatives() {
 }
 
 #[test]
-fn neither_threads_nor_the_processor_change_the_draw() {
+fn results_do_not_depend_on_threads_or_simd_level() {
     let rows = random_rows(50, 101, 2);
     let weights = table(101);
     let users: Vec<i32> = (0..30_000).map(|n| n % 50).collect();
@@ -77,7 +77,7 @@ fn neither_threads_nor_the_processor_change_the_draw() {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| sample_at(level, &users, &rows, draw, &Cancel::new()))
+            pool.install(|| sample_at_level(level, &users, &rows, draw, &Cancel::new()))
                 .unwrap()
         };
         let one = run(1, Level::Portable);
@@ -96,7 +96,7 @@ fn neither_threads_nor_the_processor_change_the_draw() {
 }
 
 #[test]
-fn errors_name_the_first_user() {
+fn errors_name_the_first_invalid_user() {
     let rows = Csr::new(vec![0, 1, 4], vec![0, 0, 1, 2]).unwrap();
     let run = |users: &[i32], items| sample_negatives(users, &rows, draw(items, 1), &Cancel::new());
     let message = |result: Result<Vec<i32>>| result.unwrap_err().to_string();
@@ -114,12 +114,12 @@ fn errors_name_the_first_user() {
         ..draw(items, 1)
     };
     let run = |draw| sample_negatives(&[1], &rows, draw, &Cancel::new());
-    assert!(message(run(weighted(4))).contains("user 1 has all 4 items of a weight above 0"));
-    assert!(message(run(weighted(3))).contains("weights are those of 4 items"));
+    assert!(message(run(weighted(4))).contains("user 1 has all 4 items with a weight above 0"));
+    assert!(message(run(weighted(3))).contains("weights has 4 entries"));
 }
 
 #[test]
-fn weights_are_checked() {
+fn invalid_weights_are_refused() {
     let message = |weights: &[f32]| AliasTable::new(weights).unwrap_err().to_string();
     assert!(message(&[1.0, -1.0]).contains("the weight of item 1 is -1"));
     assert!(message(&[f32::NAN]).contains("the weight of item 0 is NaN"));
@@ -127,7 +127,7 @@ fn weights_are_checked() {
     assert!(message(&[]).contains("no item has a weight above 0"));
 }
 
-/// Σ (observed - expected)² / expected, and its degrees of freedom.
+/// The chi-square statistic Σ (observed - expected)² / expected, and its degrees of freedom.
 fn chi_square(drawn: &[i32], chance: &[f64]) -> (f64, usize) {
     let mut observed = vec![0.0; chance.len()];
     for &item in drawn {
@@ -149,7 +149,7 @@ fn chi_square(drawn: &[i32], chance: &[f64]) -> (f64, usize) {
 #[test]
 fn draws_follow_the_weights_among_the_negatives() {
     let num_items = 40;
-    // The second user has what nearly all the weight lies on: draws mostly end in the exact way.
+    // The positives of the second user have nearly all of the weight: most negatives are drawn directly.
     let heavy: Vec<i32> = (1..40).filter(|item| *item != 8).collect();
     let light = [3, 4, 30];
     let indptr = vec![0, 3, 3 + heavy.len() as i64];
@@ -174,7 +174,7 @@ fn draws_follow_the_weights_among_the_negatives() {
             };
             let drawn = sample_negatives(&[user; 20_000], &rows, draw, &Cancel::new()).unwrap();
             let (sum, freedom) = chi_square(&drawn, &chances);
-            // Mean and three standard deviations, and room for one degree of freedom.
+            // Mean and three standard deviations of the distribution, and 5 for few degrees of freedom.
             let limit = freedom as f64 + 3.0 * (2.0 * freedom as f64).sqrt() + 5.0;
             assert!(sum < limit, "user {user}: {sum} with {freedom}");
         }
@@ -182,7 +182,7 @@ fn draws_follow_the_weights_among_the_negatives() {
 }
 
 #[test]
-fn the_table_draws_every_weight_in_proportion() {
+fn the_alias_table_draws_in_proportion_to_weights() {
     for count in [1, 2, 3, 100, 1000] {
         let mut stream = Stream::new(count as u64, 1, 0);
         let weights: Vec<f32> = (0..count)
@@ -191,14 +191,15 @@ fn the_table_draws_every_weight_in_proportion() {
             .collect();
         let table = AliasTable::new(&weights).unwrap();
         let draws = 400 * weights.len() as u64;
-        // Evenly spread numbers, so that every slot is met at every side of its border.
+        // Evenly spaced numbers, so that every slot is hit on both sides of its threshold.
         let step = u64::MAX / draws;
         let drawn: Vec<i32> = (0..draws).map(|n| table.item(n * step)).collect();
         let total: f32 = weights.iter().sum();
         for (item, &weight) in weights.iter().enumerate() {
             let found = drawn.iter().filter(|d| **d == item as i32).count() as f64;
             let expected = f64::from(weight / total) * draws as f64;
-            // One number more or less at each border that an item has: its own slot and those it fills.
+            // One number more or less at each threshold of an item: in its own slot and those it is the alias
+            // of.
             let slots = weights.len() as f64 * f64::from(weight / total) + 2.0;
             assert!(
                 (found - expected).abs() <= 2.0 * slots,
@@ -209,27 +210,27 @@ fn the_table_draws_every_weight_in_proportion() {
 }
 
 #[test]
-fn half_a_number_names_the_item_only_where_the_other_half_does_not_matter() {
+fn the_upper_half_decides_only_where_the_lower_does_not_matter() {
     for count in [1, 2, 7, 1000] {
         let mut stream = Stream::new(count as u64, 2, 0);
         let weights: Vec<f32> = (0..count).map(|_| 1.0 + stream.below(9) as f32).collect();
         let table = AliasTable::new(&weights).unwrap();
-        // At random, and around the borders of the slots.
+        // Random numbers, and those around the boundaries of the slots.
         let random = (0..20_000).map(|_| stream.below(u32::MAX));
         let borders = (0..count as u64).flat_map(|slot| {
             let border = (slot << 32) / count as u64;
             [0, 1, 2].map(|step| (border + step).wrapping_sub(1) as u32)
         });
-        let words: Vec<u32> = random
+        let block_u32s: Vec<u32> = random
             .collect::<Vec<_>>()
             .into_iter()
             .chain(borders)
             .collect();
         let mut undecided = 0;
-        for &word in &words {
+        for &word in &block_u32s {
             let lower = [0, 1, u64::from(u32::MAX)];
             let items = lower.map(|lower| table.item((u64::from(word) << 32) | lower));
-            match table.item_of_half(word) {
+            match table.item_from_upper_half(word) {
                 -1 => undecided += 1,
                 item => assert_eq!(items, [item; 3], "{word} of {count}"),
             }
@@ -239,7 +240,7 @@ fn half_a_number_names_the_item_only_where_the_other_half_does_not_matter() {
 }
 
 #[test]
-fn a_set_flag_stops_the_draw() {
+fn a_set_flag_cancels_the_draw() {
     let rows = random_rows(1, 10, 3);
     let cancel = Cancel::new();
     cancel.set();

@@ -1,69 +1,27 @@
-//! Checksums of a store's files, in a file of their own: opening a store does not read them.
+//! The checksums file of a store. It is read only when files are verified, not when a store is opened.
 
 use std::path::Path;
 
-use serde::Deserialize;
-use xxhash_rust::xxh3;
-
-use super::files::{FileEntry, open_checked};
-use super::writer::{CHUNK_BYTES, NpyWriter};
+use super::chunk::{CHUNK_BYTES, Chunk, content_hash};
+use super::files::{FileEntry, REBUILD, open_checked};
+use super::writer::NpyWriter;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
-/// Bytes of one chunk in the file: its length and its hash, uint64 each.
-const RECORD: usize = 16;
+/// Size of a chunk's record in the file: number of bytes and hash, uint64 each.
+const RECORD_BYTES: usize = 16;
 
-/// A run of data bytes and its XXH3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "(u64, String)")]
-pub struct Chunk {
-    /// Number of bytes.
-    pub bytes: u64,
-    /// 64-bit XXH3 of the bytes.
-    pub hash: u64,
-}
-
-impl Chunk {
-    /// The chunk made of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Chunk {
-            bytes: bytes.len() as u64,
-            hash: xxh3::xxh3_64(bytes),
-        }
-    }
-}
-
-/// As manifests of version 1 have it: the hash in 16 hexadecimal digits.
-impl TryFrom<(u64, String)> for Chunk {
-    type Error = String;
-
-    fn try_from((bytes, hex): (u64, String)) -> std::result::Result<Self, String> {
-        let digits = hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match u64::from_str_radix(&hex, 16) {
-            Ok(hash) if digits => Ok(Chunk { bytes, hash }),
-            _ => Err(format!("{hex:?} is no checksum of 16 hexadecimal digits")),
-        }
-    }
-}
-
-/// Hash in the name of a data file: over its type, its shape and its checksums.
-pub(super) fn content_hash(header: &Header, chunks: &[Chunk]) -> u64 {
-    let shape: Vec<String> = header.shape.iter().map(usize::to_string).collect();
-    let hashes: Vec<String> = chunks.iter().map(|c| format!("{:016x}", c.hash)).collect();
-    xxh3::xxh3_64(format!("{}|{}|{}", header.dtype, shape.join(","), hashes.join(",")).as_bytes())
-}
-
-/// Checks the chunks of a file: neither empty nor too long, covering all bytes, and those of its name.
+/// Checks that the chunks of a file have valid lengths, cover all its data and match the hash in its name.
 pub(super) fn check(
     entry: &FileEntry,
     header: &Header,
     chunks: &[Chunk],
 ) -> std::result::Result<(), String> {
     let name = &entry.name;
-    let sound = |chunk: &Chunk| (1..=CHUNK_BYTES as u64).contains(&chunk.bytes);
-    if !chunks.iter().all(sound) {
+    let has_valid_length = |chunk: &Chunk| (1..=CHUNK_BYTES as u64).contains(&chunk.bytes);
+    if !chunks.iter().all(has_valid_length) {
         return Err(format!(
-            "{name}: a checksum covers no bytes, or more than {CHUNK_BYTES}"
+            "{name}: a checksum covers 0 bytes, or more than {CHUNK_BYTES}"
         ));
     }
     let covered: u64 = chunks.iter().map(|c| c.bytes).sum();
@@ -77,23 +35,24 @@ pub(super) fn check(
     match name.ends_with(&hash) {
         true => Ok(()),
         false => Err(format!(
-            "{name}: shape and checksums belong to a file named …{hash}"
+            "{name}: its shape and checksums do not match its name, which should end in {hash}"
         )),
     }
 }
 
-/// Header of the file with so many data bytes.
-pub(super) fn header(bytes: u64) -> Header {
+/// The `.npy` header of a checksums file with `bytes` data bytes.
+pub(super) fn file_header(bytes: u64) -> Header {
     Header {
         dtype: Dtype::U64,
-        shape: vec![bytes as usize / RECORD, 2],
+        shape: vec![bytes as usize / RECORD_BYTES, 2],
     }
 }
 
-/// Writes the chunks of all files, one file after the other: uint64 `[chunks, 2]`, bytes and XXH3.
+/// Writes the checksums file: for each chunk of all files in order, number of bytes and XXH3, uint64
+/// `[chunks, 2]`.
 ///
 /// # Errors
-/// [`Error::Io`], a full disk among them.
+/// [`Error::Io`], for example if the disk is full.
 pub fn write_checksums<'a>(
     folder: &Path,
     chunks: impl IntoIterator<Item = &'a Chunk>,
@@ -106,35 +65,42 @@ pub fn write_checksums<'a>(
     Ok(writer.finish()?.commit()?.0)
 }
 
-/// The chunks of each of `files`, in the order in which they were written.
+/// Reads the chunks of each of `files`, in the order in which they were written.
 ///
 /// # Errors
-/// [`Error::Data`] where the file is damaged or does not cover exactly these files.
+/// [`Error::Data`] if the file is damaged or does not cover exactly these files.
 pub(super) fn read<'a>(
     folder: &Path,
     entry: &FileEntry,
     files: impl Iterator<Item = &'a FileEntry>,
 ) -> Result<Vec<Vec<Chunk>>> {
     let path = folder.join(&entry.name);
-    let wrong = |what: String| Error::data(&path, format!("{what}; {}", super::REMAKE));
-    let header = header(entry.bytes);
-    let (file, data_at) = open_checked(&path, &header)?;
+    let invalid = |what: String| Error::data(&path, format!("{what}; {REBUILD}"));
+    let header = file_header(entry.bytes);
+    let (file, data_offset) = open_checked(&path, &header)?;
     let mut bytes = vec![0; entry.bytes as usize];
-    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, data_at)
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, data_offset)
         .map_err(Error::io(&path))?;
-    let own: Vec<Chunk> = bytes.chunks(CHUNK_BYTES).map(Chunk::of).collect();
-    check(entry, &header, &own).map_err(wrong)?;
-    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let mut records = bytes.as_chunks::<RECORD>().0.iter().map(|record| Chunk {
-        bytes: number(&record[..8]),
-        hash: number(&record[8..]),
-    });
+    let file_chunks: Vec<Chunk> = bytes.chunks(CHUNK_BYTES).map(Chunk::of).collect();
+    check(entry, &header, &file_chunks).map_err(invalid)?;
+    let parse_u64 = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let mut records = bytes
+        .as_chunks::<RECORD_BYTES>()
+        .0
+        .iter()
+        .map(|record| Chunk {
+            bytes: parse_u64(&record[..8]),
+            hash: parse_u64(&record[8..]),
+        });
     let mut all = Vec::new();
     for file in files {
         let (mut chunks, mut covered) = (Vec::new(), 0u64);
         while covered < file.bytes {
             let Some(chunk) = records.next() else {
-                return Err(wrong(format!("ends before the checksums of {}", file.name)));
+                return Err(invalid(format!(
+                    "it ends before the last checksum of {}",
+                    file.name
+                )));
             };
             covered = covered.saturating_add(chunk.bytes);
             chunks.push(chunk);
@@ -143,7 +109,9 @@ pub(super) fn read<'a>(
     }
     match records.len() {
         0 => Ok(all),
-        more => Err(wrong(format!("holds {more} checksums of no file"))),
+        extra => Err(invalid(format!(
+            "it has {extra} checksums beyond those of the data files"
+        ))),
     }
 }
 
@@ -152,23 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_of_the_first_version_are_sixteen_lower_case_digits() {
-        let parse = |text: &str| serde_json::from_str::<Chunk>(text);
-        let chunk = Chunk::of(b"abc");
-        let text = format!(r#"[3, "{:016x}"]"#, chunk.hash);
-        assert_eq!(parse(&text).unwrap(), chunk);
-        for bad in [
-            r#"[3, "12"]"#,
-            r#"[3, "+23456789012345f"]"#,
-            r#"[3, "ABCDEF0123456789"]"#,
-            "[3]",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn chunks_come_back_file_by_file_and_every_fault_is_told() {
+    fn chunks_are_read_by_file_and_damage_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let entry = |bytes: u64| FileEntry {
             name: format!("of-{bytes}"),
@@ -183,16 +135,16 @@ mod tests {
             .to_vec();
         let written = write_checksums(folder.path(), &chunks).unwrap();
         let files = |sizes: &[u64]| -> Vec<FileEntry> { sizes.iter().map(|&s| entry(s)).collect() };
-        let run = |sizes: &[u64]| read(folder.path(), &written, files(sizes).iter());
+        let read_sizes = |sizes: &[u64]| read(folder.path(), &written, files(sizes).iter());
         assert_eq!(
-            run(&[0, 12, 3]).unwrap(),
+            read_sizes(&[0, 12, 3]).unwrap(),
             [vec![], chunks[..2].to_vec(), chunks[2..].to_vec()]
         );
         for (sizes, message) in [
-            (&[12][..], "1 checksums of no file"),
-            (&[12, 3, 1], "ends before the checksums of of-1"),
+            (&[12][..], "1 checksums beyond those of the data files"),
+            (&[12, 3, 1], "ends before the last checksum of of-1"),
         ] {
-            let error = run(sizes).unwrap_err().to_string();
+            let error = read_sizes(sizes).unwrap_err().to_string();
             assert!(error.contains(message), "{error} lacks {message:?}");
         }
         let path = folder.path().join(&written.name);
@@ -200,10 +152,10 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert!(
-            run(&[0, 12, 3])
+            read_sizes(&[0, 12, 3])
                 .unwrap_err()
                 .to_string()
-                .contains("belong to a file named")
+                .contains("do not match its name")
         );
     }
 }

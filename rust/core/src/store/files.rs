@@ -1,4 +1,4 @@
-//! One data file of a store: its entry in the manifest, and reading it against its checksums.
+//! One data file of a store: its entry in the manifest, and reading it with its checksums.
 
 use std::fs::File;
 use std::io;
@@ -7,25 +7,28 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::REMAKE;
-use super::checksums::Chunk;
+use super::chunk::Chunk;
 use crate::npy::{Header, shape_text};
 use crate::{Error, Result};
 
-/// What a manifest says about one file.
+/// How to repair a damaged store or shard, appended to error messages.
+pub(super) const REBUILD: &str =
+    "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
+
+/// The entry of one file in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct FileEntry {
-    /// File name inside the folder, with the hash of the content.
+    /// File name, which contains the content hash.
     pub name: String,
-    /// Bytes of data, without the header.
+    /// Number of data bytes, without the header.
     pub bytes: u64,
-    /// Checksums that cover the data bytes in order: in manifests of version 1 alone.
+    /// Checksums of the data bytes, in order; only in manifests of version 1.
     #[serde(default)]
     pub(super) chunks: Vec<Chunk>,
 }
 
 impl FileEntry {
-    /// Checks the entry itself against the header that its file must have.
+    /// Checks the entry against the header that its file must have.
     pub(super) fn check(&self, header: &Header) -> std::result::Result<(), String> {
         let name = &self.name;
         if name.contains('/') || name.starts_with('.') || !name.ends_with(".npy") {
@@ -34,7 +37,7 @@ impl FileEntry {
         if header.data_bytes() != Some(self.bytes) {
             let shape = shape_text(&header.shape);
             return Err(format!(
-                "{name}: {} bytes do not hold {shape} of {}",
+                "{name}: {} bytes, but an array of shape {shape} and dtype {} has another size",
                 self.bytes, header.dtype
             ));
         }
@@ -42,21 +45,21 @@ impl FileEntry {
     }
 }
 
-/// Opens a file of a store and checks header and length: the file and the position of its data.
+/// Opens a data file and checks its header and length; returns the file and the offset of its data.
 pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::data(
             path,
-            format!("missing, though the manifest names it; {REMAKE}"),
+            format!("missing, but the manifest lists it; {REBUILD}"),
         ),
         _ => Error::io(path)(error),
     })?;
-    let (header, data_at) = Header::read(&file, path)?;
+    let (header, data_offset) = Header::read(&file, path)?;
     if header != *expected {
         return Err(Error::data(
             path,
             format!(
-                "{} of {}, where the manifest says {} of {}; {REMAKE}",
+                "shape {} and dtype {}, but the manifest says {} and {}; {REBUILD}",
                 shape_text(&header.shape),
                 header.dtype,
                 shape_text(&expected.shape),
@@ -64,36 +67,36 @@ pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)
             ),
         ));
     }
-    Ok((file, data_at))
+    Ok((file, data_offset))
 }
 
-/// The error of a chunk whose bytes are not those that were written.
-pub(super) fn checksum_error(path: &Path, at: u64, chunk: &Chunk) -> Error {
+/// The error for a chunk whose checksum differs.
+pub(super) fn checksum_error(path: &Path, offset: u64, chunk: &Chunk) -> Error {
     Error::data(
         path,
         format!(
-            "checksum of data bytes {at} to {} differs: the file was changed or the disk is failing; {REMAKE}",
-            at + chunk.bytes
+            "checksum of data bytes {offset} to {} differs: the file was changed or the disk is failing; {REBUILD}",
+            offset + chunk.bytes
         ),
     )
 }
 
-/// Reads a file chunk by chunk, and hands out only bytes whose checksum is right.
+/// Reads a data file by chunks and verifies the checksum of each.
 #[derive(Debug)]
 pub(super) struct ChunkReader<'a> {
     path: PathBuf,
     file: File,
-    data_at: u64,
-    done: u64,
+    data_offset: u64,
+    position: u64,
     chunks: std::slice::Iter<'a, Chunk>,
     buffer: Vec<u8>,
 }
 
 impl<'a> ChunkReader<'a> {
-    /// Opens `folder/entry.name`, whose header must be `expected`.
+    /// Opens the file of an entry, whose header must be `expected`.
     ///
     /// # Errors
-    /// [`Error::Data`] for a missing or truncated file, or another header.
+    /// [`Error::Data`] if the file is missing, truncated or has another header.
     pub fn open(
         folder: &Path,
         entry: &FileEntry,
@@ -101,38 +104,38 @@ impl<'a> ChunkReader<'a> {
         chunks: &'a [Chunk],
     ) -> Result<Self> {
         let path = folder.join(&entry.name);
-        let (file, data_at) = open_checked(&path, expected)?;
+        let (file, data_offset) = open_checked(&path, expected)?;
         Ok(ChunkReader {
             path,
             file,
-            data_at,
-            done: 0,
+            data_offset,
+            position: 0,
             chunks: chunks.iter(),
             buffer: Vec::new(),
         })
     }
 
-    /// The file being read.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next chunk with its checksum, verified; `None` after the last.
+    /// Reads and verifies the next chunk; `None` after the last.
     ///
     /// # Errors
-    /// [`Error::Data`] where a checksum is wrong.
+    /// [`Error::Data`] if its checksum differs; [`Error::Io`].
     pub fn next_chunk(&mut self) -> Result<Option<(&[u8], Chunk)>> {
         let Some(chunk) = self.chunks.next() else {
             return Ok(None);
         };
         self.buffer.resize(chunk.bytes as usize, 0);
         self.file
-            .read_exact_at(&mut self.buffer, self.data_at + self.done)
+            .read_exact_at(&mut self.buffer, self.data_offset + self.position)
             .map_err(Error::io(&self.path))?;
         if Chunk::of(&self.buffer) != *chunk {
-            return Err(checksum_error(&self.path, self.done, chunk));
+            return Err(checksum_error(&self.path, self.position, chunk));
         }
-        self.done += chunk.bytes;
+        self.position += chunk.bytes;
         Ok(Some((&self.buffer, *chunk)))
     }
 }

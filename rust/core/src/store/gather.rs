@@ -1,47 +1,48 @@
-//! Copying the rows of chosen passages into one buffer.
+//! Gathering the token embeddings of passages into one buffer.
 
 use std::ops::Range;
 
-use super::copy::{fence, stream};
+use super::copy::{copy_non_temporal, store_fence};
 use super::manifest::TokenDtype;
 use super::open::Store;
-use super::rounding::{floats, from_bfloat16, from_float16, from_float32, from_int8};
-use crate::threads::share;
+use super::quantize::{decode_bfloat16, decode_float16, decode_float32, dequantize, f32_values};
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
-/// Bytes from which copying past the cache is faster than through it.
-const PAST_CACHE: usize = 24 << 20;
-/// Bytes that one thread copies at a time: up to this many, no other one is woken.
-const PIECE: usize = 1 << 20;
+/// Size of the buffer from which non-temporal stores are faster.
+const NON_TEMPORAL_BYTES: usize = 24 << 20;
+/// Bytes to copy per task.
+const BYTES_PER_TASK: usize = 1 << 20;
 
-/// Where gathered rows go.
+/// The buffer that receives gathered rows.
 #[derive(Debug)]
 pub enum Destination<'a> {
-    /// Bytes of the store's own type.
-    Same(&'a mut [u8]),
-    /// Converted to float32: exactly, but for int8, which becomes the product of number, scale and channel.
+    /// Bytes of the dtype of the store.
+    Stored(&'a mut [u8]),
+    /// Values converted to float32, exactly; int8 values are multiplied by their per-token and per-channel
+    /// scale.
     Float32(&'a mut [f32]),
 }
 
-/// What is to be gathered.
+/// The passages of one call, and their layout in the buffer.
 struct Plan<'a> {
-    /// Rows of each passage.
+    /// Rows of each passage in the store.
     rows: Vec<Range<usize>>,
-    /// Rows that each passage gets in the buffer, those behind its own filled with zeros; `None`: as many as it
-    /// has.
+    /// Rows per passage in the buffer, padded with zeros; `None`: without padding.
     padded_to: Option<usize>,
-    /// Bytes of a row in the store.
+    /// Bytes per row in the store.
     row_bytes: usize,
     cancel: &'a Cancel,
 }
 
 impl Store {
-    /// Copies the rows of `passages` one after another into `out`, or, with `padded_to`, into as many rows each;
-    /// returns the offsets of the passages without padding, `[n + 1]`.
+    /// Copies the rows of `passages` into `out`, concatenated or each padded with zeros to `padded_to` rows.
+    ///
+    /// Returns the row offsets of the passages without padding, `[n + 1]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a passage out of range or with more rows than `padded_to`, or a buffer that is
-    /// too short; [`Error::Data`] for damaged offsets; [`Error::Interrupted`].
+    /// [`Error::Argument`] if a passage is out of range or has more rows than `padded_to`, or if the buffer
+    /// is too short; [`Error::Data`] for damaged offsets; [`Error::Interrupted`].
     pub fn gather(
         &self,
         passages: &[i64],
@@ -51,34 +52,34 @@ impl Store {
     ) -> Result<Vec<i64>> {
         let (dtype, dim) = (self.manifest().dtype, self.manifest().dim);
         let plan = Plan {
-            rows: self.rows_of(passages)?,
+            rows: self.passage_rows(passages)?,
             padded_to,
-            row_bytes: dim * dtype.on_disk().size,
+            row_bytes: dim * dtype.npy_dtype().size,
             cancel,
         };
         let offsets = plan.offsets();
         plan.check(passages)?;
         match (out, dtype) {
-            (Destination::Same(out), _) => {
-                let past_cache = out.len() >= PAST_CACHE;
-                plan.fill(out, plan.row_bytes, |out, rows, next| match past_cache {
-                    true => stream(out, self.rows(rows), self.rows(next)),
+            (Destination::Stored(out), _) => {
+                let non_temporal = out.len() >= NON_TEMPORAL_BYTES;
+                plan.fill(out, plan.row_bytes, |out, rows, next| match non_temporal {
+                    true => copy_non_temporal(out, self.rows(rows), self.rows(next)),
                     false => out.copy_from_slice(self.rows(rows)),
                 })?;
             }
             (Destination::Float32(out), TokenDtype::Int8) => {
                 let scales = self.scales();
-                let channels: Vec<f32> = floats(self.channels()).collect();
+                let channels: Vec<f32> = f32_values(self.channels()).collect();
                 plan.fill(out, dim, |out, rows, _| {
                     let scales = &scales[rows.start * 2..rows.end * 2];
-                    from_int8(out, self.rows(rows), scales, &channels);
+                    dequantize(out, self.rows(rows), scales, &channels);
                 })?;
             }
             (Destination::Float32(out), _) => {
                 let convert = match dtype {
-                    TokenDtype::Float16 => from_float16,
-                    TokenDtype::BFloat16 => from_bfloat16,
-                    _ => from_float32,
+                    TokenDtype::Float16 => decode_float16,
+                    TokenDtype::BFloat16 => decode_bfloat16,
+                    _ => decode_float32,
                 };
                 plan.fill(out, dim, |out, rows, _| convert(out, self.rows(rows)))?;
             }
@@ -86,16 +87,18 @@ impl Store {
         Ok(offsets)
     }
 
+    /// Bytes of a range of rows.
     fn rows(&self, rows: Range<usize>) -> &[u8] {
-        let row_bytes = self.manifest().dim * self.manifest().dtype.on_disk().size;
+        let row_bytes = self.manifest().dim * self.manifest().dtype.npy_dtype().size;
         &self.tokens()[rows.start * row_bytes..rows.end * row_bytes]
     }
 
-    fn rows_of(&self, passages: &[i64]) -> Result<Vec<Range<usize>>> {
+    /// Rows of each passage.
+    fn passage_rows(&self, passages: &[i64]) -> Result<Vec<Range<usize>>> {
         let offsets = self.offsets()?.as_chunks::<8>().0;
-        let offset = |at: usize| i64::from_le_bytes(offsets[at]) as usize;
+        let offset = |index: usize| i64::from_le_bytes(offsets[index]) as usize;
         let rows = |&passage: &i64| match usize::try_from(passage) {
-            Ok(place) if place + 1 < offsets.len() => Ok(offset(place)..offset(place + 1)),
+            Ok(index) if index + 1 < offsets.len() => Ok(offset(index)..offset(index + 1)),
             _ => Err(Error::Argument(format!(
                 "passage {passage} is out of range: {} holds {}",
                 self.folder().display(),
@@ -107,6 +110,7 @@ impl Store {
 }
 
 impl Plan<'_> {
+    /// Row offsets of the passages without padding.
     fn offsets(&self) -> Vec<i64> {
         let mut total = 0;
         let ends = self.rows.iter().map(|rows| {
@@ -116,63 +120,64 @@ impl Plan<'_> {
         std::iter::once(0).chain(ends).collect()
     }
 
+    /// Checks that every passage fits into `padded_to` rows.
     fn check(&self, passages: &[i64]) -> Result<()> {
         let Some(width) = self.padded_to else {
             return Ok(());
         };
         match self.rows.iter().position(|rows| rows.len() > width) {
             None => Ok(()),
-            Some(place) => Err(Error::Argument(format!(
-                "passage {} has {} rows, out only {width} for each",
-                passages[place],
-                self.rows[place].len()
+            Some(index) => Err(Error::Argument(format!(
+                "passage {} has {} rows, but out has only {width} rows for each passage",
+                passages[index],
+                self.rows[index].len()
             ))),
         }
     }
 
-    /// Gives each passage its part of `out`, `width` elements a row, and fills them in parallel: `copy` gets the
-    /// part, the passage's rows and those of the passage after it.
+    /// Fills `out`, `width` elements per row, in parallel: `copy` is called for each passage with its part of
+    /// `out`, its rows, and the rows of the next passage of the task.
     fn fill<T: Default + Clone + Send>(
         &self,
         mut out: &mut [T],
         width: usize,
         copy: impl Fn(&mut [T], Range<usize>, Range<usize>) + Sync,
     ) -> Result<()> {
-        let slot = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len()) * width;
-        let needed: usize = self.rows.iter().map(slot).sum();
+        let padded_len = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len()) * width;
+        let needed: usize = self.rows.iter().map(padded_len).sum();
         if out.len() < needed {
             return Err(Error::Argument(format!(
-                "out holds {} rows, the passages have {}",
+                "out has {} rows, but the passages need {}",
                 out.len() / width,
                 needed / width
             )));
         }
-        // Passages are grouped into pieces of equal size, nearly.
-        let mut pieces = vec![(Vec::new(), 0)];
+        // Group passages into tasks of about equal size.
+        let mut tasks = vec![(Vec::new(), 0)];
         for rows in &self.rows {
-            let (part, rest) = out.split_at_mut(slot(rows));
+            let (slice, rest) = out.split_at_mut(padded_len(rows));
             out = rest;
-            let (piece, bytes) = pieces.last_mut().expect("there is one");
-            piece.push((part, rows.clone()));
+            let (task, bytes) = tasks.last_mut().expect("not empty");
+            task.push((slice, rows.clone()));
             *bytes += rows.len() * self.row_bytes;
-            if *bytes >= PIECE {
-                pieces.push((Vec::new(), 0));
+            if *bytes >= BYTES_PER_TASK {
+                tasks.push((Vec::new(), 0));
             }
         }
-        share(pieces.into_iter(), |_: &mut (), (piece, _)| {
+        parallel_for_each(tasks.into_iter(), |_: &mut (), (task, _)| {
             self.cancel.check()?;
-            let mut next = piece
+            let mut next = task
                 .iter()
                 .map(|(_, rows)| rows.clone())
                 .skip(1)
                 .collect::<Vec<_>>();
             next.push(0..0);
-            for ((part, rows), next) in piece.into_iter().zip(next) {
-                let (own, padding) = part.split_at_mut(rows.len() * width);
+            for ((slice, rows), next) in task.into_iter().zip(next) {
+                let (own, padding) = slice.split_at_mut(rows.len() * width);
                 copy(own, rows, next);
                 padding.fill(T::default());
             }
-            fence();
+            store_fence();
             Ok(())
         })
     }

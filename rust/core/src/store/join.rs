@@ -1,160 +1,39 @@
-//! Joining shards into one store: bytes are copied, and checked while they are copied.
+//! Consolidating shards into one store: data is copied and verified at the same time.
 
 use std::path::{Path, PathBuf};
 
-use super::REMAKE;
-use super::checksums::{Chunk, write_checksums};
-use super::files::{ChunkReader, FileEntry};
-use super::manifest::{Files, Manifest, TokenDtype};
-use super::open::OffsetCheck;
-use super::writer::{NpyWriter, Ready};
-use crate::npy::{Dtype, Header};
+use super::chunk::Chunk;
+use super::files::{ChunkReader, FileEntry, REBUILD};
+use super::manifest::{KEYS, Manifest, OFFSETS};
+use super::open::OffsetValidator;
+use super::store_writer::{Progress, StoreFiles, StoreWriter};
+use super::writer::NpyWriter;
+use crate::npy::Header;
 use crate::{Cancel, Error, Result};
 
-/// Called with the number of bytes done since the last call.
-pub type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
-
-/// What a new store holds; its manifest is still to be written.
-#[derive(Clone, Debug)]
-pub struct Joined {
-    /// Type of the token embeddings.
-    pub dtype: TokenDtype,
-    /// Length of a token embedding.
-    pub dim: usize,
-    /// Number of tokens.
-    pub rows: usize,
-    /// Number of passages.
-    pub passages: usize,
-    /// The data files.
-    pub files: Files,
-}
-
-/// The writers of a new store, filled together and committed together.
-#[derive(Debug)]
-pub(super) struct StoreWriter {
-    dtype: TokenDtype,
-    dim: usize,
-    pub(super) tokens: NpyWriter,
-    pub(super) spans: NpyWriter,
-    pub(super) keys: NpyWriter,
-    /// Of int8 alone, as `channels`.
-    pub(super) scales: Option<NpyWriter>,
-    offsets: NpyWriter,
-    channels: Option<NpyWriter>,
-    rows: i64,
-}
-
-impl StoreWriter {
-    /// `channels`: float32 `[dim]` as bytes, of int8 alone.
-    pub(super) fn create(
-        folder: &Path,
-        dtype: TokenDtype,
-        dim: usize,
-        channels: Option<&[u8]>,
-    ) -> Result<Self> {
-        debug_assert_eq!(channels.is_some(), dtype == TokenDtype::Int8);
-        let create = |stem, dtype, tail: &[usize]| NpyWriter::create(folder, stem, dtype, tail);
-        let mut offsets = create("offsets", Dtype::I64, &[])?;
-        offsets.write(&0_i64.to_le_bytes())?;
-        let (scales, channels) = match channels {
-            None => (None, None),
-            Some(bytes) => {
-                let mut channels = create("channels", Dtype::F32, &[])?;
-                channels.write(bytes)?;
-                (Some(create("scales", Dtype::F16, &[])?), Some(channels))
-            }
-        };
-        Ok(StoreWriter {
-            dtype,
-            dim,
-            tokens: create("tokens", dtype.on_disk(), &[dim])?,
-            spans: create("spans", Dtype::U32, &[2])?,
-            keys: create("keys", Dtype::U8, &[16])?,
-            scales,
-            offsets,
-            channels,
-            rows: 0,
-        })
-    }
-
-    /// The writers of what has a row for each token or passage, each with its place in a [`Source`].
-    fn rows_and_passages(&mut self) -> impl Iterator<Item = (usize, &mut NpyWriter)> {
-        let always = [
-            (TOKENS, &mut self.tokens),
-            (SPANS, &mut self.spans),
-            (KEYS, &mut self.keys),
-        ];
-        let scales = self.scales.iter_mut().map(|scales| (SCALES, scales));
-        always.into_iter().chain(scales)
-    }
-
-    /// Ends a passage of `rows` tokens.
-    pub(super) fn end_passage(&mut self, rows: usize) -> Result<()> {
-        self.rows += rows as i64;
-        self.offsets.write(&self.rows.to_le_bytes())
-    }
-
-    pub(super) fn commit(self, folder: &Path) -> Result<Joined> {
-        // All are complete and synced before the first gets its name.
-        let [tokens, offsets, spans, keys] =
-            [self.tokens, self.offsets, self.spans, self.keys].map(NpyWriter::finish);
-        let (tokens, offsets, spans, keys) = (tokens?, offsets?, spans?, keys?);
-        let [scales, channels] =
-            [self.scales, self.channels].map(|writer| writer.map(NpyWriter::finish).transpose());
-        let (scales, channels) = (scales?, channels?);
-        let (rows, passages) = (tokens.rows(), keys.rows());
-        debug_assert_eq!((rows, rows as i64), (spans.rows(), self.rows));
-        debug_assert_eq!(passages + 1, offsets.rows());
-        let mut all: Vec<Chunk> = Vec::new();
-        let mut commit = |ready: Ready| {
-            let (entry, chunks) = ready.commit()?;
-            all.extend(chunks);
-            Ok(entry)
-        };
-        let mut files = Files {
-            tokens: commit(tokens)?,
-            offsets: commit(offsets)?,
-            spans: commit(spans)?,
-            keys: commit(keys)?,
-            scales: scales.map(&mut commit).transpose()?,
-            channels: channels.map(&mut commit).transpose()?,
-            checksums: None,
-        };
-        files.checksums = Some(write_checksums(folder, &all)?);
-        Ok(Joined {
-            dtype: self.dtype,
-            dim: self.dim,
-            rows,
-            passages,
-            files,
-        })
-    }
-}
-
-/// Joins `shards`, in the order given, into the data files of a store in `out`.
+/// Concatenates shards, in the given order, into the data files of a store in the folder `out`.
 ///
-/// `kept`: for each shard which of its passages go into the store; `None` for all, which copies whole chunks
-/// with their checksums.
+/// `kept` selects passages of each shard; `None` keeps all, and copies whole chunks with their checksums.
 ///
-/// Needs a few MiB of memory whatever the size. On an error `out` is as before, but for complete
-/// files that no manifest names, where already the renaming of the last files failed.
+/// Needs a few MiB of memory. After an error `out` is unchanged; only if renaming the finished files fails,
+/// some may remain that no manifest lists.
 ///
 /// # Errors
-/// [`Error::Data`] for a damaged shard or one of another type or dimension, [`Error::Io`] (a full
-/// disk among them), [`Error::Interrupted`], [`Error::Argument`] where `kept` does not fit the shards.
+/// [`Error::Data`] if a shard is damaged or differs in dtype or dimension, [`Error::Io`], for example if the
+/// disk is full, [`Error::Argument`] if `kept` does not match the shards, [`Error::Interrupted`].
 pub fn consolidate_shards(
     shards: &[PathBuf],
     kept: &[Option<Vec<bool>>],
     out: &Path,
-    on_bytes: OnBytes<'_>,
+    progress: Progress<'_>,
     cancel: &Cancel,
-) -> Result<Joined> {
+) -> Result<StoreFiles> {
     let manifests = shards
         .iter()
         .map(|shard| Manifest::read(shard))
         .collect::<Result<Vec<_>>>()?;
     let Some(first) = manifests.first() else {
-        return Err(Error::Argument("no shards to join".into()));
+        return Err(Error::Argument("no shards to consolidate".into()));
     };
     for (shard, manifest) in shards.iter().zip(&manifests) {
         let (found, expected) = ((manifest.dtype, manifest.dim), (first.dtype, first.dim));
@@ -175,38 +54,38 @@ pub fn consolidate_shards(
     }
     if kept.len() != shards.len() {
         return Err(Error::Argument(format!(
-            "{} choices of passages for {} shards",
+            "kept has {} entries for {} shards",
             kept.len(),
             shards.len()
         )));
     }
-    let channels = common_channels(shards, &manifests)?;
+    let channels = shared_channels(shards, &manifests)?;
     let mut writer = StoreWriter::create(out, first.dtype, first.dim, channels.as_deref())?;
-    for ((shard, manifest), kept) in shards.iter().zip(&manifests).zip(kept) {
-        let (source, rows) = (Source::open(shard, manifest, on_bytes)?, manifest.rows);
+    for ((folder, manifest), kept) in shards.iter().zip(&manifests).zip(kept) {
+        let (shard, rows) = (Shard::open(folder, manifest, progress)?, manifest.rows);
         match kept {
-            None => append(&mut writer, &source, rows, on_bytes, cancel)?,
+            None => append_all(&mut writer, &shard, rows, progress, cancel)?,
             Some(kept) if kept.len() != manifest.passages => {
                 return Err(Error::Argument(format!(
-                    "{}: {} choices for {} passages",
-                    shard.display(),
+                    "{}: kept has {} entries for {} passages",
+                    folder.display(),
                     kept.len(),
                     manifest.passages
                 )));
             }
-            Some(kept) => append_chosen(&mut writer, &source, rows, kept, on_bytes, cancel)?,
+            Some(kept) => append_kept(&mut writer, &shard, rows, kept, progress, cancel)?,
         }
     }
     writer.commit(out)
 }
 
-/// What the dimensions of all shards are multiplied by, where they are int8.
-fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<Vec<u8>>> {
+/// The per-channel scales of int8 shards, which must be equal in all of them; `None` for other dtypes.
+fn shared_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<Vec<u8>>> {
     let Some(first) = &manifests[0].files.channels else {
         return Ok(None);
     };
-    // The name carries the hash of the content.
-    let other = |manifest: &Manifest| {
+    // File names contain the content hash.
+    let differs = |manifest: &Manifest| {
         manifest
             .files
             .channels
@@ -214,19 +93,19 @@ fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<
             .map(|channels| &channels.name)
             != Some(&first.name)
     };
-    if let Some(place) = manifests.iter().position(other) {
+    if let Some(index) = manifests.iter().position(differs) {
         return Err(Error::data(
-            &Manifest::path(&shards[place]),
+            &Manifest::path(&shards[index]),
             format!(
-                "its dimensions are scaled by other numbers than those of {}; remove the shards of one of the \
+                "its per-channel scales differ from those of {}; remove the shards of one of the \
                  two runs and run `llmdirect precompute` again",
                 shards[0].display()
             ),
         ));
     }
-    let expected = manifests[0].expected();
-    let (place, (entry, header)) = expected.iter().enumerate().next_back().expect("channels");
-    let chunks = &manifests[0].checksums(&shards[0])?[place];
+    let data_files = manifests[0].data_files();
+    let (index, (entry, header)) = data_files.iter().enumerate().next_back().expect("channels");
+    let chunks = &manifests[0].checksums(&shards[0])?[index];
     let mut reader = ChunkReader::open(&shards[0], entry, header, chunks)?;
     let mut bytes = Vec::new();
     while let Some((chunk, _)) = reader.next_chunk()? {
@@ -235,100 +114,102 @@ fn common_channels(shards: &[PathBuf], manifests: &[Manifest]) -> Result<Option<
     Ok(Some(bytes))
 }
 
-/// A shard that is copied: its data files in the order of [`Manifest::expected`].
-struct Source<'a> {
+/// A shard to copy: its data files in the order of [`Manifest::data_files`].
+struct Shard<'a> {
     folder: &'a Path,
     files: Vec<(&'a FileEntry, Header)>,
     chunks: Vec<Vec<Chunk>>,
 }
 
-const TOKENS: usize = 0;
-const OFFSETS: usize = 1;
-const SPANS: usize = 2;
-const KEYS: usize = 3;
-const SCALES: usize = 4;
-
-impl<'a> Source<'a> {
-    /// Reads the checksums; counts the bytes of files that are read as a whole.
-    fn open(folder: &'a Path, manifest: &'a Manifest, on_bytes: OnBytes<'_>) -> Result<Self> {
+impl<'a> Shard<'a> {
+    /// Reads the checksums of a shard, and reports the bytes of files that are not copied by chunks.
+    fn open(folder: &'a Path, manifest: &'a Manifest, progress: Progress<'_>) -> Result<Self> {
         let chunks = manifest.checksums(folder)?;
-        let beside = [&manifest.files.checksums, &manifest.files.channels];
-        on_bytes(beside.into_iter().flatten().map(|entry| entry.bytes).sum());
-        Ok(Source {
+        let uncopied = [&manifest.files.checksums, &manifest.files.channels];
+        progress(
+            uncopied
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.bytes)
+                .sum(),
+        );
+        Ok(Shard {
             folder,
-            files: manifest.expected(),
+            files: manifest.data_files(),
             chunks,
         })
     }
 
+    /// Opens a data file of the shard.
     fn reader(&self, file: usize) -> Result<ChunkReader<'_>> {
         let (entry, header) = &self.files[file];
         ChunkReader::open(self.folder, entry, header, &self.chunks[file])
     }
 
+    /// Bytes per row of a data file.
     fn row_bytes(&self, file: usize) -> u64 {
         let header = &self.files[file].1;
         (header.shape[1..].iter().product::<usize>() * header.dtype.size) as u64
     }
 }
 
-/// Copies all passages, whole chunks with their checksums.
-fn append(
+/// Copies all passages, as whole chunks with their checksums.
+fn append_all(
     writer: &mut StoreWriter,
-    source: &Source<'_>,
+    shard: &Shard<'_>,
     rows: usize,
-    on_bytes: OnBytes<'_>,
+    progress: Progress<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    for (file, out) in writer.rows_and_passages() {
-        let mut reader = source.reader(file)?;
+    for (file, out) in writer.row_writers() {
+        let mut reader = shard.reader(file)?;
         while let Some((bytes, chunk)) = reader.next_chunk()? {
             cancel.check()?;
             out.write_chunk(bytes, chunk)?;
-            on_bytes(chunk.bytes);
+            progress(chunk.bytes);
         }
     }
     let from = (writer.rows, rows);
-    let (reader, chunks) = (source.reader(OFFSETS)?, &source.chunks[OFFSETS]);
+    let (reader, chunks) = (shard.reader(OFFSETS)?, &shard.chunks[OFFSETS]);
     writer.rows += append_offsets(&mut writer.offsets, reader, from, chunks, cancel)?;
-    on_bytes(source.files[OFFSETS].0.bytes);
+    progress(shard.files[OFFSETS].0.bytes);
     Ok(())
 }
 
-/// Copies the passages that are `kept` alone. Every byte of the shard is read and checked.
-fn append_chosen(
+/// Copies the passages selected by `kept`. All data of the shard is read and verified.
+fn append_kept(
     writer: &mut StoreWriter,
-    source: &Source<'_>,
+    shard: &Shard<'_>,
     rows: usize,
     kept: &[bool],
-    on_bytes: OnBytes<'_>,
+    progress: Progress<'_>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let mut reader = source.reader(OFFSETS)?;
-    let (path, mut check) = (reader.path().to_path_buf(), OffsetCheck::default());
-    let mut borders: Vec<u64> = Vec::with_capacity(kept.len() + 1);
+    let mut reader = shard.reader(OFFSETS)?;
+    let (path, mut validator) = (reader.path().to_path_buf(), OffsetValidator::default());
+    let mut offsets: Vec<u64> = Vec::with_capacity(kept.len() + 1);
     while let Some((bytes, chunk)) = reader.next_chunk()? {
-        check.feed(bytes, &path)?;
+        validator.update(bytes, &path)?;
         let values = bytes.as_chunks::<8>().0.iter();
-        borders.extend(values.map(|value| u64::from_le_bytes(*value)));
-        on_bytes(chunk.bytes);
+        offsets.extend(values.map(|value| u64::from_le_bytes(*value)));
+        progress(chunk.bytes);
     }
-    check.finish(rows, &path)?;
+    validator.finish(rows, &path)?;
     let (mut rows, mut passages) = (Vec::new(), Vec::new());
     for (passage, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
-        let (start, stop) = (borders[passage], borders[passage + 1]);
+        let (start, stop) = (offsets[passage], offsets[passage + 1]);
         writer.end_passage((stop - start) as usize)?;
-        lengthen(&mut rows, start, stop);
-        lengthen(&mut passages, passage as u64, passage as u64 + 1);
+        push_range(&mut rows, start, stop);
+        push_range(&mut passages, passage as u64, passage as u64 + 1);
     }
 
-    for (file, out) in writer.rows_and_passages() {
-        let size = source.row_bytes(file);
+    for (file, out) in writer.row_writers() {
+        let size = shard.row_bytes(file);
         let mut ranges = if file == KEYS { &passages } else { &rows }
             .iter()
             .map(|&(start, stop)| (start * size, stop * size))
             .peekable();
-        let mut reader = source.reader(file)?;
+        let mut reader = shard.reader(file)?;
         let mut done = 0;
         while let Some((bytes, chunk)) = reader.next_chunk()? {
             cancel.check()?;
@@ -339,26 +220,27 @@ fn append_chosen(
                 let (low, high) = (start.max(done) - done, stop.min(end) - done);
                 out.write(&bytes[low as usize..high as usize])?;
                 if stop > end {
-                    break; // the rest of it is in the next chunk
+                    break; // the rest of the range is in the next chunk
                 }
                 ranges.next();
             }
             done = end;
-            on_bytes(chunk.bytes);
+            progress(chunk.bytes);
         }
     }
     Ok(())
 }
 
-/// Appends [start, stop) to ascending ranges, or lengthens the last of them.
-fn lengthen(ranges: &mut Vec<(u64, u64)>, start: u64, stop: u64) {
+/// Appends start..stop to ascending ranges, merging it with an adjacent last one.
+fn push_range(ranges: &mut Vec<(u64, u64)>, start: u64, stop: u64) {
     match ranges.last_mut() {
         Some(last) if last.1 == start => last.1 = stop,
         _ => ranges.push((start, stop)),
     }
 }
 
-/// Copies a shard's offsets but for the first, raised by `base`; returns the shard's rows.
+/// Appends the offsets of a shard except the first, each plus `base`; returns the number of rows of the
+/// shard.
 fn append_offsets(
     writer: &mut NpyWriter,
     mut reader: ChunkReader<'_>,
@@ -370,22 +252,22 @@ fn append_offsets(
     if chunks.iter().any(|chunk| chunk.bytes % 8 != 0) {
         return Err(Error::data(
             &path,
-            format!("a checksum ends inside an offset; {REMAKE}"),
+            format!("a checksum covers part of an offset; {REBUILD}"),
         ));
     }
-    let mut check = OffsetCheck::default();
-    let mut raised = Vec::new();
-    let mut skip = 1; // the leading 0 is the end of the shard before
+    let mut validator = OffsetValidator::default();
+    let mut shifted = Vec::new();
+    let mut skip = 1; // the first offset, 0, equals the last one of the previous shard
     while let Some((bytes, _)) = reader.next_chunk()? {
         cancel.check()?;
-        check.feed(bytes, &path)?;
-        raised.clear();
+        validator.update(bytes, &path)?;
+        shifted.clear();
         for value in &bytes.as_chunks::<8>().0[skip..] {
-            raised.extend_from_slice(&(i64::from_le_bytes(*value) + base).to_le_bytes());
+            shifted.extend_from_slice(&(i64::from_le_bytes(*value) + base).to_le_bytes());
         }
         skip = 0;
-        writer.write(&raised)?;
+        writer.write(&shifted)?;
     }
-    check.finish(rows, &path)?;
+    validator.finish(rows, &path)?;
     Ok(rows as i64)
 }

@@ -1,24 +1,26 @@
-//! Finding passages by their 16-byte content hash.
+//! An index of passages by their 16-byte keys.
 
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
+/// An empty slot.
 const EMPTY: u32 = u32::MAX;
-/// Keys looked up between two looks at the cancel flag.
-const BLOCK: usize = 1 << 14;
+/// Keys looked up per task.
+const KEYS_PER_TASK: usize = 1 << 14;
 
-/// An open-addressing table over the keys of a store. Keys are hashes already: their first bytes
-/// choose the slot. Where a key stands twice, the first passage is found.
+/// A hash table from keys to passages, with open addressing and linear probing.
+///
+/// Keys are hashes, so their first bytes select the slot. Of duplicate keys, the first passage is found.
 #[derive(Debug)]
 pub struct KeyIndex {
     slots: Vec<u32>,
 }
 
 impl KeyIndex {
-    /// Builds the table over `keys`, 16 bytes each.
+    /// Builds the table of `keys`, 16 bytes each.
     ///
     /// # Panics
-    /// With more than 2^32 - 2 keys.
+    /// For more than 2^32 - 2 keys.
     pub fn new(keys: &[u8]) -> Self {
         let (keys, _) = keys.as_chunks::<16>();
         assert!(
@@ -38,18 +40,21 @@ impl KeyIndex {
         KeyIndex { slots }
     }
 
-    /// Passage of each wanted key, -1 where there is none. `keys` are those of [`new`](Self::new).
+    /// Passage index of each key in `wanted`; -1 for a missing key. `keys` must be those of
+    /// [`new`](Self::new).
     ///
     /// # Errors
-    /// [`Error::Argument`] where `wanted` are not 16 bytes each, [`Error::Interrupted`].
+    /// [`Error::Argument`] if the length of `wanted` is not a multiple of 16, [`Error::Interrupted`].
     pub fn find(&self, keys: &[u8], wanted: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
         let (keys, _) = keys.as_chunks::<16>();
         let (wanted, []) = wanted.as_chunks::<16>() else {
             return Err(Error::Argument("keys are not 16 bytes each".into()));
         };
         let mut found = vec![-1; wanted.len()];
-        let blocks = found.chunks_mut(BLOCK).zip(wanted.chunks(BLOCK));
-        share(blocks, |_: &mut (), (found, wanted)| {
+        let blocks = found
+            .chunks_mut(KEYS_PER_TASK)
+            .zip(wanted.chunks(KEYS_PER_TASK));
+        parallel_for_each(blocks, |_: &mut (), (found, wanted)| {
             cancel.check()?;
             for (found, key) in found.iter_mut().zip(wanted) {
                 *found = self.find_one(keys, key);
@@ -59,6 +64,7 @@ impl KeyIndex {
         Ok(found)
     }
 
+    /// The passage of one key; -1 if it is missing.
     fn find_one(&self, keys: &[[u8; 16]], key: &[u8; 16]) -> i64 {
         let mut slot = first_slot(key, self.slots.len());
         while self.slots[slot] != EMPTY {
@@ -72,6 +78,7 @@ impl KeyIndex {
     }
 }
 
+/// The slot at which the search for a key starts.
 fn first_slot(key: &[u8; 16], slots: usize) -> usize {
     let (head, _) = key.split_at(8);
     u64::from_le_bytes(head.try_into().expect("eight bytes")) as usize & (slots - 1)
@@ -83,7 +90,7 @@ mod tests {
     use crate::hash::passage_key;
 
     #[test]
-    fn every_key_is_found_and_no_other() {
+    fn present_keys_are_found_and_others_are_not() {
         for count in [0, 1, 2, 3, 1000, 40_000] {
             let keys: Vec<u8> = (0..count)
                 .flat_map(|n| passage_key(&format!("p{n}")))
@@ -97,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn colliding_and_repeated_keys() {
-        // The same first eight bytes: all fight for one slot.
+    fn colliding_and_duplicate_keys() {
+        // The same first eight bytes: all keys have the same first slot.
         let key = |n: u8| [[7; 15].as_slice(), &[n]].concat();
         let keys: Vec<u8> = [1, 2, 1, 3].into_iter().flat_map(key).collect();
         let index = KeyIndex::new(&keys);

@@ -1,34 +1,45 @@
-//! `manifest.json`: what a store holds, in which files.
+//! The manifest of a store, `manifest.json`: dtype, shapes and data files.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::checksums::{self, Chunk};
-use super::{FileEntry, REMAKE};
+use super::checksums;
+use super::chunk::Chunk;
+use super::files::{FileEntry, REBUILD};
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
+/// Value of the field `format`.
 const FORMAT: &str = "llmdirect-store";
+/// Newest version of the format.
 const VERSION: u64 = 2;
-const NAME: &str = "manifest.json";
+/// File name of manifests.
+const FILE_NAME: &str = "manifest.json";
 
-/// Type of the token embeddings.
+/// Index of each data file in [`Manifest::data_files`].
+pub(super) const TOKENS: usize = 0;
+pub(super) const OFFSETS: usize = 1;
+pub(super) const SPANS: usize = 2;
+pub(super) const KEYS: usize = 3;
+pub(super) const SCALES: usize = 4;
+
+/// Dtype of token embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenDtype {
     /// IEEE half precision, `<f2` on disk.
     Float16,
-    /// The upper half of a float32, `<u2` on disk: NumPy has no name for it.
+    /// The upper half of a float32, `<u2` on disk, as NumPy has no bfloat16.
     BFloat16,
     /// Single precision, `<f4` on disk.
     Float32,
-    /// Integers of -127 to 127, `|i1` on disk, times a scale a token and a scale a dimension.
+    /// Integers of -127 to 127, `|i1` on disk, with per-token and per-channel scales.
     Int8,
 }
 
 impl TokenDtype {
-    /// Name in manifests and in Python.
+    /// Name of the dtype in manifests and in Python.
     pub fn name(self) -> &'static str {
         match self {
             TokenDtype::Float16 => "float16",
@@ -38,8 +49,8 @@ impl TokenDtype {
         }
     }
 
-    /// Type of the elements on disk.
-    pub fn on_disk(self) -> Dtype {
+    /// Dtype of the elements in the `.npy` file.
+    pub fn npy_dtype(self) -> Dtype {
         match self {
             TokenDtype::Float16 => Dtype::F16,
             TokenDtype::BFloat16 => Dtype::U16,
@@ -65,33 +76,33 @@ impl std::str::FromStr for TokenDtype {
     }
 }
 
-/// The files of a store, by what they hold.
+/// The data files of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Files {
     /// Token embeddings `[rows, dim]`.
     pub tokens: FileEntry,
-    /// First row of each passage, and the number of rows: int64 `[passages + 1]`.
+    /// Row offsets of the passages, ending with the number of rows: int64 `[passages + 1]`.
     pub offsets: FileEntry,
-    /// Characters that each token covers: uint32 `[rows, 2]`.
+    /// Start and end of each token in the characters of its passage: uint32 `[rows, 2]`.
     pub spans: FileEntry,
-    /// Content hash of each passage: uint8 `[passages, 16]`.
+    /// Key of each passage, a hash of its text: uint8 `[passages, 16]`.
     pub keys: FileEntry,
-    /// Of int8 alone, what a token's numbers are multiplied by: float16 `[rows]`.
+    /// Per-token scales, for int8 only: float16 `[rows]`.
     pub scales: Option<FileEntry>,
-    /// Of int8 alone, what each dimension is multiplied by: float32 `[dim]`.
+    /// Per-channel scales, for int8 only: float32 `[dim]`.
     pub channels: Option<FileEntry>,
-    /// Checksums of all the others: uint64 `[chunks, 2]`. Version 1 has them in the manifest.
+    /// Checksums of all other files: uint64 `[chunks, 2]`. In version 1 they are in the manifest instead.
     pub checksums: Option<FileEntry>,
 }
 
-/// The part of `manifest.json` that describes the data; encoder and source are Python's.
+/// The part of a manifest that describes the data; Python reads and writes the other fields.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Manifest {
     format: String,
     version: u64,
     /// Type of the token embeddings.
     pub dtype: TokenDtype,
-    /// Length of a token embedding.
+    /// Dimension of a token embedding.
     pub dim: usize,
     /// Number of tokens.
     pub rows: usize,
@@ -99,70 +110,75 @@ pub struct Manifest {
     pub passages: usize,
     /// The data files.
     pub files: Files,
-    /// The whole manifest as it was read.
+    /// The text of the whole manifest.
     #[serde(skip)]
     pub text: String,
 }
 
 impl Manifest {
-    /// Where the manifest of a store lies.
+    /// Path of the manifest of a store.
     pub fn path(folder: &Path) -> PathBuf {
-        folder.join(NAME)
+        folder.join(FILE_NAME)
     }
 
-    /// Reads and checks `folder/manifest.json`.
+    /// Reads and validates the manifest of a store.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is none, [`Error::Data`] where it does not describe a store.
+    /// [`Error::Io`] if there is none, [`Error::Data`] if it is invalid.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = Self::path(folder);
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-        let bad = |what: String| Error::data(&path, format!("{what}; {REMAKE}"));
-        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8".into()))?;
+        let invalid = |what: String| Error::data(&path, format!("{what}; {REBUILD}"));
+        let text = String::from_utf8(bytes).map_err(|_| invalid("not UTF-8".into()))?;
         let mut manifest: Manifest = serde_json::from_str(&text)
-            .map_err(|error| bad(format!("not a store's manifest ({error})")))?;
+            .map_err(|error| invalid(format!("not the manifest of a store ({error})")))?;
         if manifest.format != FORMAT || !(1..=VERSION).contains(&manifest.version) {
-            return Err(bad(format!(
+            return Err(invalid(format!(
                 "format {:?} version {}, expected {FORMAT:?} version 1 to {VERSION}",
                 manifest.format, manifest.version
             )));
         }
         if manifest.dim == 0 {
-            return Err(bad("dim is 0".into()));
+            return Err(invalid("dim is 0, expected at least 1".into()));
         }
         let files = &manifest.files;
-        let scaled = manifest.dtype == TokenDtype::Int8;
-        if files.scales.is_some() != scaled || files.channels.is_some() != scaled {
-            return Err(bad(
-                "scales and channels are files of int8, and only of int8".into(),
+        let is_int8 = manifest.dtype == TokenDtype::Int8;
+        if files.scales.is_some() != is_int8 || files.channels.is_some() != is_int8 {
+            return Err(invalid(
+                "files.scales and files.channels must be given for dtype int8, and only for int8"
+                    .into(),
             ));
         }
         match &files.checksums {
-            Some(entry) if manifest.version > 1 => {
-                entry.check(&checksums::header(entry.bytes)).map_err(bad)?
-            }
+            Some(entry) if manifest.version > 1 => entry
+                .check(&checksums::file_header(entry.bytes))
+                .map_err(invalid)?,
             None if manifest.version == 1 => {}
-            _ => return Err(bad("checksums are a file from version 2 on".into())),
+            _ => {
+                return Err(invalid(
+                    "files.checksums must be given from version 2 on, and not in version 1".into(),
+                ));
+            }
         }
-        for (entry, header) in manifest.expected() {
-            entry.check(&header).map_err(bad)?;
+        for (entry, header) in manifest.data_files() {
+            entry.check(&header).map_err(invalid)?;
         }
         manifest.text = text;
         Ok(manifest)
     }
 
-    /// Each data file's entry with the header that it must have: tokens, offsets, spans, keys, and of int8
+    /// The entry of each data file and the header it must have: tokens, offsets, spans, keys, and for int8
     /// scales and channels.
-    pub fn expected(&self) -> Vec<(&FileEntry, Header)> {
+    pub fn data_files(&self) -> Vec<(&FileEntry, Header)> {
         let header = |dtype, shape: &[usize]| Header {
             dtype,
             shape: shape.to_vec(),
         };
         let (files, rows, dim) = (&self.files, self.rows, self.dim);
-        let borders = self.passages.saturating_add(1);
-        let always = [
-            (&files.tokens, header(self.dtype.on_disk(), &[rows, dim])),
-            (&files.offsets, header(Dtype::I64, &[borders])),
+        let num_offsets = self.passages.saturating_add(1);
+        let unconditional = [
+            (&files.tokens, header(self.dtype.npy_dtype(), &[rows, dim])),
+            (&files.offsets, header(Dtype::I64, &[num_offsets])),
             (&files.spans, header(Dtype::U32, &[rows, 2])),
             (&files.keys, header(Dtype::U8, &[self.passages, 16])),
         ];
@@ -174,16 +190,20 @@ impl Manifest {
             .channels
             .iter()
             .map(|entry| (entry, header(Dtype::F32, &[dim])));
-        always.into_iter().chain(scales).chain(channels).collect()
+        unconditional
+            .into_iter()
+            .chain(scales)
+            .chain(channels)
+            .collect()
     }
 
-    /// The checksums of each file of [`expected`](Self::expected).
+    /// The checksums of each of the [`data_files`](Self::data_files).
     ///
     /// # Errors
-    /// [`Error::Data`] where they are damaged or not those of these files.
+    /// [`Error::Data`] if they are damaged or do not match these files.
     pub fn checksums(&self, folder: &Path) -> Result<Vec<Vec<Chunk>>> {
-        let expected = self.expected();
-        let entries = expected.iter().map(|(entry, _)| *entry);
+        let data_files = self.data_files();
+        let entries = data_files.iter().map(|(entry, _)| *entry);
         let (path, all) = match &self.files.checksums {
             Some(file) => (
                 folder.join(&file.name),
@@ -194,9 +214,9 @@ impl Manifest {
                 entries.map(|entry| entry.chunks.clone()).collect(),
             ),
         };
-        for ((entry, header), chunks) in expected.iter().zip(&all) {
+        for ((entry, header), chunks) in data_files.iter().zip(&all) {
             checksums::check(entry, header, chunks)
-                .map_err(|what| Error::data(&path, format!("{what}; {REMAKE}")))?;
+                .map_err(|what| Error::data(&path, format!("{what}; {REBUILD}")))?;
         }
         Ok(all)
     }

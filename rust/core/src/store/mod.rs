@@ -1,33 +1,31 @@
-//! The embedding store: token embeddings of passages, ragged, in immutable `.npy` files.
+//! The embedding store: token embeddings of passages of different lengths, in immutable `.npy` files.
 //!
-//! A store and a shard are the same folder: `manifest.json` and files whose names carry the hash of
-//! their content. [`Store`] reads one, [`NpyWriter`] writes one file of it,
-//! [`consolidate_shards`] joins many, [`Published`] reads the format of the published scripts.
+//! A store is a folder of a `manifest.json` and data files whose names contain a hash of their content;
+//! shards have the same format. [`Store`] reads a store, [`NpyWriter`] writes one of its files,
+//! [`consolidate_shards`] joins shards, and [`NpyFolder`] reads folders of one `.npy` file per document.
 
-mod blocks;
 mod checksums;
+mod chunk;
 mod copy;
 mod files;
 mod gather;
 mod join;
 mod keys;
 mod manifest;
+mod npy_folder;
 mod open;
-mod published;
-mod rounding;
-mod series;
+mod quantize;
+mod store_writer;
 mod writer;
 
-pub use checksums::{Chunk, write_checksums};
+pub use checksums::write_checksums;
+pub use chunk::{CHUNK_BYTES, Chunk};
 pub use files::FileEntry;
 pub use gather::Destination;
-pub use join::{Joined, OnBytes, consolidate_shards};
+pub use join::consolidate_shards;
 pub use keys::KeyIndex;
 pub use manifest::{Files, Manifest, TokenDtype};
+pub use npy_folder::{NpyFolder, PaddedArray};
 pub use open::{Loading, Store};
-pub use published::{Padded, Published};
-pub use writer::{CHUNK_BYTES, NpyWriter, Ready};
-
-/// The cure for a damaged store or shard.
-const REMAKE: &str =
-    "remove its folder, then run `llmdirect precompute` and `llmdirect consolidate` again";
+pub use store_writer::{Progress, StoreFiles};
+pub use writer::{FinishedNpy, NpyWriter};

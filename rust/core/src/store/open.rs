@@ -1,4 +1,4 @@
-//! Opening a store: a private map of its files, or all of it in memory, checked before use.
+//! Opening and reading a store, memory-mapped or loaded into memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,32 +7,32 @@ use std::sync::OnceLock;
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::files::{checksum_error, open_checked};
+use super::chunk::{CHUNK_BYTES, Chunk};
+use super::files::{FileEntry, REBUILD, checksum_error, open_checked};
 use super::keys::KeyIndex;
 use super::manifest::Manifest;
-use super::writer::CHUNK_BYTES;
-use super::{Chunk, FileEntry, REMAKE};
 use crate::npy::Header;
-use crate::threads::share;
+use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
-/// Where the data of an opened store lives.
+/// How the data of a store is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loading {
-    /// In the page cache, shared by all processes; pages are read when they are touched.
-    Map,
-    /// In this process's memory, in huge pages where the system grants them.
+    /// Memory-mapped: pages are read on first access into the page cache, which all processes share.
+    Mmap,
+    /// Loaded into memory of this process, in huge pages where the system supports them.
     Ram,
 }
 
-/// The data bytes of one file.
+/// An opened data file.
 #[derive(Debug)]
-struct Data {
+struct DataFile {
     bytes: MmapMut,
-    data_at: usize,
+    data_offset: usize,
 }
 
-impl Data {
+impl DataFile {
+    /// Opens the file of an entry, whose header must be `header`.
     fn open(
         folder: &Path,
         entry: &FileEntry,
@@ -41,97 +41,102 @@ impl Data {
         cancel: &Cancel,
     ) -> Result<Self> {
         let path = folder.join(&entry.name);
-        let (file, data_at) = open_checked(&path, header)?;
-        if data_at % 64 != 0 {
+        let (file, data_offset) = open_checked(&path, header)?;
+        if data_offset % 64 != 0 {
             return Err(Error::data(
                 &path,
-                format!("data is not aligned to 64 bytes; {REMAKE}"),
+                format!("data is not aligned to 64 bytes; {REBUILD}"),
             ));
         }
         let bytes = match loading {
-            // SAFETY: data files never change under their name, which is the hash of their content;
-            // the map is private, so nothing written through it reaches the file.
-            // Without swap reserved, a store may be larger than memory.
-            Loading::Map => unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }
+            // SAFETY: a data file is never modified, as its name contains its content hash; the mapping is
+            // private, so writes through it do not reach the file. Without reserving swap, a store may be
+            // larger than memory.
+            Loading::Mmap => unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }
                 .map_err(Error::io(&path))?,
             Loading::Ram => read_all(&file, &path, cancel)?,
         };
-        Ok(Data {
+        Ok(DataFile {
             bytes,
-            data_at: data_at as usize,
+            data_offset: data_offset as usize,
         })
     }
 
+    /// The data bytes.
     fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.data_at..]
+        &self.bytes[self.data_offset..]
     }
 
+    /// Verifies all data, in parallel.
     fn verify(&self, path: &Path, chunks: &[Chunk], cancel: &Cancel) -> Result<()> {
         let mut rest = self.as_slice();
-        let mut pieces = Vec::with_capacity(chunks.len());
+        let mut tasks = Vec::with_capacity(chunks.len());
         for chunk in chunks {
-            let at = (self.as_slice().len() - rest.len()) as u64;
-            let (bytes, behind) = rest.split_at(chunk.bytes as usize);
-            pieces.push((at, bytes, chunk));
-            rest = behind;
+            let offset = (self.as_slice().len() - rest.len()) as u64;
+            let (bytes, following) = rest.split_at(chunk.bytes as usize);
+            tasks.push((offset, bytes, chunk));
+            rest = following;
         }
-        share(pieces.into_iter(), |_: &mut (), (at, bytes, chunk)| {
+        parallel_for_each(tasks.into_iter(), |_: &mut (), (offset, bytes, chunk)| {
             cancel.check()?;
             match Chunk::of(bytes) == *chunk {
                 true => Ok(()),
-                false => Err(checksum_error(path, at, chunk)),
+                false => Err(checksum_error(path, offset, chunk)),
             }
         })
     }
 }
 
-/// The whole file in anonymous memory, read at many positions at once.
+/// Reads a whole file into anonymous memory, in parallel.
 fn read_all(file: &File, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
     let length = file.metadata().map_err(Error::io(path))?.len() as usize;
     let mut memory = MmapMut::map_anon(length).map_err(Error::io(path))?;
     #[cfg(target_os = "linux")]
-    let _ = memory.advise(memmap2::Advice::HugePage); // a wish: systems without huge pages refuse it
+    let _ = memory.advise(memmap2::Advice::HugePage); // optional: fails on systems without huge pages
     let blocks = memory.chunks_mut(CHUNK_BYTES).enumerate();
-    share(blocks, |_: &mut (), (number, block)| {
+    parallel_for_each(blocks, |_: &mut (), (index, block)| {
         cancel.check()?;
-        let at = (number * CHUNK_BYTES) as u64;
-        file.read_exact_at(block, at).map_err(Error::io(path))
+        let offset = (index * CHUNK_BYTES) as u64;
+        file.read_exact_at(block, offset).map_err(Error::io(path))
     })?;
     Ok(memory)
 }
 
-/// An opened store: plain slices, and passages [gathered](Store::gather) from them.
+/// An opened store, with the data of its files as byte slices.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     manifest: Manifest,
-    tokens: Data,
-    offsets: Data,
-    spans: Data,
-    keys: Data,
-    scales: Option<Data>,
-    channels: Option<Data>,
+    tokens: DataFile,
+    offsets: DataFile,
+    spans: DataFile,
+    keys: DataFile,
+    scales: Option<DataFile>,
+    channels: Option<DataFile>,
     offsets_checked: OnceLock<()>,
     index: OnceLock<KeyIndex>,
 }
 
 impl Store {
-    /// Opens `folder` and checks that manifest, headers, file lengths and number of rows agree: a few pages are
-    /// read, whatever the size.
+    /// Opens a store and checks that manifest, headers, file lengths and number of rows agree.
     ///
-    /// With `verify`, every byte is read and compared with the checksums.
+    /// This reads a few pages of each file. With `verify`, all data is read and compared with the checksums.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is no manifest, [`Error::Data`] where anything does not fit.
+    /// [`Error::Io`] if there is no manifest, [`Error::Data`] if a file is damaged or inconsistent with the
+    /// manifest, [`Error::Interrupted`].
     pub fn open(folder: &Path, loading: Loading, verify: bool, cancel: &Cancel) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
-        let expected = manifest.expected();
+        let data_files = manifest.data_files();
         let open = |(entry, header): &(&FileEntry, Header)| {
-            Data::open(folder, entry, header, loading, cancel)
+            DataFile::open(folder, entry, header, loading, cancel)
         };
-        let data: Vec<Data> = expected.iter().map(open).collect::<Result<_>>()?;
+        let data: Vec<DataFile> = data_files.iter().map(open).collect::<Result<_>>()?;
         if verify {
-            let all = expected.iter().zip(&data).zip(manifest.checksums(folder)?);
+            let all = data_files
+                .iter()
+                .zip(&data)
+                .zip(manifest.checksums(folder)?);
             for (((entry, _), data), chunks) in all {
                 data.verify(&folder.join(&entry.name), &chunks, cancel)?;
             }
@@ -139,54 +144,53 @@ impl Store {
         let mut data = data.into_iter();
         let mut next = || data.next().expect("four files, and two more of int8");
         let [tokens, offsets, spans, keys] = [(); 4].map(|()| next());
-        let scaled = manifest.files.scales.is_some();
+        let is_int8 = manifest.files.scales.is_some();
         let store = Store {
             folder: folder.to_path_buf(),
             tokens,
             offsets,
             spans,
             keys,
-            scales: scaled.then(&mut next),
-            channels: scaled.then(&mut next),
+            scales: is_int8.then(&mut next),
+            channels: is_int8.then(&mut next),
             manifest,
             offsets_checked: OnceLock::new(),
             index: OnceLock::new(),
         };
-        // What lies between is read at the first use.
-        let borders = store.offsets.as_slice();
-        let ends = [&borders[..8], &borders[borders.len() - 8..]].concat();
-        let ends = if store.manifest.passages == 0 {
-            &ends[..8]
+        // Only the first and last offset; the others are checked at the first use.
+        let offsets = store.offsets.as_slice();
+        let first_and_last = [&offsets[..8], &offsets[offsets.len() - 8..]].concat();
+        let first_and_last = if store.manifest.passages == 0 {
+            &first_and_last[..8]
         } else {
-            &ends
+            &first_and_last
         };
-        check_offsets(ends, store.manifest.rows, &store.offsets_path())?;
+        check_offsets(first_and_last, store.manifest.rows, &store.offsets_path())?;
         if verify {
             store.offsets()?;
         }
         Ok(store)
     }
 
-    /// The folder.
+    /// Folder of the store.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What the store holds.
+    /// The manifest of the store.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Token embeddings, `[rows, dim]` of the store's type.
+    /// Token embeddings `[rows, dim]`, of the dtype in the manifest.
     pub fn tokens(&self) -> &[u8] {
         self.tokens.as_slice()
     }
 
-    /// Offsets, int64 `[passages + 1]`: they start at 0, never fall and end at the number of rows, which the
-    /// first call makes sure of.
+    /// Row offsets of the passages, int64 `[passages + 1]`; validated at the first call.
     ///
     /// # Errors
-    /// [`Error::Data`] where they don't.
+    /// [`Error::Data`] if they do not start at 0, decrease, or do not end at the number of rows.
     pub fn offsets(&self) -> Result<&[u8]> {
         let offsets = self.offsets.as_slice();
         if self.offsets_checked.get().is_none() {
@@ -196,43 +200,45 @@ impl Store {
         Ok(offsets)
     }
 
+    /// Path of the offsets file.
     fn offsets_path(&self) -> PathBuf {
         self.folder.join(&self.manifest.files.offsets.name)
     }
 
-    /// Spans, uint32 `[rows, 2]`.
+    /// Character spans of the tokens, uint32 `[rows, 2]`.
     pub fn spans(&self) -> &[u8] {
         self.spans.as_slice()
     }
 
-    /// Keys, uint8 `[passages, 16]`.
+    /// Keys of the passages, uint8 `[passages, 16]`.
     pub fn keys(&self) -> &[u8] {
         self.keys.as_slice()
     }
 
-    /// Scales of int8 tokens, float16 `[rows]`; empty for other types.
+    /// Per-token scales of int8 embeddings, float16 `[rows]`; empty for other dtypes.
     pub fn scales(&self) -> &[u8] {
-        self.scales.as_ref().map_or(&[], Data::as_slice)
+        self.scales.as_ref().map_or(&[], DataFile::as_slice)
     }
 
-    /// Scales of the dimensions of int8 tokens, float32 `[dim]`; empty for other types.
+    /// Per-channel scales of int8 embeddings, float32 `[dim]`; empty for other dtypes.
     pub fn channels(&self) -> &[u8] {
-        self.channels.as_ref().map_or(&[], Data::as_slice)
+        self.channels.as_ref().map_or(&[], DataFile::as_slice)
     }
 
-    /// Passage of each 16-byte key; -1 where the store has no such key.
+    /// Passage index of each 16-byte key; -1 for a key that the store does not have.
     ///
     /// # Errors
-    /// [`Error::Argument`] where `keys` are not 16 bytes each, [`Error::Interrupted`].
+    /// [`Error::Argument`] if the length of `keys` is not a multiple of 16, [`Error::Interrupted`].
     pub fn find(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
         let index = self.index.get_or_init(|| KeyIndex::new(self.keys()));
         index.find(self.keys(), keys, cancel)
     }
 
-    /// As [`find`](Self::find), where every key must be present.
+    /// Passage index of each 16-byte key, all of which must be in the store.
     ///
     /// # Errors
-    /// Also [`Error::Data`] that names how many keys are missing, and the first.
+    /// As [`find`](Self::find), and [`Error::Data`] if keys are missing; the message has their number and the
+    /// first.
     pub fn lookup(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
         let found = self.find(keys, cancel)?;
         let Some(first) = found.iter().position(|&passage| passage < 0) else {
@@ -254,33 +260,34 @@ impl Store {
     }
 }
 
-/// Offsets start at 0, never fall, and end at `rows`.
+/// Checks that offsets start at 0, never decrease, and end at `rows`.
 fn check_offsets(bytes: &[u8], rows: usize, path: &Path) -> Result<()> {
-    let mut check = OffsetCheck::default();
-    check.feed(bytes, path)?;
+    let mut check = OffsetValidator::default();
+    check.update(bytes, path)?;
     check.finish(rows, path)
 }
 
-/// Checks offsets that come in pieces of whole numbers.
+/// Validates offsets incrementally: they must start at 0, never decrease, and end at the number of rows.
 #[derive(Debug, Default)]
-pub(super) struct OffsetCheck {
+pub(super) struct OffsetValidator {
     last: Option<i64>,
     count: usize,
 }
 
-impl OffsetCheck {
-    pub(super) fn feed(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
+impl OffsetValidator {
+    /// Checks the next offsets, 8 bytes each.
+    pub(super) fn update(&mut self, bytes: &[u8], path: &Path) -> Result<()> {
         for bytes in bytes.chunks_exact(8) {
             let value = i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-            let good = self.last.map_or(value == 0, |last| value >= last);
-            if !good {
-                let expected = self
+            let valid = self.last.map_or(value == 0, |last| value >= last);
+            if !valid {
+                let data_files = self
                     .last
                     .map_or("0".into(), |last| format!("at least {last}"));
                 return Err(Error::data(
                     path,
                     format!(
-                        "offset {} is {value}, expected {expected}; {REMAKE}",
+                        "offset {} is {value}, expected {data_files}; {REBUILD}",
                         self.count
                     ),
                 ));
@@ -291,12 +298,13 @@ impl OffsetCheck {
         Ok(())
     }
 
+    /// Checks that the last offset is the number of rows.
     pub(super) fn finish(&self, rows: usize, path: &Path) -> Result<()> {
         let last = self.last.unwrap_or(-1);
         if usize::try_from(last) != Ok(rows) {
             return Err(Error::data(
                 path,
-                format!("last offset is {last}, expected {rows} rows; {REMAKE}"),
+                format!("last offset is {last}, expected {rows} rows; {REBUILD}"),
             ));
         }
         Ok(())

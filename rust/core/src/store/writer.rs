@@ -1,4 +1,4 @@
-//! Writing one `.npy` file that appears under its name complete and synced, or not at all.
+//! Writing one `.npy` file atomically: it appears under its name complete and synced, or not at all.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,22 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::FileEntry;
-use super::checksums::{Chunk, content_hash};
+use super::chunk::{CHUNK_BYTES, Chunk, content_hash};
+use super::files::FileEntry;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
-/// Most bytes that one checksum covers.
-pub const CHUNK_BYTES: usize = 4 << 20;
-/// Shorter writes are gathered in memory until there are so many bytes.
-const GATHERED: usize = 64 << 10;
-/// The disk begins to write when there are so many bytes, while the next are made: else all of it would be
-/// written at the end.
-const WRITE_BACK: u64 = 8 << 20;
+/// Size of the buffer of short writes.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes after which write-back to the disk is started, so that it does not all happen in the final sync.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
 
-/// Streams rows into a hidden sibling of an `.npy` file; dropped unfinished, it leaves nothing.
+/// Writes rows to a temporary file next to the target `.npy` file; it is removed if the writer is dropped
+/// before the file is renamed.
 ///
-/// The first axis is counted, not announced: the header is completed at the end.
+/// The length of the first axis is the number of rows written; the header is completed at the end.
 #[derive(Debug)]
 pub struct NpyWriter {
     folder: PathBuf,
@@ -31,30 +29,31 @@ pub struct NpyWriter {
     temporary: PathBuf,
     file: File,
     header: Header,
-    /// Checksums of what is written, and the state of the one that is not complete; `None`: without.
-    checksums: Option<(Vec<Chunk>, Open)>,
-    gathered: Vec<u8>,
-    written: u64,
-    written_back: u64,
+    /// Checksums of the complete chunks, and the current chunk; `None` for a file without checksums.
+    checksums: Option<(Vec<Chunk>, OpenChunk)>,
+    buffer: Vec<u8>,
+    data_bytes: u64,
+    write_back_start: u64,
 }
 
-/// The checksum of a chunk to which bytes are still added.
+/// The checksum state of the current chunk.
 #[derive(Default)]
-struct Open {
+struct OpenChunk {
     bytes: usize,
     hash: Xxh3Default,
 }
 
-impl std::fmt::Debug for Open {
+impl std::fmt::Debug for OpenChunk {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Open")
+            .debug_struct("OpenChunk")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }
 
-impl Open {
+impl OpenChunk {
+    /// Returns the checksum and starts the next chunk.
     fn close(&mut self) -> Chunk {
         let chunk = Chunk {
             bytes: self.bytes as u64,
@@ -66,12 +65,12 @@ impl Open {
 }
 
 impl NpyWriter {
-    /// Starts a file of `[n, tail…]` in `folder`; `stem` names it.
+    /// Creates a file for an array of shape `[n, tail…]` in `folder`; its name will start with `stem`.
     ///
     /// # Errors
-    /// [`Error::Io`] where the folder cannot be written.
+    /// [`Error::Io`] if the file cannot be created.
     pub fn create(folder: &Path, stem: &str, dtype: Dtype, tail: &[usize]) -> Result<Self> {
-        // Threads of one process may write the same stem at the same time.
+        // Several threads may write files with the same stem at the same time.
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let temporary = folder.join(format!(".{stem}.tmp{}-{number}", std::process::id()));
@@ -84,43 +83,48 @@ impl NpyWriter {
             file,
             header: Header { dtype, shape },
             checksums: Some(Default::default()),
-            gathered: Vec::new(),
-            written: 0,
-            written_back: 0,
+            buffer: Vec::new(),
+            data_bytes: 0,
+            write_back_start: 0,
         };
         writer.write_all(&writer.header.to_bytes())?;
         Ok(writer)
     }
 
-    /// As [`create`](Self::create), for a file that gets a [plain name](Ready::rename) and no checksums.
+    /// Creates a file without checksums, which is named by [`FinishedNpy::rename`].
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub fn plain(folder: &Path, stem: &str, dtype: Dtype, tail: &[usize]) -> Result<Self> {
+    pub fn without_checksums(
+        folder: &Path,
+        stem: &str,
+        dtype: Dtype,
+        tail: &[usize],
+    ) -> Result<Self> {
         let mut writer = Self::create(folder, stem, dtype, tail)?;
         writer.checksums = None;
         Ok(writer)
     }
 
-    /// Appends data bytes; checksums cover [`CHUNK_BYTES`] each.
+    /// Appends data bytes, in checksummed chunks of [`CHUNK_BYTES`].
     ///
     /// # Errors
-    /// [`Error::Io`], a full disk among them.
+    /// [`Error::Io`], for example if the disk is full.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.gathered.len() + bytes.len() > GATHERED {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.flush()?;
-            if bytes.len() > GATHERED {
+            if bytes.len() > BUFFER_BYTES {
                 return self.append(bytes);
             }
         }
-        self.gathered.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Appends bytes whose checksum is already known to be right, as a chunk of their own.
+    /// Appends a verified chunk together with its checksum.
     ///
     /// # Errors
-    /// [`Error::Io`], a full disk among them.
+    /// [`Error::Io`], for example if the disk is full.
     pub fn write_chunk(&mut self, bytes: &[u8], chunk: Chunk) -> Result<()> {
         self.flush()?;
         self.close_chunk();
@@ -130,49 +134,53 @@ impl NpyWriter {
         self.append_unchecked(bytes)
     }
 
-    /// Completes the header and syncs the file; it appears when [`Ready::commit`] is called.
+    /// Completes the header and syncs the file, which keeps its temporary name until [`FinishedNpy::commit`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Argument`] where the bytes are no whole number of rows.
-    pub fn finish(mut self) -> Result<Ready> {
+    /// [`Error::Io`]; [`Error::Argument`] if the data is not a whole number of rows.
+    pub fn finish(mut self) -> Result<FinishedNpy> {
         self.flush()?;
         self.close_chunk();
-        let row: usize = self.header.shape[1..].iter().product::<usize>() * self.header.dtype.size;
-        let whole = if row == 0 {
-            self.written == 0
+        let row_bytes: usize =
+            self.header.shape[1..].iter().product::<usize>() * self.header.dtype.size;
+        let is_whole = if row_bytes == 0 {
+            self.data_bytes == 0
         } else {
-            self.written.is_multiple_of(row as u64)
+            self.data_bytes.is_multiple_of(row_bytes as u64)
         };
-        if !whole {
+        if !is_whole {
             return Err(Error::Argument(format!(
-                "{}: {} bytes are no whole number of rows of {row} bytes",
-                self.stem, self.written
+                "{}: {} bytes are not a multiple of the {row_bytes} bytes of a row",
+                self.stem, self.data_bytes
             )));
         }
-        self.header.shape[0] = if row == 0 {
+        self.header.shape[0] = if row_bytes == 0 {
             0
         } else {
-            (self.written / row as u64) as usize
+            (self.data_bytes / row_bytes as u64) as usize
         };
         self.file
             .write_all_at(&self.header.to_bytes(), 0)
             .map_err(Error::io(&self.target()))?;
         self.file.sync_all().map_err(Error::io(&self.target()))?;
-        Ok(Ready(self))
+        Ok(FinishedNpy(self))
     }
 
+    /// Path by which errors name the file.
     fn target(&self) -> PathBuf {
         self.folder.join(format!("{}.npy", self.stem))
     }
 
+    /// Writes the buffer to the file.
     fn flush(&mut self) -> Result<()> {
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.append(&gathered)?;
-        gathered.clear();
-        self.gathered = gathered; // keeps its capacity
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.append(&buffer)?;
+        buffer.clear();
+        self.buffer = buffer; // keeps its capacity
         Ok(())
     }
 
+    /// Completes the current chunk.
     fn close_chunk(&mut self) {
         if let Some((chunks, open)) = &mut self.checksums
             && open.bytes > 0
@@ -181,6 +189,7 @@ impl NpyWriter {
         }
     }
 
+    /// Writes bytes and updates checksums.
     fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let mut count = bytes.len().min(CHUNK_BYTES);
@@ -199,12 +208,13 @@ impl NpyWriter {
         Ok(())
     }
 
+    /// Writes bytes without updating checksums.
     fn append_unchecked(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        if self.written - self.written_back >= WRITE_BACK {
-            write_back(&self.file, self.written_back, self.written);
-            self.written_back = self.written;
+        self.data_bytes += bytes.len() as u64;
+        if self.data_bytes - self.write_back_start >= WRITE_BACK_BYTES {
+            write_back(&self.file, self.write_back_start, self.data_bytes);
+            self.write_back_start = self.data_bytes;
         }
         Ok(())
     }
@@ -216,12 +226,12 @@ impl NpyWriter {
     }
 }
 
-/// Asks the system to begin writing these bytes of a file to the disk. It need not, and errors show at the sync.
+/// Starts write-back of a byte range to the disk; a hint, whose errors are reported by the final sync.
 fn write_back(file: &File, from: u64, to: u64) {
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::AsRawFd;
-        // SAFETY: a call of the system that takes numbers alone, on a file that is open.
+        // SAFETY: a system call with integer arguments, on an open file.
         unsafe {
             libc::sync_file_range(
                 file.as_raw_fd(),
@@ -237,36 +247,36 @@ fn write_back(file: &File, from: u64, to: u64) {
 
 impl Drop for NpyWriter {
     fn drop(&mut self) {
-        // After a commit the sibling has gone; a failure to remove is cleaned at the next start.
+        // After a rename the temporary file is gone; if it cannot be removed, the next run deletes it.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// A complete, synced file that still has its hidden name.
+/// A complete, synced file under its temporary name.
 #[derive(Debug)]
-pub struct Ready(NpyWriter);
+pub struct FinishedNpy(NpyWriter);
 
-impl Ready {
+impl FinishedNpy {
     /// Length of the first axis.
     pub fn rows(&self) -> usize {
         self.0.header.shape[0]
     }
 
-    /// Renames the file to `<stem>-<hash>.npy` and syncs the folder; returns its checksums too.
+    /// Renames the file to `<stem>-<content hash>.npy` and syncs the folder; returns its entry and checksums.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses the rename.
+    /// [`Error::Io`].
     ///
     /// # Panics
-    /// Where the file was written without checksums.
+    /// If the file was written without checksums.
     pub fn commit(mut self) -> Result<(FileEntry, Vec<Chunk>)> {
-        let (chunks, _) = self.0.checksums.take().expect("a file with checksums");
+        let (chunks, _) = self.0.checksums.take().expect("the file has checksums");
         let hash = content_hash(&self.0.header, &chunks);
         let name = format!("{}-{hash:016x}.npy", self.0.stem);
         self.rename(&name)?;
         let entry = FileEntry {
             name,
-            bytes: self.0.written,
+            bytes: self.0.data_bytes,
             chunks: Vec::new(),
         };
         Ok((entry, chunks))
@@ -275,7 +285,7 @@ impl Ready {
     /// Renames the file to `name` and syncs the folder.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses the rename.
+    /// [`Error::Io`].
     pub fn rename(&mut self, name: &str) -> Result<()> {
         let writer = &self.0;
         let target = writer.folder.join(name);

@@ -1,4 +1,4 @@
-//! A folder of `0.npy, 1.npy, …`: arrays of one type and shape, numbered without gaps.
+//! A folder of arrays of equal dtype and shape in files `0.npy`, `1.npy`, …, numbered without gaps.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,16 +9,20 @@ use crate::{Error, Result};
 
 /// The numbered files of one folder.
 #[derive(Debug)]
-pub(super) struct Series {
+pub(super) struct NumberedArrays {
     folder: PathBuf,
     /// Number of files.
     pub(super) count: usize,
-    /// What every file is: the header of the first.
+    /// Header of the first file, which all others must have too.
     pub(super) header: Header,
 }
 
-impl Series {
-    /// Lists `folder`; `None` where it does not exist. Files that are not `.npy` are not looked at.
+impl NumberedArrays {
+    /// Lists `folder` and reads the header of the first file; `None` if the folder does not exist. Files that
+    /// are not `.npy` are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if files are misnamed or missing, or the first one is invalid; [`Error::Io`].
     pub(super) fn open(folder: &Path) -> Result<Option<Self>> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -39,17 +43,17 @@ impl Series {
                 _ => {
                     return Err(Error::data(
                         &folder.join(name),
-                        "files are numbered 0.npy, 1.npy, …; rename or remove it",
+                        "file names must be 0.npy, 1.npy, …; rename or remove it",
                     ));
                 }
             }
         }
         numbers.sort_unstable();
-        if let Some(gap) = (0..numbers.len()).find(|&number| numbers[number] != number) {
+        if let Some(missing) = (0..numbers.len()).find(|&number| numbers[number] != number) {
             return Err(Error::data(
-                &folder.join(format!("{gap}.npy")),
+                &folder.join(format!("{missing}.npy")),
                 format!(
-                    "missing, while there is {}.npy; write it again",
+                    "missing, but {}.npy exists; write it again",
                     numbers[numbers.len() - 1]
                 ),
             ));
@@ -57,13 +61,13 @@ impl Series {
         if numbers.is_empty() {
             return Err(Error::data(
                 folder,
-                "holds no 0.npy; write it again or remove the folder",
+                "has no 0.npy; write it again or remove the folder",
             ));
         }
         let path = folder.join("0.npy");
         let file = File::open(&path).map_err(Error::io(&path))?;
         let (header, _) = Header::read(&file, &path)?;
-        Ok(Some(Series {
+        Ok(Some(NumberedArrays {
             folder: folder.to_path_buf(),
             count: numbers.len(),
             header,
@@ -75,16 +79,20 @@ impl Series {
         self.folder.join(format!("{number}.npy"))
     }
 
-    /// Opens file `number`, which must be like the first: the file and the position of its data.
-    pub(super) fn file(&self, number: usize) -> Result<(File, u64)> {
+    /// Opens file `number`, whose header must equal that of the first; returns the file and the offset of its
+    /// data.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the header differs or is invalid; [`Error::Io`].
+    pub(super) fn open_file(&self, number: usize) -> Result<(File, u64)> {
         let path = self.path(number);
         let file = File::open(&path).map_err(Error::io(&path))?;
-        let (header, data_at) = Header::read(&file, &path)?;
+        let (header, data_offset) = Header::read(&file, &path)?;
         if header != self.header {
             return Err(Error::data(
                 &path,
                 format!(
-                    "{} of {}, but {} is {} of {}; write it again",
+                    "shape {} and dtype {}, but {} has {} and {}; write it again",
                     shape_text(&header.shape),
                     header.dtype,
                     self.path(0).display(),
@@ -93,11 +101,19 @@ impl Series {
                 ),
             ));
         }
-        Ok((file, data_at))
+        Ok((file, data_offset))
     }
 
-    /// Checks type and number of axes of the first file, hence of all.
-    pub(super) fn expect(&self, dtype: Option<Dtype>, axes: usize, what: &str) -> Result<()> {
+    /// Checks dtype and number of axes, and that no axis is 0.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the first file and what was `expected`.
+    pub(super) fn check_header(
+        &self,
+        dtype: Option<Dtype>,
+        axes: usize,
+        expected: &str,
+    ) -> Result<()> {
         let Header {
             dtype: found,
             shape,
@@ -106,7 +122,7 @@ impl Series {
             return Err(Error::data(
                 &self.path(0),
                 format!(
-                    "{} of {found}, expected {what}; write it again",
+                    "shape {} and dtype {found}, expected {expected}; write it again",
                     shape_text(shape)
                 ),
             ));

@@ -1,4 +1,4 @@
-//! The one door from Python into the core.
+//! Calls into the core: releasing the GIL, Ctrl-C, and conversion of errors to exceptions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,35 +6,40 @@ use llmdirect_core::{Cancel, Error};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-/// Runs `work` without the GIL, on this thread and the core's.
+/// Runs `work` with the GIL released.
 ///
-/// Ctrl-C sets the [`Cancel`] flag, which looks for it now and then; the call returns once `work` has noticed.
-pub fn leave_python<T: Send>(
+/// Ctrl-C sets the [`Cancel`] flag, and the call raises KeyboardInterrupt once `work` has checked it.
+///
+/// # Errors
+/// The exception of a signal handler, or the error of `work` as an exception.
+pub fn release_gil<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
     let signal = Arc::new(Mutex::new(None));
-    let caught = Arc::clone(&signal);
-    let cancel = Cancel::watching(move || {
+    let handler_signal = Arc::clone(&signal);
+    let cancel = Cancel::with_poll(move || {
         let error = Python::attach(|py| py.check_signals()).err();
         let is_set = error.is_some();
         if is_set {
-            *caught.lock().unwrap_or_else(PoisonError::into_inner) = error;
+            *handler_signal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = error;
         }
         is_set
     });
     let outcome = py.detach(|| work(&cancel));
     match signal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
-        None => outcome.map_err(|error| to_python(py, error)),
+        None => outcome.map_err(|error| to_py_err(py, error)),
     }
 }
 
-/// Maps an error of the core to the exception that a Python caller expects.
-pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
+/// Converts an error of the core to a Python exception.
+pub fn to_py_err(py: Python<'_>, error: Error) -> PyErr {
     match error {
         Error::Io { path, source } => match source.raw_os_error() {
-            // OSError picks FileNotFoundError and its kin from the number.
+            // OSError selects its subclass, such as FileNotFoundError, by errno.
             Some(errno) => {
                 let text = source.to_string();
                 let reason = text.split(" (os error").next().unwrap_or(&text).to_owned();
@@ -48,7 +53,7 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     }
 }
 
-/// `llmdirect.common.errors.DataError`, which lives in Python.
+/// An instance of `llmdirect.common.errors.DataError`, which is defined in Python.
 fn data_error(py: Python<'_>, message: String) -> PyErr {
     let class = py
         .import("llmdirect.common.errors")
