@@ -130,6 +130,15 @@ def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
         np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
 
 
+def test_autoencoders_refuse_a_ridge_that_rounding_swallows(data: TrainData) -> None:
+    with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
+        BASELINES["ease"].fit(data, 1e-30)
+    with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
+        BASELINES["l3ae"].fit(data, ridge=1e-30, text_ridge=2.0, distil=0.0)
+    with pytest.raises(ValueError, match=r"^text_ridge: 1e-30 is too small"):
+        BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=1e-30, distil=20.0)
+
+
 def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
     rows = dense(data)
     inverse = np.linalg.inv(data.directions @ data.directions.T + 2 * np.eye(rows.shape[1]))

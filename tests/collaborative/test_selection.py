@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.collaborative import selection as balance
+from llmdirect.collaborative import selection
 from llmdirect.collaborative.combine import WeightedSum
 from llmdirect.collaborative.ease import EaseInputs
 from llmdirect.collaborative.random_walk import RandomWalkTerm
@@ -95,7 +95,7 @@ def test_settings_are_compared_on_the_most_popular_items(
 ) -> None:
     """On these alone, every pair refitted without; the terms themselves are of all items."""
     documents, alike = made
-    monkeypatch.setattr(balance, "_SEARCHED", 9)
+    monkeypatch.setattr(selection, "_SEARCHED", 9)
     view = documents.view
     items = torch.tensor(sorted(np.argsort(-view.popularity.numpy(), kind="stable")[:9].tolist()))
     whole = EaseInputs(view.positives, ALL, *alike)
@@ -171,7 +171,7 @@ def test_the_term_that_ranks_best_is_taken(
         return np.full(7, 2.0 * (table == wanted) + (table == liked))
 
     for asked in ("auto", name):
-        found = balance.select_term(text, eases, asked, values)
+        found = selection.select_term(text, eases, asked, values)
         assert (found.name, found.ease) == (name, eases[which])
         assert found.weight * found.term.spread() == pytest.approx(1.0)
         assert torch.equal(found.term.table(), term.table())
@@ -183,7 +183,7 @@ def test_of_equal_ones_the_simplest_is_taken(
 ) -> None:
     evidence, _ = world
     eases = [evidence.ease(4.0, 1.0, 0.0), evidence.ease(4.0, 2.0, 0.0)]
-    found = balance.select_term(text, eases, "auto", lambda tables: np.ones(7))
+    found = selection.select_term(text, eases, "auto", lambda tables: np.ones(7))
     assert (found.name, found.ease, found.term) == ("ease", eases[0], eases[0])
     assert found.weight * found.term.spread() == pytest.approx(0.5)
 
@@ -201,7 +201,7 @@ def test_far_weights_have_to_be_shown_better(
         def values(tables: ScoreTables) -> NDArray[np.float64]:
             return gains * (table_of(tables) == far)
 
-        one = balance.select_term(text, [term], "ease", values, logits)
+        one = selection.select_term(text, [term], "ease", values, logits)
         assert table_of(one.tables) == (table_of(with_term(plain, term, one.weight)) if one.weight else b"")
         return one.weight * term.spread()
 
@@ -216,17 +216,17 @@ def test_the_ratio_form_has_no_neighbours(
 ) -> None:
     documents, alike = made
     model = random_model(ModelConfig(aspects=2, channels=1, score_form="ratio"), documents.view)
-    evidence, tables = EaseInputs(documents.view.positives, ALL, *alike), set()
+    evidence, seen_tables = EaseInputs(documents.view.positives, ALL, *alike), set()
     with torch.no_grad():
         text = CatalogueScores(model, documents, PooledTable(model, documents), None)
 
         def values(tables: ScoreTables) -> NDArray[np.float64]:
-            tables.add(table_of(tables))
+            seen_tables.add(table_of(tables))
             return np.zeros(3)
 
-        monkeypatch.setattr(balance, "Neighbours", None)
-        balance.select_term(text, [evidence.ease(4.0, 1.0, 0.0)], "auto", values)
-    assert len(tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
+        monkeypatch.setattr(selection, "TextNeighbourTerm", None)
+        selection.select_term(text, [evidence.ease(4.0, 1.0, 0.0)], "auto", values)
+    assert len(seen_tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
     with pytest.raises(ValueError, match="history_term: neighbours are by cosines"):
         ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours")
     ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours", collaborative=False)

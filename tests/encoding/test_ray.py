@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import llmdirect
+import llmdirect.encoding
 from command_line import CommandLine
 from llmdirect.common.errors import BusyError
 from llmdirect.common.progress import SILENT
@@ -206,7 +206,7 @@ def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pyte
     dataset = make_dataset(tmp_path, TEXTS)
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "llmdirect.encoding.ray_backend", raising=False)
-    monkeypatch.delattr(llmdirect, "ray_engine", raising=False)
+    monkeypatch.delattr(llmdirect.encoding, "ray_backend", raising=False)
     answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
     assert (answer.code, "pip install llmdirect[ray]" in answer.err) == (1, True), answer.err
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():

@@ -143,7 +143,7 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
         made.append((who, what_if))
         return of(explainer, plain, who, what_if)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Person, "of", counted)
+    monkeypatch.setattr(Person, "from_run", counted)
     monkeypatch.setattr(ReadAhead, "of", lambda self, items: read.append(items))
     monkeypatch.setattr(ReadAhead, "stop", lambda self: stopped.append(len(read)))
     explainer = explainers("default")

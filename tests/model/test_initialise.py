@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -66,10 +67,40 @@ def test_topic_rotation_gives_each_aspect_what_its_topic_says() -> None:
     said = torch.zeros(600, 6)
     for aspect in range(3):
         said[topic == aspect, 2 * aspect : 2 * aspect + 2] = torch.randn(200, 2, generator=generator)
+    said, hidden = said.double(), hidden.double()
     rotation = topic_rotation(said @ hidden.T, topic, 3)
-    torch.testing.assert_close(rotation.T @ rotation, torch.eye(6), rtol=0, atol=1e-5)
+    torch.testing.assert_close(rotation.T @ rotation, torch.eye(6).double(), rtol=0, atol=1e-5)
     shares = (said @ hidden.T @ rotation).view(600, 3, 2).square().sum(2)
     torch.testing.assert_close(shares[torch.arange(600), topic], said.square().sum(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("items", [3, 40])
+def test_the_start_is_the_same_whatever_basis_lapack_returns(
+    items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer items than dimensions leave directions without variance, where every basis is an eigenbasis."""
+    pooled, tokens, eigh = normal(50, DIM), normal(300, DIM, seed=1), torch.linalg.eigh
+
+    def start(seed: int) -> Direct:
+        rng = np.random.default_rng(seed)
+
+        def another_basis(matrix: Tensor) -> tuple[Tensor, Tensor]:
+            values, vectors = eigh(matrix)
+            vectors = vectors * torch.from_numpy(rng.choice([-1.0, 1.0], len(values)))
+            none = values.abs() < 1e-12
+            rotation = torch.from_numpy(rng.standard_normal((int(none.sum()), int(none.sum()))))
+            vectors[:, none] = vectors[:, none] @ torch.linalg.qr(rotation)[0]
+            return values, vectors
+
+        monkeypatch.setattr(torch.linalg, "eigh", another_basis)
+        torch.manual_seed(0)
+        model = Direct(config(), DIM, USERS, ITEMS)
+        initialise(model, pooled, pooled[:items], tokens, seed=1)
+        return model
+
+    one, two = start(0).state_dict(), start(1).state_dict()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_initialise_on_texts_that_are_all_the_same() -> None:

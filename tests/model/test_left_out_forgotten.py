@@ -47,10 +47,10 @@ def keep_the_passage(original: Any, self: Any, items: Tensor, passages: Tensor) 
 
 def in_float32(original: Any, self: ItemDocuments, *args: Any) -> Any:
     """Sums and their parts in float32, so that little is left after much with a rounding residue."""
-    self.mass, kept = self.mass.float(), self.mass
+    self.item_weight, kept = self.item_weight.float(), self.item_weight
     self.pooled, pooled = self.pooled.float(), self.pooled
     result = original(self, *args)
-    self.mass, self.pooled = kept, pooled
+    self.item_weight, self.pooled = kept, pooled
     return result
 
 

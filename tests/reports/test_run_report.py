@@ -240,7 +240,7 @@ def test_commands_of_a_split_without_fractions(run: Path) -> None:
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer.open(run)
     form = TokenFormat("bfloat16", 64, "content")
-    monkeypatch.setattr(type(explainer.store), "form", form)
+    monkeypatch.setattr(type(explainer.store), "token_format", form)
     assert commands(explainer)[1].endswith(" --dtype bfloat16 --project 64 --tokens content")
 
 

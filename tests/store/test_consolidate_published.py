@@ -277,7 +277,7 @@ def test_full_disk_while_a_published_folder_is_merged(tmp_path: Path, layout: An
 
 MEMORY_PROGRAM = """
 import resource, sys
-from llmdirect.consolidation import consolidate
+from llmdirect.store.consolidation import consolidate
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 source, out = sys.argv[1:]
 before = peak()

@@ -32,7 +32,7 @@ def test_presets() -> None:
     ("made", "message"),
     [
         (lambda: ModelConfig(score_form="dot"), "score_form 'dot'; one of cosine, ratio"),  # type: ignore[arg-type]
-        (lambda: ModelConfig(aspects=0), "--aspc-num: 0, expected at least 1"),
+        (lambda: ModelConfig(aspects=0), "`aspects`: 0, expected at least 1"),
         (lambda: ModelConfig(ridge=0), "ridge: 0, expected above 0"),
         (lambda: ModelConfig(ridge=math.nan), "ridge: nan, expected above 0"),
         (lambda: ModelConfig(batch_norm=True), "batch_norm: belongs to the ratio form"),

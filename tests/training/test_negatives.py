@@ -118,7 +118,8 @@ def test_a_seed_and_a_draw_name_the_result() -> None:
 THREADS_PROGRAM = """
 import hashlib, numpy as np
 from llmdirect.common.csr import Csr
-from llmdirect.ranking import ScoreTables, rank
+from llmdirect.ranking.scorer import ScoreTables
+from llmdirect.ranking.top_k import rank
 from llmdirect.training.negatives import ItemWeights, sample_negatives
 rng = np.random.default_rng(0)
 pairs = np.unique(rng.integers(0, 50 * 200, 2000))

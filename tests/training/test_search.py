@@ -57,11 +57,11 @@ def test_params_are_typed_and_checked() -> None:
 
 def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     assert parse_settings(["clip=0.5", "equal_reviews=true"]) == {"clip": 0.5, "equal_reviews": True}
-    with pytest.raises(ValueError, match="--param 'clip=2': clip is given twice"):
+    with pytest.raises(ValueError, match="`param` 'clip=2': clip is given twice"):
         parse_settings(["clip=1", "clip=2"])
     with pytest.raises(ValueError, match=r"no setting 'device'; there are (?!.*device)(?!.*preset)"):
         parse_settings(["device=cpu"])
-    with pytest.raises(ValueError, match="--param clip: 2 values, expected one; grid tries several"):
+    with pytest.raises(ValueError, match="`param` clip: 2 values, expected one; grid tries several"):
         parse_settings(["clip=0.5,1"])
     answer = cli("train", dataset, "--out", tmp_path / "run", "--lr", "0.1", "--param", "lr=0.2")
     assert answer.code == 2
@@ -146,7 +146,7 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
         grid(dataset, tmp_path / "runs", params={"objective": ["softmax", "rating"]})
     with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
         grid(dataset, tmp_path / "runs", params={"metric": ["auc", "ndcg@10"]})
-    message = "--param sentiment=mlp, channels=1, token_epochs=2: token_epochs: every epoch of the mlp"
+    message = "`param` sentiment=mlp, channels=1, token_epochs=2: token_epochs: every epoch of the mlp"
     params = {"sentiment": ["linear", "mlp"], "channels": [1], "token_epochs": [0, 2]}
     with pytest.raises(ValueError, match=message):
         grid(dataset, tmp_path / "runs", params=params)
@@ -159,7 +159,7 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
     whole = Dataset.open(dataset)
     rows = replace(whole.interactions, rating=np.full(len(whole.interactions), np.nan, np.float32))
     unrated = replace(whole, interactions=rows)
-    with pytest.raises(DataError, match=r"^(?!--param).*has no ratings"):
+    with pytest.raises(DataError, match=r"^(?!`param`).*has no ratings"):
         _check_combinations(unrated, {"objective": "rating"}, [{"lr": 0.1}])
 
 

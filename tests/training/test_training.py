@@ -104,21 +104,6 @@ def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) 
     assert left == named | {"manifest.json", "history.jsonl", ".lock"}
 
 
-def test_golden_losses(dataset: Path, tmp_path: Path) -> None:
-    """What three epochs gave when this was written; a change here changes what the model is."""
-    for shape, golden in GOLDEN.items():
-        result: Any = fit(dataset, tmp_path / shape, shape, num_epochs=3)
-        losses = [entry["losses"]["loss"] for entry in result["history"]]
-        np.testing.assert_allclose(losses, golden, rtol=1e-4)
-
-
-GOLDEN = {
-    "default": [3.078887, 3.032399, 2.756755],
-    "embeddings": [3.780835, 3.557324, 3.290770],
-    "paper": [0.742950, 0.722332, 0.707266],
-}
-
-
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("objective", ["softmax", "bpr", "rating"])
 def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, objective: str) -> None:

@@ -65,17 +65,18 @@ class EaseInputs:
     def ease(self, ridge: float, *likeness: float) -> "Ease":
         """Inverts the item-item matrix; likeness: the weight of each of the texts.
 
-        Raises ValueError for a ridge that is not above 0, or so small that rounding leaves no inverse.
+        Raises ValueError for a ridge that is not above 0, or so small that rounding swallows it.
         """
         if not ridge > 0:
             raise ValueError(f"ridge: {ridge}, expected above 0")
         gram = self._together.clone()
-        gram.diagonal().add_(ridge)
         for alike, weight in zip(self._alike, likeness, strict=True):
             gram.add_(alike, alpha=weight)
+        refuse_swallowed(ridge, float(gram.trace()))
+        gram.diagonal().add_(ridge)
         root, failed = torch.linalg.cholesky_ex(gram)
         if failed:
-            raise ValueError(f"ridge: {ridge} is too small, the item-item matrix has no inverse")
+            raise _too_small("ridge", ridge)
         del gram  # as large as the inverse
         return Ease(torch.cholesky_inverse(root), self.positives, self.items, ridge, likeness, self.lost)
 
@@ -161,6 +162,19 @@ class Ease(HistoryTerm):
         row, place = entries_of(self.indptr, users)
         sums = torch.zeros(len(users), dtype=torch.float64)
         return sums.index_add_(0, row, values[row, self.indices[place]])
+
+
+def refuse_swallowed(ridge: float, trace: float, name: str = "ridge") -> None:
+    """ValueError for a ridge below the float64 rounding of a matrix with this trace.
+
+    Whether a factorisation fails or returns noise then depends on the processor, so none is tried.
+    """
+    if ridge < torch.finfo(torch.float64).eps * trace:
+        raise _too_small(name, ridge)
+
+
+def _too_small(name: str, ridge: float) -> ValueError:
+    return ValueError(f"{name}: {ridge} is too small, the item-item matrix has no inverse")
 
 
 def cooccurrences(positives: Csr, num_items: int, user_power: float) -> Tensor:

@@ -13,6 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from llmdirect.common.decompositions import leading_eigenvectors
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
@@ -155,9 +156,8 @@ class WordSimilarity:
         for part, chosen in zip(torch.split(gram, _PART), torch.split(items, _PART), strict=True):
             directions = self._directions(self._of_items(chosen))
             part.copy_(((rows @ directions.T).T - (directions @ self.mean)[:, None]) * scale)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            left, strength, _ = torch.svd_lowrank(gram, min(size, len(gram)), niter=4)
+        strength, left = leading_eigenvectors(gram, size)
+        strength, left = strength[:size], left[:, :size]
         strong = strength > 1e-9 * max(strength.tolist(), default=0.0)
         left = left[:, strong] * scale[:, None]
         right: Tensor = (rows.T @ left - self.mean[:, None] * left.sum(0)) / strength[strong].sqrt()

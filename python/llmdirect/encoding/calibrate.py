@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmdirect.common.decompositions import eigenvectors
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.store.token_format import TokenFormat
@@ -87,11 +88,12 @@ class Moments:
         facts: dict[str, Any] = {"tokens": self.count}
         if token_format.project is not None:
             mean = self._sum / self.count
-            variances, directions = torch.linalg.eigh(products - torch.outer(mean, mean))
+            covariance = products - torch.outer(mean, mean)
+            variances, directions = eigenvectors(covariance, products.trace())
             variances = variances.clamp(min=0)
-            projection = directions.flip(1)[:, : token_format.project].float().contiguous()
+            projection = directions[:, : token_format.project].float().contiguous()
             facts["explained"] = float(
-                variances[-token_format.project :].sum() / variances.sum().clamp(min=1e-300)
+                variances[: token_format.project].sum() / variances.sum().clamp(min=1e-300)
             )
             products = projection.double().T @ products @ projection.double()
         channels = None

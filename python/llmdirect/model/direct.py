@@ -37,14 +37,18 @@ class Direct(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
         width = self.aspects * self.channels
+        # Drawn in float64: what is drawn in float32 is rounded as the processor's instructions have it.
+        drawn = torch.float64
         self.sentiment: nn.Parameter | nn.Sequential
         if config.sentiment == "linear":
-            self.sentiment = nn.Parameter(torch.randn(dim, width) / math.sqrt(dim))
+            self.sentiment = nn.Parameter((torch.randn(dim, width, dtype=drawn) / math.sqrt(dim)).float())
         else:
             hidden = max(1, dim // 4)
-            self.sentiment = nn.Sequential(nn.Linear(dim, hidden), nn.LeakyReLU(), nn.Linear(hidden, 1))
-        self.mention = nn.Linear(dim, PROJECTION, bias=False)
-        self.aspect = nn.Parameter(torch.randn(self.aspects + 1, PROJECTION) / math.sqrt(PROJECTION))
+            layers = nn.Linear(dim, hidden, dtype=drawn), nn.LeakyReLU(), nn.Linear(hidden, 1, dtype=drawn)
+            self.sentiment = nn.Sequential(*layers).float()
+        self.mention = nn.Linear(dim, PROJECTION, bias=False, dtype=drawn).float()
+        aspect = torch.randn(self.aspects + 1, PROJECTION, dtype=drawn) / math.sqrt(PROJECTION)
+        self.aspect = nn.Parameter(aspect.float())
         # 0: every token mentions all aspects alike, which makes the linear sentiment a map of pooled text.
         self.sharpness = nn.Parameter(torch.tensor(0.0 if config.sentiment == "linear" else 1.0))
         self.user = UserSide(config, width if config.score_form == "cosine" else PROJECTION)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmdirect.common.decompositions import ROUNDING, eigenvectors, first_largest
 from llmdirect.common.errors import DataError
 from llmdirect.config import PROJECTION
 from llmdirect.model.direct import Direct, normalize
@@ -33,26 +34,28 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
         # Texts that are all the same have no spread, and any scale will do.
         model.scale.copy_(torch.where(scale > 0, scale, 1.0))
         if isinstance(model.sentiment, nn.Parameter):
-            model.sentiment.copy_(half_whitened(model.standard(items), model.sentiment.shape[1]))
+            # In float64 to the end, so that no choice is left to rounding, which differs between processors.
+            sentiment = half_whitened(model.standard(items.double()), model.sentiment.shape[1])
             # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.
-            standard = model.standard(tokens)
-            model.mention.weight.copy_(principal(standard, PROJECTION)[0].T)
-            mentioned = normalize(model.mention(standard))
-            model.aspect.copy_(topics(mentioned, model.aspects, seed))
+            standard = model.standard(tokens.double())
+            mention = principal(standard, PROJECTION)[0]
+            mentioned = normalize(standard @ mention)
+            aspect = topics(mentioned, model.aspects, seed)
             if model.config.score_form == "cosine":
                 # Cosines do not change when all channels are rotated alike, so each aspect may start from
                 # the channels in which the tokens of its topic say the most.
-                nearest = ((mentioned - normalize(model.aspect[:1])) @ model.aspect[1:].T).argmax(1)
-                model.sentiment.copy_(
-                    model.sentiment @ topic_rotation(standard @ model.sentiment, nearest, model.aspects)
-                )
+                nearest = first_largest((mentioned - aspect[:1]) @ aspect[1:].T)
+                sentiment = sentiment @ topic_rotation(standard @ sentiment, nearest, model.aspects)
+            model.sentiment.copy_(sentiment)
+            model.mention.weight.copy_(mention.T)
+            model.aspect.copy_(aspect)
 
 
 def topic_rotation(said: Tensor, topic: Tensor, aspects: int) -> Tensor:
     """An orthogonal [K, K] whose block of columns a holds what tokens of topic a say more than others do.
 
-    said: [T, K] what each token says; topic: int64 [T]. In turns, each aspect takes the leading directions
-    of its tokens' second moment, less that of all tokens, among those that are still free.
+    float64. said: [T, K] what each token says; topic: int64 [T]. In turns, each aspect takes the leading
+    directions of its tokens' second moment, less that of all tokens, among those that are still free.
     """
     width = said.shape[1]
     channels = width // aspects
@@ -68,40 +71,56 @@ def topic_rotation(said: Tensor, topic: Tensor, aspects: int) -> Tensor:
     while taken < channels:
         step = min(max(1, channels // _TURNS), channels - taken)
         for block, moment in zip(blocks, moments, strict=True):
-            directions = torch.linalg.eigh(free.T @ moment @ free)[1]
-            block.append(free @ directions[:, -step:])
-            free = free @ directions[:, :-step]
+            directions = eigenvectors(free.T @ moment @ free, overall.trace())[1]
+            block.append(free @ directions[:, :step])
+            free = free @ directions[:, step:]
         taken += step
-    return torch.cat([*(column for block in blocks for column in block), free], 1).float()
+    return torch.cat([*(column for block in blocks for column in block), free], 1)
 
 
 def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` principal directions [D, count] (zeros beyond D), and their variances."""
-    rows = rows.double() - rows.double().mean(0)
-    variances, directions = torch.linalg.eigh(rows.T @ rows / max(1, len(rows) - 1))
-    kept = min(count, rows.shape[1])
-    directions = F.pad(directions.flip(1)[:, :kept], (0, count - kept))
-    return directions.float(), F.pad(variances.flip(0)[:kept], (0, count - kept)).float()
+    """The first `count` principal directions float64 [D, count] (zeros beyond D), and their variances.
+
+    rows: float64 [n, D].
+    """
+    size = rows.square().sum() / max(1, len(rows))
+    rows = rows - rows.mean(0)
+    variances, directions = eigenvectors(rows.T @ rows / max(1, len(rows) - 1), size)
+    missing = max(0, count - rows.shape[1])
+    return F.pad(directions[:, :count], (0, missing)), F.pad(variances[:count], (0, missing))
 
 
 def half_whitened(rows: Tensor, count: int) -> Tensor:
-    """Principal directions over the fourth root of their variance, the first one unchanged: [D, count]."""
+    """Principal directions over the fourth root of their variance, the first one unchanged.
+
+    float64 [D, count] of rows float64 [n, D].
+    """
     directions, variances = principal(rows, count)
     relative = (variances / variances[0].clamp(min=1e-12)).clamp(min=1e-3)
     return directions * relative.pow(-0.25)
 
 
 def topics(vectors: Tensor, count: int, seed: int, rounds: int = 15) -> Tensor:
-    """[count + 1, M]: the mean direction (background), then `count` centres by spherical k-means."""
+    """float64 [count + 1, M]: the mean direction (background), then `count` centres by spherical k-means.
+
+    vectors: float64 [T, M] of length 1, or 0.
+    """
     generator = torch.Generator().manual_seed(seed)
     background = vectors.mean(0, keepdim=True)
-    vectors = normalize(vectors - background)
+    vectors = _normalize_beyond_rounding(vectors - background)
     centres = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
     if len(centres) < count:
-        extra = torch.randn(count - len(centres), vectors.shape[1], generator=generator)
-        centres = torch.cat([centres, normalize(extra)])
+        shape = count - len(centres), vectors.shape[1]
+        centres = torch.cat(
+            [centres, normalize(torch.randn(shape, generator=generator, dtype=torch.float64))]
+        )
     for _ in range(rounds):
-        nearest = (vectors @ centres.T).argmax(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums), centres)
-    return torch.cat([normalize(background), centres])
+        nearest = first_largest(vectors @ centres.T)
+        sums = _normalize_beyond_rounding(torch.zeros_like(centres).index_add_(0, nearest, vectors))
+        centres = torch.where(sums.any(1, keepdim=True), sums, centres)
+    return torch.cat([_normalize_beyond_rounding(background), centres])
+
+
+def _normalize_beyond_rounding(vectors: Tensor) -> Tensor:
+    """Rows scaled to length 1, but zeros where unit vectors have cancelled and rounding alone is left."""
+    return normalize(torch.where(vectors.norm(dim=1, keepdim=True) > ROUNDING, vectors, 0.0))

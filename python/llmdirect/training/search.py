@@ -129,10 +129,10 @@ def _check_combinations(
             raise
         except ValueError as error:
             told = ", ".join(f"{name}={value}" for name, value in combination.items())
-            raise ValueError(f"--param {told}: {error}") from None
+            raise ValueError(f"`param` {told}: {error}") from None
         watched.add("mse" if training.objective == "rating" else training.metric)
     if len(watched) > 1:
-        raise ValueError(f"--param: runs that watch {' and '.join(sorted(watched))} do not compare")
+        raise ValueError(f"`param`: runs that watch {' and '.join(sorted(watched))} do not compare")
     return watched == {"mse"}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.benchmark.baselines.data import Baseline, Suggest, TrainData, item_item, strongest
+from llmdirect.collaborative.ease import refuse_swallowed
 from llmdirect.ranking.scorer import ScoreTables
 
 
@@ -70,7 +71,7 @@ def ease(
 
     user_power: a user of n positives counts n^-user_power. likeness: collective EASE, adds likeness·E Eᵀ of
     the items' text directions E; words: the same of their TF-IDF vectors. Memory: I * I float64.
-    Raises ValueError for a ridge of 0 or below.
+    Raises ValueError for a ridge of 0 or below, or so small that rounding swallows it.
     """
     if not ridge > 0:
         raise ValueError(f"ridge {ridge}: must be above 0")
@@ -79,6 +80,7 @@ def ease(
         gram += likeness * (data.directions @ data.directions.T)
     if words:
         gram += words * data.common_words
+    refuse_swallowed(ridge, np.trace(gram))
     gram[np.diag_indices_from(gram)] += ridge
     return item_item(data, _autoencoder(np.linalg.inv(gram)))
 
@@ -86,11 +88,14 @@ def ease(
 def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ScoreTables:
     """Text first, interactions second: an autoencoder S of the items' texts, then
     min_B ‖X - XB‖² + ridge‖B‖² + distil‖B - S‖², zero diagonal (after Moon et al. 2025).
+    Raises ValueError for a ridge that rounding swallows.
     """
     likeness = data.directions @ data.directions.T
+    refuse_swallowed(text_ridge, np.trace(likeness), "text_ridge")
     likeness[np.diag_indices_from(likeness)] += text_ridge
     semantic = _autoencoder(np.linalg.inv(likeness))
     gram = data.gram(0.0)
+    refuse_swallowed(ridge + distil, np.trace(gram))
     gram[np.diag_indices_from(gram)] += ridge + distil
     inverse = np.linalg.inv(gram)
     free = inverse @ (gram - np.diag(np.full(len(gram), ridge + distil)) + distil * semantic)
