@@ -26,8 +26,8 @@ from llmdirect.data.prepare import open_or_prepare, prepare
 from llmdirect.data.resplit import resplit
 from llmdirect.encoding.calibrate import Moments
 from llmdirect.encoding.precompute import precompute
-from llmdirect.evaluation.protocol import by_user, held_out_users
-from llmdirect.evaluation.statistics import ratio
+from llmdirect.evaluation.protocol import evaluate_split, held_out_users
+from llmdirect.evaluation.statistics import bootstrap_ratio
 from llmdirect.model.item_documents import Pairs
 from llmdirect.runs.trained import Trained
 from llmdirect.store.consolidation import consolidate
@@ -237,7 +237,7 @@ def _measured(
     model, training = configure(variant.preset, **variant.settings)
     with variant.patch() if variant.patch else nullcontext():
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
-    values = by_user(Trained.load(folder / "run").tables, dataset, VALID, [METRIC])[METRIC].tolist()
+    values = evaluate_split(Trained.load(folder / "run").tables, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
     # A store that is written anew with other tokens would be kept as the one that it was made of.
     form = variant.form or (store if variant.prepared is None else used).form
@@ -277,7 +277,9 @@ def _row(
     beside = ""
     if means is not base:
         users = sorted(means.keys() & base.keys())
-        found = ratio(np.array([means[user] for user in users]), np.array([base[user] for user in users]))
+        found = bootstrap_ratio(
+            np.array([means[user] for user in users]), np.array([base[user] for user in users])
+        )
         assert found is not None
         beside = f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
     left_out = np.mean([split["left_out"] for split in splits])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llmdirect.benchmark.rows import ROWS, Board, Budget, tuned
+from llmdirect.benchmark.rows import ROWS, Benchmark, Budget, tune
 from llmdirect.cli.console import Bars
 from llmdirect.common.csr import Csr
 from llmdirect.config import ModelConfig, TrainConfig
@@ -23,7 +23,7 @@ from llmdirect.data.prepare import open_or_prepare
 from llmdirect.data.resplit import resplit
 from llmdirect.data.subsets import without_users
 from llmdirect.encoding.encoders import load_encoder
-from llmdirect.evaluation.statistics import interval, ratio
+from llmdirect.evaluation.statistics import bootstrap_mean, bootstrap_ratio
 from llmdirect.ranking.metrics import metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
@@ -81,9 +81,11 @@ def main() -> None:
         run = given.out / f"run-{number}"
         train_on(remaining, store, run, model=ModelConfig(), training=TrainConfig(), progress=Bars())
         trained = Trained.load(run)
-        board = Board([remaining], store, given.out / f"board-{number}", Bars(), Budget(300, len(BASELINES)))
+        board = Benchmark(
+            [remaining], store, given.out / f"board-{number}", Bars(), Budget(300, len(BASELINES))
+        )
         board.out.mkdir(parents=True, exist_ok=True)
-        fitted = {name: ROWS[name].fit(board, 0, tuned(board, name)["settings"]).tables for name in BASELINES}
+        fitted = {name: ROWS[name].fit(board, 0, tune(board, name)["settings"]).tables for name in BASELINES}
         for user in np.flatnonzero(held_out):
             history, wanted, texts = split_reviews(whole, int(user))
             if len(history) + len(wanted) < FEWEST:
@@ -100,8 +102,9 @@ def main() -> None:
                 values.setdefault(name, []).append(float(metrics(lists, relevant, ["ndcg@10"])["ndcg@10"][0]))
     direct = np.array(values["direct, from the history"])
     for name, found in values.items():
-        row = interval(np.array(found))
-        beside = ratio(direct, np.array(found)) if len(found) == len(direct) and found is not direct else None
+        row = bootstrap_mean(np.array(found))
+        paired = len(found) == len(direct)
+        beside = bootstrap_ratio(direct, np.array(found)) if paired else None
         print(json.dumps({"model": name, "users": len(found), "ndcg@10": row, "ratio_direct": beside}))
 
 

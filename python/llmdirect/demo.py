@@ -13,7 +13,7 @@ from llmdirect.config import TrainConfig
 from llmdirect.data.dataset import TEST, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
-from llmdirect.evaluation.protocol import by_user, held_out_users, seen_before
+from llmdirect.evaluation.protocol import evaluate_split, held_out_users, seen_items
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
@@ -97,13 +97,13 @@ def demo(
 
 
 def _row(name: str, tables: ScoreTables, dataset: Dataset) -> Json:
-    return {"model": name, "metrics": mean_metrics(by_user(tables, dataset, TEST, list(METRICS)))}
+    return {"model": name, "metrics": mean_metrics(evaluate_split(tables, dataset, TEST, list(METRICS)))}
 
 
 def _users(trained: Trained, dataset: Dataset) -> list[int]:
     """Held-out users, those first whose best item is one that they chose in test: easiest to judge."""
     users = held_out_users(dataset, TEST)
-    best = rank(trained.tables, users, k=1, seen=seen_before(dataset, TEST)).items[:, 0]
+    best = rank(trained.tables, users, k=1, seen=seen_items(dataset, TEST)).items[:, 0]
     relevant = dataset.csr(TEST)
     hit = np.array(
         [item in relevant.row(user) for user, item in zip(users.tolist(), best.tolist(), strict=True)]

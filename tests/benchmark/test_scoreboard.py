@@ -9,13 +9,19 @@ import pytest
 from command_line import CommandLine
 from llmdirect.benchmark import rows as scoreboard_rows
 from llmdirect.benchmark.baselines import BASELINES, TrainData
-from llmdirect.benchmark.rows import ROWS, Board, Budget, made_of
+from llmdirect.benchmark.rows import ROWS, Benchmark, Budget, row_identity
 from llmdirect.benchmark.scoreboard import scoreboard
 from llmdirect.cli.commands.scoreboard import show
 from llmdirect.cli.console import stdout
 from llmdirect.common.progress import SILENT
 from llmdirect.data.dataset import Dataset
-from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio
+from llmdirect.evaluation.statistics import (
+    bootstrap_mean,
+    bootstrap_ratio,
+    holm_correction,
+    minimum_detectable_effect,
+    sign_flip_p_value,
+)
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import open_store
 from run_helpers import make_dataset
@@ -75,7 +81,7 @@ def test_scoreboard_rows_agree_with_test_and_are_kept(
     assert json.loads(cli(*command).out) == result
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
     assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
-    with pytest.raises(ValueError, match=r"--rows: 'magic' is unknown"):
+    with pytest.raises(ValueError, match=r"`rows`: 'magic' is unknown"):
         scoreboard(dataset, rows=["magic"], out=tmp_path)
 
 
@@ -83,7 +89,7 @@ def test_figures_have_room_in_a_narrow_terminal(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = ["popularity", "ease", "linear-text+ease-text"]
-    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
     result = scoreboard(dataset, out=tmp_path, rows=wanted, splits=1)
     for width, last in ((100, "s"), (80, "valid")):
         monkeypatch.setattr(stdout, "_width", width)
@@ -259,7 +265,7 @@ def test_each_row_has_its_share_of_the_budget_once(
         return 1e9
 
     monkeypatch.setattr(Budget, "seconds_of", seconds_of)
-    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
     wanted = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
     scoreboard(dataset, out=tmp_path, rows=wanted, splits=2)
     assert left == pytest.approx([4.1, 3.1, 2.1, 1.1, 1])
@@ -277,7 +283,7 @@ def test_what_a_row_leaves_goes_to_those_after_it() -> None:
 def test_a_search_that_was_cut_short_is_made_again_with_more_time(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
 
     searched: list[int] = []
 
@@ -295,7 +301,7 @@ def test_the_same_command_finds_the_same(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the rows before left next to nothing the first time, and are kept the second."""
-    monkeypatch.setattr(scoreboard_rows, "TRIALS", 3)
+    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
     allowed = iter([1e9, 0.0, 1e9, 1e9])
     monkeypatch.setattr(Budget, "seconds_of", lambda self, share: next(allowed))
     boards = [scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1)["rows"] for _ in range(2)]
@@ -307,7 +313,7 @@ def test_a_kept_search_takes_no_more_than_a_share(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a search that was allowed hours leaves the others what a short board gives them."""
-    monkeypatch.setattr(scoreboard_rows, "TRIALS", 1)
+    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
     scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1)
     [file] = tmp_path.glob("ease-tuned-*")
     found = json.loads(file.read_text())
@@ -323,22 +329,23 @@ def test_a_kept_search_takes_no_more_than_a_share(
 
 def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:
     def parts(settings: dict[str, float]) -> str:
-        board = Board([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
-        board.found["ease-text"], board.found["linear-text"] = {"settings": {}}, {"settings": settings}
-        return made_of(board, "linear-text+ease-text")
+        benchmark = Benchmark([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
+        benchmark.tuning["ease-text"] = {"settings": {}}
+        benchmark.tuning["linear-text"] = {"settings": settings}
+        return row_identity(benchmark, "linear-text+ease-text")
 
     assert parts({"lr": 0.1}) == parts({"lr": 0.1}) != parts({"lr": 0.2})
 
 
 def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
     for options, message in (
-        ({"protocol": "best"}, "--protocol: 'best' is unknown; there are direct, mmrec"),
+        ({"protocol": "best"}, "`protocol`: 'best' is unknown; there are direct, mmrec"),
         (
             {"protocol": "leave-last-out", "splits": 3},
-            "--splits: 3, but --protocol leave-last-out",
+            '`splits`: 3, but `protocol="leave-last-out"`',
         ),
-        ({"splits": 0}, "--splits: 0, expected at least 1"),
-        ({"budget_minutes": 0}, "--budget-minutes: 0, expected above 0"),
+        ({"splits": 0}, "`splits`: 0, expected at least 1"),
+        ({"budget_minutes": 0}, "`budget_minutes`: 0, expected above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             scoreboard(dataset, out=tmp_path, rows=["popularity"], **options)
@@ -351,18 +358,20 @@ def test_statistics_of_paired_users() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(400)
     better = base + 0.05 + 0.1 * rng.standard_normal(400)
-    assert p_value(better, base) < 0.001
-    assert p_value(base, base) == 1
-    null = [p_value(base, base + 0.1 * rng.standard_normal(400)) for _ in range(40)]
+    assert sign_flip_p_value(better, base) < 0.001
+    assert sign_flip_p_value(base, base) == 1
+    null = [sign_flip_p_value(base, base + 0.1 * rng.standard_normal(400)) for _ in range(40)]
     assert 0.2 < np.mean(null) < 0.8
-    found = ratio(better, base)
+    found = bootstrap_ratio(better, base)
     assert found is not None
     assert found["low"] < found["mean"] == better.mean() / base.mean() < found["high"]
-    assert ratio(base, np.zeros(400)) is None
-    assert interval(base)["low"] < base.mean() < interval(base)["high"]
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert bootstrap_ratio(base, np.zeros(400)) is None
+    assert bootstrap_mean(base)["low"] < base.mean() < bootstrap_mean(base)["high"]
+    assert holm_correction({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "c": 0.06, "b": 0.06}
+    )
     # 2.8 standard errors of the difference, as a share of the mean.
     error = (better - base).std(ddof=1) / 20
-    assert detectable(better, base) == pytest.approx(2.8 * error / base.mean())
-    assert detectable(better[:1], base[:1]) is None
-    assert detectable(better, 0 * base) is None
+    assert minimum_detectable_effect(better, base) == pytest.approx(2.8 * error / base.mean())
+    assert minimum_detectable_effect(better[:1], base[:1]) is None
+    assert minimum_detectable_effect(better, 0 * base) is None

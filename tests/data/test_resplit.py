@@ -12,7 +12,7 @@ from llmdirect.data.dataset import KINDS, TEST, TRAIN, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.data.resplit import resplit
 from llmdirect.data.subsets import active_users, cold_items, without_users
-from llmdirect.evaluation.protocol import seen_before
+from llmdirect.evaluation.protocol import seen_items
 from review_files import INSTRUMENTS, random_reviews, real, review, write_lines
 
 
@@ -180,7 +180,7 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert all(expected[pair] == code for pair, code in untold.items())
     assert split.hash != cold_items(whole, seed=4, share=0.2).hash
     # Of every pair with a held-out item: it is tested, or no candidate.
-    seen, tested = seen_before(split, TEST), rows.split == TEST
+    seen, tested = seen_items(split, TEST), rows.split == TEST
     asked = set(zip(rows.user_idx[tested].tolist(), rows.item_idx[tested].tolist(), strict=True))
     of_cold = np.isin(whole.interactions.item_idx, cold)
     hidden = 0

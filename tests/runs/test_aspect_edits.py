@@ -9,7 +9,7 @@ import pytest
 from command_line import CommandLine
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.data.dataset import TEST, Dataset
-from llmdirect.evaluation.protocol import by_user
+from llmdirect.evaluation.protocol import evaluate_split
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.runs.aspect_edits import FILE, AspectEdits
@@ -103,7 +103,7 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
             assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
         # An interest that is off stays off, whatever it is multiplied by.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
-        without = mean_metrics(by_user(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
+        without = mean_metrics(evaluate_split(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
         found = measure(dataset, run, metrics=["ndcg@5"])
         assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
         with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):

@@ -58,7 +58,7 @@ def explained(corpus: Corpus, contribution) -> list[dict]:
 def test_precision_of_perfect_explanations_is_one(corpus: Corpus) -> None:
     def perfect(user: str, word: str) -> float:
         aspect = corpus.aspect_of_word.get(word)
-        return 2.0 * (aspect in corpus.cares_about(user)) + (aspect is not None)
+        return 2.0 * (aspect in corpus.aspects_of_interest(user)) + (aspect is not None)
 
     every = explained(corpus, perfect)
     reasons = [sum(w["contribution"] == 3 for p in e["passages"] for w in p["words"]) for e in every]
@@ -83,7 +83,7 @@ def test_precision_of_random_explanations_is_the_base_rate(corpus: Corpus) -> No
     for one in shown:
         telling = [w["text"] for p in one["passages"] for w in p["words"] if not is_function_word(w["text"])]
         aspects = [corpus.aspect_of_word.get(word) for word in telling]
-        cared = corpus.cares_about(one["user_id"])
+        cared = corpus.aspects_of_interest(one["user_id"])
         shares.append([np.mean([a in cared for a in aspects]), np.mean([a is not None for a in aspects])])
     by_chance = [found["of_interest_by_chance"], found["planted_by_chance"]]
     np.testing.assert_allclose(by_chance, np.mean(shares, axis=0))
@@ -94,7 +94,7 @@ def test_precision_of_random_explanations_is_the_base_rate(corpus: Corpus) -> No
 
 
 def test_precision_by_hand(corpus: Corpus) -> None:
-    user = next(user for user in corpus.user_ids if corpus.cares_about(user) == {0})
+    user = next(user for user in corpus.user_ids if corpus.aspects_of_interest(user) == {0})
     item = corpus.item_ids[0]
     # "Crisp" is of the user's aspect, "plush" of another; of the tied words the earlier one goes first.
     # "The" and "." name nothing. "cable" stands in the sentence of "Crisp", "box" in one of its own.

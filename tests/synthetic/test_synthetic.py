@@ -17,13 +17,14 @@ from llmdirect.benchmark.baselines import BASELINES, TrainData
 from llmdirect.data.dataset import TEST, TRAIN, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.data.resplit import resplit
-from llmdirect.evaluation.protocol import by_user, seen_before
+from llmdirect.evaluation.protocol import evaluate_split, seen_items
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.audit import audit
-from llmdirect.synthetic.corpus import CORE, REVIEWS_PER_USER, Corpus, generate
+from llmdirect.synthetic import sentences as templates
+from llmdirect.synthetic.corpus import CORE, REVIEWS_PER_USER, Corpus, generate, utilities
 from llmdirect.synthetic.recovery import oracle
-from llmdirect.synthetic.sentences import ASPECTS, LEXICON, fixed_texts
+from llmdirect.synthetic.sentences import ASPECTS, LEXICON
 from llmdirect.text.duplicates import normalise
 from llmdirect.text.words import word_spans
 
@@ -179,7 +180,7 @@ def test_every_user_and_item_has_a_core_of_reviews(corpus: Corpus) -> None:
 
 def test_interests_are_on_one_to_three_aspects(corpus: Corpus) -> None:
     np.testing.assert_allclose(corpus.interests.sum(1), 1)
-    cared = [corpus.cares_about(user) for user in corpus.user_ids]
+    cared = [corpus.aspects_of_interest(user) for user in corpus.user_ids]
     assert {len(aspects) for aspects in cared} == {1, 2, 3}
     for row, aspects in zip(corpus.interests, cared, strict=True):
         assert row[list(aspects)].sum() > 0.95
@@ -197,7 +198,7 @@ def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> N
     """Against what a plain sampler without replacement gives, one choice after the other."""
     rng = np.random.default_rng(1)
     expected = np.zeros(2)
-    weights = np.exp(large.preference())
+    weights = np.exp(utilities(large.interests, large.qualities, large.popularity, large.taste))
     fit = large.interests @ large.qualities.T
     log_popularity = np.log(large.popularity)
     counts = Counter(review.user_id for review in large.reviews)
@@ -221,6 +222,14 @@ def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> N
 
 
 # The texts
+
+
+def fixed_texts() -> list[str]:
+    """Every sentence, title, description and slot filler, with blanks for the slots."""
+    texts = [sentence for sentences in templates.OPINIONS.values() for sentence in sentences]
+    texts += [*templates.OPENERS, *templates.ASIDES, *templates.HEADLINES, *templates.DESCRIPTIONS]
+    texts = [templates.SLOT.sub(" ", text) for text in [*texts, templates.TITLE]]
+    return texts + [text for slot in templates.SLOTS.values() for text in slot]
 
 
 def test_planted_words_are_distinct_and_stand_nowhere_else() -> None:
@@ -271,13 +280,13 @@ def test_texts_are_sentences(corpus: Corpus) -> None:
     assert sentences.most_common(1)[0][1] < 0.06 * len(corpus.reviews)  # no sentence is a refrain
 
 
-def test_texts_speak_of_what_the_user_cares_about(large: Corpus) -> None:
+def test_texts_speak_of_what_the_user_aspects_of_interest(large: Corpus) -> None:
     cared, total = 0, 0
     for review in large.reviews:
         aspects = {said.aspect for said in review.planted}
-        cared += len(aspects & large.cares_about(review.user_id))
+        cared += len(aspects & large.aspects_of_interest(review.user_id))
         total += len(aspects)
-    by_chance = np.mean([len(large.cares_about(r.user_id)) for r in large.reviews]) / len(ASPECTS)
+    by_chance = np.mean([len(large.aspects_of_interest(r.user_id)) for r in large.reviews]) / len(ASPECTS)
     assert cared / total > 2 * by_chance
     assert 0.7 < cared / total < 0.95  # some noise stays
 
@@ -304,28 +313,6 @@ def test_ratings_follow_taste(large: Corpus) -> None:
     ratings = [review.rating for review in large.reviews]
     assert set(ratings) == {1, 2, 3, 4, 5}
     assert np.corrcoef(fit, ratings)[0, 1] > 0.6
-
-
-def test_truth_is_what_the_item_is_good_at_among_what_the_user_cares_about(corpus: Corpus) -> None:
-    some = 0
-    for user in corpus.user_ids[:20]:
-        for item in corpus.item_ids:
-            expected = set()
-            for review in corpus.reviews:
-                if review.item_id != item:
-                    continue
-                for aspect, (positive, _) in enumerate(corpus.words.values()):
-                    interest = corpus.interests[corpus.user_rows[user], aspect]
-                    quality = corpus.qualities[corpus.item_rows[item], aspect]
-                    if interest > 1 / 6 and quality > 0:
-                        expected |= set(words(review.text)) & set(positive)
-            assert corpus.truth(user, item) == expected
-            some += bool(expected)
-    assert some > 500
-    with pytest.raises(KeyError, match="nobody"):
-        corpus.truth("nobody", corpus.item_ids[0])
-    with pytest.raises(KeyError, match="nothing"):
-        corpus.truth(corpus.user_ids[0], "nothing")
 
 
 # What there is to win
@@ -376,7 +363,7 @@ def figures(corpus: Corpus, dataset: Dataset) -> dict[str, float]:
             "oracle": oracle(corpus, split.user_ids, split.item_ids),
         }
         for name, tables in models.items():
-            sums.setdefault(name, []).append(mean_metrics(by_user(tables, split, TEST, [NDCG]))[NDCG])
+            sums.setdefault(name, []).append(mean_metrics(evaluate_split(tables, split, TEST, [NDCG]))[NDCG])
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
 
@@ -392,7 +379,7 @@ def test_popularity_tells_something(dataset: Dataset, figures: dict[str, float])
         item=np.zeros((dataset.num_items, 0)),
         item_bias=rng.random(dataset.num_items),
     )
-    assert figures["popularity"] > 1.5 * mean_metrics(by_user(random, dataset, TEST, [NDCG]))[NDCG]
+    assert figures["popularity"] > 1.5 * mean_metrics(evaluate_split(random, dataset, TEST, [NDCG]))[NDCG]
 
 
 def test_a_linear_map_of_text_clearly_beats_popularity(figures: dict[str, float]) -> None:
@@ -400,7 +387,7 @@ def test_a_linear_map_of_text_clearly_beats_popularity(figures: dict[str, float]
 
 
 def test_the_oracle_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> None:
-    seen, relevant = seen_before(dataset, TEST), dataset.csr(TEST)
+    seen, relevant = seen_items(dataset, TEST), dataset.csr(TEST)
     values = []
     for user, name in enumerate(dataset.user_ids):
         row = corpus.user_rows[name]
@@ -415,7 +402,7 @@ def test_the_oracle_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> No
         gain = sum(1 / np.log2(place + 2) for place, item in enumerate(best) if item in wanted)
         values.append(gain / sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted)))))
     tables = oracle(corpus, dataset.user_ids, dataset.item_ids)
-    assert mean_metrics(by_user(tables, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
+    assert mean_metrics(evaluate_split(tables, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
         np.mean(values), rel=1e-6
     )
     with pytest.raises(KeyError, match="nobody"):

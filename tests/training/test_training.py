@@ -21,7 +21,7 @@ from llmdirect.common.locks import single_writer
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.data.prepare import NOTHING_HELD_OUT, prepare
-from llmdirect.evaluation.protocol import by_user, rating_means
+from llmdirect.evaluation.protocol import evaluate_ratings, evaluate_split
 from llmdirect.explanation.explain import explain
 from llmdirect.model.left_out import sampled_pairs, train_left_out
 from llmdirect.ranking.metrics import mean_metrics
@@ -58,7 +58,7 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
     assert np.flatnonzero(np.diff(indptr)).tolist() == sorted(popular.tolist())
     assert set(indices.tolist()) == set(popular.tolist())
     assert values.any()
-    again = mean_metrics(by_user(ranking, data, VALID, ["ndcg@10"]))
+    again = mean_metrics(evaluate_split(ranking, data, VALID, ["ndcg@10"]))
     assert found["best_value"] == pytest.approx(again["ndcg@10"], abs=1e-6)
     assert found["best"]["train_left_out"]
 
@@ -142,7 +142,7 @@ def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape
     found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
     assert found["metrics"]["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
-    again = mean_metrics(by_user(trained.tables, data, TEST, ["ndcg@10"]))
+    again = mean_metrics(evaluate_split(trained.tables, data, TEST, ["ndcg@10"]))
     assert measure(dataset, tmp_path / "run", metrics=["ndcg@10"])["metrics"] == again
 
 
@@ -161,7 +161,7 @@ def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
         tables.user_bias[u] + tables.item_bias[i] + tables.query[u] @ tables.item[i]
         for u, i in zip(rows.user_idx[held], rows.item_idx[held], strict=True)
     ]
-    assert rating_means(tables, data, VALID)["mse"] == pytest.approx(
+    assert evaluate_ratings(tables, data, VALID)["mse"] == pytest.approx(
         np.mean((np.array(predicted) - rows.rating[held]) ** 2), rel=1e-5
     )
 

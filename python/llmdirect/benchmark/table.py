@@ -1,25 +1,32 @@
-"""A scoreboard as Markdown, and as a picture."""
+"""Scoreboard as a Markdown table and as an SVG bar chart."""
 
 from html import escape
 
 from llmdirect.common.types import Json
 
-_ROW, _LEFT, _WIDTH = 22, 190, 470
+_ROW_HEIGHT, _LABEL_WIDTH, _BAR_WIDTH = 22, 190, 470
+"""Pixels of the chart."""
 
 
-def caption(result: Json, whole: bool = True) -> str:
-    """What the table is of; whole: with the columns that a terminal has no room for."""
-    single = f"mean of {result['splits']} random splits (seeds from 242)"
-    protocol = result["protocol"] if result["splits"] == 1 else f"{result['protocol']}, {single}"
+def caption(result: Json, full: bool = True) -> str:
+    """Caption of the table: data, protocol, and what its columns mean.
+
+    Parameters
+    ----------
+    full
+        Whether to explain the columns that a terminal has no room for.
+    """
+    mean = f"mean of {result['splits']} random splits (seeds from 242)"
+    protocol = result["protocol"] if result["splits"] == 1 else f"{result['protocol']}, {mean}"
     text = (
         f"{result['num_users']:,} users, {result['num_items']:,} items, full ranking of the test split "
         f"(protocol {protocol}); embeddings of {result['encoder']}; positive: {result['positive']}; "
-        f"{'brackets' if whole else '± and brackets'}: 95 % intervals over users. "
+        f"{'brackets' if full else '± and brackets'}: 95 % intervals over users. "
         "Settings are chosen on the validation of the first split. "
         "valid and train left out: ndcg@10 on validation, and on train pairs each scored as if it did not "
         "exist."
     )
-    if whole:
+    if full:
         text += (
             " p: that direct differs from the row, signs of paired differences flipped at random, corrected "
             "for the number of rows (Holm). head and tail: ndcg@10 where only the most popular items, with "
@@ -38,7 +45,7 @@ def caption(result: Json, whole: bool = True) -> str:
 
 
 def markdown(result: Json) -> str:
-    """The whole table, with its caption below."""
+    """Markdown table of all columns, with its caption below."""
     names = [
         "model",
         *result["metrics"],
@@ -70,29 +77,32 @@ def markdown(result: Json) -> str:
 
 
 def plot(result: Json) -> str:
-    """An SVG: each row's first metric with its interval, best on top."""
+    """SVG bar chart of each row's first metric with its interval, best on top."""
     metric = result["metrics"][0]
     rows = [row for row in result["rows"] if not row["failed"]]
     rows.sort(key=lambda row: -float(row["metrics"][metric]["mean"]))
     widest = max((row["metrics"][metric]["high"] for row in rows), default=1.0) or 1.0
-    height = _ROW * (len(rows) + 2)
+    height = _ROW_HEIGHT * (len(rows) + 2)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 70} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LABEL_WIDTH + _BAR_WIDTH + 70} {height}" '
         'font-family="sans-serif" font-size="12" role="img">',
         f"<title>{escape(metric)} of every row, 95 % intervals over users</title>",
         f'<rect width="100%" height="{height}" fill="#ffffff"/>',
     ]
-    for place, row in enumerate(rows):
-        found = row["metrics"][metric]
-        low, mean, high = (_LEFT + _WIDTH * found[name] / widest for name in ("low", "mean", "high"))
-        middle = _ROW * place + _ROW
+    for number, row in enumerate(rows):
+        interval = row["metrics"][metric]
+        low, mean, high = (
+            _LABEL_WIDTH + _BAR_WIDTH * interval[name] / widest for name in ("low", "mean", "high")
+        )
+        middle = _ROW_HEIGHT * number + _ROW_HEIGHT
         fill = "#0b5fa5" if row["model"].startswith("direct") else "#8a8a8a"
         parts += [
-            f'<text x="{_LEFT - 8}" y="{middle + 4}" text-anchor="end">{escape(row["model"])}</text>',
-            f'<rect x="{_LEFT}" y="{middle - 7}" width="{mean - _LEFT:.1f}" height="14" fill="{fill}"/>',
+            f'<text x="{_LABEL_WIDTH - 8}" y="{middle + 4}" text-anchor="end">{escape(row["model"])}</text>',
+            f'<rect x="{_LABEL_WIDTH}" y="{middle - 7}" width="{mean - _LABEL_WIDTH:.1f}" height="14" '
+            f'fill="{fill}"/>',
             f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#000000" stroke-width="1.5"/>',
-            f'<text x="{high + 6:.1f}" y="{middle + 4}">{found["mean"]:.4f}</text>',
+            f'<text x="{high + 6:.1f}" y="{middle + 4}">{interval["mean"]:.4f}</text>',
         ]
     axis = f"{escape(metric)}, 95 % intervals over users"
-    parts.append(f'<text x="{_LEFT}" y="{height - 6}">{axis}</text></svg>')
+    parts.append(f'<text x="{_LABEL_WIDTH}" y="{height - 6}">{axis}</text></svg>')
     return "\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Held-out figures: which users, which candidates, which metrics. One protocol for every model."""
+"""Evaluation protocol of held-out splits, the same for every model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,23 @@ from llmdirect.ranking.rating_metrics import rating_metrics
 from llmdirect.ranking.scorer import ScoreTables
 
 
-def seen_before(dataset: Dataset, split: int) -> Csr:
-    """What is hidden at ranking: validation hides train, test hides train and validation."""
+def seen_items(dataset: Dataset, split: int) -> Csr:
+    """Items hidden at ranking: U rows of the interactions of all earlier splits.
+
+    Validation hides train; test hides train and validation.
+    """
     seen = dataset.csr(tuple(range(split)), positive_only=False)
     return seen if dataset.known is None else seen.union(dataset.known)
 
 
 def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:
-    """Users with a positive in the split. DataError where there are none."""
+    """Users with a positive in the split: ascending indices [n].
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
     users = np.flatnonzero(np.diff(dataset.csr(split).indptr)).astype(np.int32)
     if not len(users):
         raise DataError(
@@ -27,38 +36,64 @@ def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:
     return users
 
 
-def by_user(
+def evaluate_split(
     tables: ScoreTables, dataset: Dataset, split: int, names: list[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Each metric for every user with a positive in the split, over the full catalogue."""
+    """Ranking metrics of each held-out user of a split, over the full catalogue.
+
+    Parameters
+    ----------
+    names
+        Names of metrics, such as "ndcg@10".
+
+    Returns
+    -------
+    float64 [n] for each name, in the order of `held_out_users`.
+
+    Raises
+    ------
+    DataError
+        If no user has a positive in the split.
+    """
     return evaluate(
         tables,
         held_out_users(dataset, split),
         names=names,
-        seen=seen_before(dataset, split),
+        seen=seen_items(dataset, split),
         relevant=dataset.csr(split),
     )
 
 
-def rating_means(tables: ScoreTables, dataset: Dataset, split: int) -> dict[str, float]:
-    """mse, rmse, mae, auc, accuracy and f1 of the split's ratings; DataError where there are none.
+def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[str, float]:
+    """Rating metrics of a split: mse, rmse, mae, auc, accuracy and f1.
 
-    A figure that is not defined there (no rating below 4, say) is left out.
+    A metric that is not defined there (no rating below 4, say) is left out.
+
+    Raises
+    ------
+    DataError
+        If the split has no ratings.
     """
-    means = rating_metrics(*_predicted(tables, dataset, split))
-    return {name: value for name, value in means.items() if not np.isnan(value)}
+    values = rating_metrics(*_predicted_and_actual(tables, dataset, split))
+    return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
 def squared_errors(tables: ScoreTables, dataset: Dataset, split: int) -> NDArray[np.float64]:
-    """That of each rating of the split; DataError where there are none."""
-    predicted, actual = _predicted(tables, dataset, split)
+    """Squared error of each rating of a split: float64 [n].
+
+    Raises
+    ------
+    DataError
+        If the split has no ratings.
+    """
+    predicted, actual = _predicted_and_actual(tables, dataset, split)
     return np.square(predicted.astype(np.float64) - actual)
 
 
-def _predicted(
+def _predicted_and_actual(
     tables: ScoreTables, dataset: Dataset, split: int
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Predicted and actual ratings of the split."""
+    """Predicted and actual ratings of the split, [n] each."""
     rows = dataset.interactions
     rated = (rows.split == split) & ~np.isnan(rows.rating)
     if not rated.any():

@@ -9,7 +9,7 @@ from llmdirect.explanation.attribution import deletions
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText
 from llmdirect.explanation.reencoding import Reencoder, texts_without
-from llmdirect.ranking.top_k import place_among, rank
+from llmdirect.ranking.top_k import rank, rank_of_score
 
 _GROWTH = 1.5
 
@@ -41,7 +41,7 @@ def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int
     others = np.sort(np.delete(lists.scores[0][: len(items)].astype(np.float64), place[0]))
 
     def placed(score: float) -> Json:
-        return {"score": score, "rank": place_among(others, score)}
+        return {"score": score, "rank": rank_of_score(others, score)}
 
     rows = explainer.passages_of(item)
     passages = explainer.read_passages(rows)

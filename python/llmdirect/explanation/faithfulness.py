@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
-from llmdirect.evaluation.statistics import interval
+from llmdirect.evaluation.statistics import bootstrap_mean
 from llmdirect.explanation.attribution import by_effect, gradient_x_input
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText, ReadPassage
 from llmdirect.explanation.reencoding import Reencoder, texts_without
-from llmdirect.ranking.top_k import place_among, rank
+from llmdirect.ranking.top_k import rank, rank_of_score
 from llmdirect.runs.new_users import load_run_encoder
 
 SHARES: Final = (0.01, 0.05, 0.1, 0.2)
@@ -104,7 +104,7 @@ class Pair:
 
     def rank(self, score: float) -> int:
         """Place among the candidates, from 1, of an item with this score."""
-        return place_among(self.others, score)
+        return rank_of_score(self.others, score)
 
 
 def _pairs(explainer: Explainer, count: int, words: int, generator: np.random.Generator) -> list[Pair]:
@@ -268,21 +268,21 @@ def _summary(measured: Sequence[_Measured]) -> Json:
     for name, fall in falls.items():
         result[name] = {
             method: {
-                **interval(fall[:, m].mean(1)),
-                "at": {f"{share:g}": interval(fall[:, m, s]) for s, share in enumerate(SHARES)},
+                **bootstrap_mean(fall[:, m].mean(1)),
+                "at": {f"{share:g}": bootstrap_mean(fall[:, m, s]) for s, share in enumerate(SHARES)},
             }
             for m, method in enumerate(METHODS)
         }
     for other, title in (("gradient_x_input", "gradient"), ("random", "random")):
         gaps = {name: (fall[:, 0] - fall[:, METHODS.index(other)]).mean(1) for name, fall in falls.items()}
-        result[f"direct_minus_{title}"] = interval(gaps["comprehensiveness"])
+        result[f"direct_minus_{title}"] = bootstrap_mean(gaps["comprehensiveness"])
         # Better where it is smaller: the other's less DIRECT's.
-        result[f"direct_minus_{title}_sufficiency"] = interval(-gaps["sufficiency"])
+        result[f"direct_minus_{title}_sufficiency"] = bootstrap_mean(-gaps["sufficiency"])
     result["correlation"] = {}
     for p, name in enumerate(PREDICTIONS):
         told = np.array([one.correlation[p] for one in measured])
         told = told[~np.isnan(told)]
-        result["correlation"][name] = interval(told) if len(told) else None
+        result["correlation"][name] = bootstrap_mean(told) if len(told) else None
     ranks = np.array([one.ranks for one in measured])
     curves: Mapping[str, NDArray[np.float64]] = {
         "deletion": score - falls["comprehensiveness"],

@@ -130,7 +130,7 @@ def _row_of(dataset: Dataset, user_id: str, user: int) -> int:
 
 def collaboration_by_item(trained: Trained, user: int, item: int) -> list[Json]:
     """What each item that the user has adds to the collaborative term: they add up to it."""
-    sources, values = trained.tables.collaborative_parts(user, item)
+    sources, values = trained.tables.item_item_contributions(user, item)
     order = sorted(range(len(sources)), key=lambda n: -abs(values[n]))
     return [
         {

@@ -13,11 +13,17 @@ from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 
 CUTOFF_METRICS = tuple(_core.list_metric_names())
-"""Metrics that take a cutoff, as in "ndcg@10". The other one is "auc"."""
+"""Names of the metrics with a cutoff, as in "ndcg@10". "auc" has none."""
 
 
 def parse_metric(name: str) -> tuple[str, int | None]:
-    """("ndcg", 10) of "ndcg@10", ("auc", None) of "auc"; ValueError that lists the names otherwise."""
+    """Metric and cutoff of a name: ("ndcg", 10) of "ndcg@10", ("auc", None) of "auc".
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric; the message lists the names.
+    """
     if name == "auc":
         return name, None
     match = re.fullmatch(r"(\w+)@([1-9]\d*)", name, re.ASCII)
@@ -28,13 +34,27 @@ def parse_metric(name: str) -> tuple[str, int | None]:
 
 
 def metrics(items: ArrayOrTensor, relevant: Csr, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
-    """Metrics of lists that are ranked already: one float64 [B] for each name.
+    """Ranking metrics of given lists.
 
-    items: [B, k], best first, padded at the end with -1. relevant: B rows, aligned with the lists, so
-    `test.without(seen).rows(user_rows)`. A user without relevant items gets NaN.
+    Parameters
+    ----------
+    items
+        Integers [B, k], best first, padded at the end with -1.
+    relevant
+        B rows of relevant candidates, aligned with the lists:
+        ``test.without(seen).rows(user_rows)``.
+    names
+        Names with a cutoff up to k, such as "recall@20".
 
-    Raises ValueError for an unknown name, "auc" (which needs all candidates: `rank` gives it), a cutoff
-    beyond k, and a list that holds an item twice.
+    Returns
+    -------
+    float64 [B] for each name; NaN for a user without relevant items.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, "auc" (which needs all candidates: `rank` gives it), a cutoff beyond k, and a
+        list that holds an item twice.
     """
     names = list(names)
     requests = []
@@ -50,25 +70,36 @@ def metrics(items: ArrayOrTensor, relevant: Csr, names: Iterable[str]) -> dict[s
 def evaluate(
     tables: ScoreTables, user_rows: ArrayOrTensor, *, names: Iterable[str], seen: Csr | None, relevant: Csr
 ) -> dict[str, NDArray[np.float64]]:
-    """Ranks once, as long as the largest cutoff asks, and gives every metric by user: float64 [B] each.
+    """Rank all unseen items and compute metrics of each user.
 
-    seen, relevant: U rows, as for `rank`. Relevant items that are seen do not count in any metric.
+    Users are ranked once, to the largest cutoff.
+
+    Parameters
+    ----------
+    user_rows
+        Integers [B], the users to measure.
+    names
+        Names of metrics, "auc" included.
+    seen, relevant
+        U rows of items, as for `rank`. Relevant items that are seen do not count in any metric.
+
+    Returns
+    -------
+    float64 [B] for each name; NaN for a user without relevant candidates.
     """
     names = list(names)
     cutoffs = [cutoff for _, cutoff in map(parse_metric, names) if cutoff is not None]
-    in_need = relevant if "auc" in names else None
-    lists = rank(tables, user_rows, k=max(cutoffs, default=0), seen=seen, relevant=in_need)
-    candidates = relevant if seen is None else relevant.without(seen)
-    by_list = metrics(
-        lists.items, candidates.rows(lists.user_rows), [name for name in names if name != "auc"]
-    )
+    for_auc = relevant if "auc" in names else None
+    lists = rank(tables, user_rows, k=max(cutoffs, default=0), seen=seen, relevant=for_auc)
+    unseen = relevant if seen is None else relevant.without(seen)
+    values = metrics(lists.items, unseen.rows(lists.user_rows), [name for name in names if name != "auc"])
     if lists.auc is not None:
-        by_list["auc"] = lists.auc
-    return {name: by_list[name] for name in names}
+        values["auc"] = lists.auc
+    return {name: values[name] for name in names}
 
 
 def mean_metrics(per_user: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    """The mean of each metric over the users for whom it is defined (not NaN); NaN if there are none."""
+    """Mean of each metric over the users for whom it is defined (not NaN); NaN if there are none."""
     means = {}
     for name, values in per_user.items():
         defined = values[~np.isnan(values)]

@@ -1,4 +1,4 @@
-"""Ranked lists on disk: Parquet and TREC run files."""
+"""Ranked lists as Parquet and TREC run files."""
 
 import re
 from collections.abc import Sequence
@@ -13,25 +13,46 @@ from llmdirect.ranking.top_k import RankedLists
 
 
 def check_ranked_lists_path(path: Path) -> None:
-    """ValueError or OSError where `write_ranked_lists` could not write this path."""
+    """Check that ranked lists can be written to a path, before they are computed.
+
+    Raises
+    ------
+    ValueError
+        If `path` does not end in .parquet.
+    OSError
+        If it cannot be written.
+    """
     if path.suffix != ".parquet":
-        raise ValueError(f"{path}: a run is written as Parquet; give a name that ends in .parquet")
+        raise ValueError(f"{path}: ranked lists are written as Parquet; give a name that ends in .parquet")
     check_writable(path)
 
 
 def write_ranked_lists(
     path: Path, lists: RankedLists, user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> None:
-    """Writes `path` (Parquet: user_idx i32, item_idx i32, rank i32 from 1, score f32) and its TREC twin.
+    """Write ranked lists as Parquet and as a TREC run file.
 
-    The twin has the suffix .trec and lines `user_id Q0 item_id rank score llmdirect`. Whitespace and % in
-    ids are percent-encoded there (`urllib.parse.unquote` gives them back). Each file is replaced at once or
-    not at all. Raises ValueError if `path` does not end in .parquet, or an id is missing or empty.
+    The Parquet file has the columns user_idx i32, item_idx i32, rank i32 (from 1) and score f32. The TREC
+    file next to it has the suffix .trec and lines ``user_id Q0 item_id rank score llmdirect``; whitespace
+    and % in ids are percent-encoded there (`urllib.parse.unquote` decodes them). Each file is replaced
+    atomically.
+
+    Parameters
+    ----------
+    path
+        The Parquet file.
+    user_ids, item_ids
+        External id of each index.
+
+    Raises
+    ------
+    ValueError
+        If `path` does not end in .parquet, or an id is missing or empty.
     """
     check_ranked_lists_path(path)
     listed = lists.items >= 0
     rows, columns = np.nonzero(listed)
-    run = pl.DataFrame(
+    table = pl.DataFrame(
         {
             "user_idx": lists.user_rows[rows],
             "item_idx": lists.items[listed],
@@ -39,15 +60,15 @@ def write_ranked_lists(
             "score": lists.scores[listed],
         }
     )
-    trec = run.select(
-        _tokens("user_ids", user_ids, run["user_idx"]),
+    trec = table.select(
+        _tokens("user_ids", user_ids, table["user_idx"]),
         pl.lit("Q0").alias("Q0"),
-        _tokens("item_ids", item_ids, run["item_idx"]),
+        _tokens("item_ids", item_ids, table["item_idx"]),
         "rank",
         "score",
         pl.lit("llmdirect").alias("tag"),
     )
-    write_atomic(path, run.write_parquet)
+    write_atomic(path, table.write_parquet)
     write_atomic(
         path.with_suffix(".trec"),
         lambda file: trec.write_csv(file, include_header=False, separator=" ", quote_style="never"),
@@ -55,7 +76,7 @@ def write_ranked_lists(
 
 
 def _tokens(name: str, ids: Sequence[str], indices: pl.Series) -> pl.Series:
-    """The id of each index, as one token of a line."""
+    """The id of each index, percent-encoded to one token of a line."""
     highest = indices.max()
     if isinstance(highest, int) and highest >= len(ids):
         raise ValueError(f"{name} has {len(ids)} ids, but the lists hold index {highest}")

@@ -9,14 +9,25 @@ from llmdirect.common.arrays import ArrayOrTensor, float_array
 def rating_metrics(
     predicted: ArrayOrTensor, actual: ArrayOrTensor, threshold: float = 4.0
 ) -> dict[str, float]:
-    """mse, rmse, mae, auc, accuracy and f1 of predicted ratings [n] against the actual ones [n].
+    """Metrics of predicted ratings: mse, rmse, mae, auc, accuracy and f1.
 
-    A rating is liked if it is at least `threshold`. auc: the share of (liked, not liked) pairs by actual
-    rating in which the liked one is predicted higher, ties half; NaN without such a pair. accuracy: the
-    share of predictions on the right side of the threshold. f1: harmonic mean of precision and recall of
-    "liked", 2 TP / (2 TP + FP + FN); NaN where nothing is liked or predicted to be.
+    A rating is liked if it is at least `threshold`.
 
-    Raises ValueError if the lengths differ, there are no ratings, or one is not finite.
+    - auc: share of pairs of a liked and a not liked rating (by the actual ones) in which the liked one is
+      predicted higher, ties half; NaN without such a pair.
+    - accuracy: share of predictions on the right side of the threshold.
+    - f1: harmonic mean of precision and recall of "liked", 2 TP / (2 TP + FP + FN); NaN where nothing is
+      liked or predicted to be.
+
+    Parameters
+    ----------
+    predicted, actual
+        Numbers [n].
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no ratings, or one is not finite.
     """
     predictions = float_array("predicted", predicted, 1).astype(np.float64)
     ratings = float_array("actual", actual, 1).astype(np.float64)
@@ -30,8 +41,8 @@ def rating_metrics(
             raise ValueError(f"{name}[{position}] is {values[position]}")
     error = predictions - ratings
     liked, predicted_liked = ratings >= threshold, predictions >= threshold
-    hits = np.count_nonzero(liked & predicted_liked)
-    named = np.count_nonzero(liked) + np.count_nonzero(predicted_liked)
+    true_positives = np.count_nonzero(liked & predicted_liked)
+    liked_sum = np.count_nonzero(liked) + np.count_nonzero(predicted_liked)
     mse = float(np.mean(error**2))
     return {
         "mse": mse,
@@ -39,7 +50,7 @@ def rating_metrics(
         "mae": float(np.mean(np.abs(error))),
         "auc": _auc(predictions[liked], predictions[~liked]),
         "accuracy": float(np.mean(liked == predicted_liked)),
-        "f1": float(2 * hits / named) if named else float("nan"),
+        "f1": float(2 * true_positives / liked_sum) if liked_sum else float("nan"),
     }
 
 

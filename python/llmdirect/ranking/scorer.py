@@ -1,8 +1,8 @@
-"""Score tables of a model, as ranking takes them."""
+"""Score tables of a recommender, from which every item is ranked exactly."""
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,37 +11,58 @@ from llmdirect.common.arrays import ArrayOrTensor, float_array, index_array
 from llmdirect.common.csr import Csr
 
 EPS = 5e-7
-"""Of the ratio form, as published."""
+"""Epsilon in the denominator of the ratio kernel, as published."""
+
+ItemItem: TypeAlias = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
+"""Sparse item-item weights in CSR: indptr [I + 1], indices [nnz], values [nnz]."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreTables:
-    """All that a score is made of, in float32. U users, I items, vectors of K numbers (K may be 0).
+    """Score tables of a recommender for exact ranking.
 
-    score = user_bias[u] + item_bias[i] + text term + Σ_{j in history[u]} item_item[j, i]; the text term is
-    query·item (kernel "dot") or (query·item) / (query·item_mentions + eps) (kernel "ratio").
+    The score of item i for user u is
 
-    Arrays may be NumPy or CPU tensors of any number type. Raises ValueError for shapes that do not fit.
+        user_bias[u] + item_bias[i] + text(u, i) + sum of item_item[j, i] over j in history[u]
+
+    where the text term is ``query[u] @ item[i]`` (kernel "dot") or
+    ``(query[u] @ item[i]) / (query[u] @ item_mentions[i] + eps)`` (kernel "ratio").
+    All arrays are kept as float32. NumPy arrays and CPU tensors of any number type are accepted.
+    U users, I items, vectors of K numbers; K may be 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, `kernel` is unknown, or only one of `history` and `item_item`
+        is there.
+
+    Examples
+    --------
+    >>> tables = ScoreTables(query=[[1.0, 0.0]], item=[[3, 0], [2, 2]], item_bias=[0, 1])
+    >>> tables.score_pairs([0, 0], [0, 1])
+    array([3., 3.])
     """
 
     kernel: Literal["dot", "ratio"] = "dot"
+    """How the text term combines the vectors of a user and an item."""
     query: ArrayOrTensor
-    """[U, K]"""
+    """[U, K] vectors of the users."""
     item: ArrayOrTensor
-    """[I, K]"""
+    """[I, K] vectors of the items."""
     item_mentions: ArrayOrTensor = None
-    """[I, K], for the ratio kernel alone."""
+    """[I, K] denominators, for the ratio kernel only."""
     eps: float = EPS
+    """Added to the denominator of the ratio kernel."""
     item_bias: ArrayOrTensor = None
     """[I]; 0 if not given."""
     user_bias: ArrayOrTensor = None
     """[U]; 0 if not given."""
     history: Csr | None = None
     """U rows of items."""
-    item_item: tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor] | None = None
-    """indptr [I + 1], indices [nnz] and values [nnz]: row j holds what an item j of the history adds."""
+    item_item: ItemItem | None = None
+    """indptr [I + 1], indices [nnz], values [nnz]: row j holds what history item j adds to other items."""
     item_item_rows: Csr | None = field(init=False, repr=False, default=None)
-    """Where `item_item` has values."""
+    """I rows: the sparsity pattern of `item_item`."""
 
     def __post_init__(self) -> None:
         if self.kernel not in ("dot", "ratio"):
@@ -72,24 +93,37 @@ class ScoreTables:
             self._set(name, array)
         if self.item_item is not None:
             indptr, indices, values = self.item_item
-            table = Csr(indptr, indices)
-            self._set("item_item_rows", table)
-            self._set("item_item", (table.indptr, table.indices, float_array("item_item values", values, 1)))
+            pattern = Csr(indptr, indices)
+            values = float_array("item_item values", values, 1)
+            self._set("item_item_rows", pattern)
+            self._set("item_item", (pattern.indptr, pattern.indices, values))
 
     def for_users(
         self, query: ArrayOrTensor, history: Csr | None = None, user_bias: ArrayOrTensor = None
     ) -> "ScoreTables":
-        """The same catalogue for other users: query [V, K], V rows of history, user_bias [V].
+        """Score tables of the same items for other users, sharing the item tables.
 
-        The tables of the catalogue are shared, and not checked again. history: left out where this scorer
-        has no table of items. Raises ValueError for shapes that do not fit.
+        Parameters
+        ----------
+        query
+            [V, K] vectors of the other users.
+        history
+            V rows of items; None where there are no item-item weights.
+        user_bias
+            [V]; 0 if not given.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or `history` is given without item-item weights or missing with them.
         """
-        other = copy.copy(self)
-        other._set("query", float_array("query", query, 2))
-        other._set("history", history)
-        other._set("user_bias", None if user_bias is None else float_array("user_bias", user_bias, 1))
+        other = self._copy(
+            query=float_array("query", query, 2),
+            history=history,
+            user_bias=None if user_bias is None else float_array("user_bias", user_bias, 1),
+        )
         if (history is None) != (self.item_item is None):
-            raise ValueError("history belongs to a table of items: give it where the scorer has one")
+            raise ValueError("history belongs to a table of items: give it where the tables have item_item")
         bias = other.query[:, 0] if other.user_bias is None else other.user_bias
         rows = len(bias) if history is None else history.num_rows
         if other.query.shape[1] != self.query.shape[1] or not len(other.query) == len(bias) == rows:
@@ -100,22 +134,32 @@ class ScoreTables:
         return other
 
     def without(self, *, popularity: bool = False, collaboration: bool = False) -> "ScoreTables":
-        """The same scorer as if items had no bias, or the history added nothing."""
-        other = copy.copy(self)
+        """Score tables without the item bias (`popularity`) or the item-item term (`collaboration`)."""
+        changes: dict[str, object] = {}
         if popularity:
-            other._set("item_bias", np.zeros(self.num_items, np.float32))
+            changes["item_bias"] = np.zeros(self.num_items, np.float32)
         if collaboration:
-            for name in ("history", "item_item", "item_item_rows"):
-                other._set(name, None)
-        return other
+            changes |= dict.fromkeys(("history", "item_item", "item_item_rows"))
+        return self._copy(**changes)
 
     def weighted(self, weight: float) -> "ScoreTables":
-        """The same scorer with what the history adds times a weight. ValueError where it adds nothing."""
+        """Score tables with the item-item weights multiplied by `weight`.
+
+        Raises
+        ------
+        ValueError
+            If there are no item-item weights.
+        """
         if self.item_item is None:
             raise ValueError("there is no table of items to weigh")
-        other = copy.copy(self)
         indptr, indices, values = self.item_item
-        other._set("item_item", (indptr, indices, values * np.float32(weight)))
+        return self._copy(item_item=(indptr, indices, values * np.float32(weight)))
+
+    def _copy(self, **changes: object) -> "ScoreTables":
+        """A copy with other values of some fields, which are not checked again."""
+        other = copy.copy(self)
+        for name, value in changes.items():
+            other._set(name, value)
         return other
 
     def _set(self, name: str, value: object) -> None:
@@ -123,16 +167,26 @@ class ScoreTables:
 
     @property
     def num_users(self) -> int:
-        """U"""
+        """Number of users U."""
         return len(self.query)
 
     @property
     def num_items(self) -> int:
-        """I"""
+        """Number of items I."""
         return len(self.item)
 
     def score_pairs(self, users: ArrayOrTensor, items: ArrayOrTensor) -> NDArray[np.float64]:
-        """float64 [n]: the score of item n for user n, seen or not."""
+        """Scores of pairs of a user and an item, seen or not.
+
+        Parameters
+        ----------
+        users, items
+            Integers [n].
+
+        Returns
+        -------
+        float64 [n], summed in float64.
+        """
         users, items = index_array("users", users), index_array("items", items)
         query = np.asarray(self.query[users], np.float64)
         score: NDArray[np.float64] = (query * np.asarray(self.item[items], np.float64)).sum(1)
@@ -144,7 +198,7 @@ class ScoreTables:
         return score + self.score_collaborative_pairs(users, items)
 
     def score_user(self, user: int) -> NDArray[np.float32]:
-        """float32 [I]: the score of every item for one user, which takes no preparation as `rank` does."""
+        """Scores of all items for one user: float32 [I]. Faster than `rank` for a single user."""
         query = self.query[user]
         scores: NDArray[np.float32] = self.item @ query
         if self.kernel == "ratio":
@@ -153,35 +207,47 @@ class ScoreTables:
         if self.user_bias is not None:
             scores += self.user_bias[user]
         if self.item_item is not None and self.item_item_rows is not None and self.history is not None:
-            borders, values = self.item_item_rows.indptr, self.item_item[2]
+            indptr, values = self.item_item_rows.indptr, self.item_item[2]
             for source in self.history.row(user).tolist():
-                scores[self.item_item_rows.row(source)] += values[borders[source] : borders[source + 1]]
+                scores[self.item_item_rows.row(source)] += values[indptr[source] : indptr[source + 1]]
         return scores
 
     def score_collaborative_pairs(
         self, users: NDArray[np.int32], items: NDArray[np.int32]
     ) -> NDArray[np.float64]:
-        """float64 [n]: the collaborative term of item n for user n; 0 without one."""
+        """Item-item term of pairs of a user and an item: float64 [n]; 0 without item-item weights."""
         pairs = zip(users.tolist(), items.tolist(), strict=True)
-        return np.array([self.collaborative_parts(*pair)[1].sum() for pair in pairs], np.float64)
+        return np.array([self.item_item_contributions(*pair)[1].sum() for pair in pairs], np.float64)
 
-    def collaborative_parts(self, user: int, item: int) -> tuple[list[int], NDArray[np.float64]]:
-        """The items of a user's history that add to the collaborative term of an item, and what each adds."""
+    def item_item_contributions(self, user: int, item: int) -> tuple[list[int], NDArray[np.float64]]:
+        """History items that contribute to the item-item term of an item, and their weights.
+
+        Returns
+        -------
+        Indices of n history items, and their weights float64 [n]; n is 0 without item-item weights.
+        """
         sources: list[int] = []
-        values: list[float] = []
+        weights: list[float] = []
         if self.item_item is not None and self.item_item_rows is not None and self.history is not None:
             for source in self.history.row(user).tolist():
                 row = self.item_item_rows.row(source)
-                place = int(np.searchsorted(row, item))
-                if place < len(row) and row[place] == item:
+                column = int(np.searchsorted(row, item))
+                if column < len(row) and row[column] == item:
                     sources.append(source)
-                    values.append(float(self.item_item[2][self.item_item_rows.indptr[source] + place]))
-        return sources, np.array(values, np.float64)
-
-
-ItemItem = tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]
+                    weights.append(float(self.item_item[2][self.item_item_rows.indptr[source] + column]))
+        return sources, np.array(weights, np.float64)
 
 
 def add_item_item(text: ScoreTables, history: Csr, item_item: ItemItem) -> ScoreTables:
-    """The scorer of a text term and biases, with what items of a history add beside them."""
+    """Score tables of a text term and biases, with an item-item term added.
+
+    Parameters
+    ----------
+    text
+        Tables without item-item weights.
+    history
+        U rows of items.
+    item_item
+        Item-item weights in CSR, I rows.
+    """
     return replace(text, history=history, item_item=item_item)

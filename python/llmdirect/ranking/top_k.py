@@ -11,36 +11,64 @@ from llmdirect.common.csr import Csr
 from llmdirect.ranking.scorer import ScoreTables
 
 
-def place_among(others: NDArray[np.float64], score: float) -> int:
-    """Rank, from 1, of an item with this score beside the scores of others, ascending; ahead of equals."""
-    return 1 + len(others) - int(np.searchsorted(others, score, side="right"))
+def rank_of_score(sorted_scores: NDArray[np.float64], score: float) -> int:
+    """Rank, from 1, of an item with this score among other items; ahead of equal scores.
+
+    Parameters
+    ----------
+    sorted_scores
+        [n] scores of the other items, ascending.
+    """
+    return 1 + len(sorted_scores) - int(np.searchsorted(sorted_scores, score, side="right"))
 
 
 @dataclass(frozen=True, eq=False)
 class RankedLists:
-    """The best k candidates of B users."""
+    """Top-k lists of B users."""
 
     items: NDArray[np.int32]
-    """[B, k] best first, equal scores by smaller item; -1 where there are fewer candidates than k."""
+    """[B, k] item indices, best first, ties by smaller index; padded with -1."""
     scores: NDArray[np.float32]
-    """[B, k]; -inf beside item -1."""
+    """[B, k] scores of `items`; -inf where padded."""
     auc: NDArray[np.float64] | None
-    """[B], if relevant items were given; NaN for a user without a relevant or without another candidate."""
+    """[B] AUC over all candidates, if `relevant` was given; NaN for a user whose candidates are all or none
+    relevant."""
     user_rows: NDArray[np.int32]
-    """[B] the users of the lists."""
+    """[B] user indices of the lists."""
 
 
 def rank(
     tables: ScoreTables, user_rows: ArrayOrTensor, *, k: int, seen: Csr | None, relevant: Csr | None = None
 ) -> RankedLists:
-    """Ranks all items but the seen ones for each of `user_rows` [B].
+    """Exact top-k lists over all unseen items.
 
-    seen, relevant: U rows, one for each user of the tables. `relevant` asks for the AUC over the full list
-    of candidates; relevant items that are seen are no candidates and do not count. Memory: B * k, and a
-    copy of the item vectors.
+    Every item is scored; memory is B * k, and a copy of the item vectors.
 
-    Raises ValueError for a score that is NaN or +inf (of any item, seen or not), naming user and item, and
-    for indices or sizes that do not fit. A score of -inf is ranked last.
+    Parameters
+    ----------
+    tables
+        Score tables of U users and I items.
+    user_rows
+        Integers [B], the users to rank for.
+    k
+        Length of the lists; shorter ones are padded.
+    seen
+        U rows of items that are no candidates; None: every item is one.
+    relevant
+        U rows of relevant items: adds the AUC over the candidates. Relevant items that are seen do not
+        count.
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN or +inf, of any item, seen or not (the message names user and item), or indices
+        or sizes do not fit. A score of -inf is ranked last.
+
+    Examples
+    --------
+    >>> tables = ScoreTables(query=[[1.0, 0.0]], item=[[3, 0], [2, 2], [4, 1]])
+    >>> rank(tables, [0], k=2, seen=Csr.from_pairs([0], [2], 1)).items
+    array([[0, 1]], dtype=int32)
     """
     if k < 0:
         raise ValueError(f"k is {k}, below 0")

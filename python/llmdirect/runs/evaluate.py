@@ -9,7 +9,7 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import SPLIT_NAMES, Dataset
 from llmdirect.data.prepare import open_or_prepare
-from llmdirect.evaluation.protocol import by_user, held_out_users, rating_means, seen_before
+from llmdirect.evaluation.protocol import evaluate_ratings, evaluate_split, held_out_users, seen_items
 from llmdirect.ranking.metrics import mean_metrics, parse_metric
 from llmdirect.ranking.ranked_lists import check_ranked_lists_path, write_ranked_lists
 from llmdirect.ranking.top_k import rank
@@ -68,10 +68,10 @@ def measure(
     trained.check_dataset(found)
     users = held_out_users(found, code)
     if metrics is None and trained.run.train_config.objective == "rating":
-        figures = rating_means(trained.tables, found, code)
+        figures = evaluate_ratings(trained.tables, found, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(by_user(trained.tables, found, code, names))
+            means = mean_metrics(evaluate_split(trained.tables, found, code, names))
             figures = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if run_out is not None:
@@ -91,5 +91,5 @@ def measure(
 
 def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:
     users = held_out_users(dataset, split)
-    lists = rank(trained.tables, users, k=min(depth, dataset.num_items), seen=seen_before(dataset, split))
+    lists = rank(trained.tables, users, k=min(depth, dataset.num_items), seen=seen_items(dataset, split))
     write_ranked_lists(path, lists, dataset.user_ids, dataset.item_ids)

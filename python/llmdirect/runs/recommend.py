@@ -8,7 +8,7 @@ import numpy as np
 
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import SPLIT_NAMES
-from llmdirect.evaluation.protocol import seen_before
+from llmdirect.evaluation.protocol import seen_items
 from llmdirect.ranking.top_k import RankedLists, rank
 from llmdirect.runs.trained import Trained
 
@@ -46,7 +46,7 @@ def recommend(
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
-    seen = seen_before(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
+    seen = seen_items(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
     lists = rank(trained.tables, users, k=min(k, len(trained.item_ids)), seen=seen)
     return {
         "recommendations": [

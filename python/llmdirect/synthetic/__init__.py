@@ -1,1 +1,1 @@
-"""Synthetic reviews with known interests, and how much of them is recovered."""
+"""Synthetic reviews with planted interests, and metrics of their recovery."""

@@ -1,7 +1,7 @@
-"""A small world of headphone reviews in which everything is known: who likes what, and which words say so.
+"""Synthetic review corpus with planted user interests, item qualities and opinion words.
 
-`demo` and the tests run on it. A user cares about a few aspects, an item is good or bad at each. Who
-reviews what follows popularity and taste; what is written follows quality and taste.
+`demo` and the tests run on it. A user is interested in a few aspects; an item is good or bad at each. Users
+choose items by popularity and taste; the opinions that they write follow quality and interest.
 """
 
 import gzip
@@ -18,21 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.files import write_atomic
-from llmdirect.synthetic.sentences import ASPECTS, LEXICON, Said, Writer
+from llmdirect.synthetic.sentences import ASPECTS, LEXICON, PlantedWord, ReviewWriter
 from llmdirect.text.duplicates import normalise
 
 CORE: Final = 5
-"""Reviews that every user and every item has at least."""
+"""Minimum number of reviews of every user and every item."""
 REVIEWS_PER_USER: Final = (7, 10)
-"""What a user is drawn before items that lack reviewers get some."""
+"""Least and most reviews of a user, before items with too few reviews get more."""
 TASTE: Final = 6.0
-"""β: a user reviews an item with a probability proportional to popularity · exp(β · interest · quality)."""
+"""β: choice probabilities are proportional to popularity · exp(β · interest · quality)."""
 _POPULARITY_EXPONENT: Final = 0.5
 _POLARITY_SLOPE: Final = 6.0
 _OFF_INTEREST: Final = 0.04
-_MENTIONED_BY_CHANCE: Final = 0.15
-_LEAST_QUALITY: Final = 0.2
-_ASIDE: Final = 0.75
+_OFF_INTEREST_MENTIONS: Final = 0.15
+_MIN_QUALITY: Final = 0.2
+_ASIDE_PROBABILITY: Final = 0.75
 _RATING_NOISE: Final = 0.5
 _INTEREST_SHARES: Final = ((1.0,), (0.6, 0.4), (0.42, 0.32, 0.26))
 _FIRST_DAY: Final = 16_071  # 2014-01-01
@@ -41,8 +41,8 @@ _ID_LETTERS: Final = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Written:
-    """One review of the corpus."""
+class SyntheticReview:
+    """Review of the corpus with its planted words."""
 
     user_id: str
     item_id: str
@@ -50,13 +50,13 @@ class Written:
     summary: str
     rating: int
     time: int
-    """Seconds since 1970, a full day."""
-    planted: tuple[Said, ...]
+    """Seconds since 1970, at midnight UTC."""
+    planted: tuple[PlantedWord, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The files, and what was planted. U users, I items, A aspects."""
+    """Files of a synthetic corpus and their ground truth. U users, I items, A aspects."""
 
     reviews_path: Path
     items_path: Path
@@ -65,20 +65,20 @@ class Corpus:
     item_ids: list[str]
     aspects: tuple[str, ...]
     words: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
-    """Aspect -> its positive and its negative words."""
+    """Positive and negative words of each aspect."""
     interests: NDArray[np.float64]
-    """[U, A], rows sum to 1."""
+    """[U, A] shares of the aspects in a user's interest; rows sum to 1."""
     qualities: NDArray[np.float64]
-    """[I, A] in [-1, 1]."""
+    """[I, A] quality of each aspect, in [-1, 1]."""
     popularity: NDArray[np.float64]
-    """[I], sums to 1."""
+    """[I] shares; sums to 1."""
     taste: float
-    """β of `preference`."""
-    reviews: list[Written] = field(repr=False)
+    """β of `utilities`."""
+    reviews: list[SyntheticReview] = field(repr=False)
 
     @cached_property
     def aspect_of_word(self) -> dict[str, int]:
-        """Planted word -> its aspect."""
+        """Index of the aspect of each planted word."""
         return {
             word: number
             for number, aspect in enumerate(self.aspects)
@@ -88,38 +88,50 @@ class Corpus:
 
     @cached_property
     def user_rows(self) -> dict[str, int]:
-        """User id -> row of `interests`."""
+        """Row of `interests` of each user id."""
         return {user: row for row, user in enumerate(self.user_ids)}
 
     @cached_property
     def item_rows(self) -> dict[str, int]:
-        """Item id -> row of `qualities`."""
+        """Row of `qualities` of each item id."""
         return {item: row for row, item in enumerate(self.item_ids)}
 
-    def cares_about(self, user_id: str) -> frozenset[int]:
-        """Aspects in which the user's interest is above uniform. KeyError for an unknown user."""
+    def aspects_of_interest(self, user_id: str) -> frozenset[int]:
+        """Aspects whose share in the user's interest is above uniform.
+
+        Raises
+        ------
+        KeyError
+            If the user is unknown.
+        """
         interest = self.interests[self.user_rows[user_id]]
         return frozenset(np.flatnonzero(interest > 1 / len(self.aspects)).tolist())
 
-    def truth(self, user_id: str, item_id: str) -> frozenset[str]:
-        """The words that carry why this user would like this item.
 
-        Positive words, of the aspects that the user cares about and the item is good at (quality above 0),
-        which some review of the item holds. Empty where there is no such reason. KeyError for unknown ids.
-        """
-        quality = self.qualities[self.item_rows[item_id]]
-        reasons = {aspect for aspect in self.cares_about(user_id) if quality[aspect] > 0}
-        return frozenset(
-            said.word
-            for review in self.reviews
-            if review.item_id == item_id
-            for said in review.planted
-            if said.positive and said.aspect in reasons
-        )
+def utilities(
+    interests: NDArray[np.float64],
+    qualities: NDArray[np.float64],
+    popularity: NDArray[np.float64],
+    taste: float,
+) -> NDArray[np.float64]:
+    """Log choice weights of a multinomial logit: log popularity + β · interest · quality.
 
-    def preference(self) -> NDArray[np.float64]:
-        """log(popularity · exp(β · interest · quality)), what choices are drawn from: float64 [U, I]."""
-        return np.log(self.popularity) + self.taste * self.interests @ self.qualities.T
+    Parameters
+    ----------
+    interests
+        [U, A]
+    qualities
+        [I, A]
+    popularity
+        [I]
+    taste
+        β, from 0 on.
+
+    Returns
+    -------
+    float64 [U, I]
+    """
+    return np.log(popularity) + taste * interests @ qualities.T
 
 
 def generate(
@@ -131,13 +143,27 @@ def generate(
     reviews_per_user: tuple[int, int] = REVIEWS_PER_USER,
     taste: float = TASTE,
 ) -> Corpus:
-    """Writes reviews.json.gz (Amazon 2014 layout), items.json.gz and truth.json into the folder `out`.
+    """Generate a synthetic corpus: reviews.json.gz (Amazon 2014 layout), items.json.gz and truth.json.
 
     The same arguments give the same bytes. Every user and every item has at least CORE reviews: an item
-    that chance left with fewer gets the missing ones from those who would like it most, so a few users
-    have more than the upper bound of `reviews_per_user`. No text is there twice.
+    that was drawn too rarely gets the missing ones from the users with the largest utility, so a few users
+    have more than the upper bound of `reviews_per_user`. All texts are distinct.
 
-    Raises ValueError, before anything is written, for sizes that cannot give such a corpus.
+    Parameters
+    ----------
+    out
+        Folder of the three files.
+    seed
+        Seed of all draws, from 0 on.
+    reviews_per_user
+        Least and most reviews of a user.
+    taste
+        β: 0 for choices by popularity only.
+
+    Raises
+    ------
+    ValueError
+        Before anything is written, if the sizes do not admit such a corpus.
     """
     out = Path(out)
     _check(seed, num_users, num_items, reviews_per_user, taste)
@@ -146,14 +172,14 @@ def generate(
     qualities = _qualities(rng, num_items)
     popularity = _popularity(rng, num_items)
     user_ids, item_ids = _ids(rng, "A", 13, num_users), _ids(rng, "B0", 8, num_items)
-    writer = Writer(rng)
+    writer = ReviewWriter(rng)
     items = []
     for row, item in enumerate(item_ids):
         title, description = writer.item(100 + row)
         items.append({"asin": item, "title": title, "description": description})
 
-    preference = np.log(popularity) + taste * interests @ qualities.T
-    chosen = _choices(rng, preference, reviews_per_user)
+    utility = utilities(interests, qualities, popularity, taste)
+    chosen = _choices(rng, utility, reviews_per_user)
     reviews = _reviews(rng, writer, user_ids, item_ids, chosen, interests, qualities)
     corpus = Corpus(
         reviews_path=out / "reviews.json.gz",
@@ -172,7 +198,7 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     _write_lines(corpus.reviews_path, [_record(review) for review in reviews])
     _write_lines(corpus.items_path, items)
-    truth = json.dumps(_planted(corpus), indent=1).encode() + b"\n"
+    truth = json.dumps(_ground_truth(corpus), indent=1).encode() + b"\n"
     write_atomic(corpus.truth_path, lambda file: file.write(truth))
     return corpus
 
@@ -197,7 +223,7 @@ def _check(
 
 
 def _interests(rng: np.random.Generator, num_users: int) -> NDArray[np.float64]:
-    """1 to 3 aspects share all but a little of each user's interest: [U, A]."""
+    """Interests [U, A], concentrated on 1 to 3 aspects a user."""
     interests = np.full((num_users, len(ASPECTS)), _OFF_INTEREST / len(ASPECTS))
     for row in interests:
         shares = _INTEREST_SHARES[int(rng.integers(len(_INTEREST_SHARES)))]
@@ -207,40 +233,40 @@ def _interests(rng: np.random.Generator, num_users: int) -> NDArray[np.float64]:
 
 
 def _qualities(rng: np.random.Generator, num_items: int) -> NDArray[np.float64]:
-    """Each item is good at half of the aspects and bad at the others: [I, A].
+    """Qualities [I, A]: each item is good at half of the aspects and bad at the others.
 
-    So no item is good for everybody, and taste does not hide in popularity.
+    So no item is good for all users, and taste is not confounded with popularity.
     """
     half = len(ASPECTS) // 2
     signs = np.array([1.0] * half + [-1.0] * (len(ASPECTS) - half))
-    size = rng.uniform(_LEAST_QUALITY, 1.0, (num_items, len(ASPECTS)))
+    size = rng.uniform(_MIN_QUALITY, 1.0, (num_items, len(ASPECTS)))
     return rng.permuted(np.tile(signs, (num_items, 1)), axis=1) * size
 
 
 def _popularity(rng: np.random.Generator, num_items: int) -> NDArray[np.float64]:
-    """A power law of the rank, in random order: [I], sums to 1."""
+    """Popularity [I]: a power law of the rank, in random order; sums to 1."""
     weight = np.arange(1.0, num_items + 1) ** -_POPULARITY_EXPONENT
     shares: NDArray[np.float64] = weight / weight.sum()
     return rng.permutation(shares)
 
 
 def _ids(rng: np.random.Generator, prefix: str, length: int, count: int) -> list[str]:
-    """Distinct, in random order, so that an id says nothing."""
-    found: dict[str, None] = {}
-    while len(found) < count:
+    """Distinct ids in random order, which carry no information."""
+    ids: dict[str, None] = {}
+    while len(ids) < count:
         letters = rng.integers(len(_ID_LETTERS), size=length).tolist()
-        found[prefix + "".join(_ID_LETTERS[letter] for letter in letters)] = None
-    return list(found)
+        ids[prefix + "".join(_ID_LETTERS[letter] for letter in letters)] = None
+    return list(ids)
 
 
 def _choices(
-    rng: np.random.Generator, preference: NDArray[np.float64], reviews_per_user: tuple[int, int]
+    rng: np.random.Generator, utility: NDArray[np.float64], reviews_per_user: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Who reviews what, drawn without replacement in proportion to exp(preference): bool [U, I]."""
-    num_users, num_items = preference.shape
+    """Items of each user, drawn without replacement in proportion to exp(utility): bool [U, I]."""
+    num_users, num_items = utility.shape
     low, high = reviews_per_user
-    # The largest values of log-weight + Gumbel noise are a sample without replacement.
-    keys = preference + rng.gumbel(size=preference.shape)
+    # Gumbel top-k trick: the largest keys are a sample without replacement.
+    keys = utility + rng.gumbel(size=utility.shape)
     order: NDArray[np.int64] = np.argsort(-keys, axis=1, kind="stable")
     counts: list[int] = np.asarray(rng.integers(low, high + 1, num_users)).tolist()
     chosen = np.zeros((num_users, num_items), np.bool_)
@@ -255,27 +281,27 @@ def _choices(
 
 def _reviews(
     rng: np.random.Generator,
-    writer: Writer,
+    writer: ReviewWriter,
     user_ids: Sequence[str],
     item_ids: Sequence[str],
     chosen: NDArray[np.bool_],
     interests: NDArray[np.float64],
     qualities: NDArray[np.float64],
-) -> list[Written]:
-    """The review of each chosen pair, ordered by time, then user and item."""
-    reviews: list[Written] = []
+) -> list[SyntheticReview]:
+    """Reviews of all chosen pairs, ordered by time, then user and item."""
+    reviews: list[SyntheticReview] = []
     seen: set[str] = set()
     for user, item in np.argwhere(chosen).tolist():
         while True:
             opinions = _opinions(rng, interests[user], qualities[item])
-            text, planted = writer.review(opinions, asides=int(rng.random() < _ASIDE))
+            text, planted = writer.review(opinions, asides=int(rng.random() < _ASIDE_PROBABILITY))
             if normalise(text) not in seen:
                 break
         seen.add(normalise(text))
         value = 2.8 + 2.2 * interests[user] @ qualities[item] + _RATING_NOISE * rng.standard_normal()
         day = _FIRST_DAY + int(rng.integers(_DAYS))
         reviews.append(
-            Written(
+            SyntheticReview(
                 user_id=user_ids[user],
                 item_id=item_ids[item],
                 text=text,
@@ -291,19 +317,20 @@ def _reviews(
 def _opinions(
     rng: np.random.Generator, interest: NDArray[np.float64], quality: NDArray[np.float64]
 ) -> list[tuple[int, bool]]:
-    """2 or 3 pairs (aspect, positive): aspects by interest, polarity by quality, both by chance.
+    """2 or 3 pairs (aspect, positive), drawn by interest and by quality.
 
-    Nobody praises and pans the same aspect in one text.
+    An aspect has one polarity within a text.
     """
-    mentioned = (1 - _MENTIONED_BY_CHANCE) * interest + _MENTIONED_BY_CHANCE / len(interest)
+    mentioned = (1 - _OFF_INTEREST_MENTIONS) * interest + _OFF_INTEREST_MENTIONS / len(interest)
     aspects = rng.choice(len(interest), int(rng.integers(2, 4)), p=mentioned).tolist()
-    likely = 1 / (1 + np.exp(-_POLARITY_SLOPE * quality))
-    positive = rng.random(len(interest)) < likely
-    # What is said of one aspect stands together.
+    probability = 1 / (1 + np.exp(-_POLARITY_SLOPE * quality))
+    positive = rng.random(len(interest)) < probability
+    # Opinions on the same aspect are consecutive.
     return [(aspect, bool(positive[aspect])) for aspect in sorted(aspects, key=aspects.index)]
 
 
-def _record(review: Written) -> dict[str, Any]:
+def _record(review: SyntheticReview) -> dict[str, Any]:
+    """A line of the Amazon 2014 layout."""
     time = datetime.fromtimestamp(review.time, UTC)
     return {
         "reviewerID": review.user_id,
@@ -316,8 +343,8 @@ def _record(review: Written) -> dict[str, Any]:
     }
 
 
-def _planted(corpus: Corpus) -> dict[str, Any]:
-    """What truth.json says."""
+def _ground_truth(corpus: Corpus) -> dict[str, Any]:
+    """Content of truth.json."""
 
     def by_aspect(row: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(corpus.aspects, row.tolist(), strict=True))
@@ -341,8 +368,8 @@ def _planted(corpus: Corpus) -> dict[str, Any]:
                 "user_id": review.user_id,
                 "item_id": review.item_id,
                 "words": [
-                    {"word": said.word, "aspect": corpus.aspects[said.aspect], "positive": said.positive}
-                    for said in review.planted
+                    {"word": word.word, "aspect": corpus.aspects[word.aspect], "positive": word.positive}
+                    for word in review.planted
                 ],
             }
             for review in corpus.reviews
@@ -351,11 +378,11 @@ def _planted(corpus: Corpus) -> dict[str, Any]:
 
 
 def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """JSON lines, gzip without a time or a name, so that equal records are equal bytes."""
+    """Write gzipped JSON lines, without time and name in the header: equal records give equal bytes."""
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
 
     def write(file: IO[bytes]) -> None:
-        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-            packed.write(lines)
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
+            compressed.write(lines)
 
     write_atomic(path, write)

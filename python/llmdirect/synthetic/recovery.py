@@ -1,8 +1,8 @@
-"""How much of what was planted in a synthetic corpus a model finds again."""
+"""Recovery metrics of planted words and aspects in a synthetic corpus."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,94 +14,121 @@ from llmdirect.synthetic.corpus import Corpus
 from llmdirect.text.sentences import sentences
 from llmdirect.text.words import is_function_word
 
-T = TypeVar("T")
-
 _CHANCE_DRAWS: Final = 200
 
 
 def planted_word_precision(
     explanations: Sequence[Mapping[str, Any]], corpus: Corpus, k: int = 10
 ) -> dict[str, float]:
-    """How many of the k words with the highest contribution are planted, over all explanations.
+    """Precision@k and R-precision of planted words among the highest contributions.
 
-    explanations: the JSON of explanations: user_id, and passages with their text and words, which have
-    start, text and contribution. Function words are left out of account, as wherever words are listed. Of
-    equal contributions the earlier word goes first; case does not count.
+    Function words are ignored, as wherever words are listed. Ties go to the earlier word; case is ignored.
 
-    Returns `of_interest`, the share of planted words of an aspect that the user cares about (interest above
-    uniform), `planted`, the share of planted words of any aspect, `sentence_of_interest`, the share of words
-    in whose sentence a word of the first kind stands, and each name with `_by_chance`: what as many words
-    picked at random from each explanation give on average. `of_interest_recall` and `planted_recall`: of as
-    many of the strongest words as there are of the kind, in each explanation, the share that is of it.
+    Parameters
+    ----------
+    explanations
+        JSON of explanations: "user_id" and "passages" with "text" and "words", which have "start", "text"
+        and "contribution".
+    k
+        Words of each explanation.
 
-    Raises ValueError for k below 1, an unknown user, and explanations without any word that is no function
-    word.
+    Returns
+    -------
+    Means over all words of all explanations:
+
+    - `of_interest`: share of planted words of an aspect of the user's interest;
+    - `planted`: share of planted words of any aspect;
+    - `sentence_of_interest`: share of words in a sentence with a word of the first kind;
+    - each name with `_by_chance`: expectation for as many random words of each explanation;
+    - `of_interest_recall`, `planted_recall`: R-precision, the share of words of the kind among as many of
+      the strongest words as the explanation has of that kind.
+
+    Raises
+    ------
+    ValueError
+        If k is below 1, a user is unknown, or no explanation has a word that is not a function word.
     """
     if k < 1:
         raise ValueError(f"k is {k}, below 1")
-    aspect_of_word = corpus.aspect_of_word
     names = ("of_interest", "planted", "sentence_of_interest")
-    top, chance, recalled, there = np.zeros(3), np.zeros(3), np.zeros(2), np.zeros(2)
-    picked = 0
+    hits_at_k, expected, num_words = np.zeros(3), np.zeros(3), 0
+    recalled, num_relevant = np.zeros(2), np.zeros(2)
     for explanation in explanations:
-        user = explanation["user_id"]
-        if user not in corpus.user_rows:
-            raise ValueError(f"user {user!r} is not in the corpus of {corpus.reviews_path}")
-        cared = corpus.cares_about(user)
-        found: list[tuple[float, tuple[bool, bool, bool]]] = []
-        for passage in explanation["passages"]:
-            borders = [start for start, _ in sentences(passage["text"])]
-            aspects = [aspect_of_word.get(word["text"].casefold()) for word in passage["words"]]
-            places = [bisect_right(borders, word["start"]) for word in passage["words"]]
-            said = {place for place, aspect in zip(places, aspects, strict=True) if aspect in cared}
-            found += [
-                (word["contribution"], (aspect in cared, aspect is not None, place in said))
-                for word, aspect, place in zip(passage["words"], aspects, places, strict=True)
-                if not is_function_word(word["text"])
-            ]
-        if not found:
+        contributions, hits = _word_hits(explanation, corpus)
+        if not len(hits):
             continue
-        hits = np.array([hit for _, hit in found], np.float64)
-        order = np.argsort([-contribution for contribution, _ in found], kind="stable")
-        shown = min(k, len(order))
-        picked += shown
-        top += hits[order[:shown]].sum(0)
-        chance += shown * hits.mean(0)
+        ranked = hits[np.argsort(-contributions, kind="stable")]
+        shown = min(k, len(ranked))
+        num_words += shown
+        hits_at_k += ranked[:shown].sum(0)
+        expected += shown * hits.mean(0)
         for kind in range(2):
             count = int(hits[:, kind].sum())
-            recalled[kind] += hits[order[:count], kind].sum()
-            there[kind] += count
-    if not picked:
+            recalled[kind] += ranked[:count, kind].sum()
+            num_relevant[kind] += count
+    if not num_words:
         raise ValueError(f"none of the {len(explanations)} explanations has a word that names something")
     return {
-        **dict(zip(names, (top / picked).tolist(), strict=True)),
-        **dict(zip((f"{name}_by_chance" for name in names), (chance / picked).tolist(), strict=True)),
+        **dict(zip(names, (hits_at_k / num_words).tolist(), strict=True)),
+        **dict(zip((f"{name}_by_chance" for name in names), (expected / num_words).tolist(), strict=True)),
         **{
             f"{name}_recall": float(hit / max(count, 1))
-            for name, hit, count in zip(names, recalled, there, strict=False)
+            for name, hit, count in zip(names, recalled, num_relevant, strict=False)
         },
     }
 
 
-def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
-    """How well the aspects that a model found divide the planted words as the planted aspects do.
+def _word_hits(
+    explanation: Mapping[str, Any], corpus: Corpus
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Contributions [n] of the content words of an explanation, and 0 or 1 [n, 3] for each kind of word."""
+    user = explanation["user_id"]
+    if user not in corpus.user_rows:
+        raise ValueError(f"user {user!r} is not in the corpus of {corpus.reviews_path}")
+    interest = corpus.aspects_of_interest(user)
+    contributions: list[float] = []
+    hits: list[tuple[bool, bool, bool]] = []
+    for passage in explanation["passages"]:
+        starts = [start for start, _ in sentences(passage["text"])]
+        words = passage["words"]
+        aspects = [corpus.aspect_of_word.get(word["text"].casefold()) for word in words]
+        positions = [bisect_right(starts, word["start"]) for word in words]
+        of_interest = {n for n, aspect in zip(positions, aspects, strict=True) if aspect in interest}
+        for word, aspect, position in zip(words, aspects, positions, strict=True):
+            if not is_function_word(word["text"]):
+                contributions.append(word["contribution"])
+                hits.append((aspect in interest, aspect is not None, position in of_interest))
+    return np.array(contributions, np.float64), np.array(hits, np.float64).reshape(-1, 3)
 
-    mention: word -> weights [K] of the found aspects, without the background; words that are not planted
-    are left out of account. A word belongs to the found aspect of its largest weight (the first of equals).
+
+def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
+    """Agreement of learned aspects with the planted ones, as clusterings of the planted words.
+
+    A word belongs to the learned aspect of its largest weight (the first of equals). Words that are not
+    planted are ignored.
+
+    Parameters
+    ----------
+    mention
+        Weights [K] of the learned aspects, without the background, by word.
 
     Returns
-    - `accuracy`: share of words whose found aspect is matched with their planted one. The matching is one
-      to one and the best there is (exact, by dynamic programming over subsets of the planted aspects);
-    - `purity`: mean, over matched found aspects, of the share of their words from the planted aspect;
-    - `nmi`: mutual information of both divisions over the mean of their entropies;
-    - `accuracy_by_chance`, `purity_by_chance`, `nmi_by_chance`: means over random reassignments of the same
-      found aspects to the words (seeded), above which a finding begins;
-    - `matching`: name of the planted aspect -> number of the found one, None where none is left;
-    - `words`: planted words that have weights.
+    -------
+    - `accuracy`: share of words whose learned aspect is matched with their planted one, under the best
+      one-to-one matching;
+    - `purity`: mean over matched learned aspects of the share of their words from the planted aspect;
+    - `nmi`: normalised mutual information, over the arithmetic mean of the entropies;
+    - `accuracy_by_chance`, `purity_by_chance`, `nmi_by_chance`: means over random permutations of the
+      learned aspects among the words (seeded);
+    - `matching`: index of the learned aspect by name of the planted one, None if it is not matched;
+    - `words`: number of planted words that have weights.
 
-    Raises ValueError where no planted word has weights, or weights differ in length or are not finite.
+    Raises
+    ------
+    ValueError
+        If no planted word has weights, or weights differ in length or are not finite.
     """
-    by_word = _casefolded(mention)
+    by_word = {word.casefold(): weights for word, weights in mention.items()}
     words = [word for word in corpus.aspect_of_word if word in by_word]
     if not words:
         raise ValueError(f"no planted word among the {len(mention)} words with aspect weights")
@@ -111,15 +138,16 @@ def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
         raise ValueError(f"aspect weights have the shapes {sorted(lengths)}, expected one [K] with K >= 1")
     weights = np.array(rows)
     if not np.isfinite(weights).all():
-        bad = int(np.flatnonzero(~np.isfinite(weights).all(1))[0])
-        raise ValueError(f"the aspect weights of {words[bad]!r} are not finite")
-    found = weights.argmax(1)
+        row = int(np.flatnonzero(~np.isfinite(weights).all(1))[0])
+        raise ValueError(f"the aspect weights of {words[row]!r} are not finite")
+    learned = weights.argmax(1)
     planted = np.array([corpus.aspect_of_word[word] for word in words])
     shape = (weights.shape[1], len(corpus.aspects))
-    measures, matching = _agreement(_table(found, planted, shape))
+    measures, matching = _agreement(_contingency(learned, planted, shape))
     rng = np.random.default_rng(0)
     chance = np.mean(
-        [_agreement(_table(rng.permutation(found), planted, shape))[0] for _ in range(_CHANCE_DRAWS)], axis=0
+        [_agreement(_contingency(rng.permutation(learned), planted, shape))[0] for _ in range(_CHANCE_DRAWS)],
+        axis=0,
     )
     names = ("accuracy", "purity", "nmi")
     return {
@@ -131,9 +159,17 @@ def aspect_recovery(mention: Mapping[str, ArrayLike], corpus: Corpus) -> Json:
 
 
 def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> ScoreTables:
-    """Ranks by what choices were drawn from: log popularity + taste · interest · quality.
+    """Score tables of the choice model that the corpus was drawn from (`utilities`).
 
-    The ids, of a prepared dataset say, give the order of the rows. KeyError for one that is not planted.
+    Parameters
+    ----------
+    user_ids, item_ids
+        External ids in the order of the rows, such as those of a prepared dataset.
+
+    Raises
+    ------
+    KeyError
+        If an id is not in the corpus.
     """
     users = [corpus.user_rows[user] for user in user_ids]
     items = [corpus.item_rows[item] for item in item_ids]
@@ -144,24 +180,20 @@ def oracle(corpus: Corpus, user_ids: Sequence[str], item_ids: Sequence[str]) -> 
     )
 
 
-def _casefolded(by_word: Mapping[str, T]) -> dict[str, T]:
-    return {word.casefold(): value for word, value in by_word.items()}
-
-
-def _table(
-    found: NDArray[np.int64], planted: NDArray[np.int64], shape: tuple[int, int]
+def _contingency(
+    learned: NDArray[np.int64], planted: NDArray[np.int64], shape: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Words of each found and each planted aspect: [K, A]."""
+    """Contingency table [K, A]: words of each learned and each planted aspect."""
     table = np.zeros(shape)
-    np.add.at(table, (found, planted), 1.0)
+    np.add.at(table, (learned, planted), 1.0)
     return table
 
 
 def _agreement(table: NDArray[np.float64]) -> tuple[tuple[float, float, float], dict[int, int]]:
-    """Accuracy, purity and NMI of a contingency table [K, A], and the matching planted -> found."""
+    """Accuracy, purity and NMI of a contingency table [K, A], and the learned aspect of each planted one."""
     matching = match(table)
-    matched = np.array([table[found, planted] for planted, found in matching.items()])
-    sizes = np.array([table[found].sum() for found in matching.values()])
+    matched = np.array([table[learned, planted] for planted, learned in matching.items()])
+    sizes = np.array([table[learned].sum() for learned in matching.values()])
     joint = table / table.sum()
     rows, columns = joint.sum(1), joint.sum(0)
     entropies = _entropy(rows) + _entropy(columns)

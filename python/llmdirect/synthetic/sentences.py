@@ -1,7 +1,7 @@
-"""Sentences of the synthetic corpus: headphone reviews whose opinion words are all known.
+"""Templates and generator of synthetic headphone reviews with planted opinion words.
 
-Outside the slots {w} and {v} no sentence holds a word of LEXICON or takes sides, so what a text says of an
-item is said by planted words alone.
+Outside the slots {w} and {v} no template contains a word of LEXICON or an opinion, so all opinions of a
+text are in its planted words.
 """
 
 import re
@@ -75,11 +75,11 @@ LEXICON: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ),
     ),
 }
-"""Aspect -> its positive and its negative words; no word is there twice."""
+"""Positive and negative words of each aspect; all words are distinct."""
 
 ASPECTS: Final = tuple(LEXICON)
 
-_SAID: Final[Mapping[str, tuple[str, ...]]] = {
+OPINIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "sound": (
         "The sound is {so} {w}, whether I play {genre} or a podcast.",
         "Music comes across as {so} {w}, and voices seem {v} to my ears.",
@@ -154,7 +154,7 @@ _SAID: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 
-_OPENERS: Final = (
+OPENERS: Final = (
     "I bought these for {purpose}.",
     "These replaced a pair that I left {where}.",
     "My {kin} has the same model and told me about it.",
@@ -173,7 +173,7 @@ _OPENERS: Final = (
     "A colleague had a pair {where}, so I ordered one too.",
 )
 
-_ASIDES: Final = (
+ASIDES: Final = (
     "The box also holds a cable and a small pouch.",
     "Pairing with my phone took {minutes}.",
     "The manual comes in {ordinal_count} languages.",
@@ -200,7 +200,7 @@ _ASIDES: Final = (
     "The lid of the box closes with a magnet.",
 )
 
-_HEADLINES: Final = (
+HEADLINES: Final = (
     "Notes after {weeks}",
     "My {ordinal} pair of this brand",
     "Used for {purpose}",
@@ -211,7 +211,7 @@ _HEADLINES: Final = (
     "{where}, most days",
 )
 
-_SLOTS: Final[Mapping[str, tuple[str, ...]]] = {
+SLOTS: Final[Mapping[str, tuple[str, ...]]] = {
     "so": ("", "", "", "really", "truly", "simply", "honestly", "decidedly", "frankly"),
     "genre": ("jazz", "folk", "metal", "piano music", "hip hop", "chamber music", "reggae", "opera"),
     "span": ("an hour", "three hours", "a whole morning", "an afternoon", "half a day", "a full day"),
@@ -243,89 +243,103 @@ _SLOTS: Final[Mapping[str, tuple[str, ...]]] = {
     "extra": ("a microphone", "noise cancelling", "a travel case", "a spare pair of pads"),
 }
 
-_TOLD_ONCE: Final = frozenset({"weeks", "kin", "colour", "ordinal", "purpose", "kind", "genre"})
-"""Slots that keep their filler within one text, which would contradict itself otherwise."""
+_CONSISTENT_SLOTS: Final = frozenset({"weeks", "kin", "colour", "ordinal", "purpose", "kind", "genre"})
+"""Slots that keep their filler within a text, which would contradict itself otherwise."""
 
-_TITLE: Final = "{brand} {number} {kind} headphones"
-_DESCRIPTIONS: Final = (
+TITLE: Final = "{brand} {number} {kind} headphones"
+DESCRIPTIONS: Final = (
     "Headphones of the {kind} type with {link} and {extra}. Sold in {colour}.",
     "With {link}, {extra} and a printed manual. The colour is {colour}.",
     "{kind} model in {colour}. Comes with {link} and {extra}.",
     "A {colour} {kind} pair with {link}. It has {extra}; a manual is in the box.",
 )
-_SLOT = re.compile(r"\{(\w+)\}")
+SLOT: Final = re.compile(r"\{(\w+)\}")
+"""A blank of a template; {w} and {v} are for planted words, the others for SLOTS."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """One planted word as it was written."""
+class PlantedWord:
+    """Opinion word of a synthetic text."""
 
     aspect: int
+    """Index into ASPECTS."""
     positive: bool
     word: str
 
 
-def fixed_texts() -> list[str]:
-    """Every sentence, title, description and slot filler, with blanks for the slots."""
-    sentences = [sentence for said in _SAID.values() for sentence in said]
-    sentences += [*_OPENERS, *_ASIDES, *_HEADLINES, *_DESCRIPTIONS, _TITLE]
-    return [_SLOT.sub(" ", text) for text in sentences] + [text for slot in _SLOTS.values() for text in slot]
+class ReviewWriter:
+    """Random generator of review texts and item descriptions.
 
-
-class Writer:
-    """Draws texts from one generator."""
+    Parameters
+    ----------
+    rng
+        Source of all draws; the same state gives the same texts.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._told: dict[str, str] = {}
+        self._fillers: dict[str, str] = {}
 
-    def review(self, opinions: Sequence[tuple[int, bool]], asides: int) -> tuple[str, list[Said]]:
-        """An opener, a sentence for each opinion (aspect, positive), `asides` more in between or at the end.
+    def review(self, opinions: Sequence[tuple[int, bool]], asides: int) -> tuple[str, list[PlantedWord]]:
+        """Generate a review: an opener, a sentence for each opinion, and neutral sentences among them.
 
-        Returns the text and its planted words in their order. No sentence frame is used twice.
+        No template is used twice.
+
+        Parameters
+        ----------
+        opinions
+            Pairs (index of the aspect, whether it is praised).
+        asides
+            Number of neutral sentences.
+
+        Returns
+        -------
+        The text, and its planted words in order.
         """
-        self._told = {}
-        parts: list[tuple[str, list[Said]]] = []
+        self._fillers = {}
+        parts: list[tuple[str, list[PlantedWord]]] = []
         used: set[str] = set()
         for aspect, positive in opinions:
-            frame = self._pick([text for text in _SAID[ASPECTS[aspect]] if text not in used])
-            used.add(frame)
-            parts.append(
-                self._opinion(frame, aspect, positive, [said.word for _, all_ in parts for said in all_])
-            )
-        for index in self._rng.choice(len(_ASIDES), asides, replace=False).tolist():
-            place = int(self._rng.integers(1, len(parts) + 1))
-            parts.insert(place, (self._filled(_ASIDES[index]), []))
-        parts.insert(0, (self._filled(self._pick(_OPENERS)), []))
-        return " ".join(text for text, _ in parts), [said for _, all_ in parts for said in all_]
+            template = self._pick([text for text in OPINIONS[ASPECTS[aspect]] if text not in used])
+            used.add(template)
+            taken = [word.word for _, planted in parts for word in planted]
+            parts.append(self._opinion(template, aspect, positive, taken))
+        for index in self._rng.choice(len(ASIDES), asides, replace=False).tolist():
+            position = int(self._rng.integers(1, len(parts) + 1))
+            parts.insert(position, (self._fill(ASIDES[index]), []))
+        parts.insert(0, (self._fill(self._pick(OPENERS)), []))
+        return " ".join(text for text, _ in parts), [word for _, planted in parts for word in planted]
 
     def headline(self) -> str:
-        """A summary line that takes no side."""
-        return self._filled(self._pick(_HEADLINES))
+        """Generate a neutral summary line."""
+        return self._fill(self._pick(HEADLINES))
 
     def item(self, number: int) -> tuple[str, str]:
-        """Title (unique by number) and description of an item; neither says what it is worth."""
-        self._told = {}
-        return self._filled(_TITLE, number=f"H{number}"), self._filled(self._pick(_DESCRIPTIONS))
+        """Generate the title (unique by number) and the neutral description of an item."""
+        self._fillers = {}
+        return self._fill(TITLE, number=f"H{number}"), self._fill(self._pick(DESCRIPTIONS))
 
-    def _opinion(self, frame: str, aspect: int, positive: bool, taken: list[str]) -> tuple[str, list[Said]]:
+    def _opinion(
+        self, template: str, aspect: int, positive: bool, taken: list[str]
+    ) -> tuple[str, list[PlantedWord]]:
+        """A sentence of the template, and its planted words, which differ from those taken."""
         words = [word for word in LEXICON[ASPECTS[aspect]][0 if positive else 1] if word not in taken]
-        count = 2 if "{v}" in frame else 1
+        count = 2 if "{v}" in template else 1
         chosen = [words[n] for n in self._rng.choice(len(words), count, replace=False).tolist()]
-        text = self._filled(frame, **dict(zip("wv", chosen, strict=False)))
-        return text, [Said(aspect, positive, word) for word in chosen]
+        text = self._fill(template, **dict(zip("wv", chosen, strict=False)))
+        return text, [PlantedWord(aspect, positive, word) for word in chosen]
 
-    def _filled(self, frame: str, **given: str) -> str:
-        text = _SLOT.sub(lambda slot: given.get(slot[1]) or self._slot(slot[1]), frame)
+    def _fill(self, template: str, **words: str) -> str:
+        text = SLOT.sub(lambda slot: words.get(slot[1]) or self._filler(slot[1]), template)
         text = " ".join(text.split())
         return text[0].upper() + text[1:]
 
-    def _slot(self, name: str) -> str:
-        if name not in _TOLD_ONCE:
-            return self._pick(_SLOTS[name])
-        if name not in self._told:
-            self._told[name] = self._pick(_SLOTS[name])
-        return self._told[name]
+    def _filler(self, name: str) -> str:
+        if name not in _CONSISTENT_SLOTS:
+            return self._pick(SLOTS[name])
+        if name not in self._fillers:
+            self._fillers[name] = self._pick(SLOTS[name])
+        return self._fillers[name]
 
     def _pick(self, choices: Sequence[str]) -> str:
         return choices[int(self._rng.integers(len(choices)))]

@@ -17,7 +17,7 @@ from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import VALID, Dataset
-from llmdirect.evaluation.protocol import by_user, rating_means, squared_errors
+from llmdirect.evaluation.protocol import evaluate_ratings, evaluate_split, squared_errors
 from llmdirect.model.direct import Direct
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.initialise import initialise
@@ -225,14 +225,14 @@ class Trainer:
 
     def _valid(self, ranking: ScoreTables) -> dict[str, float]:
         if self.training.lower_is_better:
-            return rating_means(ranking, self.dataset, VALID)
-        return mean_metrics(by_user(ranking, self.dataset, VALID, [self.training.metric]))
+            return evaluate_ratings(ranking, self.dataset, VALID)
+        return mean_metrics(evaluate_split(ranking, self.dataset, VALID, [self.training.metric]))
 
     def _gains(self, ranking: ScoreTables) -> NDArray[np.float64]:
         """What validation says by user (ratings: by rating), the more the better."""
         if self.training.lower_is_better:
             return -squared_errors(ranking, self.dataset, VALID)
-        values = by_user(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
+        values = evaluate_split(ranking, self.dataset, VALID, [self.training.metric])[self.training.metric]
         return values[~np.isnan(values)]  # the AUC of somebody whose candidates are all relevant
 
     def _take_best(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user could have instead of DIRECT, each tuned on validation and fitted on train alone."""
+"""Baselines of the scoreboard, tuned on validation and fitted on train."""
 
 from llmdirect.benchmark.baselines.data import Baseline, TrainData
 from llmdirect.benchmark.baselines.item_item import ITEM_ITEM
@@ -7,4 +7,4 @@ from llmdirect.benchmark.baselines.others import OTHERS
 __all__ = ["BASELINES", "Baseline", "TrainData"]
 
 BASELINES = {**OTHERS, **ITEM_ITEM}
-"""By the name of the row."""
+"""Baselines by the name of their row."""

@@ -1,9 +1,9 @@
-"""What baselines are made from: train positives and, for those that read, the texts of train."""
+"""Train data of the baselines, and score tables of item-item models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,105 +17,127 @@ from llmdirect.model.train_view import TrainView
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import EmbeddingStore
 
-Suggest = Any
-"""An Optuna trial: `suggest_float(name, low, high, log=…)` and its kin."""
+Trial: TypeAlias = Any
+"""An Optuna trial (`optuna.Trial`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """One split's train positives and texts. U users, I items."""
+    """Train positives and texts of one split. U users, I items, embeddings of D numbers."""
 
     dataset: Dataset
     store: EmbeddingStore | None = None
-    """For those that read."""
+    """Token embeddings, for baselines that read texts."""
     seed: int = 0
+    """Seed of baselines that draw random numbers."""
 
     @cached_property
     def positives(self) -> Csr:
-        """U rows of items."""
+        """Train positives: U rows of items."""
         return self.dataset.csr(TRAIN)
 
     @property
     def num_users(self) -> int:
-        """U"""
+        """Number of users U."""
         return self.dataset.num_users
 
     @property
     def num_items(self) -> int:
-        """I"""
+        """Number of items I."""
         return self.dataset.num_items
 
     @cached_property
     def users(self) -> NDArray[np.int64]:
-        """The user of each positive."""
+        """User of each train positive: int64 [nnz]."""
         return np.repeat(np.arange(self.num_users), np.diff(self.positives.indptr))
 
     @cached_property
     def counts(self) -> NDArray[np.float64]:
-        """float64 [U] positives of each user, at least 1."""
+        """Number of positives of each user, at least 1: float64 [U]."""
         return np.diff(self.positives.indptr).clip(1).astype(np.float64)
 
     @cached_property
     def popularity(self) -> NDArray[np.float64]:
-        """float64 [I] as `Dataset.popularity` counts."""
+        """Number of users of each item as `Dataset.popularity` counts them: float64 [I]."""
         return self.dataset.popularity(TRAIN).astype(np.float64)
 
-    def rows(self, weights: NDArray[np.float64] | None = None) -> Any:
-        """The positives as a SciPy CSR matrix [U, I], float64; weights: one a user, 1 if not given."""
+    def matrix(self, user_weights: NDArray[np.float64] | None = None) -> Any:
+        """User-item matrix of the positives as a SciPy CSR array.
+
+        Parameters
+        ----------
+        user_weights
+            float64 [U], the value of a user's entries; 1 if not given.
+
+        Returns
+        -------
+        float64 [U, I], a copy: libraries may write to it.
+        """
         from scipy.sparse import csr_array
 
-        values = np.ones(len(self.users)) if weights is None else weights[self.users]
-        shape = (self.num_users, self.num_items)
-        borders, items = (
-            self.positives.indptr.copy(),
-            self.positives.indices.copy(),
-        )  # for libraries that write
-        return csr_array((values, items, borders), shape=shape)
+        values = np.ones(len(self.users)) if user_weights is None else user_weights[self.users]
+        indices, indptr = self.positives.indices.copy(), self.positives.indptr.copy()
+        return csr_array((values, indices, indptr), shape=(self.num_users, self.num_items))
 
     def gram(self, user_power: float) -> NDArray[np.float64]:
-        """float64 [I, I] Xᵀ diag(n^-user_power) X; n the number of a user's positives."""
-        rows = self.rows(self.counts ** (-user_power / 2))
+        """Weighted item-item Gram matrix of the train positives: float64 [I, I].
+
+        Xᵀ diag(n^-user_power) X, where n is the number of a user's positives.
+        """
+        rows = self.matrix(self.counts ** (-user_power / 2))
         gram: NDArray[np.float64] = (rows.T @ rows).toarray()
         return gram
 
     @cached_property
     def view(self) -> TrainView:
-        """Pooled texts of train."""
+        """Train passages with their pooled embeddings.
+
+        Raises
+        ------
+        ValueError
+            If there is no store.
+        """
         if self.store is None:
             raise ValueError("this baseline reads texts: it needs a store")
         return TrainView.build(self.dataset, self.store)
 
     @cached_property
     def documents(self) -> ItemDocuments:
-        """Sums of the texts of train about each item."""
+        """Sums of the train passages of each item."""
         return ItemDocuments(self.view, equal_reviews=False)
 
     @cached_property
     def directions(self) -> NDArray[np.float64]:
-        """float64 [I, D] direction of each item's mean train text from the mean of all; or zeros."""
+        """Centred unit vectors of the items' mean train texts: float64 [I, D]; zeros without text."""
         centre = self.view.pooled[self.view.lengths > 0].double().mean(0)
-        found: NDArray[np.float64] = EmbeddingSimilarity(self.documents, centre).directions.numpy()
-        return found
+        directions: NDArray[np.float64] = EmbeddingSimilarity(self.documents, centre).directions.numpy()
+        return directions
 
     @cached_property
     def common_words(self) -> NDArray[np.float64]:
-        """float64 [I, I] cosines of the items' words (TF-IDF, centred)."""
+        """Cosine similarity of the items' centred TF-IDF vectors: float64 [I, I]."""
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
         return WordSimilarity(self.view, texts).gram(torch.arange(self.view.num_items)).numpy()
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model that a user could have instead."""
+    """Baseline model with its search space."""
 
     fit: Callable[..., ScoreTables]
-    """(data, **settings): fits on train alone."""
-    space: Callable[[Suggest], Mapping[str, Any]] = lambda trial: {}
-    """The settings of one trial."""
+    """(data, **settings): fit on train."""
+    space: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
+    """Draws the settings of a trial; none by default."""
 
 
 def item_item(data: TrainData, table: NDArray[np.floating]) -> ScoreTables:
-    """Σ_{j in history} table[j, i], of a table [I, I] whose zeros are not kept."""
+    """Score tables of an item-item model: the sum of table[j, i] over j in the history.
+
+    Parameters
+    ----------
+    table
+        [I, I] weights; zeros are not stored.
+    """
     sources, targets = np.nonzero(table)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=len(table)))])
     return ScoreTables(
@@ -126,9 +148,17 @@ def item_item(data: TrainData, table: NDArray[np.floating]) -> ScoreTables:
     )
 
 
-def strongest(table: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The table with the `count` largest entries of each column, and 0 elsewhere."""
-    if count >= len(table):
-        return table
-    cut = np.partition(table, -count, axis=0)[-count]
-    return np.where(table >= cut, table, 0.0)
+def largest_neighbours(similarity: NDArray[np.float64], neighbours: int, axis: int) -> NDArray[np.float64]:
+    """Similarities with only the largest `neighbours` entries along an axis, and 0 elsewhere."""
+    if neighbours >= len(similarity):
+        return similarity
+    threshold = np.partition(similarity, -neighbours, axis=axis).take([-neighbours], axis=axis)
+    return np.where(similarity >= threshold, similarity, 0.0)
+
+
+def shrunk_cosine(gram: NDArray[np.float64], shrink: float) -> NDArray[np.float64]:
+    """Shrunk cosine similarity of a Gram matrix, with a zero diagonal: g_ij / (√(g_ii g_jj) + shrink)."""
+    lengths = np.sqrt(np.diag(gram))
+    similarity: NDArray[np.float64] = gram / (np.outer(lengths, lengths) + shrink)
+    np.fill_diagonal(similarity, 0.0)
+    return similarity

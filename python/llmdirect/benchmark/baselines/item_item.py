@@ -1,46 +1,76 @@
-"""Baselines that add up what the items of a history say: neighbourhoods, walks, linear autoencoders."""
+"""Item-item baselines: neighbourhoods, random walks, linear autoencoders."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect.benchmark.baselines.data import Baseline, Suggest, TrainData, item_item, strongest
+from llmdirect.benchmark.baselines.data import (
+    Baseline,
+    TrainData,
+    Trial,
+    item_item,
+    largest_neighbours,
+    shrunk_cosine,
+)
 from llmdirect.collaborative.ease import refuse_swallowed
 from llmdirect.ranking.scorer import ScoreTables
 
 
 def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> ScoreTables:
-    """Cosine of items (Sarwar et al. 2001), less for few users: s_ij = g_ij / (√(g_ii g_jj) + shrink)."""
-    gram = data.gram(user_power)
-    lengths = np.sqrt(np.diag(gram))
-    table = gram / (np.outer(lengths, lengths) + shrink)
-    np.fill_diagonal(table, 0.0)
-    return item_item(data, strongest(table, neighbours))
+    """Item-based nearest neighbours (Sarwar et al. 2001) with shrunk cosine similarity.
+
+    Parameters
+    ----------
+    neighbours
+        Neighbours of each item.
+    shrink
+        Added to the denominator: lowers the similarity of items with few users.
+    user_power
+        Exponent p of the user weight n**-p in the Gram matrix.
+    """
+    similarity = shrunk_cosine(data.gram(user_power), shrink)
+    return item_item(data, largest_neighbours(similarity, neighbours, axis=0))
 
 
 def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> ScoreTables:
-    """Three steps at random, item to user to item, less for popular ends (Paudel et al. 2017)."""
-    rows = data.rows()
+    """RP3beta: three-step random walks, user to item to user to item (Paudel et al. 2017).
+
+    Parameters
+    ----------
+    neighbours
+        Neighbours of each item.
+    alpha
+        Exponent of the transition probabilities.
+    beta
+        Exponent of the popularity that the weights of an item are divided by.
+    """
+    matrix = data.matrix()
     popularity = data.popularity.clip(1)
-    to_item = rows.multiply((1 / data.counts)[:, None]).tocsr().power(alpha)
-    to_user = rows.multiply((1 / popularity)[None, :]).tocsr().power(alpha)
-    table = (to_user.T @ to_item).toarray() / popularity[None, :] ** beta
-    np.fill_diagonal(table, 0.0)
-    return item_item(data, strongest(table, neighbours))
+    to_item = matrix.multiply((1 / data.counts)[:, None]).tocsr().power(alpha)
+    to_user = matrix.multiply((1 / popularity)[None, :]).tocsr().power(alpha)
+    weights = (to_user.T @ to_item).toarray() / popularity[None, :] ** beta
+    np.fill_diagonal(weights, 0.0)
+    return item_item(data, largest_neighbours(weights, neighbours, axis=0))
 
 
 def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
-    """Non-negative elastic net of each item on the others (Ning and Karypis 2011), by coordinate descent.
+    """SLIM: sparse linear item-item model (Ning and Karypis 2011), by coordinate descent.
 
-    min_B ½‖X - XB‖² + l1 Σ B + ½ l2 ‖B‖², B ≥ 0, zero diagonal: all columns at once, item by item.
+    Minimises ½‖X - XB‖² + l1 Σ B + ½ l2 ‖B‖² over B ≥ 0 with zero diagonal. A row of B is updated for all
+    columns at once.
+
+    Parameters
+    ----------
+    l1, l2
+        Regularisation of the elastic net.
     """
     gram = data.gram(0.0)
     diagonal = np.diag(gram).copy()
     table = np.zeros_like(gram)
     fitted = np.zeros_like(gram)  # gram @ table
     for _ in range(30):
-        moved = 0.0
+        largest_change = 0.0
         for item in range(len(gram)):
             row = table[item]
             new = (gram[item] - fitted[item] + diagonal[item] * row - l1) / (diagonal[item] + l2)
@@ -51,8 +81,8 @@ def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
             if len(touched):
                 fitted[:, touched] += np.outer(gram[:, item], change[touched])
                 table[item] = new
-                moved = max(moved, float(np.abs(change).max()))
-        if moved < 1e-4:
+                largest_change = max(largest_change, float(np.abs(change).max()))
+        if largest_change < 1e-4:
             break
     return item_item(data, table)
 
@@ -86,14 +116,27 @@ def ease(
 
 
 def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ScoreTables:
-    """Text first, interactions second: an autoencoder S of the items' texts, then
-    min_B ‖X - XB‖² + ridge‖B‖² + distil‖B - S‖², zero diagonal (after Moon et al. 2025).
-    Raises ValueError for a ridge that rounding swallows.
+    """L3AE: linear autoencoder distilled from one of the items' texts (after Moon et al. 2025).
+
+    Fits an autoencoder S of the text similarities (EASE with `text_ridge`), then minimises
+    ‖X - XB‖² + ridge ‖B‖² + distil ‖B - S‖² over B with zero diagonal.
+
+    Parameters
+    ----------
+    ridge, text_ridge
+        L2 regularisation of B and of S, above 0.
+    distil
+        Weight of the distance from S.
+
+    Raises
+    ------
+    ValueError
+        If a ridge is below the float64 rounding of its Gram matrix.
     """
-    likeness = data.directions @ data.directions.T
-    refuse_swallowed(text_ridge, np.trace(likeness), "text_ridge")
-    likeness[np.diag_indices_from(likeness)] += text_ridge
-    semantic = _autoencoder(np.linalg.inv(likeness))
+    similarity = data.directions @ data.directions.T
+    refuse_swallowed(text_ridge, np.trace(similarity), "text_ridge")
+    similarity[np.diag_indices_from(similarity)] += text_ridge
+    semantic = _autoencoder(np.linalg.inv(similarity))
     gram = data.gram(0.0)
     refuse_swallowed(ridge + distil, np.trace(gram))
     gram[np.diag_indices_from(gram)] += ridge + distil
@@ -104,7 +147,7 @@ def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> Sco
     return item_item(data, table)
 
 
-def _neighbourhood(trial: Suggest) -> dict[str, Any]:
+def _itemknn_space(trial: Trial) -> dict[str, Any]:
     return {
         "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
         "shrink": trial.suggest_float("shrink", 0.1, 300, log=True),
@@ -112,7 +155,7 @@ def _neighbourhood(trial: Suggest) -> dict[str, Any]:
     }
 
 
-def _walk(trial: Suggest) -> dict[str, Any]:
+def _rp3beta_space(trial: Trial) -> dict[str, Any]:
     return {
         "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
         "alpha": trial.suggest_float("alpha", 0.1, 2),
@@ -120,11 +163,11 @@ def _walk(trial: Suggest) -> dict[str, Any]:
     }
 
 
-def _ridge(trial: Suggest, low: float = 1.0) -> float:
+def _ridge(trial: Trial, low: float = 1.0) -> float:
     return float(trial.suggest_float("ridge", low, 3000, log=True))
 
 
-def _collective(trial: Suggest, texts: str) -> dict[str, Any]:
+def _ease_text_space(trial: Trial, texts: str) -> dict[str, Any]:
     return {
         "ridge": _ridge(trial, 0.3),
         "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
@@ -133,8 +176,8 @@ def _collective(trial: Suggest, texts: str) -> dict[str, Any]:
 
 
 ITEM_ITEM = {
-    "itemknn": Baseline(itemknn, _neighbourhood),
-    "rp3beta": Baseline(rp3beta, _walk),
+    "itemknn": Baseline(itemknn, _itemknn_space),
+    "rp3beta": Baseline(rp3beta, _rp3beta_space),
     "slim": Baseline(
         slim,
         lambda trial: {
@@ -147,8 +190,8 @@ ITEM_ITEM = {
         ease,
         lambda trial: {"ridge": _ridge(trial, 0.1), "user_power": trial.suggest_float("user_power", 0.1, 1)},
     ),
-    "ease-text": Baseline(ease, lambda trial: _collective(trial, "likeness")),
-    "ease-words": Baseline(ease, lambda trial: _collective(trial, "words")),
+    "ease-text": Baseline(ease, lambda trial: _ease_text_space(trial, "likeness")),
+    "ease-words": Baseline(ease, lambda trial: _ease_text_space(trial, "words")),
     "l3ae": Baseline(
         l3ae,
         lambda trial: {
@@ -158,4 +201,4 @@ ITEM_ITEM = {
         },
     ),
 }
-"""Fitted on items alone; the tables are [I, I]."""
+"""Baselines whose weights are an item-item matrix [I, I], by row name."""

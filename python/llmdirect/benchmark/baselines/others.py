@@ -1,4 +1,4 @@
-"""Baselines with vectors or neighbours of users, and those that read."""
+"""Baselines with vectors: popularity, user neighbours, latent factors, texts."""
 
 import warnings
 from typing import Any
@@ -7,36 +7,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.benchmark.baselines.data import Baseline, TrainData
+from llmdirect.benchmark.baselines.data import Baseline, TrainData, largest_neighbours, shrunk_cosine
 from llmdirect.ranking.scorer import ScoreTables
 
 
 def popularity(data: TrainData) -> ScoreTables:
-    """Ranks by how often items were chosen in train; equal numbers by item index."""
+    """Items by their number of train positives."""
     return ScoreTables(
         query=np.zeros((data.num_users, 0)), item=np.zeros((data.num_items, 0)), item_bias=data.popularity
     )
 
 
 def userknn(data: TrainData, neighbours: int, shrink: float, item_power: float) -> ScoreTables:
-    """What the nearest users have: cosine of users, items of n positives counting n^-item_power.
+    """User-based nearest neighbours (Resnick et al. 1994) with shrunk cosine similarity.
 
-    Memory: users * users and users * items.
+    Memory: U * U and U * I.
+
+    Parameters
+    ----------
+    neighbours
+        Neighbours of each user.
+    shrink
+        Added to the denominator: lowers the similarity of users with few items.
+    item_power
+        Exponent p of the item weight n**-p, n the popularity of an item.
     """
-    rows = data.rows()
-    weighted = rows.multiply((data.popularity.clip(1) ** (-item_power / 2))[None, :]).tocsr()
-    common = (weighted @ weighted.T).toarray()
-    lengths = np.sqrt(np.diag(common))
-    likeness = common / (np.outer(lengths, lengths) + shrink)
-    np.fill_diagonal(likeness, 0.0)
-    if neighbours < len(likeness):
-        cut = np.partition(likeness, -neighbours, axis=1)[:, -neighbours]
-        likeness = np.where(likeness >= cut[:, None], likeness, 0.0)
-    return ScoreTables(query=likeness @ rows, item=np.eye(data.num_items, dtype=np.float32))
+    matrix = data.matrix()
+    weighted = matrix.multiply((data.popularity.clip(1) ** (-item_power / 2))[None, :]).tocsr()
+    similarity = shrunk_cosine((weighted @ weighted.T).toarray(), shrink)
+    query = largest_neighbours(similarity, neighbours, axis=1) @ matrix
+    return ScoreTables(query=query, item=np.eye(data.num_items, dtype=np.float32))
 
 
 def ials(data: TrainData, factors: int, regularisation: float, alpha: float, iterations: int) -> ScoreTables:
-    """Implicit alternating least squares (Hu et al. 2008), by the implicit library."""
+    """iALS: implicit-feedback alternating least squares (Hu et al. 2008), of the library implicit."""
     from implicit.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(
@@ -45,15 +49,15 @@ def ials(data: TrainData, factors: int, regularisation: float, alpha: float, ite
         alpha=alpha,
         iterations=iterations,
         random_state=data.seed,
-        num_threads=1,  # beside BLAS threads of its own it is slower with more
+        num_threads=1,  # it is slower with more, next to the threads of BLAS
     )
-    return _of_implicit(data, model)
+    return _fit_implicit(data, model)
 
 
 def bpr_mf(
     data: TrainData, factors: int, learning_rate: float, regularisation: float, epochs: int
 ) -> ScoreTables:
-    """Matrix factorisation with the BPR loss (Rendle et al. 2009), by the implicit library."""
+    """BPR-MF: matrix factorisation with the BPR loss (Rendle et al. 2009), of the library implicit."""
     from implicit.bpr import BayesianPersonalizedRanking
 
     model = BayesianPersonalizedRanking(
@@ -62,39 +66,38 @@ def bpr_mf(
         regularization=regularisation,
         iterations=epochs,
         random_state=data.seed,
-        num_threads=1,  # more draw in no fixed order
+        num_threads=1,  # with more, the order of the draws is not fixed
     )
-    return _of_implicit(data, model)
+    return _fit_implicit(data, model)
 
 
-def _of_implicit(data: TrainData, model: Any) -> ScoreTables:
+def _fit_implicit(data: TrainData, model: Any) -> ScoreTables:
     from scipy.sparse import csr_matrix
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads that BLAS has too
-        model.fit(csr_matrix(data.rows(), dtype=np.float32), show_progress=False)
+        warnings.simplefilter("ignore")  # about threads of BLAS
+        model.fit(csr_matrix(data.matrix(), dtype=np.float32), show_progress=False)
     return ScoreTables(query=model.user_factors, item=model.item_factors)
 
 
 def lightgcn(
     data: TrainData, factors: int, layers: int, learning_rate: float, regularisation: float, epochs: int
 ) -> ScoreTables:
-    """LightGCN (He et al. 2020): vectors smoothed over the graph, BPR with one negative a pair and epoch."""
+    """LightGCN (He et al. 2020), trained with BPR and one negative a pair and epoch."""
     from llmdirect.training.negatives import sample_negatives
 
     generator = torch.Generator().manual_seed(data.seed)
     users, items = torch.from_numpy(data.users), torch.from_numpy(data.positives.indices.astype(np.int64))
     size = data.num_users + data.num_items
     degree = torch.from_numpy(np.concatenate([data.counts, data.popularity.clip(1)])).float()
-    ends = torch.stack(
-        [torch.cat([users, items + data.num_users]), torch.cat([items + data.num_users, users])]
-    )
-    weights = (degree[ends[0]] * degree[ends[1]]).rsqrt()
-    graph = torch.sparse_coo_tensor(ends, weights, (size, size), check_invariants=False).coalesce()
+    item_nodes = items + data.num_users
+    edges = torch.stack([torch.cat([users, item_nodes]), torch.cat([item_nodes, users])])
+    weights = (degree[edges[0]] * degree[edges[1]]).rsqrt()
+    graph = torch.sparse_coo_tensor(edges, weights, (size, size), check_invariants=False).coalesce()
     vectors = (torch.randn(size, factors, generator=generator) * 0.1).requires_grad_()
     optimiser = torch.optim.Adam([vectors], lr=learning_rate)
 
-    def smoothed() -> torch.Tensor:
+    def propagated() -> torch.Tensor:
         total = layer = vectors
         for _ in range(layers):
             layer = torch.sparse.mm(graph, layer)
@@ -105,51 +108,51 @@ def lightgcn(
         drawn = sample_negatives(users, data.positives, data.num_items, 1, seed=data.seed, draw=epoch)
         negatives = torch.from_numpy(drawn[:, 0]).long()
         for rows in torch.split(torch.randperm(len(users), generator=generator), 2048):
-            out = smoothed()
-            user, item = out[users[rows]], out[items[rows] + data.num_users]
-            other = out[negatives[rows] + data.num_users]
-            loss = -torch.nn.functional.logsigmoid((user * (item - other)).sum(1)).mean()
-            own = vectors[users[rows]], vectors[items[rows] + data.num_users]
-            norms = sum(part.square().sum() for part in (*own, vectors[negatives[rows] + data.num_users]))
+            nodes = users[rows], item_nodes[rows], negatives[rows] + data.num_users
+            out = propagated()
+            user, positive, negative = (out[node] for node in nodes)
+            loss = -torch.nn.functional.logsigmoid((user * (positive - negative)).sum(1)).mean()
+            norms = sum(vectors[node].square().sum() for node in nodes)
             loss = loss + regularisation * norms / len(rows)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch: no types
             optimiser.step()
     with torch.no_grad():
-        out = smoothed()
+        out = propagated()
     return ScoreTables(query=out[: data.num_users], item=out[data.num_users :])
 
 
 def embedding_knn(data: TrainData, popularity_weight: float) -> ScoreTables:
-    """Cosine of the user's mean item text and each item's, plus popularity."""
-    return _of_vectors(data, data.directions, popularity_weight)
+    """Cosine similarity of mean text embeddings of the history and of each item, plus popularity."""
+    return _cosine_tables(data, data.directions, popularity_weight)
 
 
 def tfidf_knn(data: TrainData, popularity_weight: float, min_df: int, sublinear: bool) -> ScoreTables:
-    """The same with TF-IDF vectors of the train texts (scikit-learn), reduced to 256 numbers."""
+    """Cosine similarity of TF-IDF vectors reduced to 256 numbers (LSA, Deerwester et al. 1990)."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     view = data.view
     texts = data.dataset.passages.text.to_list()
-    documents: list[list[str]] = [[] for _ in range(data.num_items)]
+    item_texts: list[list[str]] = [[] for _ in range(data.num_items)]
     for passage, item in zip(view.passage_idx.tolist(), view.passage_item.tolist(), strict=True):
         if item >= 0:
-            documents[item].append(texts[passage])
+            item_texts[item].append(texts[passage])
     vectorizer = TfidfVectorizer(min_df=min_df, sublinear_tf=sublinear, stop_words="english")
-    vectors = vectorizer.fit_transform([" ".join(document) for document in documents])
-    size = min(256, min(vectors.shape) - 1)
-    reduced = TruncatedSVD(size, random_state=data.seed).fit_transform(vectors)
-    return _of_vectors(data, reduced, popularity_weight)
+    vectors = vectorizer.fit_transform([" ".join(passages) for passages in item_texts])
+    dim = min(256, min(vectors.shape) - 1)
+    reduced = TruncatedSVD(dim, random_state=data.seed).fit_transform(vectors)
+    return _cosine_tables(data, reduced, popularity_weight)
 
 
-def _of_vectors(data: TrainData, vectors: NDArray[np.float64], popularity_weight: float) -> ScoreTables:
-    unit = _unit(vectors)
-    query = _unit(data.rows() @ unit)
-    return ScoreTables(query=query, item=unit, item_bias=popularity_weight * np.log1p(data.popularity))
+def _cosine_tables(data: TrainData, vectors: NDArray[np.float64], popularity_weight: float) -> ScoreTables:
+    """Score tables of content vectors of the items [I, D] and a weighted log popularity."""
+    item = _normalize(vectors)
+    query = _normalize(data.matrix() @ item)
+    return ScoreTables(query=query, item=item, item_bias=popularity_weight * np.log1p(data.popularity))
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalize(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1.0)
 
@@ -205,4 +208,4 @@ OTHERS = {
         },
     ),
 }
-"""All that are no sum over an item-item table."""
+"""Baselines whose scores are products of a user and an item vector, by row name."""

@@ -11,7 +11,7 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import DatasetArgument
 
 _WIDE = 100
-"""Columns of a terminal on which all figures have room."""
+"""Columns of a terminal that has room for all columns of the table."""
 
 
 def scoreboard(
@@ -29,15 +29,15 @@ def scoreboard(
     budget_minutes: Annotated[
         float, typer.Option(help="For the tuning of all rows together, in equal shares.")
     ] = 60,
-    rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Some rows alone.")] = None,
+    rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Only these rows.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where figures are kept. (default: DATASET/scoreboard)"),
+        typer.Option(metavar="FOLDER", help="Where results are kept. (default: DATASET/scoreboard)"),
     ] = None,
     store: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="Which embeddings.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tune, fit and rank DIRECT beside all that you could have instead; killed, it goes on.
+    """Tune, fit and measure DIRECT and its baselines; resumes where it was killed.
 
     Example:
 
@@ -45,9 +45,9 @@ def scoreboard(
       llmdirect scoreboard instruments --rows ease,ease-text,direct --budget-minutes 5
       llmdirect scoreboard instruments --protocol cold-items --rows embedding-knn,ease-words,direct
     """
-    from llmdirect.benchmark.scoreboard import scoreboard as work
+    from llmdirect.benchmark.scoreboard import scoreboard as run_scoreboard
 
-    result = work(
+    result = run_scoreboard(
         dataset,
         out=out,
         rows=[name.strip() for name in rows.split(",")] if rows else None,
@@ -64,7 +64,7 @@ def scoreboard(
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the table of a scoreboard, and where all of it stands."""
+    """Print the table of a scoreboard, and the paths of the full one."""
     first, second = result["metrics"][:2]
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold", no_wrap=True)
@@ -90,7 +90,7 @@ def show(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         if row["failed"]:
             stdout.print(f"{row['model']} failed: {row['failed']}", highlight=False, markup=False)
-    stdout.print(caption(result, whole=False), highlight=False, markup=False)
+    stdout.print(caption(result, full=False), highlight=False, markup=False)
     stdout.print(
         f"all figures: {result['markdown']}, {result['plot']}", highlight=False, markup=False, soft_wrap=True
     )
