@@ -1,5 +1,6 @@
-"""Every stage in a row, on a corpus that the package makes, or on somebody's reviews."""
+"""Demo: all stages on a synthetic corpus or on given reviews."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from llmdirect.benchmark.baselines import BASELINES, TrainData
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json
+from llmdirect.common.types import Json, Result
 from llmdirect.config import TrainConfig
 from llmdirect.data.dataset import TEST, Dataset
 from llmdirect.data.prepare import prepare
@@ -29,9 +30,39 @@ from llmdirect.synthetic.recovery import aspect_recovery, oracle, planted_word_p
 from llmdirect.training.train import train
 
 METRICS = ("ndcg@10", "recall@10", "hit_rate@10")
-_EXPLAINED = 3
-_MEASURED = 60
-"""Users whose best item is explained to measure how many planted words are found."""
+_NUM_EXPLAINED = 3
+_NUM_MEASURED = 60
+"""Users whose best item is explained to measure the recovery of planted words."""
+
+
+@dataclass(frozen=True)
+class DemoResult(Result):
+    """Metrics and explanations of a demo."""
+
+    synthetic: bool
+    """Whether the reviews are a synthetic corpus."""
+    table: list[Json]
+    """[{"model", "metrics"}] on test: popularity, DIRECT and, for a synthetic corpus, the oracle."""
+    validation: float
+    """ndcg@10 of DIRECT on validation."""
+    train_left_out: float
+    """ndcg@10 of DIRECT on train pairs, each left out."""
+    num_users: int
+    """Users with a positive in the test split."""
+    num_items: int
+    run: Path
+    dataset: Path
+    recovery: Json | None
+    """Keys "words" (`planted_word_precision`) and "aspects" (`aspect_recovery`); None for given reviews."""
+    explanations: Json
+    """Explained recommendations, as of `explain`."""
+    page: Path
+    """The explanations as an HTML page."""
+
+    def to_json(self) -> Json:
+        """Field names and values; "recovery" only where there is one."""
+        values = super().to_json()
+        return values if self.recovery is not None else {k: v for k, v in values.items() if k != "recovery"}
 
 
 def demo(
@@ -42,66 +73,77 @@ def demo(
     num_users: int | None = None,
     num_items: int | None = None,
     progress: Progress = SILENT,
-) -> Json:
-    """Prepares, encodes, trains, ranks and explains in the folder `out`; a stage that is complete is kept.
+) -> DemoResult:
+    """Run all stages in a folder: prepare, encode, train, rank and explain; complete stages are kept.
 
-    data: a file of reviews; by default a synthetic corpus in which the words that matter are known, of
-    `num_users` (140) and `num_items` (100).
+    Parameters
+    ----------
+    out
+        Folder of the dataset, the run and the page.
+    data
+        File of reviews; by default a synthetic corpus is generated.
+    model
+        Encoder: "minilm", an id of the Hub or a folder.
+    num_users, num_items
+        Size of the synthetic corpus, by default 140 and 100.
 
-    Returns {"table": [{"model", "metrics"}], "explanations", "recovery" (synthetic corpus alone), "page",
-    …}. Raises what its stages raise.
+    Raises
+    ------
+    ValueError
+        If `num_users` or `num_items` is given together with `data`.
+    LlmdirectError, OSError
+        As the stages do.
     """
     out = Path(out)
     corpus: Corpus | None = None
-    size = {"num_users": num_users, "num_items": num_items}
-    given: dict[str, Any] = {name: number for name, number in size.items() if number is not None}
-    if data is not None and given:
-        raise ValueError(f"{' and '.join(given)}: belong to the synthetic corpus, not to {data}")
+    sizes = {"num_users": num_users, "num_items": num_items}
+    given_sizes: dict[str, Any] = {name: number for name, number in sizes.items() if number is not None}
+    if data is not None and given_sizes:
+        names = " and ".join(f"`{name}`" for name in given_sizes)
+        raise ValueError(f"{names}: only for the synthetic corpus, not for {data}")
     if data is None:
-        with progress.task("Writing the synthetic corpus", None, "reviews"):
-            corpus = generate(out / "raw", **given)
+        corpus = generate(out / "raw", **given_sizes)
         prepare(corpus.reviews_path, out / "dataset", items=corpus.items_path, progress=progress)
     else:
         prepare(data, out / "dataset", progress=progress)
     precompute(out / "dataset", model=model, progress=progress)
     consolidate(out / "dataset", progress=progress)
     run = out / "run"
-    fitted = train(out / "dataset", run, training=TrainConfig(), progress=progress)
+    training_result = train(out / "dataset", run, training=TrainConfig(), progress=progress)
     dataset, trained = Dataset.open(out / "dataset"), Trained.load(run)
     tables_by_name = {"popularity": BASELINES["popularity"].fit(TrainData(dataset)), "direct": trained.tables}
     if corpus is not None:
         tables_by_name["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
-    result: Json = {
-        "synthetic": corpus is not None,
-        "table": [_row(name, tables, dataset) for name, tables in tables_by_name.items()],
-        "validation": fitted["best_value"],
-        "train_left_out": fitted["best"]["train_left_out"][fitted["metric"]],
-        "num_users": len(held_out_users(dataset, TEST)),
-        "num_items": dataset.num_items,
-        "run": str(run),
-        "dataset": str(dataset.path),
-    }
-    users = _users(trained, dataset)
     explainer = Explainer.open(run)
     entries = [
         explainer.explain(user, int(explainer.candidates(user)[0]))
-        for user in users[: _MEASURED if corpus else _EXPLAINED]
+        for user in _ordered_users(trained, dataset)[: _NUM_MEASURED if corpus else _NUM_EXPLAINED]
         if len(explainer.candidates(user))
     ]
-    shown = explainer.result(entries[:_EXPLAINED])
-    if corpus is not None:
-        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.store)
+    explanations = explainer.result(entries[:_NUM_EXPLAINED])
     page = out / "explanations.html"
-    write_page(page, shown, "Three explained recommendations")
-    return {**result, "explanations": shown, "page": str(page.resolve())}
+    write_page(page, explanations, "Three explained recommendations")
+    return DemoResult(
+        synthetic=corpus is not None,
+        table=[_row(name, tables, dataset) for name, tables in tables_by_name.items()],
+        validation=training_result["best_value"],
+        train_left_out=training_result["best"]["train_left_out"][training_result["metric"]],
+        num_users=len(held_out_users(dataset, TEST)),
+        num_items=dataset.num_items,
+        run=run,
+        dataset=dataset.path,
+        recovery=_recovery(corpus, entries, trained, dataset, explainer.store) if corpus else None,
+        explanations=explanations,
+        page=page.resolve(),
+    )
 
 
 def _row(name: str, tables: ScoreTables, dataset: Dataset) -> Json:
     return {"model": name, "metrics": mean_metrics(evaluate_split(tables, dataset, TEST, list(METRICS)))}
 
 
-def _users(trained: Trained, dataset: Dataset) -> list[int]:
-    """Held-out users, those first whose best item is one that they chose in test: easiest to judge."""
+def _ordered_users(trained: Trained, dataset: Dataset) -> list[int]:
+    """Held-out users, those first whose best item is relevant in test: easiest to judge."""
     users = held_out_users(dataset, TEST)
     best = rank(trained.tables, users, k=1, seen=seen_items(dataset, TEST)).items[:, 0]
     relevant = dataset.csr(TEST)
@@ -112,15 +154,15 @@ def _users(trained: Trained, dataset: Dataset) -> list[int]:
 
 
 def _recovery(
-    corpus: Corpus, explained: list[Json], trained: Trained, dataset: Dataset, store: EmbeddingStore
+    corpus: Corpus, explanations: list[Json], trained: Trained, dataset: Dataset, store: EmbeddingStore
 ) -> Json:
-    """How much of what was planted is found again."""
-    words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
+    """Recovery of planted words by the explanations, and of planted aspects by the model."""
+    words: dict[str, Any] = planted_word_precision(explanations, corpus, k=10)
     view = TrainView.build(dataset, store)
     texts = dataset.passages.text.gather(view.passage_idx)
     types = WordTypes.from_view(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():
-        said, _ = trained.model.token_terms(trained.model.standard(types.vectors))
-        size = said.view(len(said), trained.model.aspects, -1).norm(dim=2).numpy()
-    mention = dict(zip(types.names, size, strict=True))
+        preference, _ = trained.model.token_terms(trained.model.standard(types.vectors))
+        norms = preference.view(len(preference), trained.model.aspects, -1).norm(dim=2).numpy()
+    mention = dict(zip(types.names, norms, strict=True))
     return {"words": words, "aspects": aspect_recovery(mention, corpus)}

@@ -76,16 +76,17 @@ def check_figure(dataset: Path, lists: Path, value: float) -> None:
 
 def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
-    ndcg = {row["model"]: row["metrics"]["ndcg@10"] for row in result["table"]}
+    ndcg = {row["model"]: row["metrics"]["ndcg@10"] for row in result.table}
     assert ndcg["popularity"] * 1.5 < ndcg["direct"] < ndcg["oracle"]
-    words, aspects = result["recovery"]["words"], result["recovery"]["aspects"]
+    assert result.recovery is not None
+    words, aspects = result.recovery["words"], result.recovery["aspects"]
     assert words["of_interest"] > 4 * words["of_interest_by_chance"]
     assert words["sentence_of_interest"] > 1.5 * words["sentence_of_interest_by_chance"]
     assert aspects["nmi"] > 2 * aspects["nmi_by_chance"]
-    assert len(result["explanations"]["explanations"]) == 3
-    assert Path(result["page"]).read_text().count("Ranked") >= 3
+    assert len(result.explanations["explanations"]) == 3
+    assert result.page.read_text().count("Ranked") >= 3
     again = demo(tmp_path / "demo")
-    assert again["table"] == result["table"]
+    assert again.table == result.table
 
 
 @pytest.mark.parametrize(
