@@ -1,9 +1,10 @@
 """python benches/ablations.py DATASET [--splits N] [--only NAME,…] [--reviews FILE] [--out FOLDER]
 
-What each choice is worth: DIRECT with one thing changed, on the validation of random splits (seeds from 1);
-the test split stays closed. Killed, it goes on. Prints a table in Markdown: NDCG@10, its ratio to the default
-paired by user, train pairs left out, bytes a token. --reviews: the raw file, for what is encoded anew.
-The dataset's store is one of bfloat16 (`precompute --dtype bfloat16`): smaller ones are rounded from it.
+Ablations: DIRECT with one setting changed, on the validation of random splits (seeds from 1); the test split
+is not used. A killed run is resumed. Prints a table in Markdown: NDCG@10, its ratio to the default paired by
+user, train pairs left out, bytes a token. --reviews: the raw file, for variants that are encoded again.
+The dataset's store has the dtype bfloat16 (`precompute --dtype bfloat16`); smaller ones are quantised
+from it.
 """
 
 import argparse
@@ -46,40 +47,42 @@ Rewrite = Callable[[EmbeddingStore, Dataset, Path], EmbeddingStore]
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing changed."""
+    """A changed setting of DIRECT, or changed token embeddings."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     preset: Preset = "default"
     store: Rewrite | None = None
     form: TokenFormat | None = None
-    """How the store keeps tokens; as it does if not given."""
+    """Token format of the store; its own if not given."""
     patch: Callable[[], Any] | None = None
-    """A context in which it is trained."""
+    """Creates the context in which the variant is trained."""
     prepared: Mapping[str, Any] | None = None
-    """Options with which the reviews are prepared and encoded anew."""
+    """Arguments of `prepare`, for variants that are encoded again."""
     dtype: str = "bfloat16"
-    """Of what is encoded anew."""
+    """Dtype of the tokens that are encoded again."""
 
 
 @contextmanager
 def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    kept = owner.__dict__[name]
+    original = owner.__dict__[name]
     setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(owner, name, kept)
+        setattr(owner, name, original)
 
 
 def review_left_in() -> Any:
     """Each pair's own review stays in the document of its item."""
-    of = Pairs.of
-    left_in = staticmethod(lambda view, rows: replace(of(view, rows), passage=torch.full_like(rows, -1)))
-    return _patched(Pairs, "of", left_in)
+    from_view = Pairs.from_view
+    left_in = staticmethod(
+        lambda view, rows: replace(from_view(view, rows), passage=torch.full_like(rows, -1))
+    )
+    return _patched(Pairs, "from_view", left_in)
 
 
 def collaboration_left_in() -> Any:
-    """The settings of the collaborative term are found on pairs that it knows."""
+    """The settings of the collaborative term are chosen on pairs that it was fitted on."""
     return _patched(Ease, "left_out", lambda self, users, *_: self.score_users(users))
 
 
@@ -96,15 +99,15 @@ def _like(store: EmbeddingStore, folder: Path, tokens: Any, spans: Any = None) -
 
 
 _TEXTS: dict[str, list[str]] = {}
-"""Of each store's passages, by its path: a store keeps their hashes alone."""
+"""Texts of each store's passages, by its path: a store has only their hashes."""
 
 
 def _floats(store: EmbeddingStore) -> torch.Tensor:
     return store.tokens.float()
 
 
-def kept_as(form: TokenFormat) -> Rewrite:
-    """The tokens as a store of this form gives them back, fitted on tokens of train passages."""
+def round_trip(form: TokenFormat) -> Rewrite:
+    """Tokens after a round trip through this format, fitted on tokens of train passages."""
 
     def rewrite(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
         numbers = store.lookup(dataset.passage_keys()[dataset.passages.split == 0])
@@ -118,7 +121,7 @@ def kept_as(form: TokenFormat) -> Rewrite:
 
 
 def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
-    """Function words and punctuation cover no characters: nothing reads them."""
+    """Function words and punctuation get empty spans: no model reads them."""
     spans = store.spans.copy()
     for number, text in enumerate(_TEXTS[str(store.path)]):
         own = slice(store.offsets[number], store.offsets[number + 1])
@@ -127,22 +130,22 @@ def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingS
 
 
 def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingStore:
-    """Each token as the mean of its word, wherever it stands in train."""
-    places: dict[str, int] = {}
+    """Each token as the mean embedding of its word over train."""
+    word_ids: dict[str, int] = {}
     types = np.zeros(store.num_rows, np.int64)
     for number, text in enumerate(_TEXTS[str(store.path)]):
         words = word_spans(text)
         own = slice(store.offsets[number], store.offsets[number + 1])
         owner = words_of_tokens(store.spans[own], words)
         names = [text[a:b].casefold() for a, b in words.tolist()] + [""]
-        known = np.array([places.setdefault(name, len(places)) for name in names])
-        types[own] = known[owner]
+        ids = np.array([word_ids.setdefault(name, len(word_ids)) for name in names])
+        types[own] = ids[owner]
     used = np.zeros(store.num_rows, bool)
     for number in store.lookup(dataset.passage_keys()[dataset.passages.split == 0]):
         used[store.offsets[number] : store.offsets[number + 1]] = True
     tokens, kind, train = _floats(store), torch.from_numpy(types), torch.from_numpy(used)
-    sums = torch.zeros(len(places), store.dim).index_add_(0, kind[train], tokens[train])
-    means = sums / torch.bincount(kind[train], minlength=len(places)).clamp(min=1)[:, None]
+    sums = torch.zeros(len(word_ids), store.dim).index_add_(0, kind[train], tokens[train])
+    means = sums / torch.bincount(kind[train], minlength=len(word_ids)).clamp(min=1)[:, None]
     return _like(store, folder, means[kind])
 
 
@@ -164,7 +167,7 @@ VARIANTS: Mapping[str, Variant] = {
     "lexicon of 256": Variant({"lexicon": 256}),
     "4 channels an aspect": Variant({"channels": 4}),
     "64 aspects": Variant({"aspects": 64}),
-    "ratio form": Variant({"form": "ratio"}),
+    "ratio form": Variant({"score_form": "ratio"}),
     "preset paper": Variant(preset="paper"),
     "64 sampled negatives": Variant({"negatives": 64}),
     "bpr with one negative": Variant({"objective": "bpr", "negatives": 1}),
@@ -190,26 +193,26 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Train all variants and print the table."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--only")
     parser.add_argument("--reviews", type=Path)
     parser.add_argument("--out", type=Path, default=Path("ablations"))
-    given = parser.parse_args()
-    whole = open_or_prepare(given.dataset)
-    store = open_store(whole.path)
-    texts = dict(zip(map(bytes, whole.passage_keys()), whole.passages.text.to_list(), strict=True))
+    args = parser.parse_args()
+    full = open_or_prepare(args.dataset)
+    store = open_store(full.path)
+    texts = dict(zip(map(bytes, full.passage_keys()), full.passages.text.to_list(), strict=True))
     _TEXTS[str(store.path)] = [texts[bytes(key)] for key in store.keys]
-    wanted = given.only.split(",") if given.only else list(VARIANTS)
+    names = args.only.split(",") if args.only else list(VARIANTS)
     base: dict[str, float] = {}
     print("| setting | ndcg@10 | to the default | train left out | bytes a token |")
     print("|---|---:|---:|---:|---:|")
-    for name in dict.fromkeys(["default", *wanted]):
-        if VARIANTS[name].prepared is not None and given.reviews is None:
+    for name in dict.fromkeys(["default", *names]):
+        if VARIANTS[name].prepared is not None and args.reviews is None:
             continue
-        splits = [_measured(name, whole, store, seed, given) for seed in range(1, given.splits + 1)]
+        splits = [_measure(name, full, store, seed, args) for seed in range(1, args.splits + 1)]
         users = sorted({user for split in splits for user in split["values"]})
         means = {
             user: float(np.mean([s["values"][user] for s in splits if user in s["values"]])) for user in users
@@ -218,20 +221,20 @@ def main() -> None:
         print(_row(name, means, base, splits), flush=True)
 
 
-def _measured(
-    name: str, whole: Dataset, store: EmbeddingStore, seed: int, given: argparse.Namespace
+def _measure(
+    name: str, full: Dataset, store: EmbeddingStore, seed: int, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """{"values": NDCG@10 by user id, "left_out", "bytes"} on one split, kept in a file."""
+    """{"values": NDCG@10 by user id, "left_out", "bytes"} on one split, from its file if there is one."""
     variant = VARIANTS[name]
-    folder = given.out / f"{name.replace(' ', '-')}-{seed}"
-    kept = folder / "result.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
-    dataset, used = resplit(whole, seed=seed), store
+    folder = args.out / f"{name.replace(' ', '-')}-{seed}"
+    path = folder / "result.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    dataset, used = resplit(full, seed=seed), store
     if variant.prepared is not None:
-        dataset = _encoded_anew(given, name, whole, seed, store)
+        dataset = _encode_again(args, name, full, seed, store)
         used = open_store(dataset.path)
-    elif rewrite := kept_as(variant.form) if variant.form else variant.store:
+    elif rewrite := round_trip(variant.form) if variant.form else variant.store:
         shutil.rmtree(folder / "store", ignore_errors=True)
         used = rewrite(store, dataset, folder / "store")
     model, training = configure(variant.preset, **variant.settings)
@@ -239,32 +242,32 @@ def _measured(
         result = train_on(dataset, used, folder / "run", model=model, training=training, progress=Bars())
     values = evaluate_split(Trained.load(folder / "run").tables, dataset, VALID, [METRIC])[METRIC].tolist()
     ids = [dataset.user_ids[user] for user in held_out_users(dataset, VALID)]
-    # A store that is written anew with other tokens would be kept as the one that it was made of.
+    # The size is that of the format, not of the store that is written for the experiment.
     form = variant.form or (store if variant.prepared is None else used).form
     size = form.row_bytes(form.dim(store.dim))
-    found = {
+    result_on_split = {
         "values": dict(zip(ids, values, strict=True)),
         "left_out": result["best"]["train_left_out"][METRIC],
         "bytes": size,
     }
-    kept.write_text(json.dumps(found))
+    path.write_text(json.dumps(result_on_split))
     shutil.rmtree(folder / "store", ignore_errors=True)  # as large as the store itself
-    return found
+    return result_on_split
 
 
-def _encoded_anew(
-    given: argparse.Namespace, name: str, like: Dataset, seed: int, store: EmbeddingStore
+def _encode_again(
+    args: argparse.Namespace, name: str, full: Dataset, seed: int, store: EmbeddingStore
 ) -> Dataset:
-    """The split of the same reviews as the variant prepares them, by the encoder of the store."""
+    """The split of the same reviews with the variant's options of `prepare`, by the encoder of the store."""
     variant = VARIANTS[name]
     assert variant.prepared is not None
     # Documents are of one split's texts; anything else is encoded once.
     by_split = variant.prepared.get("unit") == "document"
-    folder = given.out / f"{name.replace(' ', '-')}-data{f'-{seed}' if by_split else ''}"
+    folder = args.out / f"{name.replace(' ', '-')}-data{f'-{seed}' if by_split else ''}"
     if not (folder / "manifest.json").exists():
-        options = like.manifest["options"]
+        options = full.manifest["options"]
         columns, k_core = options.get("columns"), options.get("k_core", 0)
-        prepare(given.reviews, folder, seed=seed, columns=columns, k_core=k_core, **variant.prepared)
+        prepare(args.reviews, folder, seed=seed, columns=columns, k_core=k_core, **variant.prepared)
     precompute(folder, model=store.encoder["id"], dtype=variant.dtype, progress=Bars())
     consolidate(folder, progress=Bars())
     prepared = Dataset.open(folder)
@@ -274,17 +277,17 @@ def _encoded_anew(
 def _row(
     name: str, means: Mapping[str, float], base: Mapping[str, float], splits: Sequence[Mapping[str, Any]]
 ) -> str:
-    beside = ""
+    ratio = ""
     if means is not base:
         users = sorted(means.keys() & base.keys())
-        found = bootstrap_ratio(
+        interval = bootstrap_ratio(
             np.array([means[user] for user in users]), np.array([base[user] for user in users])
         )
-        assert found is not None
-        beside = f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
+        assert interval is not None
+        ratio = f"{interval['mean']:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
     left_out = np.mean([split["left_out"] for split in splits])
     value = np.mean(list(means.values()))
-    return f"| {name} | {value:.4f} | {beside} | {left_out:.4f} | {splits[0]['bytes']:.0f} |"
+    return f"| {name} | {value:.4f} | {ratio} | {left_out:.4f} | {splits[0]['bytes']:.0f} |"
 
 
 if __name__ == "__main__":

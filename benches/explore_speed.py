@@ -1,9 +1,9 @@
-"""python benches/explore_speed.py RUN    How long the pages of `explore` take for a large catalogue.
+"""python benches/explore_speed.py RUN    Response times of `explore` with a large catalogue.
 
 A run in memory with `--items` items and `--users` users: each has the vectors and the texts of one of RUN's,
-drawn at random, and the collaborative table has 2,000 entries an item. The pages are served by uvicorn and
-asked for over HTTP, one after another; an explanation at once, and again `--look` seconds after its list, in
-which the server reads ahead. Milliseconds by the clock, median and 95 % of 40 requests.
+drawn at random, and the item-item table has 2,000 entries an item. The pages are served by uvicorn and
+requested over HTTP, one after another; an explanation immediately, and again `--look` seconds after its list,
+in which the server prefetches. Milliseconds by the clock, median and 95th percentile of 40 requests.
 """
 
 import argparse
@@ -30,18 +30,18 @@ REQUESTS, NEIGHBOURS, HISTORY = 40, 2000, 10
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("--items", type=int, default=25_000)
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--look", type=float, default=3.0)
-    asked = parser.parse_args()
-    explainer = enlarged(Explainer.open(asked.run), asked.items, asked.users)
-    drawn = np.random.default_rng(1)
-    users = [f"u{n}" for n in drawn.integers(0, asked.users, REQUESTS)]
-    items = [f"i{n}" for n in drawn.permutation(asked.items)[: 2 * REQUESTS]]
-    print(f"{asked.items:,} items, {asked.users:,} users, {explainer.dataset.num_passages:,} texts, ")
+    args = parser.parse_args()
+    explainer = enlarged(Explainer.open(args.run), args.items, args.users)
+    rng = np.random.default_rng(1)
+    users = [f"u{n}" for n in rng.integers(0, args.users, REQUESTS)]
+    items = [f"i{n}" for n in rng.permutation(args.items)[: 2 * REQUESTS]]
+    print(f"{args.items:,} items, {args.users:,} users, {explainer.dataset.num_passages:,} texts, ")
     print(f"{torch.get_num_threads()} threads\n\n| | median | 95 % |\n|---|---:|---:|")
     with served(explainer) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -62,9 +62,9 @@ def main() -> None:
             return seconds
 
         def best(user: str) -> str:
-            found = re.search(r'data-item="([^"]+)"', get(f"/user?user={user}&part=1"))
-            assert found
-            return found[1]
+            match = re.search(r'data-item="([^"]+)"', get(f"/user?user={user}&part=1"))
+            assert match
+            return match[1]
 
         timed(["/", "/aspects", f"/user?user={users[0]}"])
         show("a person's list", timed(f"/user?user={user}" for user in users))
@@ -72,12 +72,12 @@ def main() -> None:
         pairs = [(user, best(user)) for user in users]
         opened = [f"/explain?user={user}&item={item}&part=1" for user, item in pairs]
         show("an explanation opened at once", timed(opened))
-        looked = []
-        for user in [f"u{n}" for n in drawn.integers(0, asked.users, REQUESTS)]:
+        after_list = []
+        for user in [f"u{n}" for n in rng.integers(0, args.users, REQUESTS)]:
             item = best(user)
-            time.sleep(asked.look)
-            looked += timed([f"/explain?user={user}&item={item}&part=1"])
-        show(f"the same {asked.look:g} s after its list", looked)
+            time.sleep(args.look)
+            after_list += timed([f"/explain?user={user}&item={item}&part=1"])
+        show(f"the same {args.look:g} s after its list", after_list)
         show("an item's page", timed(f"/item?id={item}" for item in items[:REQUESTS]))
         both = zip(items[:REQUESTS], items[REQUESTS:], strict=True)
         show("two items compared", timed(f"/compare?user={users[0]}&item={a}&item={b}" for a, b in both))
@@ -86,14 +86,14 @@ def main() -> None:
 
 
 def show(name: str, seconds: list[float]) -> None:
-    """A row of the table."""
-    low, high = np.quantile(seconds, [0.5, 0.95]) * 1e3
-    print(f"| {name} | {low:.0f} ms | {high:.0f} ms |", flush=True)
+    """Print a row of the table."""
+    median, high = np.quantile(seconds, [0.5, 0.95]) * 1e3
+    print(f"| {name} | {median:.0f} ms | {high:.0f} ms |", flush=True)
 
 
 @contextmanager
 def served(explainer: Explainer) -> Iterator[int]:
-    """The port at which the pages are served, as `llmdirect explore` does."""
+    """Serve the pages as `llmdirect explore` does: the port."""
     config = uvicorn.Config(make_app(explainer, _no_encoder), port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -110,38 +110,38 @@ def served(explainer: Explainer) -> Iterator[int]:
 
 
 def _no_encoder() -> object:
-    raise AssertionError("no text is pasted here")
+    raise AssertionError("no request encodes text")
 
 
 def enlarged(base: Explainer, num_items: int, num_users: int) -> Explainer:
-    """The run with so many items and users."""
-    drawn = np.random.default_rng(0)
+    """The run with more items and users, drawn from its own."""
+    rng = np.random.default_rng(0)
     trained, dataset, tables = base.trained, base.dataset, base.trained.tables
-    source = drawn.integers(0, tables.num_items, num_items)
-    item, query = (
+    source = rng.integers(0, tables.num_items, num_items)
+    item_vectors, query = (
         table[rows]
         for table, rows in (
             (tables.item, source),
-            (tables.query, drawn.integers(0, tables.num_users, num_users)),
+            (tables.query, rng.integers(0, tables.num_users, num_users)),
         )
     )
     seen = Csr.from_pairs(
-        np.repeat(np.arange(num_users), HISTORY), drawn.integers(0, num_items, num_users * HISTORY), num_users
+        np.repeat(np.arange(num_users), HISTORY), rng.integers(0, num_items, num_users * HISTORY), num_users
     )
-    first = drawn.integers(0, num_items - NEIGHBOURS, num_items)
-    near = (first[:, None] + np.arange(NEIGHBOURS)).ravel().astype(np.int32)
+    first = rng.integers(0, num_items - NEIGHBOURS, num_items)
+    neighbours = (first[:, None] + np.arange(NEIGHBOURS)).ravel().astype(np.int32)
     table = (
         np.arange(num_items + 1, dtype=np.int64) * NEIGHBOURS,
-        near,
-        drawn.standard_normal(len(near)).astype(np.float32),
+        neighbours,
+        rng.standard_normal(len(neighbours)).astype(np.float32),
     )
     passages = dataset.passages
     of_item = [
-        np.flatnonzero((passages.item_idx == one) & (passages.split == TRAIN))
-        for one in range(tables.num_items)
+        np.flatnonzero((passages.item_idx == item) & (passages.split == TRAIN))
+        for item in range(tables.num_items)
     ]
-    rows = np.concatenate([of_item[one] for one in source])
-    owner = np.repeat(np.arange(num_items, dtype=np.int32), [len(of_item[one]) for one in source])
+    rows = np.concatenate([of_item[item] for item in source])
+    owner = np.repeat(np.arange(num_items, dtype=np.int32), [len(of_item[item]) for item in source])
     names = [f"u{n}" for n in range(num_users)]
     item_ids, titles = [f"i{n}" for n in range(num_items)], [None] * num_items
     return dataclasses.replace(
@@ -150,12 +150,12 @@ def enlarged(base: Explainer, num_items: int, num_users: int) -> Explainer:
             trained,
             tables=ScoreTables(
                 query=query,
-                item=item,
-                item_bias=np.log1p(drawn.integers(1, 200, num_items)).astype(np.float32),
+                item=item_vectors,
+                item_bias=np.log1p(rng.integers(1, 200, num_items)).astype(np.float32),
                 history=seen,
                 item_item=table,
             ),
-            **{"profile": torch.from_numpy(item), "query": torch.from_numpy(query)},
+            **{"profile": torch.from_numpy(item_vectors), "query": torch.from_numpy(query)},
             **{"seen": seen, "recent": seen, "user_ids": names, "item_ids": item_ids, "titles": titles},
         ),
         dataset=dataclasses.replace(

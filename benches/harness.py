@@ -1,4 +1,4 @@
-"""Ours beside a peer: same data, same process, same threads, in turns; medians; results must agree."""
+"""Benchmark harness: ours and a peer on the same data, in one process, in turns; results must agree."""
 
 import json
 import os
@@ -22,14 +22,14 @@ PACKAGES = ("llmdirect", "numpy", "torch", "scipy", "faiss-cpu", "lenskit", "ran
 
 @dataclass(frozen=True)
 class Job:
-    """One comparison."""
+    """Comparison of one function with a peer's."""
 
     job: str
     peer: str
     ours: Callable[[], object]
     theirs: Callable[[], object]
     agree: Callable[[], None]
-    """Raises where the two results differ in what they must share."""
+    """Raises if the two results differ in what they must share."""
     count: float
     """Units of work in one call."""
     unit: str
@@ -38,7 +38,10 @@ class Job:
 
 
 def measure(job: Job) -> dict[str, object]:
-    """{"job", "peer", "threads", "ours", "theirs", "unit", "ratio"}: units a second; above 1 is ours."""
+    """Measure a job: {"job", "peer", "threads", "ours", "theirs", "unit", "ratio"}.
+
+    "ours" and "theirs" are units a second, medians; a ratio above 1 means that ours is faster.
+    """
     set_num_threads(job.threads)
     torch.set_num_threads(job.threads)
     job.agree()
@@ -62,7 +65,7 @@ def measure(job: Job) -> dict[str, object]:
 
 
 def warm_up(function: Callable[[], object]) -> None:
-    """What the other one left behind does not count: its data in the caches, a core that fell asleep."""
+    """Call for 20 ms, so that caches hold the function's own data and cores are at full speed."""
     until = time.perf_counter() + WARM
     while True:
         function()
@@ -71,7 +74,7 @@ def warm_up(function: Callable[[], object]) -> None:
 
 
 def run(jobs: Iterable[Job], data: str, folder: Path) -> None:
-    """Measures all, prints a line each, writes `benchmarks.json` and `benchmarks.md` to `folder`."""
+    """Measure all jobs, print a line each, and write `benchmarks.json` and `benchmarks.md` to `folder`."""
     rows = []
     for job in jobs:
         row = measure(job)
@@ -82,9 +85,9 @@ def run(jobs: Iterable[Job], data: str, folder: Path) -> None:
 
 
 def page(rows: list[dict[str, object]], data: str) -> str:
-    """The table, with what it was measured on."""
+    """Markdown table of the results, with data, machine and versions."""
     lines = [
-        "# Speed of the core beside its peers",
+        "# Speed of the core and its peers",
         "",
         "Written by `make bench`: one process, same data, in turns, medians; every job first asserts that",
         "ours and the peer's results agree. A ratio above 1 means that ours is faster. Interactions:",
@@ -107,7 +110,7 @@ def page(rows: list[dict[str, object]], data: str) -> str:
 
 
 def figure(value: object) -> str:
-    """Three digits, with a thousand's letter."""
+    """Three significant digits and an SI prefix."""
     number = float(str(value))
     for letter in ("", "k", "M", "G"):
         if number < 1000 or letter == "G":
@@ -117,7 +120,7 @@ def figure(value: object) -> str:
 
 
 def processor() -> str:
-    """What the machine calls its processor, and the vectors it has."""
+    """Name of the processor and its widest vector extension."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "")

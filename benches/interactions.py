@@ -1,4 +1,4 @@
-"""Interactions to measure on."""
+"""Interactions for benchmarks, read from a file or random."""
 
 import gzip
 from pathlib import Path
@@ -9,27 +9,30 @@ from llmdirect.common.csr import Csr
 
 
 def read(path: Path) -> tuple[Csr, int, str]:
-    """Positives by user, number of items and a description: a line a user, user id then item ids (.gz)."""
+    """Read interactions: positives by user, number of items, description.
+
+    The file (.gz) has a line a user: the user id, then item ids.
+    """
     with gzip.open(path, "rt") as file:
         lines = [line.split()[1:] for line in file]
-    names = {name: index for index, name in enumerate(sorted({item for line in lines for item in line}))}
+    item_idx = {item: index for index, item in enumerate(sorted({item for line in lines for item in line}))}
     users = np.repeat(np.arange(len(lines)), [len(line) for line in lines])
-    positives = Csr.from_pairs(users, [names[item] for line in lines for item in line], len(lines))
-    return positives, len(names), described(path.name, positives, len(names))
+    positives = Csr.from_pairs(users, [item_idx[item] for line in lines for item in line], len(lines))
+    return positives, len(item_idx), describe(path.name, positives, len(item_idx))
 
 
-def drawn(num_users: int = 19_412, num_items: int = 11_924, mean: float = 8.6) -> tuple[Csr, int, str]:
+def random(num_users: int = 19_412, num_items: int = 11_924, mean: float = 8.6) -> tuple[Csr, int, str]:
     """Random interactions of the shape of Amazon Toys 2014, with a long tail of users and of items."""
     rng = np.random.default_rng(0)
     weight = 1 / np.arange(1, num_items + 1) ** 0.7
     counts = 5 + rng.geometric(1 / (mean - 4), num_users) - 1
     items = rng.choice(num_items, counts.sum(), p=weight / weight.sum())
     positives = Csr.from_pairs(np.repeat(np.arange(num_users), counts), items, num_users)
-    return positives, num_items, described("random", positives, num_items)
+    return positives, num_items, describe("random", positives, num_items)
 
 
-def described(name: str, positives: Csr, num_items: int) -> str:
-    """Name and size."""
+def describe(name: str, positives: Csr, num_items: int) -> str:
+    """Name and size of a dataset."""
     return (
         f"{name}, {positives.num_rows:,} users, {num_items:,} items, {len(positives.indices):,} interactions"
     )

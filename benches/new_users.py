@@ -1,9 +1,9 @@
 """python benches/new_users.py DATASET [--splits N] [--out FOLDER]
 
-Users whom training never saw, known by the older four fifths of their items (or by what they wrote about
-them) when they ask; the rest is what they should get. Each tenth of the users is held out in turn, N of ten
-times. Prints NDCG@10 of DIRECT beside baselines that take a new history without a new fit, each tuned on the
-validation of the users that remain.
+NDCG@10 for users without interactions in train. Their history is the older four fifths of their items (or
+the texts about these); the newest fifth is relevant. A tenth of the users is held out at a time, N times.
+Prints DIRECT and baselines that accept a new history without a new fit, each tuned on the validation of the
+remaining users.
 """
 
 import argparse
@@ -34,26 +34,25 @@ from llmdirect.training.train import train_on
 
 BASELINES = ("popularity", "embedding-knn", "tfidf-knn", "ease", "ease-text", "ease-words")
 FEWEST = 5
-"""Positives of a user who is tested."""
+"""Minimum number of positives of a user who is tested."""
 SEED = 242
 
 
 def split_reviews(dataset: Dataset, user: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Items of the user's history, newest first; items to find; texts about the history's items."""
+    """Items of the user's history, newest first; relevant items; texts about the history's items."""
     rows = dataset.interactions
     own = np.flatnonzero((rows.user_idx == user) & rows.positive)  # oldest first
-    known = own[: len(own) * 4 // 5][::-1]
-    texts = dataset.passages.text.gather(rows.passage_idx[known]).to_list()
-    found = rows.item_idx[own[len(known) :]]
+    history = own[: len(own) * 4 // 5][::-1]
+    texts = dataset.passages.text.gather(rows.passage_idx[history]).to_list()
     return (
-        rows.item_idx[known].astype(np.int64),
-        found.astype(np.int64),
+        rows.item_idx[history].astype(np.int64),
+        rows.item_idx[own[len(history) :]].astype(np.int64),
         [text for text in texts if text.strip()],
     )
 
 
-def of_history(tables: ScoreTables, items: np.ndarray) -> ScoreTables:
-    """A baseline's scorer with one user of this history."""
+def for_history(tables: ScoreTables, items: np.ndarray) -> ScoreTables:
+    """A baseline's score tables for one user with this history."""
     if tables.item_item is not None:
         history = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
         return replace(tables, query=np.zeros((1, 0)), user_bias=None, history=history)
@@ -63,49 +62,47 @@ def of_history(tables: ScoreTables, items: np.ndarray) -> ScoreTables:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print a JSON line a model."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("new-users"))
-    given = parser.parse_args()
-    whole = open_or_prepare(given.dataset)
-    store = open_store(whole.path)
-    made_by = store.encoder
-    encoder = load_encoder(made_by["id"], max_length=made_by["max_length"])
-    tenths = np.random.default_rng(SEED).permutation(whole.num_users) % 10
+    args = parser.parse_args()
+    full = open_or_prepare(args.dataset)
+    store = open_store(full.path)
+    encoder = load_encoder(store.encoder["id"], max_length=store.encoder["max_length"])
+    tenth_of_user = np.random.default_rng(SEED).permutation(full.num_users) % 10
     values: dict[str, list[float]] = {}
-    for number in range(given.splits):
-        held_out = tenths == number
-        remaining = without_users(resplit(whole, seed=SEED, fractions=(0.9, 0.1, 0.0)), held_out)
-        run = given.out / f"run-{number}"
+    for number in range(args.splits):
+        held_out = tenth_of_user == number
+        remaining = without_users(resplit(full, seed=SEED, fractions=(0.9, 0.1, 0.0)), held_out)
+        run = args.out / f"run-{number}"
         train_on(remaining, store, run, model=ModelConfig(), training=TrainConfig(), progress=Bars())
         trained = Trained.load(run)
         board = Benchmark(
-            [remaining], store, given.out / f"board-{number}", Bars(), Budget(300, len(BASELINES))
+            [remaining], store, args.out / f"board-{number}", Bars(), Budget(300, len(BASELINES))
         )
         board.out.mkdir(parents=True, exist_ok=True)
         fitted = {name: ROWS[name].fit(board, 0, tune(board, name)["settings"]).tables for name in BASELINES}
         for user in np.flatnonzero(held_out):
-            history, wanted, texts = split_reviews(whole, int(user))
-            if len(history) + len(wanted) < FEWEST:
+            history, relevant_items, texts = split_reviews(full, int(user))
+            if len(history) + len(relevant_items) < FEWEST:
                 continue
-            written = text_profiles(trained, texts, encoder) if texts else None
-            one: dict[str, Any] = {name: of_history(tables, history) for name, tables in fitted.items()}
-            one["direct, from the history"] = new_user(trained, history, [], None).tables
-            if written is not None:
-                one["direct, from the texts"] = new_user(trained, history[:0], texts, written).tables
+            models: dict[str, Any] = {name: for_history(tables, history) for name, tables in fitted.items()}
+            models["direct, from the history"] = new_user(trained, history, [], None).tables
+            if texts:
+                profiles = text_profiles(trained, texts, encoder)
+                models["direct, from the texts"] = new_user(trained, history[:0], texts, profiles).tables
             seen = Csr.from_pairs(np.zeros(len(history), np.int64), history, 1)
-            for name, tables in one.items():
+            relevant = Csr.from_pairs(np.zeros(len(relevant_items), np.int64), relevant_items, 1)
+            for name, tables in models.items():
                 lists = rank(tables, [0], k=10, seen=seen).items
-                relevant = Csr.from_pairs(np.zeros(len(wanted), np.int64), wanted, 1)
                 values.setdefault(name, []).append(float(metrics(lists, relevant, ["ndcg@10"])["ndcg@10"][0]))
     direct = np.array(values["direct, from the history"])
-    for name, found in values.items():
-        row = bootstrap_mean(np.array(found))
-        paired = len(found) == len(direct)
-        beside = bootstrap_ratio(direct, np.array(found)) if paired else None
-        print(json.dumps({"model": name, "users": len(found), "ndcg@10": row, "ratio_direct": beside}))
+    for name, gains in values.items():
+        mean = bootstrap_mean(np.array(gains))
+        ratio = bootstrap_ratio(direct, np.array(gains)) if len(gains) == len(direct) else None
+        print(json.dumps({"model": name, "users": len(gains), "ndcg@10": mean, "ratio_direct": ratio}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""python benches/precompute_speed.py [FILE]    MiniLM beside sentence-transformers on the CPU.
+"""python benches/precompute_speed.py [FILE]    Speed of MiniLM on the CPU, ours and sentence-transformers.
 
 FILE: reviews of any layout that `llmdirect prepare` reads; a generated corpus if not given. Both read the
 same 2,000 texts, cut to 256 tokens, in turns, each in a process of its own, slice by slice of the list sorted
-by length; their vectors must agree to 1e-5. Beside each slice a large matrix product says what the machine
-gives at that moment. Times are the processor's (of all threads), so that other programs count little;
+by length; their vectors must agree to 1e-5. With each slice a large matrix product measures the speed of the
+machine at that moment. Times are the processor's (of all threads), so that other programs count little;
 `wall_ratio` is by the clock. Then the peak memory of `precompute` at N and 4 N passages. Ends with one JSON
 line: `ratio` is the median over slices of the peer's time by ours, `gemm_share` that of the rate of our
 matrix products by the machine's. OMP_NUM_THREADS=2 takes two cores; --texts and --rounds say how much is
@@ -39,22 +39,22 @@ LIMIT, SLICE = 256, 100
 SIDE = 2048
 """Rows and columns of the matrix product."""
 PASSAGES = 4000
-"""N of the measurement of memory: below it, the buffers of shards on their way are not yet all there."""
+"""N of the memory measurement: with fewer, not all buffers of shards are allocated."""
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print a JSON line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, help="only the peak memory at so many passages")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
-        if asked.memory:
-            print(peak_memory(Path(folder), asked.memory))
+        if args.memory:
+            print(peak_memory(Path(folder), args.memory))
             return
-        result = compare(texts_of(asked.file, Path(folder), asked.texts), asked.rounds)
+        result = compare(texts_of(args.file, Path(folder), args.texts), args.rounds)
     for name in (PASSAGES, 4 * PASSAGES):
         command = [sys.executable, "-W", "ignore", __file__, "--memory", str(name)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def texts_of(file: Path | None, folder: Path, count: int) -> list[str]:
-    """So many distinct texts, drawn with a fixed seed."""
+    """Distinct texts, drawn with a fixed seed."""
     reviews = file or generate(folder / "raw", num_users=count // 4, num_items=count // 4).reviews_path
     prepare(reviews, folder / "dataset")
     texts = Dataset.open(folder / "dataset").passages.text.unique().sort().to_list()
@@ -73,25 +73,25 @@ def texts_of(file: Path | None, folder: Path, count: int) -> list[str]:
 
 
 def cut(encoder: Encoder, text: str) -> str:
-    """The text's first tokens, as many as are read at once: the peer drops the rest, ours has windows."""
+    """The text cut to the length limit: the peer truncates there, ours has windows."""
     while len(tokens := encoder.tokenize([text])[0]) > LIMIT:
         text = text[: tokens.spans[LIMIT - 2, 1]]
     return text
 
 
 def compare(texts: list[str], rounds: int) -> dict[str, Any]:
-    """Both encoders over all slices, in turns."""
+    """Measure both encoders over all slices, in turns."""
     encoder = load_encoder("minilm", device="cpu", max_length=LIMIT)
     counted = sorted((encoder.count_tokens([text])[0], text) for text in (cut(encoder, t) for t in texts))
     slices = [counted[start : start + SLICE] for start in range(0, len(counted), SLICE)]
     names = ("ratio", "wall_ratio", "gemm_share", "tokens", "gemm")
-    found: dict[str, list[float]] = {name: [] for name in names}
+    measured: dict[str, list[float]] = {name: [] for name in names}
     worst = 0.0
-    # Processes, not threads: what one does to the memory allocator must not help or hinder the other.
+    # Processes, not threads: the state of one's memory allocator must not affect the other.
     own, other = (ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2))
     for turn in range(rounds):
-        for each in slices:
-            lengths, part = [length for length, _ in each], [text for _, text in each]
+        for texts_of_slice in slices:
+            lengths, part = map(list, zip(*texts_of_slice, strict=True))
             machine = matrix_rate()
             if turn % 2 == 0:
                 mine, peer = own.submit(ours, part).result(), other.submit(theirs, part).result()
@@ -109,12 +109,12 @@ def compare(texts: list[str], rounds: int) -> dict[str, Any]:
                 "gemm": machine / 1e9,
             }
             for name in names:
-                found[name].append(figures[name])
-            said = f"ratio {figures['ratio']:.2f}, share {figures['gemm_share']:.2f}"
-            print(f"{turn} {lengths[-1]:4d} tokens: {said}", file=sys.stderr, flush=True)
+                measured[name].append(figures[name])
+            message = f"ratio {figures['ratio']:.2f}, share {figures['gemm_share']:.2f}"
+            print(f"{turn} {lengths[-1]:4d} tokens: {message}", file=sys.stderr, flush=True)
     own.shutdown()
     other.shutdown()
-    medians = {name: statistics.median(values) for name, values in found.items()}
+    medians = {name: statistics.median(values) for name, values in measured.items()}
     return {
         **{name: round(medians[name], 3) for name in ("ratio", "wall_ratio", "gemm_share")},
         "tokens_per_second": round(medians["tokens"]),
@@ -128,7 +128,7 @@ def compare(texts: list[str], rounds: int) -> dict[str, Any]:
 
 
 class Answer(NamedTuple):
-    """Seconds of the processor and of the clock, and the vectors of each text."""
+    """Seconds of processor time and by the clock, and the token embeddings of each text."""
 
     processor: float
     clock: float
@@ -150,33 +150,33 @@ def _theirs() -> Any:
 
 
 def ours(texts: list[str]) -> Answer:
-    """As `precompute` encodes on a CPU."""
+    """Encode as `precompute` does on a CPU."""
     encoder = _ours()
-    return timed(lambda: [each.tokens for each in encoder.encode(texts)])
+    return timed(lambda: [passage.tokens for passage in encoder.encode(texts)])
 
 
 def theirs(texts: list[str]) -> Answer:
-    """The documented way to token embeddings."""
+    """Encode as sentence-transformers documents it for token embeddings."""
     encode = _theirs().encode
     return timed(lambda: encode(texts, output_value="token_embeddings", show_progress_bar=False))
 
 
 def timed(function: Callable[[], list[torch.Tensor]]) -> Answer:
-    """Calls it."""
+    """Call the function and measure its time."""
     started = time.process_time(), time.perf_counter()
     rows = function()
     seconds = time.process_time() - started[0], time.perf_counter() - started[1]
-    return Answer(*seconds, [each.numpy() for each in rows])
+    return Answer(*seconds, [row.numpy() for row in rows])
 
 
 def matrix_rate() -> float:
-    """Floating-point operations a second of the processor's time, in a large product."""
+    """Floating-point operations a second of processor time, of a large matrix product."""
     left, right = torch.randn(2, SIDE, SIDE)
     return 2 * SIDE**3 / timed(lambda: [torch.mm(left, right)]).processor
 
 
 def peak_memory(folder: Path, passages: int) -> float:
-    """MB that `precompute` adds at its peak, over so many passages of a dozen tokens."""
+    """Peak memory of `precompute` above the encoder's own, in MB, for passages of a dozen tokens."""
     words = ["bright", "warm", "sturdy", "cheap", "loud", "soft", "short", "long", "thin", "heavy"]
     rows = [
         {
@@ -191,9 +191,9 @@ def peak_memory(folder: Path, passages: int) -> float:
     raw = folder / "reviews.jsonl"
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(raw, folder / "dataset")
-    load_encoder("minilm", device="cpu").encode(["the model itself is not what grows"])
+    load_encoder("minilm", device="cpu").encode(["warm up"])
     status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5")  # what came before had a peak of its own
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _kilobytes(status, "VmRSS")
     precompute(folder / "dataset", model="minilm", device="cpu", shard_tokens=4096)
     return round((_kilobytes(status, "VmHWM") - before) / 1024, 1)

@@ -1,6 +1,7 @@
-"""Full ranking with seen items masked, top-20, and metrics of the lists."""
+"""Exact full ranking with seen items masked, top-20, and metrics of the lists."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,148 +17,201 @@ from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
 
 DIM, ASPECTS, K, BLOCK = 64, 5, 20, 1024
-NAMES = [f"{name}@{K}" for name in ("recall", "ndcg", "mrr", "map")]
+METRICS = [f"{name}@{K}" for name in ("recall", "ndcg", "mrr", "map")]
 
 
-def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
-    """torch in blocks of 1,024 users: scores, a mask by slices of the CSR, topk; faiss, which has no mask."""
-    import faiss  # only here: negatives on two threads were slower where it was loaded before them
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Interactions, and random vectors of users and items."""
 
-    rng = np.random.default_rng(3)
-    num_users = positives.num_rows
-    users = np.arange(num_users, dtype=np.int32)
-    borders, seen = torch.tensor(positives.indptr), torch.tensor(positives.indices).long()
+    positives: Csr
+    num_items: int
+    rng: np.random.Generator
+    users: NDArray[np.int32]
+    query: NDArray[np.float32]
+    item: NDArray[np.float32]
 
-    def by_torch(scores_of: Callable[[slice], torch.Tensor]) -> NDArray[np.int64]:
+    @classmethod
+    def random(cls, positives: Csr, num_items: int) -> "Data":
+        """Draw vectors of 64 numbers."""
+        rng = np.random.default_rng(3)
+        users = np.arange(positives.num_rows, dtype=np.int32)
+        query, item = normal(rng, len(users), DIM), normal(rng, num_items, DIM)
+        return cls(positives, num_items, rng, users, query, item)
+
+    def rank(self, tables: ScoreTables) -> NDArray[np.int32]:
+        """Our lists of all users, seen items masked."""
+        return rank(tables, self.users, k=K, seen=self.positives).items
+
+    def rank_by_torch(self, scores_of: Callable[[slice], torch.Tensor]) -> NDArray[np.int64]:
+        """The peer: blocks of 1,024 users with a mask by slices of the CSR, and topk."""
+        indptr, seen = torch.tensor(self.positives.indptr), torch.tensor(self.positives.indices).long()
         lists = []
-        for start in range(0, num_users, BLOCK):
-            stop = min(start + BLOCK, num_users)
+        for start in range(0, len(self.users), BLOCK):
+            stop = min(start + BLOCK, len(self.users))
             scores = scores_of(slice(start, stop))
-            row = torch.repeat_interleave(torch.arange(stop - start), borders[start : stop + 1].diff())
-            scores[row, seen[borders[start] : borders[stop]]] = -torch.inf
+            row = torch.repeat_interleave(torch.arange(stop - start), indptr[start : stop + 1].diff())
+            scores[row, seen[indptr[start] : indptr[stop]]] = -torch.inf
             lists.append(scores.topk(K, sorted=True).indices)
         return torch.cat(lists).numpy()
 
-    def same(ours: Callable[[], NDArray[np.integer]], theirs: Callable[[], NDArray[np.integer]]) -> None:
-        share = float((ours() == theirs()).mean())
-        assert share > 0.999, f"only {share:.4%} of the lists agree"  # sums are rounded in another order
+    def job(
+        self,
+        name: str,
+        peer: str,
+        ours: Callable[[], NDArray[np.integer]],
+        theirs: Callable[[], NDArray[np.integer]],
+        **options: int,
+    ) -> Job:
+        """A job of two functions that return lists, which must agree."""
 
-    def vectors(count: int, dim: int) -> NDArray[np.float32]:
-        return rng.standard_normal((count, dim)).astype(np.float32)
+        def agree() -> None:
+            share = float((ours() == theirs()).mean())
+            assert share > 0.999, f"only {share:.4%} of the lists agree"  # sums are rounded in another order
 
-    query, item = vectors(num_users, DIM), vectors(num_items, DIM)
-    left, right = torch.from_numpy(query), torch.from_numpy(item).T.contiguous()
-    dot = ScoreTables(query=query, item=item)
+        return Job(name, peer, ours, theirs, agree, len(self.users), "users", **options)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
+    """Standard normal numbers."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
+    """Peers: torch, faiss (which has no mask), SciPy and ranx."""
+    data = Data.random(positives, num_items)
+    yield from dot_jobs(data)
+    yield ratio_job(data)
+    yield item_item_job(data)
+    yield from metric_jobs(data)
+
+
+def dot_jobs(data: Data) -> Iterator[Job]:
+    """Ranking by a dot product."""
+    import faiss  # only here: negatives on two threads were slower where it was loaded before them
+
+    left, right = torch.from_numpy(data.query), torch.from_numpy(data.item).T.contiguous()
+    tables = ScoreTables(query=data.query, item=data.item)
     index = faiss.IndexFlatIP(DIM)
-    index.add(item)
+    index.add(data.item)
     faiss.omp_set_num_threads(2)
 
-    def rank_dot() -> NDArray[np.int32]:
-        return rank(dot, users, k=K, seen=positives).items
+    def ours() -> NDArray[np.int32]:
+        return data.rank(tables)
 
-    def rank_unmasked() -> NDArray[np.int32]:
-        return rank(dot, users, k=K, seen=None).items
+    def by_torch() -> NDArray[np.int64]:
+        return data.rank_by_torch(lambda block: left[block] @ right)
 
-    def torch_dot() -> NDArray[np.int64]:
-        return by_torch(lambda part: left[part] @ right)
+    def by_faiss() -> NDArray[np.int64]:
+        return index.search(data.query, K)[1]
 
-    def faiss_dot() -> NDArray[np.int64]:
-        return index.search(query, K)[1]
+    def faiss_agrees() -> None:
+        share = float((rank(tables, data.users, k=K, seen=None).items == by_faiss()).mean())
+        assert share > 0.999, f"only {share:.4%} of the lists agree"
 
     name = f"rank, dot of {DIM}, top-{K}, seen masked"
-    agree = lambda: same(rank_dot, torch_dot)  # noqa: E731
-    yield Job(name, "torch matmul, mask, topk", rank_dot, torch_dot, agree, num_users, "users")
-    agree = lambda: same(rank_unmasked, faiss_dot)  # noqa: E731
-    yield Job(name, "faiss IndexFlatIP, no mask", rank_dot, faiss_dot, agree, num_users, "users")
+    yield data.job(name, "torch matmul, mask, topk", ours, by_torch)
+    yield Job(name, "faiss IndexFlatIP, no mask", ours, by_faiss, faiss_agrees, len(data.users), "users")
 
-    test = Csr.from_pairs(np.repeat(users, 2), rng.integers(0, num_items, 2 * num_users), num_users)
-    relevant = test.without(positives)
-    qrels = Qrels({str(u): {str(i): 1 for i in relevant.row(u)} for u in users if len(relevant.row(u))})
 
-    def all_metrics() -> dict[str, NDArray[np.float64]]:
-        return evaluate(dot, users, names=NAMES, seen=positives, relevant=test)
-
-    yield Job(
-        f"rank and {len(NAMES)} metrics", "torch, lists alone", all_metrics, torch_dot, lambda: None,
-        num_users, "users",
-    )  # fmt: skip
-
-    mass = (rng.dirichlet([0.3] * ASPECTS, num_items) * rng.integers(20, 2000, (num_items, 1))).astype(
-        np.float32
-    )
-    ratio = ScoreTables(
+def ratio_job(data: Data) -> Job:
+    """Ranking by a ratio of two dot products."""
+    rng, num_items = data.rng, data.num_items
+    mentions = rng.dirichlet([0.3] * ASPECTS, num_items) * rng.integers(20, 2000, (num_items, 1))
+    mentions = mentions.astype(np.float32)
+    tables = ScoreTables(
         kernel="ratio",
-        query=1 / (1 + np.exp(-2 * vectors(num_users, ASPECTS))),
-        item=mass * np.tanh(vectors(num_items, ASPECTS) / 2),
-        item_mentions=mass,
-        item_bias=vectors(num_items, 1)[:, 0] / 10,
+        query=1 / (1 + np.exp(-2 * normal(rng, len(data.users), ASPECTS))),
+        item=mentions * np.tanh(normal(rng, num_items, ASPECTS) / 2),
+        item_mentions=mentions,
+        item_bias=normal(rng, num_items) / 10,
     )
-    interest = torch.from_numpy(np.asarray(ratio.query))
+    query, item_bias = (torch.from_numpy(np.asarray(part)) for part in (tables.query, tables.item_bias))
     above, below = (
-        torch.from_numpy(np.asarray(part)).T.contiguous() for part in (ratio.item, ratio.item_mentions)
+        torch.from_numpy(np.asarray(part)).T.contiguous() for part in (tables.item, tables.item_mentions)
     )
-    bias = torch.from_numpy(np.asarray(ratio.item_bias))
 
-    def rank_ratio() -> NDArray[np.int32]:
-        return rank(ratio, users, k=K, seen=positives).items
-
-    def torch_ratio() -> NDArray[np.int64]:
-        return by_torch(
-            lambda part: (interest[part] @ above).div_((interest[part] @ below).add_(ratio.eps)).add_(bias)
+    def by_torch() -> NDArray[np.int64]:
+        return data.rank_by_torch(
+            lambda block: (query[block] @ above).div_((query[block] @ below).add_(tables.eps)).add_(item_bias)
         )
 
-    name, agree = f"rank, ratio of {ASPECTS}, top-{K}, seen masked", lambda: same(rank_ratio, torch_ratio)
-    yield Job(name, "torch, two products and a division", rank_ratio, torch_ratio, agree, num_users, "users")
+    name = f"rank, ratio of {ASPECTS}, top-{K}, seen masked"
+    return data.job(name, "torch, two products and a division", lambda: data.rank(tables), by_torch)
 
-    # 100 neighbours an item, as of a pruned item-item table.
-    near = np.sort(np.argpartition(rng.random((num_items, num_items), np.float32), 100)[:, :100], axis=1)
-    table = sp.csr_matrix(
-        (rng.random(near.size, np.float32) * 5, near.ravel(), np.arange(num_items + 1) * 100),
+
+def item_item_job(data: Data) -> Job:
+    """Ranking by a dot product, an item bias and an item-item term with 100 neighbours an item."""
+    rng, num_items = data.rng, data.num_items
+    neighbours = min(100, num_items - 1)
+    columns = np.argpartition(rng.random((num_items, num_items), np.float32), neighbours)[:, :neighbours]
+    columns = np.sort(columns, axis=1)
+    weights = sp.csr_matrix(
+        (rng.random(columns.size, np.float32) * 5, columns.ravel(), np.arange(num_items + 1) * neighbours),
         shape=(num_items, num_items),
     )
-    history = sp.csr_matrix((np.ones(len(seen), np.float32), positives.indices, positives.indptr))
-    history.resize(num_users, num_items)
-    item_bias = vectors(num_items, 1)[:, 0]
-    both = ScoreTables(
-        query=query, item=item, item_bias=item_bias, history=positives,
-        item_item=(table.indptr, table.indices, table.data),
-    )  # fmt: skip
+    positives = data.positives
+    values = np.ones(len(positives.indices), np.float32)
+    history = sp.csr_matrix((values, positives.indices, positives.indptr), (len(data.users), num_items))
+    item_bias = normal(rng, num_items)
+    tables = ScoreTables(
+        query=data.query,
+        item=data.item,
+        item_bias=item_bias,
+        history=positives,
+        item_item=(weights.indptr, weights.indices, weights.data),
+    )
+    left, right = torch.from_numpy(data.query), torch.from_numpy(data.item).T.contiguous()
 
-    def rank_both() -> NDArray[np.int32]:
-        return rank(both, users, k=K, seen=positives).items
+    def scores(block: slice) -> torch.Tensor:
+        item_item = torch.from_numpy((history[block] @ weights).toarray())
+        return (left[block] @ right).add_(torch.from_numpy(item_bias)).add_(item_item)
 
-    def torch_both() -> NDArray[np.int64]:
-        def scores(part: slice) -> torch.Tensor:
-            added = torch.from_numpy((history[part] @ table).toarray())
-            return (left[part] @ right).add_(torch.from_numpy(item_bias)).add_(added)
+    name = "rank, dot + bias + history x item-item"
+    return data.job(
+        name, "torch and SciPy", lambda: data.rank(tables), lambda: data.rank_by_torch(scores), rounds=5
+    )
 
-        return by_torch(scores)
 
-    name, agree = "rank, dot + bias + history x item-item", lambda: same(rank_both, torch_both)
-    yield Job(name, "torch and SciPy", rank_both, torch_both, agree, num_users, "users", rounds=5)
+def metric_jobs(data: Data) -> Iterator[Job]:
+    """Metrics with the ranking, and of given lists."""
+    users, num_users = data.users, len(data.users)
+    left, right = torch.from_numpy(data.query), torch.from_numpy(data.item).T.contiguous()
+    tables = ScoreTables(query=data.query, item=data.item)
+    test = Csr.from_pairs(np.repeat(users, 2), data.rng.integers(0, data.num_items, 2 * num_users), num_users)
 
-    lists = rank_dot()
-    kept = [u for u in users if len(relevant.row(u))]
-    run = Run({str(u): {str(i): float(K - place) for place, i in enumerate(lists[u])} for u in kept})
-    few, few_relevant = lists[kept], relevant.rows(kept)
+    def rank_and_evaluate() -> dict[str, NDArray[np.float64]]:
+        return evaluate(tables, users, names=METRICS, seen=data.positives, relevant=test)
 
-    def our_metrics() -> dict[str, NDArray[np.float64]]:
-        return metrics(few, few_relevant, NAMES)
+    def lists_by_torch() -> NDArray[np.int64]:
+        return data.rank_by_torch(lambda block: left[block] @ right)
+
+    name = f"rank and {len(METRICS)} metrics"
+    peer = "torch, lists alone"
+    yield Job(name, peer, rank_and_evaluate, lists_by_torch, lambda: None, num_users, "users")
+
+    relevant = test.without(data.positives)
+    kept = np.flatnonzero(np.diff(relevant.indptr))
+    lists, kept_relevant = data.rank(tables)[kept], relevant.rows(kept)
+    qrels = Qrels({str(u): {str(i): 1 for i in relevant.row(u)} for u in kept.tolist()})
+    run = Run(
+        {
+            str(user): {str(item): float(K - position) for position, item in enumerate(items)}
+            for user, items in zip(kept.tolist(), lists, strict=True)
+        }
+    )
+
+    def ours() -> dict[str, NDArray[np.float64]]:
+        return metrics(lists, kept_relevant, METRICS)
 
     def by_ranx() -> dict[str, float]:
-        return ranx_evaluate(qrels, run, NAMES)
+        return ranx_evaluate(qrels, run, METRICS)
 
-    def equal() -> None:
+    def agree() -> None:
         theirs = by_ranx()
-        for name, values in our_metrics().items():
+        for name, values in ours().items():
             assert abs(values.mean() - theirs[name]) < 1e-9, name
 
     yield Job(
-        f"{len(NAMES)} metrics of given lists",
-        "ranx evaluate",
-        our_metrics,
-        by_ranx,
-        equal,
-        len(kept),
-        "users",
+        f"{len(METRICS)} metrics of given lists", "ranx evaluate", ours, by_ranx, agree, len(kept), "users"
     )

@@ -1,7 +1,7 @@
-"""python benches/ratings.py DATASET [RUN]    mean squared error of the test split's ratings.
+"""python benches/ratings.py DATASET [RUN]    Mean squared error of the test split's ratings.
 
-The mean rating, lenskit's biases and its matrix factorisation (alternating least squares), both tuned on
-validation, and DIRECT: `llmdirect train DATASET --setup default --out RUN`. Needs the extra `bench`.
+The mean rating, LensKit's biases and its matrix factorisation (alternating least squares), both tuned on
+validation, and DIRECT: `llmdirect train DATASET --objective rating --out RUN`. Needs the extra `bench`.
 """
 
 import json
@@ -24,7 +24,7 @@ DAMPING, FACTORS, RIDGES, EPOCHS = (1, 2, 5, 10, 20, 50), (1, 2, 5, 10, 25), (0.
 
 
 def main() -> None:
-    """Tunes and prints."""
+    """Tune and print a JSON line a model."""
     dataset = Dataset.open(sys.argv[1])
     rows = dataset.interactions
     rated = ~np.isnan(rows.rating)
@@ -34,23 +34,23 @@ def main() -> None:
     )
     data = from_interactions_df(frame)
     mean = float(rows.rating[train].mean())
-    found: dict[str, tuple[float, float, object]] = {}
+    best: dict[str, tuple[float, float, object]] = {}
 
-    def tell(name: str, settings: object, predicted: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Keeps what is best on validation."""
+    def compare(name: str, settings: object, predicted: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Keep the settings with the smallest error on validation."""
         errors = [
-            float(np.square(predicted(chosen) - rows.rating[chosen]).mean())
-            for chosen in (rated & (rows.split == split) for split in (VALID, TEST))
+            float(np.square(predicted(mask) - rows.rating[mask]).mean())
+            for mask in (rated & (rows.split == split) for split in (VALID, TEST))
         ]
-        if name not in found or errors[0] < found[name][0]:
-            found[name] = (errors[0], errors[1], settings)
+        if name not in best or errors[0] < best[name][0]:
+            best[name] = (errors[0], errors[1], settings)
 
     def scored(model: Component) -> Callable[[np.ndarray], np.ndarray]:
         model.train(data, TrainingOptions(rng=0))
 
-        def predicted(chosen: np.ndarray) -> np.ndarray:
-            values = np.empty(chosen.sum())
-            users, items = rows.user_idx[chosen], rows.item_idx[chosen]
+        def predicted(mask: np.ndarray) -> np.ndarray:
+            values = np.empty(mask.sum())
+            users, items = rows.user_idx[mask], rows.item_idx[mask]
             for user in np.unique(users):
                 own = users == user
                 scores = model(query=int(user), items=ItemList(item_ids=items[own])).scores()
@@ -59,16 +59,16 @@ def main() -> None:
 
         return predicted
 
-    tell("mean", {}, lambda chosen: np.full(chosen.sum(), mean))
+    compare("mean", {}, lambda mask: np.full(mask.sum(), mean))
     for damping in DAMPING:
-        tell("biases", {"damping": damping}, scored(BiasScorer(damping=damping)))
+        compare("biases", {"damping": damping}, scored(BiasScorer(damping=damping)))
     for factors, ridge, damping in product(FACTORS, RIDGES, DAMPING[1::2]):
         settings = {"embedding_size": factors, "regularization": ridge, "damping": damping}
-        tell("matrix factorisation", settings, scored(BiasedMFScorer(epochs=EPOCHS, **settings)))
+        compare("matrix factorisation", settings, scored(BiasedMFScorer(epochs=EPOCHS, **settings)))
     if len(sys.argv) > 2:
         tables = Trained.load(sys.argv[2]).tables
-        tell("direct", {}, lambda chosen: tables.score_pairs(rows.user_idx[chosen], rows.item_idx[chosen]))
-    for name, (valid, test, settings) in found.items():
+        compare("direct", {}, lambda mask: tables.score_pairs(rows.user_idx[mask], rows.item_idx[mask]))
+    for name, (valid, test, settings) in best.items():
         print(
             json.dumps(
                 {"model": name, "valid": round(valid, 4), "test": round(test, 4), "settings": settings}

@@ -1,4 +1,4 @@
-"""python benches/run.py [FILE] [--only WORD]    all jobs, or those with the word in their name, printed only.
+"""python benches/run.py [FILE] [--only WORD]    All jobs; or those with WORD in their name, only printed.
 
 FILE: a line a user, user id then item ids (.gz); random data if not given.
 """
@@ -18,12 +18,12 @@ from harness import Job, measure, run
 
 
 def main() -> None:
-    """Measures, and writes docs/benchmarks.* where nothing was left out."""
+    """Measure all jobs and write docs/benchmarks.*, or print some of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--only", default="")
-    asked = parser.parse_args()
-    positives, num_items, data = interactions.read(asked.file) if asked.file else interactions.drawn()
+    args = parser.parse_args()
+    positives, num_items, data = interactions.read(args.file) if args.file else interactions.random()
     root = Path(__file__).parent.parent
 
     def jobs(folder: Path) -> Iterator[Job]:
@@ -31,12 +31,12 @@ def main() -> None:
         yield from store_jobs.jobs(folder)
         yield from ranking_jobs.jobs(positives, num_items)
 
-    # Beside the repository's files: a temporary folder of the system may lie in memory.
+    # In the repository: the system's temporary folder may be in memory.
     with TemporaryDirectory(dir=root, prefix=".bench-") as folder:
-        if not asked.only:
+        if not args.only:
             run(jobs(Path(folder)), data, root / "docs")
-        for job in jobs(Path(folder)) if asked.only else ():
-            if asked.only in job.job:
+        for job in jobs(Path(folder)) if args.only else ():
+            if args.only in job.job:
                 json.dump(measure(job), sys.stdout)
                 print(flush=True)
 

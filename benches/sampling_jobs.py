@@ -1,4 +1,4 @@
-"""Negatives: one and ten a positive, users shuffled."""
+"""Negative sampling: one and ten negatives a positive, users shuffled."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from llmdirect.training.negatives import ItemWeights, sample_negatives
 
 
 def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
-    """NumPy that rechecks only what it rejected, and LensKit's sampler in Rust, which has one thread."""
+    """Peers: rejection sampling in NumPy, and LensKit's sampler in Rust, which has one thread."""
     owner = np.repeat(np.arange(positives.num_rows), np.diff(positives.indptr))
     keys = owner * num_items + positives.indices
     users = np.random.default_rng(1).permutation(owner).astype(np.int32)
     columns = [pa.array(owner.astype(np.int32)), pa.array(np.asarray(positives.indices))]
     table = _accel.data.CoordinateTable(2)
     table.extend(pa.RecordBatch.from_arrays(columns, names=["user", "item"]))
-    seeds = itertools.count()  # the same draw again would be predicted, jump by jump
+    seeds = itertools.count()  # a repeated draw would train the branch predictor
     weights = ItemWeights.popularity(positives, num_items, 0.75)
 
     def are_negatives(drawn: NDArray[np.integer]) -> None:
@@ -38,14 +38,14 @@ def jobs(positives: Csr, num_items: int) -> Iterator[Job]:
 
         def rejection(count: int = count) -> NDArray[np.int64]:
             rng = np.random.default_rng(next(seeds))
-            wanted = np.repeat(users.astype(np.int64), count)
-            drawn = rng.integers(0, num_items, len(wanted))
-            wrong = np.arange(len(wanted))
-            while len(wrong):
-                pairs = wanted[wrong] * num_items + drawn[wrong]
-                place = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
-                wrong = wrong[keys[place] == pairs]
-                drawn[wrong] = rng.integers(0, num_items, len(wrong))
+            owners = np.repeat(users.astype(np.int64), count)
+            drawn = rng.integers(0, num_items, len(owners))
+            rejected = np.arange(len(owners))
+            while len(rejected):
+                pairs = owners[rejected] * num_items + drawn[rejected]
+                position = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
+                rejected = rejected[keys[position] == pairs]
+                drawn[rejected] = rng.integers(0, num_items, len(rejected))
             return drawn
 
         def lenskit(count: int = count) -> NDArray[np.int32]:

@@ -1,6 +1,7 @@
-"""What grows with what: every size doubles four times, and time and memory a unit should stay flat.
+"""python benches/scale.py    Time and memory as sizes grow.
 
-python benches/scale.py    each line is a process of its own, so that its peak memory is its own.
+Every size doubles four times; time a unit should stay constant. Each line is measured in a process of its
+own, for its peak memory.
 """
 
 import json
@@ -19,25 +20,25 @@ CLOTHING = {"users": 39_387, "items": 23_033, "dims": 64}
 
 
 def main() -> None:
-    """Prints a line a size."""
+    """Measure and print a line a size."""
     print(f"{'what doubles':<12} {'size':>10} {'seconds':>9} {'a unit':>12} {'peak MB':>8}")
     jobs = {"tokens": "gather", "documents": "consolidate"}
     for name in BASE:
         for doubling in range(5):
             sizes = {**BASE, name: BASE[name] << doubling}
-            seconds, peak, units = measured(sizes, jobs.get(name, "rank"))
+            seconds, peak, units = measure(sizes, jobs.get(name, "rank"))
             print(
                 f"{name:<12} {sizes[name]:>10,} {seconds:>9.4f} {seconds / units * 1e9:>9.3f} ns {peak:>8.0f}"
             )
-    seconds, peak, _ = measured({**BASE, **CLOTHING}, "rank")
+    seconds, peak, _ = measure({**BASE, **CLOTHING}, "rank")
     users = CLOTHING["users"]
     print(
         f"shape of Clothing, {CLOTHING}: {seconds:.2f} s, {users / seconds:,.0f} users/s, peak {peak:.0f} MB"
     )
 
 
-def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
-    """Seconds, MB above the process's start, and units: products of one user and one item, or bytes."""
+def measure(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
+    """Seconds, MB above the process's start, and units (products of two numbers, or bytes)."""
     command = [sys.executable, __file__, job, json.dumps(sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds, peak, units = json.loads(done.stdout)
@@ -45,7 +46,7 @@ def measured(sizes: dict[str, int], job: str) -> tuple[float, float, int]:
 
 
 def rank_once(sizes: dict[str, int]) -> tuple[float, float, int]:
-    """The full catalogue for every user, top-20."""
+    """Rank the full catalogue for every user, top-20."""
     from llmdirect.ranking.scorer import ScoreTables
     from llmdirect.ranking.top_k import rank
 
@@ -54,14 +55,14 @@ def rank_once(sizes: dict[str, int]) -> tuple[float, float, int]:
     query = rng.standard_normal((users, dims), np.float32)
     tables = ScoreTables(query=query, item=rng.standard_normal((items, dims), np.float32))
     chosen = np.arange(users, dtype=np.int32)
-    rank(tables, chosen[:1000], k=20, seen=None)  # threads are awake
+    rank(tables, chosen[:1000], k=20, seen=None)  # starts the threads
     before, started = peak_mb(), time.perf_counter()
     rank(tables, chosen, k=20, seen=None)
     return time.perf_counter() - started, peak_mb() - before, users * items * dims
 
 
 def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
-    """Passages of 50 tokens in random order, from a mapped store to a warm buffer."""
+    """Gather passages of 60 tokens in random order, from a mapped store to a warm buffer."""
     import store_jobs
     import torch
 
@@ -80,7 +81,7 @@ def gather_once(sizes: dict[str, int]) -> tuple[float, float, int]:
 
 
 def consolidate_once(sizes: dict[str, int]) -> tuple[float, float, int]:
-    """Documents of the published format, 4.7 MB each, to a store of bfloat16, synced."""
+    """Consolidate documents of the published format, 4.7 MB each, to a store of bfloat16, synced."""
     from llmdirect.store.consolidation import consolidate
 
     rng = np.random.default_rng(0)
@@ -89,14 +90,14 @@ def consolidate_once(sizes: dict[str, int]) -> tuple[float, float, int]:
         source.mkdir()
         for number in range(sizes["documents"]):
             np.save(source / f"{number}.npy", rng.standard_normal((512, 2304), np.float32))
-        os.sync()  # their own way to the disk is not what is measured
+        os.sync()  # writing the inputs is not measured
         before, started = peak_mb(), time.perf_counter()
         consolidate(folder, out=Path(folder) / "out", dtype="bfloat16")
         return time.perf_counter() - started, peak_mb() - before, sizes["documents"] * 512 * 2304 * 4
 
 
 def peak_mb() -> float:
-    """Most memory that this process has held."""
+    """Peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

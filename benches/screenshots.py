@@ -18,7 +18,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 def main(run: Path) -> None:
-    """Opens the best item of the first user in a wide light page and in a narrow dark one."""
+    """Capture the best item of the first user on a wide light page and on a narrow dark one."""
     explainer = Explainer.open(run)
     app = make_app(explainer, lambda: load_run_encoder(explainer.trained, None, "cpu"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))

@@ -1,4 +1,4 @@
-"""The embedding store: joining, opening, verifying, gathering."""
+"""Embedding store: consolidating, opening, verifying, gathering."""
 
 import ctypes
 import itertools
@@ -21,7 +21,7 @@ from llmdirect.store.shards import STORE_FORMAT, STORE_VERSION, write_shard
 from llmdirect.store.store import EmbeddingStore
 
 TOKENS, DIM, DOCUMENTS = 512, 2304, 60
-"""A document of the published format: 4.7 MB."""
+"""Size of a document of the published format (4.7 MB), and number of documents."""
 STEP = 4 << 20
 LIBC = ctypes.CDLL("libc.so.6")
 LIBC.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -31,7 +31,7 @@ PEER = "copy_file_range and fsync, unchecked"
 
 
 def jobs(folder: Path) -> Iterator[Job]:
-    """Kernel copies of the same bytes, the fastest reads of the same file, torch.index_select, memcpy."""
+    """Peers: copies by the kernel, the fastest reads of the same file, torch.index_select, memcpy."""
     yield from published(folder)
     yield from shards(folder)
     for dim, passages in ((384, 8000), (2304, 1500)):
@@ -40,9 +40,9 @@ def jobs(folder: Path) -> Iterator[Job]:
 
 
 def kernel_copy(files: list[Path], target: Path, write_back: bool = False) -> None:
-    """All bytes of the files, one after the other, synced: the kernel moves them, nobody looks at them.
+    """Concatenate the files with copy_file_range and fsync, without reading them in user space.
 
-    write_back: every file is on its way to the disk while the next one is copied.
+    write_back: start writing each file to the disk while the next one is copied.
     """
     with target.open("wb") as out:
         for path in files:
@@ -56,7 +56,7 @@ def kernel_copy(files: list[Path], target: Path, write_back: bool = False) -> No
 
 
 def published(folder: Path) -> Iterator[Job]:
-    """Numbered .npy files of 4.7 MB, as the published scripts leave them."""
+    """Consolidate numbered .npy files of 4.7 MB, as the published scripts write them."""
     source = folder / "published" / "item_embeddings"
     source.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -74,8 +74,8 @@ def published(folder: Path) -> Iterator[Job]:
 
     def agree() -> None:
         ours()
-        found = np.load(folder / "padded" / "all_item_embeddings.npy", mmap_mode="r")
-        assert all(np.array_equal(found[number], np.load(path)) for number, path in enumerate(files))
+        tokens = np.load(folder / "padded" / "all_item_embeddings.npy", mmap_mode="r")
+        assert all(np.array_equal(tokens[number], np.load(path)) for number, path in enumerate(files))
 
     name = f"consolidate {DOCUMENTS} numbered files of 4.7 MB, synced"
     yield Job(name, PEER, ours, theirs, agree, size, "GB", rounds=5)
@@ -93,14 +93,14 @@ def published(folder: Path) -> Iterator[Job]:
         def rounding_agrees(dtype: str = dtype) -> None:
             rounded(dtype)
             store = EmbeddingStore.open(folder / dtype)
-            found, step = np.empty((1, TOKENS, DIM), np.float32), 2.0**-8
-            store.gather([DOCUMENTS - 1], found)
+            tokens, step = np.empty((1, TOKENS, DIM), np.float32), 2.0**-8
+            store.gather([DOCUMENTS - 1], tokens)
             exact = np.load(files[-1])
             if dtype == "int8":
                 step = 0.5001 * store.scales[-TOKENS:, None].astype(np.float32) * store.channels
             else:
                 step *= np.abs(exact)
-            assert (np.abs(found[0] - exact) <= step).all()
+            assert (np.abs(tokens[0] - exact) <= step).all()
 
         yield Job(f"{name}, to {dtype}", PEER, rounded, theirs, rounding_agrees, size, "GB", rounds=5)
     for path in ("published", "padded", "bfloat16", "int8"):
@@ -108,7 +108,7 @@ def published(folder: Path) -> Iterator[Job]:
 
 
 def shards(folder: Path) -> Iterator[Job]:
-    """Shards of precompute: checked against their checksums and joined."""
+    """Consolidate shards of precompute, with their checksums checked."""
     rng = np.random.default_rng(1)
     dataset = folder / "dataset" / "stores" / "random"
     paths = [dataset / "shards" / f"{number:05d}" for number in range(4)]
@@ -147,7 +147,7 @@ def shards(folder: Path) -> Iterator[Job]:
 
 
 def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
-    """One store of half a gigabyte or less."""
+    """Open, verify and gather from a store of half a gigabyte or less."""
     rng = np.random.default_rng(2)
     write_random(folder, rng, dim, passages)
     tokens_file = next(folder.glob("tokens-*.npy"))
@@ -198,8 +198,12 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
         f"verify every checksum, {rows_of}", "read() of the same file", verify, read_once, same, size, "GB", 1
     )
 
-    store = EmbeddingStore.open(folder, ram=True)
-    chosen = rng.permutation(passages)[: passages // 2]
+    yield from gathering(EmbeddingStore.open(folder, ram=True), rng.permutation(passages)[: passages // 2])
+
+
+def gathering(store: EmbeddingStore, chosen: NDArray[np.int64]) -> Iterator[Job]:
+    """Gather some passages of a store, one after the other or padded."""
+    dim, rows_of = store.dim, f"rows of {2 * store.dim:,} bytes"
     rows = np.concatenate([np.arange(store.offsets[p], store.offsets[p + 1]) for p in chosen])
     out, other = (torch.empty(len(rows), dim, dtype=torch.bfloat16) for _ in range(2))
     index, source = torch.from_numpy(rows), torch.zeros(len(rows), dim, dtype=torch.bfloat16)
@@ -216,15 +220,15 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
 
     widest = int(store.row_counts(chosen).max())
     padded, padded_other = (torch.zeros(len(chosen), widest, dim, dtype=torch.bfloat16) for _ in range(2))
-    places = torch.from_numpy(np.arange(widest) < store.row_counts(chosen)[:, None])
+    occupied = torch.from_numpy(np.arange(widest) < store.row_counts(chosen)[:, None])
 
     def gather_padded() -> torch.Tensor:
         store.gather(chosen, padded)
         return padded
 
     def select_padded() -> torch.Tensor:
-        # Into a buffer that is zero behind every passage already: the peer need not write there.
-        padded_other[places] = torch.index_select(store.tokens, 0, index, out=other)
+        # The buffer is zero behind every passage already: the peer need not write there.
+        padded_other[occupied] = torch.index_select(store.tokens, 0, index, out=other)
         return padded_other
 
     def equal_padded() -> None:
@@ -239,7 +243,7 @@ def opened(folder: Path, dim: int, passages: int) -> Iterator[Job]:
 
 
 def large(folder: Path) -> Job:
-    """A store of Amazon Clothing's size, of holes: opening does not look inside."""
+    """Open a store of the size of Amazon Clothing; its files are sparse, as opening does not read them."""
     folder.mkdir()
     rows, passages = 30_000_000, 500_000
     shapes = {
@@ -275,7 +279,7 @@ def large(folder: Path) -> Job:
 
 
 def write_random(folder: Path, rng: np.random.Generator, dim: int, passages: int) -> None:
-    """A store or shard of random bfloat16 tokens, 60 a passage."""
+    """Write a store or shard of random bfloat16 tokens, 60 a passage."""
     counts = rng.integers(20, 101, passages)
     rows = int(counts.sum())
     write_shard(

@@ -1,4 +1,4 @@
-"""The same jobs as `run.py`, ours alone, through Python: `make bench-core`."""
+"""Speed of our side of the jobs of `run.py`, with pytest-benchmark: `make bench-core`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +15,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from llmdirect import set_num_threads
 
 FOLDER = TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-")
-"""Of the store that is opened and read; it goes at the end of the process."""
+"""Folder of the store that is read, removed at the end of the process."""
 
 
 def jobs() -> Iterator[Job]:
-    """All but those that wait for the disk."""
-    positives, num_items, _ = interactions.drawn()
+    """All jobs but those that wait for the disk."""
+    positives, num_items, _ = interactions.random()
     yield from sampling_jobs.jobs(positives, num_items)
     yield from ranking_jobs.jobs(positives, num_items)
     yield from store_jobs.opened(Path(FOLDER.name) / "store", 384, 8000)

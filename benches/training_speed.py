@@ -1,9 +1,9 @@
-"""python benches/training_speed.py DATASET    how long DIRECT takes to learn, and how that grows.
+"""python benches/training_speed.py DATASET    Training time of DIRECT, and how it grows with the data.
 
 Prints JSON lines: seconds from the store to the best NDCG of the linear map, and to DIRECT's own; an epoch
-beside one of the published way on the same data (documents padded to 512 tokens of float32, encoded anew for
-each pair and its one negative); then an epoch at 1, 4 and 16 times the reviews of a generated corpus, each in
-a process of its own. Start it with OMP_NUM_THREADS=2 for two cores.
+of ours and of the published method on the same data (documents padded to 512 tokens of float32, read again
+for each pair and its one negative); then an epoch at 1, 4 and 16 times the reviews of a generated corpus,
+each in a process of its own. Start it with OMP_NUM_THREADS=2 for two cores.
 """
 
 import json
@@ -30,37 +30,37 @@ from llmdirect.training.losses import bpr_loss
 from llmdirect.training.train import train_on
 
 LONGEST, PAIRS, STEPS = 512, 64, 12
-"""Tokens of a document, pairs of an update, updates that are timed: the published way."""
+"""Tokens of a document, pairs of an update and timed updates of the published method."""
 USERS, ITEMS, DIM = 500, 400, 384
 LINEAR = {"aspects": 1, "collaborative": False, "lexicon": 0}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print JSON lines."""
     dataset = open_or_prepare(Path(sys.argv[1]))
     store = open_store(dataset.path)
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
-        linear = _trained(dataset, store, Path(folder) / "linear", LINEAR)
-        direct = _trained(dataset, store, Path(folder) / "direct", {})
-    tell(job="linear map", seconds=linear["wall"], best=linear["best_value"])
+        linear = _train(dataset, store, Path(folder) / "linear", LINEAR)
+        direct = _train(dataset, store, Path(folder) / "direct", {})
+    print_line(job="linear map", seconds=linear["wall"], best=linear["best_value"])
     reached = _seconds_to(direct, linear["best_value"])
-    tell(job="direct to the linear map's NDCG", seconds=reached, best=linear["best_value"])
-    tell(job="direct", seconds=direct["wall"], best=direct["best_value"])
+    print_line(job="direct to the linear map's NDCG", seconds=reached, best=linear["best_value"])
+    print_line(job="direct", seconds=direct["wall"], best=direct["best_value"])
     ours = float(np.median([entry["seconds"] for entry in direct["history"]]))
     theirs = published_epoch(dataset, store)
-    tell(job="epoch beside the published way", ours=ours, theirs=theirs, ratio=theirs / ours)
+    print_line(job="epoch, ours and the published method", ours=ours, theirs=theirs, ratio=theirs / ours)
     for times in (1, 4, 16):
         command = [sys.executable, __file__, "--grown", str(times)]
         print(subprocess.run(command, capture_output=True, text=True, check=True).stdout, end="", flush=True)
 
 
-def tell(**line: Any) -> None:
-    """A line of JSON."""
+def print_line(**line: Any) -> None:
+    """Print a JSON line."""
     rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in line.items()}
     print(json.dumps(rounded), flush=True)
 
 
-def _trained(dataset: Dataset, store: EmbeddingStore, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _train(dataset: Dataset, store: EmbeddingStore, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     model, training = configure(**settings)
     started = time.perf_counter()
     result = train_on(dataset, store, out, model=model, training=training)
@@ -68,22 +68,26 @@ def _trained(dataset: Dataset, store: EmbeddingStore, out: Path, settings: dict[
 
 
 def _seconds_to(result: dict[str, Any], value: float) -> float | None:
-    """Seconds until validation was at `value`, preparation included; the whole run where only its end is."""
-    before = result["wall"] - result["seconds"]  # what no epoch accounts for comes first, all of it
+    """Seconds until validation reached `value`, preparation included."""
+    seconds = result["wall"] - result["seconds"]  # preparation: all that is in no epoch
     for entry in result["history"]:
-        before += entry["seconds"]
+        seconds += entry["seconds"]
         if entry["valid"]["ndcg@10"] >= value:
-            return float(before)
+            return float(seconds)
     return float(result["wall"]) if result["best_value"] >= value else None
 
 
 def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
-    """Seconds of an epoch, from some of its updates: three documents are read for each pair."""
+    """Seconds of an epoch of the published method, extrapolated from some updates.
+
+    Three documents are read for each pair.
+    """
     view = TrainView.build(dataset, store)
     user_of = dataset.passages.user_idx[view.passage_idx]
     item_of = view.passage_item.numpy()
     documents = [
-        _padded(view, of, count) for of, count in ((user_of, view.num_users), (item_of, view.num_items))
+        _padded_documents(view, of, count)
+        for of, count in ((user_of, view.num_users), (item_of, view.num_items))
     ]
     config, training = configure("paper")
     model = Direct(config, store.dim, view.num_users, view.num_items)
@@ -97,9 +101,14 @@ def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
         started = time.perf_counter()
         negatives = torch.randint(view.num_items, (len(rows),), generator=generator)
         chosen = (0, view.pair_user[rows]), (1, view.pair_item[rows]), (1, negatives)
-        user, own, other = (model.passages(*_read(documents[side], numbers)) for side, numbers in chosen)
+        user, positive, negative = (
+            model.passages(*_documents_of(documents[side], numbers)) for side, numbers in chosen
+        )
         interest = torch.sigmoid(user[0])
-        scores = [(interest * said).sum(1) / ((interest * mass).sum(1) + EPS) for said, mass in (own, other)]
+        scores = [
+            (interest * preference).sum(1) / ((interest * mentions).sum(1) + EPS)
+            for preference, mentions in (positive, negative)
+        ]
         optimiser.zero_grad()
         bpr_loss(scores[0], scores[1][:, None]).backward()
         optimiser.step()
@@ -107,37 +116,37 @@ def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
     return float(np.median(seconds[2:])) * len(order) / PAIRS
 
 
-def _padded(view: TrainView, owner: np.ndarray, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 [count, 512, D] documents of the passages' owners, and their lengths."""
+def _padded_documents(view: TrainView, owner: np.ndarray, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Documents of the passages' owners, float32 [count, 512, D], and their lengths."""
     tokens = torch.zeros(count, LONGEST, view.store.dim)
     lengths = torch.zeros(count, dtype=torch.int64)
     for passage, number in enumerate(owner.tolist()):
         if number >= 0 and (left := LONGEST - int(lengths[number])) > 0:
-            found = view.tokens(torch.tensor([passage]))[0][0][:left]
-            tokens[number, lengths[number] : lengths[number] + len(found)] = found
-            lengths[number] += len(found)
+            own = view.tokens(torch.tensor([passage]))[0][0][:left]
+            tokens[number, lengths[number] : lengths[number] + len(own)] = own
+            lengths[number] += len(own)
     return tokens, lengths
 
 
-def _read(
+def _documents_of(
     documents: tuple[torch.Tensor, torch.Tensor], rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return documents[0][rows], torch.arange(LONGEST) < documents[1][rows, None]
 
 
 def grown(times: int) -> None:
-    """Two epochs on a corpus of so many times the users, with random embeddings of its words."""
+    """Train two epochs on a corpus with so many times the users, with random token embeddings."""
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
         corpus = generate(Path(folder) / "raw", num_users=USERS * times, num_items=ITEMS)
         prepare(corpus.reviews_path, Path(folder) / "dataset")
         dataset = Dataset.open(Path(folder) / "dataset")
         store = _random_store(dataset, Path(folder) / "store")
-        Path("/proc/self/clear_refs").write_text("5")  # the corpus had a peak of its own
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = _peak()
         started = time.perf_counter()
         model, training = configure(num_epochs=2)
         result = train_on(dataset, store, Path(folder) / "run", model=model, training=training)
-        tell(
+        print_line(
             job=f"{times} times the reviews",
             pairs=int((dataset.interactions.split == 0).sum()),
             tokens=store.num_rows,
@@ -148,7 +157,7 @@ def grown(times: int) -> None:
 
 
 def _peak() -> float:
-    """MB that this process has held at most."""
+    """Peak memory of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
