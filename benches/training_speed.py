@@ -91,7 +91,7 @@ def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
     ]
     config, training = configure("paper")
     model = Direct(config, store.dim, view.num_users, view.num_items)
-    tokens, mask = view.tokens(torch.arange(200))
+    tokens, mask = view.tokens(torch.arange(min(200, len(view.pooled))))
     initialise(model, view.pooled, view.pooled, tokens[mask], 0)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.lr)
     generator = torch.Generator().manual_seed(0)
