@@ -21,7 +21,8 @@ from llmdirect.aspects.quality import (
 )
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
+from llmdirect.model.vectors import normalize
 from llmdirect.model.word_types import WordTypes, aspect_names
 from llmdirect.runs.trained import Trained
 from model_helpers import DIM, config, normal

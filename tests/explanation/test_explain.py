@@ -16,7 +16,8 @@ from llmdirect.explanation.counterfactual import _fewest
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.reencoding import Reencoder, without_words
-from llmdirect.model.direct import attention, normalize
+from llmdirect.model.direct import attention
+from llmdirect.model.vectors import normalize
 from llmdirect.reports.explanation_page import render
 from llmdirect.runs.new_users import load_run_encoder
 from llmdirect.store.consolidation import consolidate

@@ -16,7 +16,7 @@ from llmdirect.data.prepare import prepare
 from llmdirect.explanation import item_document as item_text
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import normalize
+from llmdirect.model.vectors import normalize
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.folder import RunFolder
 from llmdirect.runs.new_users import new_user

@@ -15,7 +15,7 @@ from llmdirect.explanation import faithfulness as module
 from llmdirect.explanation.attribution import by_effect, deletions, gradient_x_input
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.faithfulness import METHODS, PREDICTIONS, SHARES, faithfulness, rank_correlation
-from llmdirect.explanation.item_document import ItemText, text_term
+from llmdirect.explanation.item_document import ItemText
 from llmdirect.explanation.reencoding import Reencoder, texts_without
 from run_helpers import fit_each, write_reviews
 from word_encoder import WordEncoder, write_words
@@ -69,7 +69,7 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
             kept = np.isin(word, words)
             weight = 1 / max(1, int(kept.sum())) if model.config.equal_reviews else 1.0
             said, mass = said + terms[kept].sum(0) * weight, mass + mentions[kept].sum(0) * weight
-        return float(text_term(model, query, said, mass))
+        return float(model.form.text_term(query, said, mass))
 
     left = list(range(len(text)))
     for words, term in deletions(text, query, model, 12):
@@ -104,7 +104,7 @@ def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str
                 first += len(spans)
                 weight = 1 / len(tokens) if model.config.equal_reviews else 1.0
                 said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
-            return float(text_term(model, query, said, mass))
+            return float(model.form.text_term(query, said, mass))
 
         for word in range(0, len(text), 7):
             slope = (moved(word, 1e-5) - moved(word, -1e-5)) / 2e-5

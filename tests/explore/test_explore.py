@@ -137,7 +137,7 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
     made: list[tuple[object, ...]] = []
     read: list[list[int]] = []
     stopped: list[int] = []
-    of = Person.of
+    of = Person.from_run
 
     def counted(explainer: Explainer, plain: object, who: object, what_if: object) -> Person:
         made.append((who, what_if))

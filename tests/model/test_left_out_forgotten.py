@@ -90,7 +90,7 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         False,
     ),
     "copies in the history, ratio": (
-        forget(ItemDocuments, "pooled_without", keep_the_passage),
+        forget(ItemDocuments, "without", keep_the_passage),
         {"user": "history", "score_form": "ratio"},
         True,
     ),
@@ -167,11 +167,11 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         )
         for kind in (WordSimilarity, EmbeddingSimilarity)
     },
-    "float64, pooled": (forget(ItemDocuments, "pooled_without", in_float32), {"equal_reviews": False}, False),
+    "float64, pooled": (forget(ItemDocuments, "without", in_float32), {"equal_reviews": False}, False),
     "float64, tokens": (
         forget(
             ItemDocuments,
-            "without",
+            "subtract",
             lambda original, self, sums, *args: original(self, sums.float(), *args),
         ),
         {"equal_reviews": False},

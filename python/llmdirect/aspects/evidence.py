@@ -12,7 +12,7 @@ from llmdirect.aspects.quality import aspect_quality
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.explanation.item_document import ReadPassage, text_term
+from llmdirect.explanation.item_document import ReadPassage
 from llmdirect.ranking.rating_metrics import rating_metrics
 from llmdirect.runs.trained import Trained
 from llmdirect.text.sentences import sentences
@@ -76,10 +76,7 @@ def stars_auc(explainer: Explainer) -> Json | None:
     for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
         terms, mentions = passage.sums(model, trained.lexicon)
         if mentions.any():
-            if model.config.score_form == "cosine":
-                said.append(float(text_term(model, explainer.query(author), terms, mentions)))
-            else:
-                said.append(float(terms.sum() / mentions.sum()))
+            said.append(float(model.form.review_score(explainer.query(author), terms, mentions)))
             stars.append(stars_of_passage)
     liked = sum(value >= _LIKED for value in stars)
     if liked in (0, len(stars)):

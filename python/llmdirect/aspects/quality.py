@@ -94,25 +94,14 @@ def usage_shares(trained: Trained) -> NDArray[np.float64]:
 
 
 def item_sizes(trained: Trained) -> NDArray[np.float64]:
-    """[I, A] how much an item's texts say of each aspect: `aspect_sizes`, or the mentions (ratio form)."""
-    mass = trained.tables.item_mentions
-    if mass is not None:
-        return np.asarray(mass, np.float64)
-    return aspect_sizes(trained.tables.item, trained.model.aspects)
+    """[I, A] size of each aspect in the items: squared length (cosine form), mentions (ratio form)."""
+    model, tables = trained.model, trained.tables
+    return model.form.item_sizes(tables.item, tables.item_mentions, model.aspects)
 
 
 def user_sizes(trained: Trained, query: ArrayLike) -> NDArray[np.float64]:
-    """[U, A] how much of users' `query` is in each aspect: `aspect_sizes`, or the interests (ratio form)."""
-    if trained.tables.kernel == "ratio":
-        return np.asarray(query, np.float64)
-    return aspect_sizes(query, trained.model.aspects)
-
-
-def aspect_sizes(vectors: ArrayLike, aspects: int) -> NDArray[np.float64]:
-    """[n, A] squared length of each aspect's channels in vectors [n, K]."""
-    rows = np.asarray(vectors, np.float64)
-    sizes: NDArray[np.float64] = np.square(rows).reshape(len(rows), aspects, -1).sum(2)
-    return sizes
+    """[U, A] size of each aspect in users' queries: squared length (cosine form), interest (ratio form)."""
+    return trained.model.form.user_sizes(query, trained.model.aspects)
 
 
 def normalised_entropy(shares: NDArray[np.float64]) -> float:

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.explanation.item_document import ItemText, ReadPassage, text_term
+from llmdirect.explanation.item_document import ItemText, ReadPassage
 from llmdirect.model.direct import Direct
+from llmdirect.model.vectors import tokens_per_vote
 from llmdirect.text.lexicon import Lexicon
 
 ROUNDS: Final = 100
@@ -30,7 +31,7 @@ def deletions(
         chosen = np.argsort(-effects.numpy(), kind="stable")[:step]
         words, left = left[chosen], np.delete(left, chosen)
         rest = text.only(left)
-        yield words, float(text_term(model, query, rest.preference.sum(0), rest.mentions.sum(0)))
+        yield words, float(model.form.text_term(query, rest.preference.sum(0), rest.mentions.sum(0)))
 
 
 def by_effect(text: ItemText, query: Tensor, model: Direct, rounds: int = ROUNDS) -> NDArray[np.int64]:
@@ -52,10 +53,10 @@ def gradient_x_input(
     preference = torch.zeros(model.aspects * model.channels, dtype=torch.float64)
     mentions = torch.zeros(model.aspects, dtype=torch.float64)
     for tokens in inputs:
-        terms, mentions = model.token_terms(model.standard(tokens))
-        weight = 1 / max(1, len(tokens)) if model.config.equal_reviews else 1.0
-        preference, mentions = preference + terms.sum(0) * weight, mentions + mentions.sum(0) * weight
-    text_term(model, query, preference, mentions).backward()  # type: ignore[no-untyped-call]  # torch: no types
+        terms, shares = model.token_terms(model.standard(tokens))
+        weight = 1 / tokens_per_vote(torch.tensor(len(tokens)), model.config.equal_reviews).double()
+        preference, mentions = preference + terms.sum(0) * weight, mentions + shares.sum(0) * weight
+    model.form.text_term(query, preference, mentions).backward()  # type: ignore[no-untyped-call]  # torch: no types
     found: list[NDArray[np.float64]] = [np.zeros(0)]
     for tokens, word, spans in read:
         assert tokens.grad is not None

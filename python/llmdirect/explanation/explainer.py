@@ -31,7 +31,6 @@ from llmdirect.explanation.history import (
 )
 from llmdirect.explanation.item_document import ItemText, ReadPassage
 from llmdirect.model.direct import Direct
-from llmdirect.ranking.scorer import EPS
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.trained import Trained
 from llmdirect.store.store import EmbeddingStore
@@ -137,9 +136,11 @@ class Explainer:
         return copy.deepcopy(self.trained.model).double()
 
     @cached_property
-    def _average_item(self) -> Tensor:
-        """float64 [K] mean of the item vectors."""
-        return torch.from_numpy(np.mean(self.trained.tables.item, 0, dtype=np.float64))
+    def _average_item(self) -> Callable[[Tensor], Tensor]:
+        """Function of a query: mean of the items' text terms, float64 [A]."""
+        tables = self.trained.tables
+        mentions = None if tables.item_mentions is None else torch.from_numpy(tables.item_mentions)
+        return self.model.form.mean_products(torch.from_numpy(tables.item), mentions, self.model.aspects)
 
     @cached_property
     def documents(self) -> Csr:
@@ -167,21 +168,15 @@ class Explainer:
 
     def text_of(self, user: int, item: int) -> Tensor:
         """float64 [A]: the text term of an item, by aspect."""
-        query, tables = self.query(user), self.trained.tables
-        products = (self._item(item) * query).view(self.trained.model.aspects, -1).sum(1)
-        if tables.kernel == "ratio":
-            mass = torch.from_numpy(np.asarray(tables.item_mentions[item], np.float64))
-            products = products / (mass @ query + EPS)
-        return products
+        model, tables = self.trained.model, self.trained.tables
+        mentions = None
+        if tables.item_mentions is not None:
+            mentions = torch.from_numpy(np.asarray(tables.item_mentions[item], np.float64))
+        return model.form.item_products(self.query(user), self._item(item), mentions, model.aspects)
 
     def _average_text(self, user: int) -> Tensor:
         """float64 [A]: the mean of the items' text terms, by aspect."""
-        query, tables, aspects = self.query(user), self.trained.tables, self.trained.model.aspects
-        if tables.kernel == "dot":
-            return (self._average_item * query).view(aspects, -1).sum(1)
-        items, masses = (torch.from_numpy(table).double() for table in (tables.item, tables.item_mentions))
-        products = (items * query).view(len(items), aspects, -1).sum(2)
-        return (products / (masses @ query + EPS)[:, None]).mean(0)
+        return self._average_item(self.query(user))
 
     def _terms(self, user: int, item: int) -> dict[str, float]:
         """The parts of a score; they add up to it."""

@@ -10,13 +10,14 @@ from torch import Tensor
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import Dataset
 from llmdirect.explanation.item_document import ReadPassage
-from llmdirect.model.direct import Direct, attention, normalize
+from llmdirect.model.direct import Direct, attention
+from llmdirect.model.vectors import normalize, tokens_per_vote
 from llmdirect.runs.trained import Trained
 
 
 def is_weighted_sum(model: Direct) -> bool:
     """Whether an interest is a weighted sum of what the items of the history say, which can be shared out."""
-    return model.config.score_form == "cosine" and model.config.user == "history"
+    return model.form.additive_interests and model.config.user == "history"
 
 
 def interest_by_item(trained: Trained, model: Direct, user: int, item: int) -> list[Json]:
@@ -94,7 +95,7 @@ def interest_by_word(
         if not len(spans):
             found.append((spans, np.zeros(0)))
             continue
-        weight = 1 / len(tokens) if model.config.equal_reviews else 1.0
+        weight = 1 / float(tokens_per_vote(torch.tensor(len(tokens)), model.config.equal_reviews))
         whole, _ = model.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
         preference = preference + whole[0]  # a vote is already in it
         along = model.project_terms(model.standard(tokens), direction).numpy() * weight

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.model.direct import Direct
-from llmdirect.ranking.scorer import EPS
+from llmdirect.model.forms import aspect_products
+from llmdirect.model.vectors import tokens_per_vote
 from llmdirect.text.lexicon import Lexicon
 from llmdirect.text.words import word_spans, words_of_tokens
 
@@ -42,7 +43,7 @@ class ReadPassage:
         tokens, _, _ = self.inputs(lexicon)
         with torch.no_grad():
             terms, mentions = model.token_terms(model.standard(tokens))
-        weight = 1 / max(1, len(tokens)) if model.config.equal_reviews else 1.0
+        weight = 1 / tokens_per_vote(torch.tensor(len(tokens)), model.config.equal_reviews).double()
         return terms.sum(0) * weight, mentions.sum(0) * weight
 
 
@@ -87,9 +88,9 @@ class ItemText:
         counts = torch.from_numpy(np.concatenate(tokens_of)).double()
         owner = torch.from_numpy(np.repeat(np.arange(len(num_words)), num_words))
         length = torch.zeros(len(num_words)).double().index_add_(0, owner, counts)[owner]
-        weight, remaining = torch.ones_like(counts), torch.ones_like(counts)
+        weight, remaining = 1 / tokens_per_vote(length, model.config.equal_reviews), torch.ones_like(counts)
         if model.config.equal_reviews:
-            weight, others = 1 / length, length - counts
+            others = length - counts
             remaining = torch.where(others > 0, length / others.clamp(min=1), 0.0)
         share = counts * weight
         return cls(
@@ -137,17 +138,13 @@ class ItemText:
 
     def products(self, query: Tensor, model: Direct) -> Tensor:
         """float64 [W, A]: what each word adds to the text term by aspect, as the document now stands."""
-        by_aspect = (self.preference * query).view(len(self), model.aspects, model.channels).sum(2)
-        if model.config.score_form == "cosine":
-            over: Tensor = self.preference.sum(0).norm().clamp(min=1e-12)
-        else:
-            over = self.mentions.sum(0) @ query + EPS
-        return by_aspect / over
+        divisor = model.form.divisor(query, self.preference.sum(0), self.mentions.sum(0))
+        return aspect_products(query, self.preference, model.aspects) / divisor
 
     def effects(self, query: Tensor, model: Direct) -> tuple[Tensor, Tensor]:
         """[W] the text term less the text term without the word; [R] the same for whole passages."""
         preference, mentions = self.preference.sum(0), self.mentions.sum(0)
-        now = text_term(model, query, preference, mentions)
+        now = model.form.text_term(query, preference, mentions)
         count = int(self.passage.max()) + 1 if len(self) else 0
         passage_preference = _summed(self.preference, self.passage, count)
         passage_mentions = _summed(self.mentions, self.passage, count)
@@ -159,23 +156,12 @@ class ItemText:
         )
         rest_preference = passage_preference[self.passage].sub_(self.preference).mul_(self.remaining[:, None])
         rest_mentions = (passage_mentions[self.passage] - self.mentions) * self.remaining[:, None]
-        without_word = text_term(
-            model,
+        without_word = model.form.text_term(
             query,
             rest_preference.add_(others_preference[self.passage]),
             rest_mentions + others_mentions[self.passage],
         )
-        return now - without_word, now - text_term(model, query, others_preference, others_mentions)
-
-
-def text_term(model: Direct, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
-    """float64 […]: the text term of documents with the sums P […, K] and Q […, A]."""
-    if model.config.score_form == "cosine":
-        lengths = preference.norm(dim=-1)
-        cosine: Tensor = (preference @ query) / torch.where(lengths > 0, lengths, 1.0)
-        return cosine
-    ratio: Tensor = (preference @ query) / (mentions @ query + EPS)
-    return ratio
+        return now - without_word, now - model.form.text_term(query, others_preference, others_mentions)
 
 
 def _read_in_groups(passages: Sequence[ReadPassage], lexicon: Lexicon) -> Iterator[list[_Inputs]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.explanation.item_document import ItemText, ReadPassage, text_term
+from llmdirect.explanation.item_document import ItemText, ReadPassage
 
 if TYPE_CHECKING:
     from llmdirect.encoding.encoders import Encoder
@@ -85,4 +85,4 @@ class Reencoder:
         for text in texts:
             if text.strip():
                 preference, mentions = preference + self._sums[text][0], mentions + self._sums[text][1]
-        return float(text_term(self._model, query, preference, mentions))
+        return float(self._model.form.text_term(query, preference, mentions))

@@ -133,9 +133,9 @@ class Person:
         """
         tables, model = self.plain.tables, self.plain.model
         chosen = np.unique(np.linspace(0, tables.num_items - 1, min(tables.num_items, _SAMPLE)).astype(int))
-        products = (tables.item[chosen] * tables.query[0]).reshape(len(chosen), model.aspects, -1).sum(2)
-        if tables.kernel == "ratio":
-            products = products / (tables.item_mentions[chosen] @ tables.query[0] + tables.eps)[:, None]
+        query, items = torch.tensor(tables.query[0]), torch.tensor(tables.item[chosen])
+        mentions = None if tables.item_mentions is None else torch.tensor(tables.item_mentions[chosen])
+        products = model.form.item_products(query, items, mentions, model.aspects).numpy()
         combined = self.plain.edits.combined(list(products.T))
         return {aspect: float(np.std(values)) for aspect, values in combined.items()}
 

@@ -7,19 +7,11 @@ M mention space, U users, I items.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmdirect.config import PROJECTION, ModelConfig
-
-
-def normalize(vectors: Tensor) -> Tensor:
-    """Rows scaled to length 1; a row of zeros stays one, and passes its gradient on as it is.
-
-    Dividing by a bounded length instead would multiply that gradient by the inverse of the bound.
-    """
-    lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
-    return vectors / torch.where(lengths > 0, lengths, 1.0)
+from llmdirect.model.forms import score_form
+from llmdirect.model.vectors import normalize, tokens_per_vote
 
 
 class Direct(nn.Module):
@@ -33,6 +25,7 @@ class Direct(nn.Module):
     def __init__(self, config: ModelConfig, dim: int, num_users: int, num_items: int) -> None:
         super().__init__()
         self.config = config
+        self.form = score_form(config)
         self.aspects, self.channels = config.width(dim)
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
@@ -51,10 +44,8 @@ class Direct(nn.Module):
         self.aspect = nn.Parameter(aspect.float())
         # 0: every token mentions all aspects alike, which makes the linear sentiment a map of pooled text.
         self.sharpness = nn.Parameter(torch.tensor(0.0 if config.sentiment == "linear" else 1.0))
-        self.user = UserSide(config, width if config.score_form == "cosine" else PROJECTION)
-        if config.score_form == "ratio":
-            norm = nn.BatchNorm1d if config.batch_norm else nn.LayerNorm
-            self.interest_norm = norm(self.aspects)
+        self.user = UserSide(config, self.form.user_width(width))
+        self.interest_norm = self.form.interest_norm(self.aspects, config.batch_norm)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.prior = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("collaboration", torch.zeros(()))
@@ -80,9 +71,8 @@ class Direct(nn.Module):
         P_r[k] = w_r Σ_t s_tk m_tk and Q_r[k] = w_r Σ_t m_tk; w_r = 1/length where each review has one vote.
         """
         standard = self.standard(tokens)
-        mentions = self.mentions(standard) * mask[..., None]
-        if self.config.equal_reviews:
-            mentions = mentions / mask.sum(1).clamp(min=1)[:, None, None]
+        per_vote = tokens_per_vote(mask.sum(1), self.config.equal_reviews)
+        mentions = self.mentions(standard) * mask[..., None] / per_vote[:, None, None]
         mass = mentions.sum(1)
         if isinstance(self.sentiment, nn.Parameter):
             # Σ_t m_ta h_t first: A * D numbers a passage instead of K a token.
@@ -125,18 +115,20 @@ class Direct(nn.Module):
         return standard @ self.sentiment / several, share.expand(*share.shape[:-1], self.aspects)
 
     def interests(self, user: Tensor) -> Tensor:
-        """What multiplies P: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form)."""
-        if self.config.score_form == "cosine":
-            return normalize(user)
-        norm, interests = self.interest_norm, user @ self.aspect[1:].T
-        if isinstance(norm, nn.BatchNorm1d) and len(interests) == 1:
-            # One row has no statistics of its own: the running ones stand in, in training too.
-            interests = F.batch_norm(
-                interests, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
-        else:
-            interests = norm(interests)
-        return torch.sigmoid(interests)
+        """Query of each user: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form).
+
+        user: [B, K] or [B, M] vectors of `UserSide`.
+        """
+        return self.form.interests(user, self.aspect[1:], self.interest_norm)
+
+    def profiles(self, sums: Tensor, weight: Tensor) -> Tensor:
+        """Vectors that interests are read from; sums and weight: as `ScoreForm.profile` takes them."""
+        return self.form.profile(sums, weight, self.project)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Embeddings [..., D] in mention space [..., M]."""
+        projected: Tensor = self.mention(self.standard(tokens))
+        return projected
 
     def item_bias_of(self, popularity: Tensor, items: Tensor | None = None) -> Tensor:
         """b_i of all items, or of `items`, which were chosen `popularity` times."""

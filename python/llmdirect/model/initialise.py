@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from llmdirect.common.decompositions import ROUNDING, eigenvectors, first_largest
 from llmdirect.common.errors import DataError
 from llmdirect.config import PROJECTION
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
+from llmdirect.model.vectors import normalize
 
 _TURNS = 4
 """In how many turns an aspect takes its channels: fewer is faster, more is fairer to the last aspect."""
@@ -41,7 +42,7 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
             mention = principal(standard, PROJECTION)[0]
             mentioned = normalize(standard @ mention)
             aspect = topics(mentioned, model.aspects, seed)
-            if model.config.score_form == "cosine":
+            if model.form.unit_vectors:
                 # Cosines do not change when all channels are rotated alike, so each aspect may start from
                 # the channels in which the tokens of its topic say the most.
                 nearest = first_largest((mentioned - aspect[:1]) @ aspect[1:].T)

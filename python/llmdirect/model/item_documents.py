@@ -7,6 +7,7 @@ from torch import Tensor
 
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.train_view import TrainView
+from llmdirect.model.vectors import tokens_per_vote
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class ItemDocuments:
 
     def __init__(self, view: TrainView, equal_reviews: bool) -> None:
         self.view = view
-        self.weight = ((view.lengths > 0) if equal_reviews else view.lengths).double()
+        self.weight = view.lengths.double() / tokens_per_vote(view.lengths, equal_reviews)
         self.item_weight = self.sum_over_items(self.weight)
         self.pooled = self.weighted_sums(self.weight)
         grouped = (view.group >= 0).nonzero()[:, 0]
@@ -68,11 +69,20 @@ class ItemDocuments:
         sums = torch.zeros(self.view.num_items, *rows.shape[1:], dtype=torch.float64, device=rows.device)
         return sums.index_add(0, self.view.passage_item[owned], rows[owned].double())
 
-    def without(self, sums: Tensor, rows: Tensor, items: Tensor, passages: Tensor) -> Tensor:
+    def subtract(self, sums: Tensor, rows: Tensor, items: Tensor, passages: Tensor) -> Tensor:
         """sums[items] less the passages' own rows; passage -1: nothing to take out."""
         return sums[items] - _own(rows, passages)
 
-    def pooled_without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+    def items(self) -> tuple[Tensor, Tensor]:
+        """float64 weighted sums [I, D] and weights [I] of items."""
+        return self.pooled, self.item_weight
+
+    def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """float64 weighted sums [..., D] and weights [...] of single passages."""
+        weight = self.weight[passages]
+        return self.view.pooled[passages].double() * weight[..., None], weight
+
+    def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """float64 [N, D] weighted sums and [N] masses of items without one passage each."""
         weight = _own(self.weight, passages)
         own = _own(self.view.pooled, passages) * weight[:, None]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.item_documents import ItemDocuments, Pairs
-from llmdirect.model.token_tables import Table
+from llmdirect.model.token_tables import PassageSums, Table
 from llmdirect.ranking.scorer import EPS, ScoreTables, add_item_item
 
 
@@ -24,29 +24,10 @@ class CatalogueScores:
         self.model, self.documents, self.table = model, documents, table
         self.view, self.collaboration = documents.view, collaboration
         self.preference, self.mentions = table.items()
-        self.item = normalize(self.preference) if model.config.score_form == "cosine" else self.preference
-        self.profiles = (
-            self.item
-            if model.config.score_form == "cosine"
-            else self._profile(documents.pooled, documents.item_weight)
-        )
-
-    def _profile(self, sums: Tensor, mentions: Tensor) -> Tensor:
-        """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
-        mean = (sums / mentions.clamp(min=1)[..., None]).float()
-        profile: Tensor = self.model.mention(self.model.standard(mean))
-        return profile * (mentions > 0)[..., None]
-
-    def _item_profiles_without(self, items: Tensor, passages: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return normalize(self.table.without(items, passages)[0])
-        return self._profile(*self.documents.pooled_without(items, passages))
-
-    def _passage_profiles(self, passages: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return normalize(self.table.rows(passages)[0])
-        weight = self.documents.weight[passages]
-        return self._profile(self.view.pooled[passages] * weight[..., None], weight)
+        form = model.form
+        self.item = form.item_vectors(self.preference)
+        self.profiles = form.item_profiles(self.item, documents.items, model.project)
+        self._profile_sums: PassageSums = form.profile_source(table, documents)
 
     def interests(self, users: Tensor, out: Pairs | None = None, keep: "SlotDropout | None" = None) -> Tensor:
         """Query of each user, [B, K] (cosine) or [B, A] (ratio).
@@ -63,7 +44,7 @@ class CatalogueScores:
             if out is not None:
                 mask = mask & (entries != out.passage[:, None]) & ~self._copies(entries, out)
             mask = newest(mask)
-            texts = self._passage_profiles(entries), keep(mask) if keep else mask
+            texts = model.profiles(*self._profile_sums.rows(entries)), keep(mask) if keep else mask
         return model.interests(model.user(history, texts))
 
     def _history(self, users: Tensor, out: Pairs | None, keep: "SlotDropout | None") -> tuple[Tensor, Tensor]:
@@ -73,7 +54,7 @@ class CatalogueScores:
             mask = mask & (entries != out.item[:, None])
             copied = mask & self._copies(own, out)
             if copied.any():  # that item's document loses the copy too
-                without = self._item_profiles_without(entries[copied], own[copied])
+                without = self.model.profiles(*self._profile_sums.without(entries[copied], own[copied]))
                 vectors = vectors.index_put(copied.nonzero(as_tuple=True), without.to(vectors.dtype))
         mask = newest(mask)
         return vectors, keep(mask) if keep else mask
@@ -85,12 +66,9 @@ class CatalogueScores:
 
     def catalogue(self, query: Tensor) -> Tensor:
         """Text term and item bias of every item: [B, I]."""
-        text = query @ self.item.T
-        if self.model.config.score_form == "cosine":
-            text = self.model.temperature() * text
-        else:
-            text = text / (query @ self.mentions.T + EPS)
-        return text + self.model.item_bias_of(self.view.popularity)
+        model = self.model
+        text = model.form.score_catalogue(query, self.item, self.mentions, model.temperature())
+        return text + model.item_bias_of(self.view.popularity)
 
     def left_out(self, out: Pairs, keep: "SlotDropout | None" = None) -> tuple[Tensor, Tensor]:
         """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
@@ -125,9 +103,8 @@ class CatalogueScores:
         return self._paired_term(query, *self.table.rows(passages))
 
     def _paired_term(self, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return self.model.temperature() * (query * normalize(preference)).sum(-1)
-        return (query * preference).sum(-1) / ((query * mentions).sum(-1) + EPS)
+        model = self.model
+        return model.form.score_documents(query, preference, mentions, model.temperature())
 
 
 class SlotDropout:
@@ -159,12 +136,12 @@ def export_tables(scores: CatalogueScores) -> ScoreTables:
         device = scores.item.device
         everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
         query = torch.cat([scores.interests(users) for users in everyone])
-        cosine = model.config.score_form == "cosine"
+        mentions = model.form.export_mentions(scores.mentions)
         found = ScoreTables(
-            kernel="dot" if cosine else "ratio",
-            query=(query * model.temperature() if cosine else query).cpu(),
+            kernel=model.form.kernel,
+            query=model.form.export_query(query, model.temperature()).cpu(),
             item=scores.item.cpu(),
-            item_mentions=None if cosine else scores.mentions.cpu().contiguous(),
+            item_mentions=None if mentions is None else mentions.cpu(),
             eps=EPS,
             item_bias=model.item_bias_of(view.popularity).cpu(),
             user_bias=(model.bias + model.user_bias).cpu(),

@@ -1,5 +1,7 @@
 """Sums of signed terms and mentions of passages and items."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,19 @@ from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
 
 
+class PassageSums(Protocol):
+    """Sums over the passages of items: `Table` of terms, `ItemDocuments` of embeddings."""
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """Sums [I, ...] of items, and their mentions or weights."""
+
+    def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """The same [N, ...] of items without one passage each."""
+
+    def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of single passages, in the shape of `passages`."""
+
+
 class PooledTable:
     """P and Q while all mentions are alike: a linear map of pooled text, which costs I rows, not R."""
 
@@ -19,18 +34,15 @@ class PooledTable:
 
     def items(self) -> tuple[Tensor, Tensor]:
         """P [I, K] and Q [I, A]."""
-        return self.model.pooled_terms(self.documents.pooled, self.documents.item_weight)
+        return self.model.pooled_terms(*self.documents.items())
 
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
-        return self.model.pooled_terms(*self.documents.pooled_without(items, passages))
+        return self.model.pooled_terms(*self.documents.without(items, passages))
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
-        weight = self.documents.weight[passages]
-        return self.model.pooled_terms(
-            self.documents.view.pooled[passages].double() * weight[..., None], weight
-        )
+        return self.model.pooled_terms(*self.documents.rows(passages))
 
 
 class TokenTable:
@@ -48,9 +60,9 @@ class TokenTable:
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
         documents = self.documents
-        left = documents.without(documents.item_weight, documents.weight, items, passages) > 0
-        preference = documents.without(self.sums[0], self.preference, items, passages)
-        mentions = documents.without(self.sums[1], self.mentions, items, passages)
+        left = documents.subtract(documents.item_weight, documents.weight, items, passages) > 0
+        preference = documents.subtract(self.sums[0], self.preference, items, passages)
+        mentions = documents.subtract(self.sums[1], self.mentions, items, passages)
         return (
             torch.where(left[:, None], preference, 0.0).float(),
             torch.where(left[:, None], mentions, 0.0).float(),

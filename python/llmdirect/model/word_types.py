@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
+from llmdirect.model.vectors import normalize
 from llmdirect.text.words import is_function_word, word_spans, words_of_tokens
 
 _PASSAGES = 20_000

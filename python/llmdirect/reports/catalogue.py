@@ -152,7 +152,7 @@ class Catalogue:
     def alike(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items whose texts say the most similar things, with the cosine; none in the ratio form."""
         tables = self.explainer.trained.tables
-        if tables.kernel == "ratio" or not tables.item[item].any():
+        if not self.explainer.model.form.unit_vectors or not tables.item[item].any():
             return []
         return _best(tables.item @ tables.item[item], item, count)
 
@@ -174,11 +174,10 @@ class Catalogue:
         """
         trained = self.explainer.trained
         base = trained.tables.without(popularity=True, collaboration=True)
-        if base.kernel == "ratio":
-            query = np.ones((1, trained.model.aspects), np.float32)
-        else:
-            query = base.item[item : item + 1] * np.float32(trained.model.temperature())
-        query = scaled(query, trained.edits.factors(trained.model.aspects))
+        model = trained.model
+        vector = torch.from_numpy(base.item[item])
+        own = model.form.item_query(vector, model.temperature(), model.aspects)
+        query = scaled(own, trained.edits.factors(trained.model.aspects))
         nobody = Csr.from_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
         reader = replace(
             trained,

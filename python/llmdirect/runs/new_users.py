@@ -11,7 +11,6 @@ from torch import Tensor
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import MismatchError
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import normalize
 from llmdirect.runs.trained import Trained, scaled
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
@@ -30,9 +29,7 @@ def new_user(
         history, read = torch.cat([history, read]), nothing
     sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, read)]
     with torch.no_grad():
-        query = model.interests(model.user(*sides))
-        if model.config.score_form == "cosine":
-            query = query * model.temperature()
+        query = model.form.export_query(model.interests(model.user(*sides)), model.temperature())
     own = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
     shown = scaled(query, trained.edits.factors(model.aspects))
     return replace(
@@ -82,9 +79,12 @@ def text_profiles(trained: Trained, texts: list[str], encoder: "Encoder") -> Ten
         tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
             raise ValueError(f"--text {text!r}: holds no words")
-        if direct.config.score_form == "cosine":
-            preference, _ = direct.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
-            rows.append(normalize(preference))
-        else:
-            rows.append(direct.mention(direct.standard(tokens.mean(0, keepdim=True))))
+        sums = direct.form.profile_source(direct.passages, _embedding_sums)
+        mask = torch.ones(1, len(tokens), dtype=torch.bool)
+        rows.append(direct.profiles(*sums(tokens[None], mask)))
     return torch.cat(rows)
+
+
+def _embedding_sums(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums [R, D] and numbers [R] of the tokens [R, T, D] in the mask [R, T]."""
+    return (tokens * mask[..., None]).sum(1), mask.sum(1)

@@ -70,7 +70,6 @@ class Trained:
         model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
         model.load_state_dict(parameters)
         model.eval().requires_grad_(False)
-        score_form = run.model_config.score_form
         collaborative: dict[str, Any] = {}
         if "item_item_values" in tables:
             table = (tables[f"item_item_{part}"].numpy() for part in ("indptr", "indices", "values"))
@@ -79,7 +78,7 @@ class Trained:
                 "item_item": tuple(table),
             }
         ranking = ScoreTables(
-            kernel="dot" if score_form == "cosine" else "ratio",
+            kernel=model.form.kernel,
             query=tables["query"],
             item=tables["item"],
             item_bias=tables["item_bias"],
