@@ -90,7 +90,7 @@ def demo(
     ]
     shown = explainer.result(entries[:_EXPLAINED])
     if corpus is not None:
-        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.store)
+        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.texts.store)
     page = out / "explanations.html"
     write_page(page, shown, "Three explained recommendations")
     return {**result, "explanations": shown, "page": str(page.resolve())}

@@ -52,8 +52,8 @@ def measured(runs: dict[str, Path], dataset: Path) -> dict[str, Any]:
 def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path], name: str) -> None:
     """`only` against sums over the tokens that are left, whose vectors stay as they were read."""
     explainer = Explainer.open(runs[name])
-    trained, model, user = explainer.trained, explainer.model, 1
-    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))
+    trained, model, user = explainer.trained, explainer.texts.model, 1
+    passages = explainer.texts.read_passages(explainer.texts.passages_of(int(explainer.candidates(user)[0])))
     text = ItemText.from_passages(passages, model, trained.lexicon)
     query = explainer.query(user)
 
@@ -86,8 +86,10 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
-    trained, model, user = explainer.trained, explainer.model, 2
-    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))[:2]
+    trained, model, user = explainer.trained, explainer.texts.model, 2
+    passages = explainer.texts.read_passages(explainer.texts.passages_of(int(explainer.candidates(user)[0])))[
+        :2
+    ]
     query = explainer.query(user)
     text = ItemText.from_passages(passages, model, trained.lexicon)
     for centred in (False, True):
@@ -129,7 +131,7 @@ def test_figures_are_those_of_a_plain_loop(
         assert place < 10
         whole = pair.base + reader.text_term(query, [passage.text for passage in pair.passages])
         assert whole == pytest.approx(scores[place], rel=1e-4)
-        order = by_effect(pair.text, query, explainer.model)
+        order = by_effect(pair.text, query, explainer.texts.model)
         gone = order[: max(1, round(0.1 * len(order)))]
         left = []
         for number, passage in enumerate(pair.passages):
@@ -196,7 +198,7 @@ def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -
             rows = [words.index(text[start:end]) for start, end in made.spans.tolist()]
             return type(made)(torch.from_numpy(passage.tokens[rows]), made.spans)
 
-    query, model = explainer.query(pair.user), explainer.model
+    query, model = explainer.query(pair.user), explainer.texts.model
     effects, _ = pair.text.effects(query, model)
 
     def term(gone: list[int]) -> float:
@@ -221,7 +223,7 @@ def test_documents_are_read_up_to_a_limit(runs: dict[str, Path]) -> None:
         for pair in module._pairs(explainer, 6, limit, np.random.default_rng(1)):
             lengths = [len(passage.text.split()) for passage in pair.passages]
             assert sum(lengths) <= limit or len(lengths) == 1
-            about = explainer.read_passages(explainer.passages_of(pair.item))
+            about = explainer.texts.read_passages(explainer.texts.passages_of(pair.item))
             if sum(lengths) > limit:
                 assert lengths[0] == min(len(passage.text.split()) for passage in about)
 

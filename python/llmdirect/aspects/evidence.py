@@ -14,6 +14,7 @@ from llmdirect.data.dataset import TRAIN
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ReadPassage
 from llmdirect.ranking.rating_metrics import rating_metrics
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 from llmdirect.text.sentences import sentences
 
@@ -30,8 +31,8 @@ def run_quality(run: Path | str, beside: Sequence[Path | str] = ()) -> Json:
     explainer = Explainer.open(run)
     others = [Trained.load(other) for other in beside]
     for other in others:
-        other.check_dataset(explainer.dataset)
-    quality = aspect_quality(explainer.trained, explainer.dataset, others)
+        check_dataset(other.run, explainer.texts.dataset)
+    quality = aspect_quality(explainer.trained, explainer.texts.dataset, others)
     return {**quality, "stars": stars_auc(explainer)}
 
 
@@ -43,7 +44,7 @@ def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence
     """
     best: tuple[float, str | None] = (-np.inf, None)
     for item in items:
-        for passage in explainer.read_passages(explainer.passages_of(item)):
+        for passage in explainer.texts.read_passages(explainer.texts.passages_of(item)):
             spans = sentences(passage.text)
             excess = _excess_by_sentence(explainer, passage, group, [start for start, _ in spans])
             for (start, end), value in zip(spans, excess, strict=True):
@@ -62,16 +63,16 @@ def stars_auc(explainer: Explainer) -> Json | None:
     `disliked`: how many reviews of each were read, at most 5,000 in all, evenly spread over train. None where
     either kind is missing.
     """
-    trained, model = explainer.trained, explainer.model
-    rows = explainer.dataset.interactions
-    rating, split = np.asarray(rows.rating), explainer.dataset.passages.split[rows.passage_idx]
+    trained, model = explainer.trained, explainer.texts.model
+    rows = explainer.texts.dataset.interactions
+    rating, split = np.asarray(rows.rating), explainer.texts.dataset.passages.split[rows.passage_idx]
     rated = (rows.passage_idx >= 0) & (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
     chosen = np.flatnonzero(rated)
     chosen = chosen[
         np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_TEXTS)).astype(np.int64))
     ]
     said, stars = [], []
-    passages = explainer.read_passages(rows.passage_idx[chosen])
+    passages = explainer.texts.read_passages(rows.passage_idx[chosen])
     authors = rows.user_idx[chosen].tolist()
     for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
         terms, mentions = passage.sums(model, trained.lexicon)
@@ -92,7 +93,7 @@ def _excess_by_sentence(
     tokens, word, words = passage.inputs(explainer.trained.lexicon)
     sums = np.zeros(len(borders))
     if len(tokens):
-        model = explainer.model
+        model = explainer.texts.model
         with torch.no_grad():
             said, _ = model.token_terms(model.standard(tokens))
         size = said.view(len(said), model.aspects, -1).norm(dim=2).numpy()

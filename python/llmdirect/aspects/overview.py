@@ -32,7 +32,7 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
     words = top_words(trained)
     usage = edits.combined(usage_shares(trained).tolist())
     off = edits.factors(aspects) == 0
-    by_user = _shares(user_sizes(trained, trained.query.numpy()))
+    by_user = _shares(user_sizes(trained, trained.users.query.numpy()))
     by_item = _shares(item_sizes(trained))
     entries = []
     for aspect, share in usage.items():
@@ -51,7 +51,7 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
                 "merged": group,
                 "share": share,
                 "users": [
-                    {"user_id": trained.user_ids[row], "share": float(users[row])} for row in _highest(users)
+                    {"user_id": trained.users.ids[row], "share": float(users[row])} for row in _highest(users)
                 ],
                 "items": [
                     {
@@ -83,7 +83,7 @@ def edit_aspects(
     that is none.
     """
     trained = Trained.load(run, AspectEdits())
-    folder, parameters = trained.run.path, trained.run.parameters
+    folder, parameters = trained.run.path, trained.run.weights_hash
     aspects = trained.model.aspects
     edits = AspectEdits() if reset else AspectEdits.read(folder, parameters, aspects)
     edits = edits.split(split).rename(rename or {})

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmdirect.aspects.matching import MOST_MATCHED, match
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN, Dataset
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 from llmdirect.text.words import word_spans
 
@@ -31,7 +32,7 @@ def aspect_quality(trained: Trained, dataset: Dataset, beside: Sequence[Trained]
 
     Raises MismatchError where the run was trained on another dataset.
     """
-    trained.check_dataset(dataset)
+    check_dataset(trained.run, dataset)
     words = top_words(trained)
     coherence = npmi(words, _train_texts(dataset))
     usage = usage_shares(trained)

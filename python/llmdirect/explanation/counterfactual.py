@@ -28,7 +28,7 @@ def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int
     Raises ValueError for an item that is not among the k best of the user's candidates.
     """
     trained = explainer.trained
-    lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
+    lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
     items = lists.items[0][lists.items[0] >= 0]
     place = np.flatnonzero(items == item)
     if not len(place) or place[0] >= k:
@@ -43,9 +43,9 @@ def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int
     def placed(score: float) -> Json:
         return {"score": score, "rank": place_among(others, score)}
 
-    rows = explainer.passages_of(item)
-    passages = explainer.read_passages(rows)
-    text = ItemText.from_passages(passages, explainer.model, trained.lexicon)
+    rows = explainer.texts.passages_of(item)
+    passages = explainer.texts.read_passages(rows)
+    text = ItemText.from_passages(passages, explainer.texts.model, trained.lexicon)
     query = explainer.query(user)
     score = float(lists.scores[0, place[0]])
     base = score - float(explainer.text_of(user, item).sum())
@@ -69,7 +69,7 @@ def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int
         return result
     order: list[int] = []
     terms: list[float] = []
-    steps = deletions(text, query, explainer.model, 1)
+    steps = deletions(text, query, explainer.texts.model, 1)
 
     def predicted(count: int) -> Json:
         while len(order) < count:

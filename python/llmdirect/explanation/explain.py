@@ -9,7 +9,7 @@ from llmdirect.explanation.comparison import compare
 from llmdirect.explanation.counterfactual import counterfactual as fewest_words
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.reencoding import Reencoder
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 
 def explain(
@@ -51,7 +51,7 @@ def explain(
     other = None if than is None else explainer.explain(user, trained.item_idx(than), candidates)
     reader = None
     if counterfactual is not None:
-        reader = Reencoder(explainer, load_run_encoder(trained, model, device))
+        reader = Reencoder(explainer, load_run_encoder(trained.run, model, device))
     entries = []
     with progress.task("Explaining", len(items), "items") as task:
         for item in items:

@@ -7,10 +7,7 @@ with it less the score without it, in closed form (norms and mentions of the res
 what re-encoding the text without the word would give. All sums are float64.
 """
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect._core import passage_keys
-from llmdirect.common.csr import Csr
-from llmdirect.common.errors import DataError, MismatchError
+from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import KINDS, TRAIN, Dataset
+from llmdirect.data.dataset import KINDS
 from llmdirect.explanation.history import (
     collaboration_by_item,
     interest_by_item,
     interest_by_word,
     is_weighted_sum,
 )
-from llmdirect.explanation.item_document import ItemText, ReadPassage
-from llmdirect.model.direct import Direct
+from llmdirect.explanation.item_document import ItemText
+from llmdirect.explanation.item_texts import ItemTexts
 from llmdirect.ranking.top_k import rank
+from llmdirect.runs.inputs import open_run_dataset, open_run_store
 from llmdirect.runs.trained import Trained
-from llmdirect.store.store import EmbeddingStore
-
-_KEPT = 256
-"""Documents kept as they were read: their words are the same for every user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,31 +36,30 @@ class Explainer:
     """A run together with the texts and token embeddings that it was trained on."""
 
     trained: Trained
-    dataset: Dataset
-    store: EmbeddingStore
+    texts: ItemTexts
 
     @classmethod
     def open(cls, run: Path | str, dataset: Path | str | None = None) -> "Explainer":
-        """Opens what the run names. MismatchError where one of them is not what the run was trained on."""
+        """Open a run with its dataset and store.
+
+        Parameters
+        ----------
+        dataset
+            Present location of the dataset, where it was moved.
+
+        Raises
+        ------
+        MismatchError
+            If dataset or store are not those that the run was trained on.
+        """
         trained = Trained.load(run)
-        manifest = trained.run.manifest
-        found = trained.open_dataset(dataset)
-        place = Path(manifest["store"]["path"])
-        moved = found.path / "stores" / place.name
-        store = EmbeddingStore.open(moved if dataset is not None and moved.exists() else place)
-        if store.hash != manifest["store"]["hash"]:
-            raise MismatchError(
-                f"{store.path}: is not the store that {trained.run.path} was trained on; "
-                "run `llmdirect train` again"
-            )
-        return cls(trained, found, store)
+        opened = open_run_dataset(trained.run, dataset)
+        store = open_run_store(trained.run, None if dataset is None else opened.path)
+        return cls(trained, ItemTexts(trained, opened, store))
 
     def for_users(self, trained: Trained) -> "Explainer":
-        """The same texts for other users of the run, or other interests; what was read is shared."""
-        other = replace(self, trained=trained)
-        for name in ("model", "documents", "ratings", "_average_item", "read"):
-            other.__dict__[name] = getattr(self, name)
-        return other
+        """The same texts for other users of the run, or with other interests."""
+        return replace(self, trained=trained)
 
     def result(self, entries: list[Json]) -> Json:
         """The explanations with what they come from: what `explain` returns, and the views show."""
@@ -76,12 +67,14 @@ class Explainer:
         return {
             "explanations": entries,
             "model": {**manifest["config"]["model"], "encoder": manifest["store"]["encoder"].get("id")},
-            "dataset": str(self.dataset.path),
+            "dataset": str(self.texts.dataset.path),
         }
 
     def candidates(self, user: int) -> NDArray[np.int32]:
         """Items that the user has not seen in train, best first."""
-        lists = rank(self.trained.tables, [user], k=self.trained.tables.num_items, seen=self.trained.seen)
+        lists = rank(
+            self.trained.tables, [user], k=self.trained.tables.num_items, seen=self.trained.users.seen
+        )
         items: NDArray[np.int32] = lists.items[0]
         return items[items >= 0]
 
@@ -105,7 +98,7 @@ class Explainer:
         candidates = self.candidates(user) if candidates is None else candidates
         place = np.flatnonzero(candidates == item)
         terms = self._terms(user, item)
-        text = self.read(item)
+        text = self.texts.read(item)
         contributions, aspects = self.contributions(user, text)
         effects, passage_effects = text.effects(self.query(user), self.trained.model)
         if not np.isclose(contributions.sum(), terms["words"], rtol=1e-5, atol=1e-5):
@@ -114,7 +107,7 @@ class Explainer:
                 f"score has {terms['words']:.6f} from words; the run is damaged, train it again"
             )
         return {
-            "user_id": trained.user_ids[user],
+            "user_id": trained.users.ids[user],
             "item_id": ids[item],
             "title": titles[item],
             "rank": int(place[0]) + 1 if len(place) else None,
@@ -129,34 +122,6 @@ class Explainer:
             "history": self._history(user, item, history_words),
             "collaboration": collaboration_by_item(trained, user, item),
         }
-
-    @cached_property
-    def model(self) -> Direct:
-        """The run's model in float64."""
-        return copy.deepcopy(self.trained.model).double()
-
-    @cached_property
-    def _average_item(self) -> Callable[[Tensor], Tensor]:
-        """Function of a query: mean of the items' text terms, float64 [A]."""
-        tables = self.trained.tables
-        mentions = None if tables.item_mentions is None else torch.from_numpy(tables.item_mentions)
-        return self.model.form.mean_products(torch.from_numpy(tables.item), mentions, self.model.aspects)
-
-    @cached_property
-    def documents(self) -> Csr:
-        """Rows of the dataset's train passages about each item."""
-        passages = self.dataset.passages
-        rows = np.flatnonzero((passages.item_idx >= 0) & (passages.split == TRAIN))
-        return Csr.from_pairs(passages.item_idx[rows], rows, self.dataset.num_items)
-
-    @cached_property
-    def ratings(self) -> NDArray[np.float32]:
-        """Rating of the review in each row of the passages; NaN without."""
-        rows = self.dataset.interactions
-        ratings = np.full(self.dataset.num_passages, np.nan, np.float32)
-        told = rows.passage_idx >= 0
-        ratings[rows.passage_idx[told]] = rows.rating[told]
-        return ratings
 
     def _item(self, item: int) -> Tensor:
         """float64 [K] its vector as ranking reads it."""
@@ -176,7 +141,7 @@ class Explainer:
 
     def _average_text(self, user: int) -> Tensor:
         """float64 [A]: the mean of the items' text terms, by aspect."""
-        return self._average_item(self.query(user))
+        return self.texts.mean_products(self.query(user))
 
     def _terms(self, user: int, item: int) -> dict[str, float]:
         """The parts of a score; they add up to it."""
@@ -205,25 +170,6 @@ class Explainer:
             "collaboration": collaboration,
         }
 
-    def passages_of(self, item: int) -> NDArray[np.int64]:
-        """Rows of the dataset's passages that make the item's document."""
-        return self.documents.row(item).astype(np.int64)
-
-    @cached_property
-    def read(self) -> Callable[[int], ItemText]:
-        """Gives an item's document word by word, from any thread; the last ones read are kept."""
-        return lru_cache(_KEPT)(self._read)
-
-    def _read(self, item: int) -> ItemText:
-        passages = self.read_passages(self.passages_of(item))
-        return ItemText.from_passages(passages, self.model, self.trained.lexicon)
-
-    def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
-        """These rows of the dataset's passages, as the store has them."""
-        texts = self.dataset.passages.text.gather(rows).to_list()
-        stored = self.store.lookup(passage_keys(texts)).tolist()
-        return [ReadPassage(text, *self.store.read(n)) for text, n in zip(texts, stored, strict=True)]
-
     def contributions(self, user: int, text: ItemText) -> tuple[NDArray[np.float64], Tensor]:
         """[W] contributions; [W, A] the same by aspect. Centred on the catalogue, each adds up to `words`."""
         average = self._average_text(user)
@@ -246,7 +192,7 @@ class Explainer:
         passage_effects: Tensor,
     ) -> list[Json]:
         """Each passage with its words, the one that adds most first."""
-        passages, rows = self.dataset.passages, self.passages_of(item)
+        passages, rows = self.texts.dataset.passages, self.texts.passages_of(item)
         edits = self.trained.edits
         strongest = [edits.group(aspect)[0] for aspect in by_aspect.abs().argmax(1).tolist()]
         adds, changes, spans = contributions.tolist(), effects.tolist(), text.spans.tolist()
@@ -254,13 +200,13 @@ class Explainer:
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
             whole = str(passages.text[row])
-            rating = float(self.ratings[row])
+            rating = float(self.texts.ratings[row])
             author = int(passages.user_idx[row])
             found.append(
                 {
                     "passage_idx": row,
                     "kind": KINDS[passages.kind[row]],
-                    "user_id": self.dataset.user_ids[author] if author >= 0 else None,
+                    "user_id": self.texts.dataset.user_ids[author] if author >= 0 else None,
                     "rating": None if np.isnan(rating) else rating,
                     "text": whole,
                     "contribution": float(contributions[words].sum()),
@@ -283,15 +229,15 @@ class Explainer:
 
     def _history(self, user: int, item: int, words: bool) -> list[Json]:
         """Items from which the interest was read; with their words, where asked and where they add up."""
-        trained, model = self.trained, self.model
+        trained, model = self.trained, self.texts.model
         entries = interest_by_item(trained, model, user, item)
         for entry in entries:
             entry |= {"words": None, "own": None}
             if words and is_weighted_sum(model) and entry["item_id"] is not None:
                 source = trained.item_ids.index(entry["item_id"])
-                rows = self.passages_of(source)
-                read = self.read_passages(rows)
+                rows = self.texts.passages_of(source)
+                read = self.texts.read_passages(rows)
                 entry["words"], entry["own"] = interest_by_word(
-                    trained, model, self.dataset, user, item, source, read, rows.tolist()
+                    trained, model, self.texts.dataset, user, item, source, read, rows.tolist()
                 )
         return entries

@@ -18,7 +18,7 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText, ReadPassage
 from llmdirect.explanation.reencoding import Reencoder, texts_without
 from llmdirect.ranking.top_k import place_among, rank
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 SHARES: Final = (0.01, 0.05, 0.1, 0.2)
 """Of a document's words: taken out (comprehensiveness), or alone kept (sufficiency)."""
@@ -58,7 +58,7 @@ def faithfulness(
     MismatchError for another dataset or language model.
     """
     explainer = Explainer.open(run, dataset)
-    reader = Reencoder(explainer, load_run_encoder(explainer.trained, model, device))
+    reader = Reencoder(explainer, load_run_encoder(explainer.trained.run, model, device))
     generator = np.random.default_rng(seed)
     chosen = _pairs(explainer, pairs, words, generator)
     if len(chosen) < 2:
@@ -83,9 +83,9 @@ def faithfulness(
         "mean_text_term": float(np.mean([one.score - one.without for one in measured])),
         "seed": seed,
         "encoded_tokens": reader.tokens,
-        "encoder": explainer.store.encoder.get("id"),
+        "encoder": explainer.texts.store.encoder.get("id"),
         "run": str(run),
-        "dataset": str(explainer.dataset.path),
+        "dataset": str(explainer.texts.dataset.path),
     }
 
 
@@ -111,16 +111,16 @@ def _pairs(explainer: Explainer, count: int, words: int, generator: np.random.Ge
     """The first `count` users, in random order, who have a recommended item with text."""
     trained = explainer.trained
     pairs: list[Pair] = []
-    for user in generator.permutation(len(trained.user_ids)).tolist():
+    for user in generator.permutation(len(trained.users.ids)).tolist():
         if len(pairs) == count:
             break
-        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
         items = lists.items[0][lists.items[0] >= 0]
         if len(items) < 2:
             continue
         place = int(generator.integers(min(_BEST, len(items))))
         passages = _some(explainer, int(items[place]), words, generator)
-        text = ItemText.from_passages(passages, explainer.model, trained.lexicon)
+        text = ItemText.from_passages(passages, explainer.texts.model, trained.lexicon)
         if len(text) < 2:
             continue
         whole = float(lists.scores[0, place])
@@ -132,15 +132,15 @@ def _pairs(explainer: Explainer, count: int, words: int, generator: np.random.Ge
 
 def _some(explainer: Explainer, item: int, words: int, generator: np.random.Generator) -> list[ReadPassage]:
     """Passages of the item in random order, while they have at most `words` words; at least the shortest."""
-    rows = explainer.passages_of(item)
-    texts = explainer.dataset.passages.text.gather(rows).to_list()
+    rows = explainer.texts.passages_of(item)
+    texts = explainer.texts.dataset.passages.text.gather(rows).to_list()
     lengths = np.array([len(text.split()) for text in texts], np.int64)
     rows, lengths = rows[lengths > 0], lengths[lengths > 0]
     if words and len(rows):
         order = generator.permutation(len(rows))
         fitting = order[np.cumsum(lengths[order]) <= words]
         rows = rows[fitting if len(fitting) else [int(lengths.argmin())]]
-    return explainer.read_passages(rows)
+    return explainer.texts.read_passages(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ class _Changes:
 
     @classmethod
     def from_pair(cls, explainer: Explainer, pair: Pair, generator: np.random.Generator) -> "_Changes":
-        query, model, text = explainer.query(pair.user), explainer.model, pair.text
+        query, model, text = explainer.query(pair.user), explainer.texts.model, pair.text
         lexicon = explainer.trained.lexicon
         gradient = gradient_x_input(pair.passages, query, model, lexicon)
         mention = text.mentions.sum(1).numpy()

@@ -30,10 +30,10 @@ def interest_by_item(trained: Trained, model: Direct, user: int, item: int) -> l
     if model.config.user == "text" or not len(vectors):
         return []
     sources: list[tuple[str | None, str | None]] = [
-        (trained.item_ids[index], trained.titles[index]) for index in trained.recent.row(user).tolist()
+        (trained.item_ids[index], trained.titles[index]) for index in trained.users.recent.row(user).tolist()
     ]
-    if len(sources) < len(vectors) and trained.written is not None:
-        sources += [(None, text) for text in trained.written[0]]
+    if len(sources) < len(vectors) and trained.users.texts is not None:
+        sources += [(None, text) for text in trained.users.texts.texts]
     weights, shares = _shares(model, vectors)
     parts: list[float | None] = [None] * len(sources)
     if is_weighted_sum(model):
@@ -47,10 +47,10 @@ def interest_by_item(trained: Trained, model: Direct, user: int, item: int) -> l
 
 def _vectors(trained: Trained, model: Direct, user: int) -> Tensor:
     """float64 [n, K or M]: items of the history, then what somebody new wrote, where it is read so."""
-    recent = trained.recent.row(user)
+    recent = trained.users.recent.row(user)
     vectors = trained.profile[torch.from_numpy(recent.copy()).long()].double()
-    if trained.written is not None and model.config.user == "history":
-        vectors = torch.cat([vectors, trained.written[1].double()])
+    if trained.users.texts is not None and model.config.user == "history":
+        vectors = torch.cat([vectors, trained.users.texts.profiles.double()])
     return vectors
 
 
@@ -100,9 +100,9 @@ def interest_by_word(
         preference = preference + whole[0]  # a vote is already in it
         along = model.project_terms(model.standard(tokens), direction).numpy() * weight
         found.append((spans, np.bincount(word, along, minlength=len(spans)).astype(np.float64)))
-    place = trained.recent.row(user).tolist().index(source)
+    place = trained.users.recent.row(user).tolist().index(source)
     share = float(shares[place] / preference.norm().clamp(min=1e-12))
-    author = _row_of(dataset, trained.user_ids[user], user)
+    author = _row_of(dataset, trained.users.ids[user], user)
     types: dict[str, list[float]] = {}
     own: list[Json] = []
     for passage, row, (spans, values) in zip(passages, rows, found, strict=True):

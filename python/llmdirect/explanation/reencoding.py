@@ -49,10 +49,10 @@ class Reencoder:
     """The text term of items whose texts were changed: each is encoded once, and summed as in training."""
 
     def __init__(self, explainer: Explainer, encoder: "Encoder") -> None:
-        """encoder: the one that the store was made with (`recommendation.load_run_encoder`)."""
+        """encoder: the one that the store was made with (`load_run_encoder`)."""
         self._encoder = encoder
-        self._model, self._trained = explainer.model, explainer.trained
-        channels, self._dtype = torch.tensor(explainer.store.channels), explainer.store.dtype
+        self._model, self._trained = explainer.texts.model, explainer.trained
+        channels, self._dtype = torch.tensor(explainer.texts.store.channels), explainer.texts.store.dtype
         self._calibration = replace(self._trained.calibration, channels=channels if len(channels) else None)
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self.tokens = 0

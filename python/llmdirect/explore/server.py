@@ -10,7 +10,7 @@ from llmdirect.common.errors import MissingError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 """Names of this machine, as an address and as browsers name it."""
@@ -41,7 +41,7 @@ def serve(
 
     @cache
     def encoder() -> Encoder:
-        return load_run_encoder(explainer.trained, model, device)
+        return load_run_encoder(explainer.trained.run, model, device)
 
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)

@@ -306,7 +306,8 @@ def score_form(config: ModelConfig) -> ScoreForm:
 
 def aspect_products(query: Tensor, vectors: Tensor, aspects: int) -> Tensor:
     """[..., A] products of a query [K] and vectors [..., K], summed over the channels of each aspect."""
-    return (vectors * query).reshape(*vectors.shape[:-1], aspects, -1).sum(-1)
+    channels = vectors.shape[-1] // aspects
+    return (vectors * query).reshape(*vectors.shape[:-1], aspects, channels).sum(-1)
 
 
 def squared_lengths(vectors: ArrayLike, aspects: int) -> NDArray[np.float64]:

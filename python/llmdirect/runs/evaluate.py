@@ -13,6 +13,7 @@ from llmdirect.evaluation.protocol import by_user, held_out_users, rating_means,
 from llmdirect.ranking.metrics import mean_metrics, parse_metric
 from llmdirect.ranking.ranked_lists import check_ranked_lists_path, write_ranked_lists
 from llmdirect.ranking.top_k import rank
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 
 HeldOut = Literal["valid", "test"]
@@ -65,7 +66,7 @@ def measure(
         check_ranked_lists_path(Path(run_out))
     code = SPLIT_NAMES.index(split)
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
-    trained.check_dataset(found)
+    check_dataset(trained.run, found)
     users = held_out_users(found, code)
     if metrics is None and trained.run.train_config.objective == "rating":
         figures = rating_means(trained.tables, found, code)

@@ -107,7 +107,7 @@ class RunFolder:
         return bool(self.manifest["finished"])
 
     @property
-    def parameters(self) -> str:
+    def weights_hash(self) -> str:
         """Hash of the best parameters."""
         return str(self.manifest["files"]["best/model"]["hash"])
 

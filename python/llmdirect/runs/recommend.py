@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +9,9 @@ from llmdirect.common.types import Json
 from llmdirect.data.dataset import SPLIT_NAMES
 from llmdirect.evaluation.protocol import seen_before
 from llmdirect.ranking.top_k import RankedLists, rank
+from llmdirect.runs.inputs import load_run_encoder, open_run_dataset
+from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
-
-if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
-    pass
-from llmdirect.runs.new_users import load_run_encoder, new_user, text_profiles
 
 
 def recommend(
@@ -46,7 +43,11 @@ def recommend(
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
-    seen = seen_before(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
+    seen = (
+        seen_before(open_run_dataset(trained.run, dataset), len(SPLIT_NAMES))
+        if new_only
+        else trained.users.seen
+    )
     lists = rank(trained.tables, users, k=min(k, len(trained.item_ids)), seen=seen)
     return {
         "recommendations": [
@@ -76,11 +77,11 @@ def recommend_new(
     items = np.array([trained.item_idx(item_id) for item_id in dict.fromkeys(history or [])], np.int64)
     if not len(items) and not texts:
         raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
-    written = text_profiles(trained, texts, load_run_encoder(trained, model, device)) if texts else None
+    read = read_texts(trained, texts, load_run_encoder(trained.run, model, device)) if texts else None
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give --text")
-    somebody = new_user(trained, items, texts or [], written)
-    lists = rank(somebody.tables, [0], k=min(k, len(trained.item_ids)), seen=somebody.seen)
+    somebody = new_user(trained, items, read)
+    lists = rank(somebody.tables, [0], k=min(k, len(trained.item_ids)), seen=somebody.users.seen)
     return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
 
 
