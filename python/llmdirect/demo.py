@@ -116,7 +116,7 @@ def _recovery(
 ) -> Json:
     """How much of what was planted is found again."""
     words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     texts = dataset.passages.text.gather(view.passage_idx)
     types = WordTypes.from_view(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():

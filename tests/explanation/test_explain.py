@@ -172,7 +172,7 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     encoder = load_run_encoder(explainer.trained.run, str(checkpoint), "cpu")
     kept, again = Reencoder(explainer, encoder), Reencoder(explainer, encoder)
     passages = explainer.texts.read_passages(explainer.texts.passages_of(2))
-    kept.know(passages)
+    kept.add(passages)
     texts = [passage.text for passage in passages]
     # Encoded in other batches: the last bit of a number differs, which may round to the next one.
     error = {"float32": 1e-5, "bfloat16": 1e-3, "int8": 3e-3}[dtype]

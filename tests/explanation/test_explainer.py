@@ -185,7 +185,7 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
 
 
 def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no user 'nobody'.*`recommend` with --history"):
+    with pytest.raises(MissingError, match=r"no user 'nobody'.*`llmdirect recommend` with `history`"):
         explain(runs["default"], "nobody")
     with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
         explain(runs["default"], "u1", ["i99"])
@@ -207,18 +207,18 @@ def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, P
     trained = Trained.load(runs[name])
     user = trained.users.ids[5]
     history = [trained.item_ids[item] for item in trained.users.seen.row(5).tolist()]
-    (known,) = recommend(runs[name], [user], k=5)["recommendations"]
-    (new,) = recommend_new(runs[name], history=history, k=5)["recommendations"]
-    assert not {item["item_id"] for item in new["items"]} & set(history)
+    (known,) = recommend(runs[name], [user], k=5).recommendations
+    (new,) = recommend_new(runs[name], history=history, k=5).recommendations
+    assert not {item.item_id for item in new.items} & set(history)
     if trained.model.config.user == "history":
-        assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
+        assert [item.item_id for item in new.items] == [item.item_id for item in known.items]
     config: Any = trained.model.config
     if config.user == "history" and config.collaborative is False:
         bias = trained.tables.user_bias
         assert bias is not None
         offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
-        for one, two in zip(known["items"], new["items"], strict=True):
-            assert one["score"] - two["score"] == pytest.approx(offset, abs=1e-5)
+        for one, two in zip(known.items, new.items, strict=True):
+            assert one.score - two.score == pytest.approx(offset, abs=1e-5)
 
 
 def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
@@ -336,5 +336,5 @@ def test_somebody_new_needs_what_the_run_reads(dataset: Path, tmp_path: Path) ->
         model=ModelConfig(aspects=3, user="text"),
         training=TrainConfig(num_epochs=1),
     )
-    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give --text"):
+    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give `texts`"):
         recommend_new(tmp_path / "run", history=["i1"])

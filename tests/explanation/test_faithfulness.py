@@ -118,7 +118,7 @@ def test_figures_are_those_of_a_plain_loop(
 ) -> None:
     explainer = Explainer.open(runs["default"])
     generator = np.random.default_rng(0)
-    pairs = module._pairs(explainer, 10, 0, generator)
+    pairs = module._sample_pairs(explainer, 10, 0, generator)
     assert len(pairs) == len({pair.user for pair in pairs}) == measured["pairs"] == 10
     falls, ranks = [], []
     for pair in pairs:
@@ -186,7 +186,7 @@ def test_figures_fit_together(measured: dict[str, Any]) -> None:
 def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -> None:
     """Without context a text read again has the tokens it had: an effect is the change, whatever the form."""
     explainer = Explainer.open(runs["default"])
-    pair = module._pairs(explainer, 1, 0, np.random.default_rng(3))[0]
+    pair = module._sample_pairs(explainer, 1, 0, np.random.default_rng(3))[0]
     whole_of: dict[str, Any] = {}
 
     class Remembers(WordEncoder):
@@ -220,7 +220,7 @@ def test_rank_correlation_by_hand() -> None:
 def test_documents_are_read_up_to_a_limit(runs: dict[str, Path]) -> None:
     explainer = Explainer.open(runs["default"])
     for limit in (1, 12, 40):
-        for pair in module._pairs(explainer, 6, limit, np.random.default_rng(1)):
+        for pair in module._sample_pairs(explainer, 6, limit, np.random.default_rng(1)):
             lengths = [len(passage.text.split()) for passage in pair.passages]
             assert sum(lengths) <= limit or len(lengths) == 1
             about = explainer.texts.read_passages(explainer.texts.passages_of(pair.item))

@@ -16,8 +16,8 @@ from llmdirect.config import HISTORY
 from llmdirect.model.direct import Direct
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.scores import CatalogueScores
+from llmdirect.model.slots import Slots
 from llmdirect.model.token_tables import PooledTable, TokenTable
-from llmdirect.model.train_view import Slots
 from model_helpers import (
     random_model,
 )

@@ -14,7 +14,7 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.aspect_edits import FILE, AspectEdits
-from llmdirect.runs.evaluate import measure
+from llmdirect.runs.evaluate import evaluate
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.runs.trained import Trained
 from run_helpers import fit_each, make_dataset
@@ -86,15 +86,15 @@ def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path
 def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], dataset: Path, name: str) -> None:
     run = runs[name]
     plain = Trained.load(run)
-    before = measure(dataset, run, metrics=["ndcg@5"])
+    before = evaluate(dataset, run, metrics=["ndcg@5"])
     try:
         AspectEdits().switch(off=[1]).write(run, plain.run.weights_hash)
         trained = Trained.load(run)
         expected = by_hand(trained, 4, [1.0, 0.0, 1.0])
-        (listed,) = recommend(run, [trained.users.ids[4]], k=4)["recommendations"]
-        items = [trained.item_idx(entry["item_id"]) for entry in listed["items"]]
+        (listed,) = recommend(run, [trained.users.ids[4]], k=4).recommendations
+        items = [trained.item_idx(entry.item_id) for entry in listed.items]
         assert items == order(expected, trained.users.seen.row(4).tolist())[:4]
-        assert [entry["score"] for entry in listed["items"]] == pytest.approx(expected[items], rel=1e-5)
+        assert [entry.score for entry in listed.items] == pytest.approx(expected[items], rel=1e-5)
 
         entry = Explainer.open(run).explain(4, items[0])
         parts = {aspect["aspect"]: aspect["contribution"] for aspect in entry["aspects"]}
@@ -106,18 +106,18 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
         # An interest that is off stays off, whatever it is multiplied by.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
         without = mean_metrics(by_user(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
-        found = measure(dataset, run, metrics=["ndcg@5"])
-        assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
-        with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):
+        found = evaluate(dataset, run, metrics=["ndcg@5"])
+        assert (found.metrics, found.aspects_off, before.aspects_off) == (without, [1], [])
+        with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* `on=1` first"):
             recommend(run, [trained.users.ids[4]], interests={0: 2.0, 1: 2.0})
-        assert (without != before["metrics"]) or name == "paper"  # whose text says little so far
+        assert (without != before.metrics) or name == "paper"  # whose text says little so far
         if trained.model.config.user == "history":
             history = [trained.item_ids[item] for item in trained.users.seen.row(4).tolist()]
-            (new,) = recommend_new(run, history=history, k=4)["recommendations"]
-            assert [one["item_id"] for one in new["items"]] == [one["item_id"] for one in listed["items"]]
+            (new,) = recommend_new(run, history=history, k=4).recommendations
+            assert [one.item_id for one in new.items] == [one.item_id for one in listed.items]
     finally:
         (run / FILE).unlink()
-    assert measure(dataset, run, metrics=["ndcg@5"])["metrics"] == before["metrics"]
+    assert evaluate(dataset, run, metrics=["ndcg@5"]).metrics == before.metrics
 
 
 def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
@@ -162,9 +162,9 @@ def test_the_file_is_checked(runs: dict[str, Path], tmp_path: Path) -> None:
     edits.write(tmp_path, "abc")
     assert AspectEdits.read(tmp_path, "abc", 3) == edits
     assert json.loads((tmp_path / FILE).read_text())["names"] == {"0": "klänge"}
-    with pytest.raises(MismatchError, match=r"trained again since.*--reset"):
+    with pytest.raises(MismatchError, match=r"trained again since.*`reset=True`"):
         AspectEdits.read(tmp_path, "abd", 3)
-    with pytest.raises(DataError, match=r"aspects.json: damaged \(there is no aspect 2.*--reset"):
+    with pytest.raises(DataError, match=r"aspects.json: damaged \(there is no aspect 2.*`reset=True`"):
         AspectEdits.read(tmp_path, "abc", 2)
     for broken in ("{", "[]", '{"format": "llmdirect-aspects", "version": 9}', '{"format": "x"}'):
         (tmp_path / FILE).write_text(broken)

@@ -351,7 +351,7 @@ def test_every_stage_works_on_a_reduced_store(
     assert (refused.code, "holds no words" in refused.err) == (2, True)
 
     # A text encoded for a request is read as the same text of the store was, but for eight bits.
-    trained, view = Trained.load(run), TrainView.build(found, EmbeddingStore.open(store_of(dataset)))
+    trained, view = Trained.load(run), TrainView.from_dataset(found, EmbeddingStore.open(store_of(dataset)))
     view = view.with_lexicon(trained.lexicon, found.passages.text.gather(view.passage_idx))
     row = int(view.lengths.argmax())
     tokens, mask = view.tokens(torch.tensor([row]))

@@ -1,4 +1,4 @@
-"""The fewest words without which an item would not be among a user's best, checked by reading again."""
+"""Counterfactual explanations: few words whose deletion drops an item out of a user's top k."""
 
 from collections.abc import Callable
 
@@ -12,55 +12,68 @@ from llmdirect.explanation.reencoding import Reencoder, texts_without
 from llmdirect.ranking.top_k import place_among, rank
 
 _GROWTH = 1.5
+"""Factor by which the number of words grows while the item is still in."""
 
 
 def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int, k: int) -> Json:
-    """Words of the item's document without which it leaves the user's `k` best items.
+    """Words of an item's document without which it leaves the user's top k.
 
-    Greedy: always the word whose effect on what is left is largest, in closed form, until the item would be
-    out; then the texts without these words are encoded again, and words are added, or spared, until the item
-    is out by that and would be in with one word fewer of the same order (bisection). Greedy words are few,
-    not proven to be the fewest.
+    Greedy: always the word with the largest closed-form effect on the rest, until the item would be out; then
+    the texts without these words are encoded again, and words are added or spared until the item is out by
+    that and would be in with one word fewer of the same order (bisection). Greedy words are few, not proven
+    to be the fewest.
 
-    Returns k, rank and score now; possible (False where no text at all leaves it among the k); `words`
-    (passage_idx, start, end, text) in the order in which they were chosen, num_words of the document,
-    and the `predicted` and the `checked` {"score", "rank"} without them; without_text, the same of no text.
-    Raises ValueError for an item that is not among the k best of the user's candidates.
+    Parameters
+    ----------
+    reader
+        Encodes the changed texts.
+
+    Returns
+    -------
+    result
+        k, rank and score at present; possible (False where the item stays in the top k without any text);
+        `words` (passage_idx, start, end, text) in greedy order, num_words of the document, `predicted` and
+        `checked` {"score", "rank"} without them; without_text, the same without any text.
+
+    Raises
+    ------
+    ValueError
+        If the item is not in the top k of the user's candidates, or there are no more than k.
     """
     trained = explainer.trained
     lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
     items = lists.items[0][lists.items[0] >= 0]
-    place = np.flatnonzero(items == item)
-    if not len(place) or place[0] >= k:
-        where = f"has rank {place[0] + 1}" if len(place) else "is seen already"
+    position = np.flatnonzero(items == item)
+    if not len(position) or position[0] >= k:
+        where = f"has rank {position[0] + 1}" if len(position) else "is seen already"
         raise ValueError(
             f"item {trained.item_ids[item]} {where}: it is not among the {k} best to drop out of"
         )
     if len(items) <= k:
         raise ValueError(f"the user has {len(items)} candidates, no more than {k}: none can drop out")
-    others = np.sort(np.delete(lists.scores[0][: len(items)].astype(np.float64), place[0]))
+    others = np.sort(np.delete(lists.scores[0][: len(items)].astype(np.float64), position[0]))
 
-    def placed(score: float) -> Json:
+    def ranked(score: float) -> Json:
         return {"score": score, "rank": place_among(others, score)}
 
     rows = explainer.texts.passages_of(item)
     passages = explainer.texts.read_passages(rows)
     text = ItemText.from_passages(passages, explainer.texts.model, trained.lexicon)
     query = explainer.query(user)
-    score = float(lists.scores[0, place[0]])
-    base = score - float(explainer.text_of(user, item).sum())
-    reader.know(passages)
+    score = float(lists.scores[0, position[0]])
+    base = score - float(explainer.text_term_by_aspect(user, item).sum())
+    reader.add(passages)
     owner = text.passage.numpy()
 
     def checked(words: list[int]) -> Json:
-        return placed(base + reader.text_term(query, texts_without(passages, text, words)))
+        return ranked(base + reader.text_term(query, texts_without(passages, text, words)))
 
     result: Json = {
         "k": k,
-        **placed(score),
-        "without_text": placed(base),
+        **ranked(score),
+        "without_text": ranked(base),
         "num_words": len(text),
-        "possible": placed(base)["rank"] > k and len(text) > 0,
+        "possible": ranked(base)["rank"] > k and len(text) > 0,
         "words": [],
         "predicted": None,
         "checked": None,
@@ -76,7 +89,7 @@ def counterfactual(explainer: Explainer, reader: Reencoder, user: int, item: int
             words, term = next(steps)
             order.extend(words.tolist())
             terms.append(term)
-        return placed(base + terms[count - 1])
+        return ranked(base + terms[count - 1])
 
     count = 1
     while count < len(text) and predicted(count)["rank"] <= k:

@@ -1,7 +1,7 @@
-"""Scores from parameters and documents: of the whole catalogue, and of a pair as if it did not exist.
+"""Scores of the catalogue from parameters and documents, with and without one training pair.
 
-Every statistic that enters a score goes through this file or a `HistoryTerm`, with and without one
-interaction side by side, so that the two cannot drift apart. Axes as in `model`; N pairs of a batch.
+Every statistic of a score is computed in this file or a `HistoryTerm`, with and without one interaction next
+to each other, so that the two cannot diverge. Axes as in `direct`.
 """
 
 import torch
@@ -16,7 +16,15 @@ from llmdirect.ranking.scorer import EPS, ScoreTables, add_item_item
 
 
 class CatalogueScores:
-    """Everything of one step: parameters, documents and the vectors made from them."""
+    """Scores of one training step, of all items for some users.
+
+    Parameters
+    ----------
+    table
+        Preference and mentions of the passages under the present parameters.
+    collaboration
+        Collaborative term; None while the text is trained.
+    """
 
     def __init__(
         self, model: Direct, documents: ItemDocuments, table: Table, collaboration: HistoryTerm | None
@@ -32,8 +40,15 @@ class CatalogueScores:
     def interests(self, users: Tensor, out: Pairs | None = None, keep: "SlotDropout | None" = None) -> Tensor:
         """Query of each user, [B, K] (cosine) or [B, A] (ratio).
 
-        out: the pair that each row is scored for; it, and every copy of its text by the same user, is taken
-        out of history and passages first, so that the next entry moves up. keep: random slots of training.
+        Parameters
+        ----------
+        users
+            int64 [B].
+        out
+            Pair that each row leaves out: it, and every copy of its text by the same user, is removed from
+            history and passages first, so that the next entries take its slots.
+        keep
+            Random slots of training.
         """
         model = self.model
         history = texts = None
@@ -53,30 +68,29 @@ class CatalogueScores:
         if out is not None:
             mask = mask & (entries != out.item[:, None])
             copied = mask & self._copies(own, out)
-            if copied.any():  # that item's document loses the copy too
+            if copied.any():  # the document of that item loses the copy, too
                 without = self.model.profiles(*self._profile_sums.without(entries[copied], own[copied]))
                 vectors = vectors.index_put(copied.nonzero(as_tuple=True), without.to(vectors.dtype))
         mask = newest(mask)
         return vectors, keep(mask) if keep else mask
 
     def _copies(self, passages: Tensor, out: Pairs) -> Tensor:
-        """bool [B, L]: passages that hold the same text by the same user as the pair's own."""
-        theirs = self.documents.groups(passages)
-        return (theirs == self.documents.groups(out.passage)[:, None]) & (theirs >= 0)
+        """bool [B, L]: passages with the text and the user of the pair's own passage."""
+        groups = self.documents.groups(passages)
+        return (groups == self.documents.groups(out.passage)[:, None]) & (groups >= 0)
 
     def catalogue(self, query: Tensor) -> Tensor:
-        """Text term and item bias of every item: [B, I]."""
+        """Text term plus item bias [B, I] of every item for queries [B, K or A]."""
         model = self.model
         text = model.form.score_catalogue(query, self.item, self.mentions, model.temperature())
         return text + model.item_bias_of(self.view.popularity)
 
     def left_out(self, out: Pairs, keep: "SlotDropout | None" = None) -> tuple[Tensor, Tensor]:
-        """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
+        """Left-out scores [B, I], each as if its pair did not exist, and queries [B, K or A].
 
         The pair's own item is scored without the pair's passage, its popularity without the pair; an item
         with a copy of that passage by the same user (a candidate where its rating made it no positive) is
-        scored without the copy. The user's bias and the global one, equal for all items, are left to the
-        caller.
+        scored without the copy. User bias and global bias, equal for all items, are left to the caller.
         """
         query = self.interests(out.user, out, keep)
         scores = self.catalogue(query)
@@ -95,11 +109,11 @@ class CatalogueScores:
         return scores, query
 
     def document_term(self, query: Tensor, out: Pairs) -> Tensor:
-        """Text term [B] of query b with the document of its item, less the pair's own passage."""
+        """Text term [B] of query b with the document of its item without the pair's own passage."""
         return self._paired_term(query, *self.table.without(out.item, out.passage))
 
     def passage_term(self, query: Tensor, passages: Tensor) -> Tensor:
-        """Text term [B] of query b with a single passage, as if it were an item's whole document."""
+        """Text term [B] of query b with a single passage as an item's whole document."""
         return self._paired_term(query, *self.table.rows(passages))
 
     def _paired_term(self, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
@@ -108,36 +122,39 @@ class CatalogueScores:
 
 
 class SlotDropout:
-    """Hides a share of the slots at random, anew at every call."""
+    """Dropout of slots: every call hides another random share of them."""
 
     def __init__(self, dropout: float, generator: torch.Generator) -> None:
         self.dropout, self.generator = dropout, generator
 
     def __call__(self, mask: Tensor) -> Tensor:
-        """`mask` less the hidden slots."""
-        drawn = torch.rand(mask.shape, generator=self.generator) >= self.dropout
-        return mask & drawn.to(mask.device)
+        """The mask without the hidden slots."""
+        kept = torch.rand(mask.shape, generator=self.generator) >= self.dropout
+        return mask & kept.to(mask.device)
 
 
 def newest(mask: Tensor) -> Tensor:
-    """The first HISTORY entries of each row of `mask`."""
+    """Mask of the first HISTORY entries of each row of a mask."""
     return mask & (mask.cumsum(1) <= HISTORY)
 
 
 def export_tables(scores: CatalogueScores) -> ScoreTables:
-    """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out.
+    """Score tables of all users and items in float32, with no pair left out.
 
-    Raises ValueError for a model with batch norm that is in training mode.
+    Raises
+    ------
+    ValueError
+        For a model with batch norm in training mode.
     """
     model, view = scores.model, scores.view
     if model.training and model.config.batch_norm:
-        raise ValueError("batch norm would rank by who else is in the batch: call model.eval() first")
+        raise ValueError("batch norm in training mode depends on the batch: call model.eval() first")
     with torch.no_grad():
         device = scores.item.device
-        everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
-        query = torch.cat([scores.interests(users) for users in everyone])
+        batches = torch.split(torch.arange(view.num_users, device=device), 1024)
+        query = torch.cat([scores.interests(users) for users in batches])
         mentions = model.form.export_mentions(scores.mentions)
-        found = ScoreTables(
+        tables = ScoreTables(
             kernel=model.form.kernel,
             query=model.form.export_query(query, model.temperature()).cpu(),
             item=scores.item.cpu(),
@@ -147,7 +164,7 @@ def export_tables(scores: CatalogueScores) -> ScoreTables:
             user_bias=(model.bias + model.user_bias).cpu(),
         )
         if scores.collaboration is None:
-            return found
+            return tables
         collaboration = scores.collaboration
-        beside = add_item_item(found, collaboration.positives, collaboration.item_item())
-        return beside.weighted(float(model.collaboration))
+        combined = add_item_item(tables, collaboration.positives, collaboration.item_item())
+        return combined.weighted(float(model.collaboration))

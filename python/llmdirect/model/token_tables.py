@@ -1,4 +1,4 @@
-"""Sums of signed terms and mentions of passages and items."""
+"""Preference P and mentions Q of passages and items."""
 
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class PassageSums(Protocol):
 
 
 class PooledTable:
-    """P and Q while all mentions are alike: a linear map of pooled text, which costs I rows, not R."""
+    """P and Q from pooled text, a linear map while `Direct.mentions_uniform`: I rows, not R."""
 
     def __init__(self, model: Direct, documents: ItemDocuments) -> None:
         self.model, self.documents = model, documents
@@ -46,10 +46,17 @@ class PooledTable:
 
 
 class TokenTable:
-    """P and Q of each passage from its tokens."""
+    """P and Q of each passage from its tokens.
+
+    Parameters
+    ----------
+    preference
+        P [R, K].
+    mentions
+        Q [R, A].
+    """
 
     def __init__(self, documents: ItemDocuments, preference: Tensor, mentions: Tensor) -> None:
-        """preference: P [R, K]; mentions: Q [R, A]."""
         self.documents, self.preference, self.mentions = documents, preference, mentions
         self.sums = documents.sum_over_items(preference), documents.sum_over_items(mentions)
 
@@ -77,7 +84,7 @@ Table = PooledTable | TokenTable
 
 
 def read_passages(model: Direct, view: TrainView, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """P [N, K] and Q [N, A] of these passages [N] of the view, with gradients where they are on."""
+    """P [N, K] and Q [N, A] of passages of the view; rows: int64 [N]."""
     lengths = view.lengths[rows].cpu().numpy()
     preference: list[Tensor] = []
     mentions: list[Tensor] = []
@@ -97,17 +104,26 @@ def read_passages(model: Direct, view: TrainView, rows: Tensor) -> tuple[Tensor,
 
 
 def read_all(model: Direct, documents: ItemDocuments) -> TokenTable:
-    """The table of all passages, without gradients."""
+    """Token table of all passages, without gradients."""
     with torch.no_grad():
         rows = torch.arange(len(documents.view.lengths), device=documents.view.lengths.device)
         return TokenTable(documents, *read_passages(model, documents.view, rows))
 
 
 def refreshed(table: TokenTable, rows: Tensor, preference: Tensor, mentions: Tensor) -> TokenTable:
-    """`table` with the passages `rows` read anew: gradients reach the model through these alone.
+    """Token table with some passages replaced, the only ones with gradients.
 
-    The other passages keep what an earlier read gave, so documents are whole at every update while only
-    `rows` cost memory.
+    The other passages keep their values, so that documents are complete at every update while only `rows`
+    cost memory.
+
+    Parameters
+    ----------
+    rows
+        int64 [N] passages.
+    preference
+        P [N, K] of these.
+    mentions
+        Q [N, A] of these.
     """
     return TokenTable(
         table.documents,

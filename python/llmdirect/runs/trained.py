@@ -131,7 +131,10 @@ class Trained:
 
     def user_idx(self, user_id: str) -> int:
         """Index of an external user id; MissingError where the run does not have it."""
-        missing = f"{self.run.path}: no user {user_id!r}; for a new user give `history` or `texts`"
+        missing = (
+            f"{self.run.path}: no user {user_id!r}; "
+            "for a new user run `llmdirect recommend` with `history` or `texts`"
+        )
         return _index(self.users.ids, user_id, missing)
 
     def item_idx(self, item_id: str) -> int:
