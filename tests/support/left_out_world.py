@@ -93,7 +93,7 @@ def ease_of(
     items: Tensor,
     fixed: WordSimilarity | None = None,
 ) -> Ease:
-    """EASE of these items, with texts that weigh as much as a few users; fixed: source of the word weights."""
+    """EASE of these items, with texts that weigh as much as a few users; fixed: for its word weights."""
     texts, documents = (
         dataset.passages.text.gather(view.passage_idx),
         ItemDocuments(view, equal_reviews=False),

@@ -94,14 +94,13 @@ def stars_auc(explainer: Explainer) -> Json | None:
     rows = explainer.texts.dataset.interactions
     rating, split = np.asarray(rows.rating), explainer.texts.dataset.passages.split[rows.passage_idx]
     rated = (rows.passage_idx >= 0) & (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
-    chosen = np.flatnonzero(rated)
-    chosen = chosen[
-        np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_REVIEWS)).astype(np.int64))
-    ]
+    candidates = np.flatnonzero(rated)
+    count = len(candidates)
+    sample = candidates[np.unique(np.linspace(0, count - 1, min(count, _MAX_REVIEWS)).astype(np.int64))]
     scores, stars = [], []
-    passages = explainer.texts.read_passages(rows.passage_idx[chosen])
-    authors = rows.user_idx[chosen].tolist()
-    for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
+    passages = explainer.texts.read_passages(rows.passage_idx[sample])
+    authors = rows.user_idx[sample].tolist()
+    for passage, author, stars_of_passage in zip(passages, authors, rating[sample].tolist(), strict=True):
         terms, mentions = passage.sums(model, trained.lexicon)
         if mentions.any():
             scores.append(float(model.form.review_score(explainer.query(author), terms, mentions)))

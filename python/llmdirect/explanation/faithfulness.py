@@ -249,19 +249,19 @@ class _Deletions:
         def score(texts: Sequence[str]) -> float:
             return pair.base + reader.text_term(query, texts)
 
-        whole = score([passage.text for passage in pair.passages])
+        present = score([passage.text for passage in pair.passages])
         deleted, inserted = (
             np.array([[score(texts) for texts in shares] for shares in methods])
             for methods in (self.deleted, self.inserted)
         )
-        ends = np.full((len(METHODS), 1), whole), np.full((len(METHODS), 1), pair.base)
+        ends = np.full((len(METHODS), 1), present), np.full((len(METHODS), 1), pair.base)
         curves = np.stack(
             [np.hstack([ends[0], deleted, ends[1]]), np.hstack([ends[1], inserted, ends[0]])], 1
         )
-        change = np.array([whole - score(texts) for texts in self.single])
+        change = np.array([present - score(texts) for texts in self.single])
         return _Measurement(
             num_words=len(pair.text),
-            score=whole,
+            score=present,
             without=pair.base,
             deleted=deleted,
             inserted=inserted,

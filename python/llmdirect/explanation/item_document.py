@@ -159,10 +159,10 @@ class ItemText:
         passage_preference = _summed(self.preference, self.passage, count)
         passage_mentions = _summed(self.mentions, self.passage, count)
         # Without the only passage exactly nothing is left, no rounding residue.
-        several = float(bool((self.passage != self.passage[:1]).any()))
+        has_others = float(bool((self.passage != self.passage[:1]).any()))
         others_preference, others_mentions = (
-            (preference - passage_preference) * several,
-            (mentions - passage_mentions) * several,
+            (preference - passage_preference) * has_others,
+            (mentions - passage_mentions) * has_others,
         )
         rest_preference = (
             passage_preference[self.passage].sub_(self.preference).mul_(self.rest_scale[:, None])

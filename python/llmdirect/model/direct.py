@@ -137,11 +137,11 @@ class Direct(nn.Module):
             [...] weight of the tokens in each sum, 0 where there are none.
         """
         assert isinstance(self.sentiment, nn.Parameter)
-        dtype, several = self.sentiment.dtype, self.aspects + 1
+        dtype, num_topics = self.sentiment.dtype, self.aspects + 1
         standard = ((sums - weight[..., None] * self.centre) / self.scale).to(dtype)
         standard = torch.where(weight[..., None] > 0, standard, 0.0)
-        share = weight.to(dtype)[..., None] / several
-        return standard @ self.sentiment / several, share.expand(*share.shape[:-1], self.aspects)
+        share = weight.to(dtype)[..., None] / num_topics
+        return standard @ self.sentiment / num_topics, share.expand(*share.shape[:-1], self.aspects)
 
     def interests(self, user: Tensor) -> Tensor:
         """Query of each user: unit vectors [B, K] (cosine form), interests in (0, 1) [B, A] (ratio form).

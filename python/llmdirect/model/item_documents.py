@@ -60,7 +60,7 @@ class ItemDocuments:
         grouped = (view.group >= 0).nonzero()[:, 0]
         self._members = grouped[torch.argsort(view.group[grouped], stable=True)]
         sizes = torch.bincount(view.group[grouped])
-        self._borders = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        self._group_indptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
     def weighted_sums(self, weight: Tensor) -> Tensor:
         """float64 [I, D] sums of pooled passages, each times its weight [R]."""
@@ -117,8 +117,8 @@ class ItemDocuments:
         """
         group = self.groups(passages)
         position = (group >= 0).nonzero()[:, 0]
-        row, place = entries_of(self._borders, group[position])
-        copies, position = self._members[place], position[row]
+        row, entry = entries_of(self._group_indptr, group[position])
+        copies, position = self._members[entry], position[row]
         others = (copies != passages[position]) & (self.view.passage_item[copies] >= 0)
         return position[others], copies[others]
 
