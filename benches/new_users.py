@@ -27,7 +27,7 @@ from llmdirect.evaluation.statistics import bootstrap_mean, bootstrap_ratio
 from llmdirect.ranking.metrics import metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
-from llmdirect.runs.new_users import new_user, text_profiles
+from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 from llmdirect.store.store import open_store
 from llmdirect.training.train import train_on
@@ -89,10 +89,10 @@ def main() -> None:
             if len(history) + len(relevant_items) < FEWEST:
                 continue
             models: dict[str, Any] = {name: for_history(tables, history) for name, tables in fitted.items()}
-            models["direct, from the history"] = new_user(trained, history, [], None).tables
+            models["direct, from the history"] = new_user(trained, history).tables
             if texts:
-                profiles = text_profiles(trained, texts, encoder)
-                models["direct, from the texts"] = new_user(trained, history[:0], texts, profiles).tables
+                user_texts = read_texts(trained, texts, encoder)
+                models["direct, from the texts"] = new_user(trained, history[:0], user_texts).tables
             seen = Csr.from_pairs(np.zeros(len(history), np.int64), history, 1)
             relevant = Csr.from_pairs(np.zeros(len(relevant_items), np.int64), relevant_items, 1)
             for name, tables in models.items():

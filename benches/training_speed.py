@@ -82,7 +82,7 @@ def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
 
     Three documents are read for each pair.
     """
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     user_of = dataset.passages.user_idx[view.passage_idx]
     item_of = view.passage_item.numpy()
     documents = [

@@ -132,7 +132,7 @@ def demo(
         num_items=dataset.num_items,
         run=run,
         dataset=dataset.path,
-        recovery=_recovery(corpus, entries, trained, dataset, explainer.store) if corpus else None,
+        recovery=_recovery(corpus, entries, trained, dataset, explainer.texts.store) if corpus else None,
         explanations=explanations,
         page=page.resolve(),
     )
@@ -158,7 +158,7 @@ def _recovery(
 ) -> Json:
     """Recovery of planted words by the explanations, and of planted aspects by the model."""
     words: dict[str, Any] = planted_word_precision(explanations, corpus, k=10)
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     texts = dataset.passages.text.gather(view.passage_idx)
     types = WordTypes.from_view(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():

@@ -43,7 +43,13 @@ def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli:
     assert not re.search(r"https?://|url\(", text)
     assert "default-src 'none'" in text
     shown, explainer = page.text(), Explainer.open(run)
-    for fact in (explainer.dataset.hash, explainer.store.hash, f"{explainer.store.num_rows:,}", "24", "14"):
+    for fact in (
+        explainer.texts.dataset.hash,
+        explainer.texts.store.hash,
+        f"{explainer.texts.store.num_rows:,}",
+        "24",
+        "14",
+    ):
         assert fact in shown
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     best = max(entry["valid"]["ndcg@10"] for entry in history)
@@ -233,14 +239,14 @@ def test_commands_read_texts_as_they_were_read(run: Path) -> None:
 
 def test_commands_of_a_split_without_fractions(run: Path) -> None:
     explainer = Explainer.open(run)
-    explainer.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
+    explainer.texts.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
     assert commands(explainer)[0].endswith("--split leave-last-out")
 
 
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer.open(run)
     form = TokenFormat("bfloat16", 64, "content")
-    monkeypatch.setattr(type(explainer.store), "token_format", form)
+    monkeypatch.setattr(type(explainer.texts.store), "token_format", form)
     assert commands(explainer)[1].endswith(" --dtype bfloat16 --project 64 --tokens content")
 
 

@@ -55,7 +55,7 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     pages may be asked for; all if not given. Others are refused, so that no foreign page reads them by
     giving a name of its own to this machine's address.
     """
-    ahead = ReadAhead(explainer.read)
+    ahead = ReadAhead(explainer.texts.read)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

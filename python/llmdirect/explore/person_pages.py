@@ -26,7 +26,7 @@ _ASPECTS: Final = 10
 def person_page(catalogue: Catalogue, person: Person) -> str:
     """The list, the sliders beside it, and what is known of the person."""
     guest = person.who[0] == "guest"
-    name = "Your list" if guest else person.trained.user_ids[0]
+    name = "Your list" if guest else person.trained.users.ids[0]
     body = (
         f'<header class="who"><h1><bdi>{safe(name)}</bdi></h1>{_known(catalogue, person)}</header>\n'
         f'<div class="board"><aside>{_sliders(catalogue, person)}</aside>\n'
@@ -41,9 +41,11 @@ def _known(catalogue: Catalogue, person: Person) -> str:
     """History and texts of the person, short."""
     trained = person.trained
     told = ""
-    if trained.written is not None:
-        told = "".join(f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in trained.written[0])
-    items = trained.seen.row(0).tolist()
+    if trained.users.texts is not None:
+        told = "".join(
+            f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in trained.users.texts.texts
+        )
+    items = trained.users.seen.row(0).tolist()
     entries = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[:_HISTORY])
     if len(items) > _HISTORY:
         rest = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[_HISTORY:])

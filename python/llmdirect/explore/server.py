@@ -10,7 +10,7 @@ from llmdirect.common.errors import MissingError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 """Names of this machine, as an address and as browsers name it."""
@@ -23,13 +23,13 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     dataset: Path | str | None = None,
-    model: str | None = None,
+    encoder: str | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> None:
     """Serves on host and port (0: a free one) and calls `ready` with the address; returns after Ctrl-C.
 
-    dataset, model, device: as for `explain` and `recommend_new`. Raises what opening the run raises,
+    dataset, encoder, device: as for `explain` and `recommend_new`. Raises what opening the run raises,
     MissingError where the extra `explore` is not installed, OSError where the port is taken.
     """
     try:
@@ -40,12 +40,12 @@ def serve(
         raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
 
     @cache
-    def encoder() -> Encoder:
-        return load_run_encoder(explainer.trained, model, device)
+    def loaded_encoder() -> Encoder:
+        return load_run_encoder(explainer.trained.run, encoder, device)
 
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)
-        app = make_app(explainer, encoder, list(LOCAL) if host in LOCAL else None)
+        app = make_app(explainer, loaded_encoder, list(LOCAL) if host in LOCAL else None)
     gc.collect()
     gc.freeze()  # what is open stays open: looking through it for garbage took a third of a slow answer
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import log
 
@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.aspects.quality import item_sizes, user_sizes
-from llmdirect.common.csr import Csr
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import KINDS
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.runs.trained import scaled
+from llmdirect.runs.user_rows import UserRows
 from llmdirect.text.words import is_function_word
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -39,7 +38,7 @@ class Catalogue:
             f"{title or ''} {item_id}".casefold()
             for title, item_id in zip(trained.titles, trained.item_ids, strict=True)
         ]
-        return {"users": [user_id.casefold() for user_id in trained.user_ids], "items": items}
+        return {"users": [user_id.casefold() for user_id in trained.users.ids], "items": items}
 
     def find(self, what: str, query: str, limit: int = 8) -> list[int]:
         """Users or items (`what`) whose id or title holds all words of the query.
@@ -62,15 +61,15 @@ class Catalogue:
     def positives(self) -> NDArray[np.int64]:
         """int64 [I]: how many users have the item in train."""
         trained = self.explainer.trained
-        return np.bincount(trained.seen.indices, minlength=len(trained.item_ids))
+        return np.bincount(trained.users.seen.indices, minlength=len(trained.item_ids))
 
     @cached_property
     def _commonness(self) -> tuple[Counter[str], int]:
         """In how many of a sample of passages each word stands, and of how many."""
-        rows = np.sort(self.explainer.documents.indices)
+        rows = np.sort(self.explainer.texts.item_passages.indices)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64))]
         counts: Counter[str] = Counter()
-        for text in self.explainer.dataset.passages.text.gather(chosen).to_list():
+        for text in self.explainer.texts.dataset.passages.text.gather(chosen).to_list():
             counts.update(_words(text))
         return counts, len(chosen)
 
@@ -85,8 +84,8 @@ class Catalogue:
         """
         if item not in self._keywords:
             common, total = self._commonness
-            rows = self.explainer.documents.row(item)[:_READ]
-            texts = self.explainer.dataset.passages.text.gather(rows).to_list()
+            rows = self.explainer.texts.item_passages.row(item)[:_READ]
+            texts = self.explainer.texts.dataset.passages.text.gather(rows).to_list()
             counts = Counter(word for text in texts for word in _words(text[:_LONGEST]))
             # A word of one text alone is as often a slip of the pen as a name.
             fewest = 2 if len(texts) > 2 else 1
@@ -106,9 +105,9 @@ class Catalogue:
 
     def facts(self, item: int) -> Json:
         """Numbers of reviews and of other texts, mean rating (None without), positives, place by them."""
-        dataset, rows = self.explainer.dataset, self.explainer.documents.row(item)
+        dataset, rows = self.explainer.texts.dataset, self.explainer.texts.item_passages.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
-        stars = self.explainer.ratings[reviews]
+        stars = self.explainer.texts.ratings[reviews]
         stars = stars[~np.isnan(stars)]
         return {
             "reviews": len(reviews),
@@ -152,7 +151,7 @@ class Catalogue:
     def alike(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items whose texts say the most similar things, with the cosine; none in the ratio form."""
         tables = self.explainer.trained.tables
-        if tables.kernel == "ratio" or not tables.item[item].any():
+        if not self.explainer.texts.model.form.unit_vectors or not tables.item[item].any():
             return []
         return _best(tables.item @ tables.item[item], item, count)
 
@@ -173,23 +172,11 @@ class Catalogue:
         that set its texts apart from those of an average item.
         """
         trained = self.explainer.trained
-        base = trained.tables.without(popularity=True, collaboration=True)
-        if base.kernel == "ratio":
-            query = np.ones((1, trained.model.aspects), np.float32)
-        else:
-            query = base.item[item : item + 1] * np.float32(trained.model.temperature())
-        query = scaled(query, trained.edits.factors(trained.model.aspects))
-        nobody = Csr.from_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
-        reader = replace(
-            trained,
-            tables=base.for_users(query),
-            seen=nobody,
-            recent=nobody,
-            user_ids=["reader"],
-            query=torch.from_numpy(query),
-            what_if={},
-        )
-        return self.explainer.for_users(reader).explain(0, item, np.zeros(0, np.int32))
+        model, items = trained.model, trained.item_tables.item
+        query = model.form.item_query(torch.from_numpy(items[item]), model.temperature(), model.aspects)
+        reader = UserRows.new_user("reader", query, np.zeros(0, np.int64))
+        other = trained.without(popularity=True, collaboration=True).with_users(reader)
+        return self.explainer.for_users(other).explain(0, item, np.zeros(0, np.int32))
 
 
 def _words(text: str) -> set[str]:

@@ -73,7 +73,7 @@ def report(
     }
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
-    users = np.unique(np.linspace(0, len(trained.user_ids) - 1, recommendations).astype(int)).tolist()
+    users = np.unique(np.linspace(0, len(trained.users.ids) - 1, recommendations).astype(int)).tolist()
     told = []
     with progress.task("Explaining", len(users), "users") as task:
         for user in users:
@@ -112,7 +112,7 @@ def _read(path: Path | None, key: str, command: str) -> Json | None:
 
 def commands(explainer: Explainer) -> list[str]:
     """What makes the run again, from the reviews on; only settings that are not the preset's are named."""
-    options, place = explainer.dataset.manifest["options"], str(explainer.dataset.path)
+    options, place = explainer.texts.dataset.manifest["options"], str(explainer.texts.dataset.path)
     prepare: list[str] = ["prepare", "REVIEWS", "--out", place]
     if options["columns"]:
         prepare += ["--columns", ",".join(f"{role}={field}" for role, field in options["columns"].items())]
@@ -129,7 +129,7 @@ def commands(explainer: Explainer) -> list[str]:
     run = explainer.trained.run
     train = ["train", place, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
     encoder = _encoder(run.manifest["store"]["encoder"])
-    precompute = ["precompute", place, *encoder, *_form(explainer.store.token_format)]
+    precompute = ["precompute", place, *encoder, *_form(explainer.texts.store.token_format)]
     stages = [prepare, precompute, ["consolidate", place], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
 

@@ -99,7 +99,7 @@ class TrainData:
         """
         if self.store is None:
             raise ValueError("this baseline reads texts: it needs a store")
-        return TrainView.build(self.dataset, self.store)
+        return TrainView.from_dataset(self.dataset, self.store)
 
     @cached_property
     def documents(self) -> ItemDocuments:

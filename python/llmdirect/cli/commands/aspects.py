@@ -26,7 +26,7 @@ def aspects(
     quality: Annotated[
         bool, typer.Option("--quality", help="Do their words belong together, differ, and tell stars?")
     ] = False,
-    beside: Annotated[
+    other_runs: Annotated[
         str | None, typer.Option(metavar="RUN,…", help="And recur in these runs? (with --quality)")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget all that was decided before.")] = False,
@@ -38,14 +38,14 @@ def aspects(
 
       llmdirect aspects run
 
-      llmdirect aspects run --examples --quality --beside run-seed-1,run-seed-2
+      llmdirect aspects run --examples --quality --other-runs run-seed-1,run-seed-2
 
       llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
     """
     from llmdirect.aspects.overview import aspect_overview, edit_aspects
 
-    if beside and not quality:
-        raise typer.BadParameter("--beside: measured with --quality alone")
+    if other_runs and not quality:
+        raise typer.BadParameter("--other-runs: measured with --quality alone")
     if rename or merge or split or off or on or reset:
         names = {}
         for option in rename or []:
@@ -66,7 +66,7 @@ def aspects(
     if quality:
         from llmdirect.aspects.evidence import run_quality
 
-        result["quality"] = run_quality(run, beside.split(",") if beside else [])
+        result["quality"] = run_quality(run, other_runs.split(",") if other_runs else [])
     if as_json:
         emit(result)
         return
@@ -94,7 +94,7 @@ def _quality(found: dict[str, Any]) -> str:
         f"entropy of usage {found['usage_entropy']:.3f}"
     ]
     if found["stability"] is not None:
-        lines.append(f"stability {found['stability']:.3f} (Jaccard with the runs beside)")
+        lines.append(f"stability {found['stability']:.3f} (Jaccard with the other runs)")
     stars = found["stars"]
     if stars is not None:
         lines.append(

@@ -25,11 +25,11 @@ def explain(
         typer.Option(metavar="K", help="The words without which it would not be among the K best.", min=1),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to look at.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the language model lies (for --counterfactual).")
+    encoder: Annotated[
+        str | None, typer.Option(help="Location of the run's encoder (for --counterfactual).")
     ] = None,
     device: Annotated[str, typer.Option(help="For --counterfactual: auto, cpu, cuda.")] = "auto",
-    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say word by word why an item is recommended.
@@ -55,7 +55,7 @@ def explain(
         than=than,
         counterfactual=counterfactual,
         dataset=dataset,
-        model=model,
+        encoder=encoder,
         device=device,
         progress=Bars(),
     )

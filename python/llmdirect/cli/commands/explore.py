@@ -13,9 +13,9 @@ def explore(
     run: RunArgument,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the language model lies, for pasted texts.")
+    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Location of the run's encoder, for pasted texts.")
     ] = None,
     device: Annotated[str, typer.Option(help="For pasted texts: auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -25,11 +25,13 @@ def explore(
 
       llmdirect explore run
 
-      llmdirect explore run --port 8080 --model ./encoder
+      llmdirect explore run --port 8080 --encoder ./encoder
     """
     from llmdirect.explore.server import serve
 
     def say(address: str) -> None:
         stdout.print(f"{address}  (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
 
-    serve(run, host=host, port=port, dataset=dataset, model=model, device=device, ready=say, progress=Bars())
+    serve(
+        run, host=host, port=port, dataset=dataset, encoder=encoder, device=device, ready=say, progress=Bars()
+    )
