@@ -244,7 +244,7 @@ def _measured(
     size = form.row_bytes(form.dim(store.dim))
     found = {
         "values": dict(zip(ids, values, strict=True)),
-        "left_out": result["best"]["train_left_out"][METRIC],
+        "left_out": result.best.train_left_out[METRIC],
         "bytes": size,
     }
     kept.write_text(json.dumps(found))

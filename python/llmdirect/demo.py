@@ -74,8 +74,8 @@ def demo(
     result: Json = {
         "synthetic": corpus is not None,
         "table": [_row(name, tables, dataset) for name, tables in tables_by_name.items()],
-        "validation": fitted["best_value"],
-        "train_left_out": fitted["best"]["train_left_out"][fitted["metric"]],
+        "validation": fitted.best_value,
+        "train_left_out": fitted.best.train_left_out[fitted.metric],
         "num_users": len(held_out_users(dataset, TEST)),
         "num_items": dataset.num_items,
         "run": str(run),

@@ -196,8 +196,8 @@ def _direct(preset: Preset, **changes: Any) -> Callable[[Board, int, Json], Fitt
         identity = digest(config, dataset.hash, board.store.hash)[:12]
         run = board.out / "runs" / f"{preset}-{dataset.manifest['options']['seed']}-{identity}"
         result = train_on(dataset, board.store, run, model=model, training=training, progress=board.progress)
-        left_out = result["best"]["train_left_out"][TUNED_ON]
-        return Fitted(Trained.load(run).tables, {"train_left_out": left_out, "epoch": result["best_epoch"]})
+        left_out = result.best.train_left_out[TUNED_ON]
+        return Fitted(Trained.load(run).tables, {"train_left_out": left_out, "epoch": result.best_epoch})
 
     return fit
 

@@ -67,7 +67,7 @@ def measure(
     found, trained = open_or_prepare(dataset, progress), Trained.load(run)
     trained.check_dataset(found)
     users = held_out_users(found, code)
-    if metrics is None and trained.run.train_config.objective == "rating":
+    if metrics is None and trained.run.train_config.predicts_ratings:
         figures = rating_means(trained.tables, found, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:

@@ -25,8 +25,9 @@ from llmdirect.config import Preset, configure
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.store.store import open_store
+from llmdirect.training.requirements import check_setup
 from llmdirect.training.settings import Value
-from llmdirect.training.train import check_setup, train_on
+from llmdirect.training.train import train_on
 
 SEARCHED: Mapping[Preset, Mapping[str, Sequence[Any]]] = {
     "default": {"lr": (3e-4, 1e-3, 3e-3), "history_dropout": (0.4, 0.7, 0.85)},
@@ -85,10 +86,10 @@ def grid(
                     found, embeddings, folder, model=model, training=training, progress=progress
                 )
                 trial.set_user_attr("run", folder.name)
-                trial.set_user_attr("epoch", result["best_epoch"])
-                trial.set_user_attr("seconds", result["seconds"])
+                trial.set_user_attr("epoch", result.best_epoch)
+                trial.set_user_attr("seconds", result.seconds)
                 task.advance()
-                return float(result["best_value"])
+                return result.best_value
 
             def run_one(combination: Mapping[str, Value] | None) -> None:
                 if combination is not None:
@@ -130,7 +131,7 @@ def _check_combinations(
         except ValueError as error:
             told = ", ".join(f"{name}={value}" for name, value in combination.items())
             raise ValueError(f"`param` {told}: {error}") from None
-        watched.add("mse" if training.objective == "rating" else training.metric)
+        watched.add(training.watched)
     if len(watched) > 1:
         raise ValueError(f"`param`: runs that watch {' and '.join(sorted(watched))} do not compare")
     return watched == {"mse"}
