@@ -66,7 +66,7 @@ def _term_figures(
 ) -> TermFigures:
     """Figures of the best epoch with the term; scores: with the term, at its weight."""
     train_left_out, valid = validator.train_left_out(scores), validator.valid(selected.tables)
-    words, embeddings = selected.ease.likeness
+    words, embeddings = selected.ease.text_weights
     return TermFigures(
         train_left_out=train_left_out,
         valid=valid,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmdirect.collaborative.gram import cooccurrences
 from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Dataset
@@ -74,8 +75,7 @@ class TrainData:
 
     def gram(self, user_power: float) -> NDArray[np.float64]:
         """float64 [I, I] Xᵀ diag(n^-user_power) X; n the number of a user's positives."""
-        rows = self.rows(self.counts ** (-user_power / 2))
-        gram: NDArray[np.float64] = (rows.T @ rows).toarray()
+        gram: NDArray[np.float64] = cooccurrences(self.positives, self.num_items, user_power).numpy()
         return gram
 
     @cached_property
