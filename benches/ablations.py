@@ -247,7 +247,7 @@ def _measure(
     size = form.row_bytes(form.dim(store.dim))
     result_on_split = {
         "values": dict(zip(ids, values, strict=True)),
-        "left_out": result["best"]["train_left_out"][METRIC],
+        "left_out": result.best.train_left_out[METRIC],
         "bytes": size,
     }
     path.write_text(json.dumps(result_on_split))

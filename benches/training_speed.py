@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,12 +28,22 @@ from llmdirect.ranking.scorer import EPS
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.synthetic.corpus import generate
 from llmdirect.training.losses import bpr_loss
+from llmdirect.training.results import TrainResult
 from llmdirect.training.train import train_on
 
 LONGEST, PAIRS, STEPS = 512, 64, 12
 """Tokens of a document, pairs of an update and timed updates of the published method."""
 USERS, ITEMS, DIM = 500, 400, 384
 LINEAR = {"aspects": 1, "collaborative": False, "lexicon": 0}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A training and its wall time."""
+
+    result: TrainResult
+    wall: float
+    """Seconds."""
 
 
 def main() -> None:
@@ -42,11 +53,11 @@ def main() -> None:
     with TemporaryDirectory(dir=Path(__file__).parent.parent, prefix=".bench-") as folder:
         linear = _train(dataset, store, Path(folder) / "linear", LINEAR)
         direct = _train(dataset, store, Path(folder) / "direct", {})
-    print_line(job="linear map", seconds=linear["wall"], best=linear["best_value"])
-    reached = _seconds_to(direct, linear["best_value"])
-    print_line(job="direct to the linear map's NDCG", seconds=reached, best=linear["best_value"])
-    print_line(job="direct", seconds=direct["wall"], best=direct["best_value"])
-    ours = float(np.median([entry["seconds"] for entry in direct["history"]]))
+    print_line(job="linear map", seconds=linear.wall, best=linear.result.best_value)
+    reached = _seconds_to(direct, linear.result.best_value)
+    print_line(job="direct to the linear map's NDCG", seconds=reached, best=linear.result.best_value)
+    print_line(job="direct", seconds=direct.wall, best=direct.result.best_value)
+    ours = float(np.median([record.seconds for record in direct.result.history]))
     theirs = published_epoch(dataset, store)
     print_line(job="epoch, ours and the published method", ours=ours, theirs=theirs, ratio=theirs / ours)
     for times in (1, 4, 16):
@@ -60,21 +71,21 @@ def print_line(**line: Any) -> None:
     print(json.dumps(rounded), flush=True)
 
 
-def _train(dataset: Dataset, store: EmbeddingStore, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _train(dataset: Dataset, store: EmbeddingStore, out: Path, settings: dict[str, Any]) -> Timed:
     model, training = configure(**settings)
     started = time.perf_counter()
     result = train_on(dataset, store, out, model=model, training=training)
-    return {**result, "wall": time.perf_counter() - started}
+    return Timed(result, time.perf_counter() - started)
 
 
-def _seconds_to(result: dict[str, Any], value: float) -> float | None:
-    """Seconds until validation reached `value`, preparation included."""
-    seconds = result["wall"] - result["seconds"]  # preparation: all that is in no epoch
-    for entry in result["history"]:
-        seconds += entry["seconds"]
-        if entry["valid"]["ndcg@10"] >= value:
-            return float(seconds)
-    return float(result["wall"]) if result["best_value"] >= value else None
+def _seconds_to(timed: Timed, value: float) -> float | None:
+    """Seconds until validation was at `value`, preparation included; the whole run where only its end is."""
+    before = timed.wall - timed.result.seconds  # what no epoch accounts for comes first, all of it
+    for record in timed.result.history:
+        before += record.seconds
+        if record.valid["ndcg@10"] >= value:
+            return before
+    return timed.wall if timed.result.best_value >= value else None
 
 
 def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
@@ -150,7 +161,7 @@ def grown(times: int) -> None:
             job=f"{times} times the reviews",
             pairs=int((dataset.interactions.split == 0).sum()),
             tokens=store.num_rows,
-            epoch=result["history"][1]["seconds"],
+            epoch=result.history[1].seconds,
             all=time.perf_counter() - started,
             megabytes=_peak() - before,
         )

@@ -168,14 +168,19 @@ class TrainConfig:
     """Mixed precision where the device is a GPU."""
 
     @property
+    def predicts_ratings(self) -> bool:
+        """Whether scores are predicted ratings; otherwise they rank."""
+        return self.objective == "rating"
+
+    @property
     def watched(self) -> str:
-        """The figure by which validation chooses the best epoch."""
-        return "mse" if self.objective == "rating" else self.metric
+        """The metric by which validation selects the best epoch."""
+        return "mse" if self.predicts_ratings else self.metric
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the best epoch has the lowest figure."""
-        return self.objective == "rating"
+        """Whether a lower value of the watched metric is better."""
+        return self.predicts_ratings
 
     @classmethod
     def for_preset(cls, preset: Preset, **changes: Any) -> "TrainConfig":

@@ -126,8 +126,8 @@ def demo(
     return DemoResult(
         synthetic=corpus is not None,
         table=[_row(name, tables, dataset) for name, tables in tables_by_name.items()],
-        validation=training_result["best_value"],
-        train_left_out=training_result["best"]["train_left_out"][training_result["metric"]],
+        validation=training_result.best_value,
+        train_left_out=training_result.best.train_left_out[training_result.metric],
         num_users=len(held_out_users(dataset, TEST)),
         num_items=dataset.num_items,
         run=run,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import llmdirect.collaborative.ease
-from llmdirect.collaborative.ease import USER_POWER, EaseInputs, cooccurrences
+import llmdirect.collaborative.gram
+from llmdirect.collaborative.ease import USER_POWER, EaseInputs
+from llmdirect.collaborative.gram import cooccurrences
 from llmdirect.common.csr import Csr
 
 USERS, ITEMS, RIDGE = 25, 11, 2.5
@@ -31,7 +32,7 @@ def dense_of(positives: Csr) -> np.ndarray:
     return dense
 
 
-LIKENESS = 1.7
+TEXT_WEIGHT = 1.7
 
 
 @dataclass
@@ -44,9 +45,9 @@ class Texts:
     def gram(self, items: torch.Tensor) -> torch.Tensor:
         return self.directions[items] @ self.directions[items].T
 
-    def lost(self, items: torch.Tensor, passages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lost = self.directions[items] - self.without[passages]
-        return lost @ self.directions.T, lost.square().sum(1)
+    def text_change(self, items: torch.Tensor, passages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        change = self.directions[items] - self.without[passages]
+        return change @ self.directions.T, change.square().sum(1)
 
 
 def random_texts(pairs: int) -> Texts:
@@ -58,10 +59,10 @@ def random_texts(pairs: int) -> Texts:
 
 
 def gram_of(dense: np.ndarray, directions: np.ndarray | None = None) -> np.ndarray:
-    """Xᵀ W X, and the likeness of texts."""
+    """Xᵀ W X, and the similarity of texts."""
     weights = dense.sum(1).clip(1) ** -USER_POWER
     gram = dense.T @ (weights[:, None] * dense)
-    return gram if directions is None else gram + LIKENESS * directions @ directions.T
+    return gram if directions is None else gram + TEXT_WEIGHT * directions @ directions.T
 
 
 def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) -> np.ndarray:
@@ -91,7 +92,7 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
     users, items = np.nonzero(dense)
     texts = random_texts(len(users)) if read else None
     model = (
-        EaseInputs(positives, ALL, texts).ease(ridge, LIKENESS)
+        EaseInputs(positives, ALL, texts).ease(ridge, TEXT_WEIGHT)
         if texts
         else EaseInputs(positives, ALL).ease(ridge)
     )
@@ -121,7 +122,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
 
 @pytest.mark.parametrize("pairs_at_a_time", [1, 7, 1 << 20])
 def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_time: int) -> None:
-    monkeypatch.setattr(llmdirect.collaborative.ease, "_PAIRS", pairs_at_a_time)
+    monkeypatch.setattr(llmdirect.collaborative.gram, "_PAIRS", pairs_at_a_time)
     positives = random_positives(1)
     dense = dense_of(positives)
     inverse = EaseInputs(positives, ALL).ease(RIDGE).inverse
@@ -132,7 +133,7 @@ def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_tim
 def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = EaseInputs(random_positives(), ALL).ease(RIDGE)
     whole = model.table()
-    monkeypatch.setattr(llmdirect.collaborative.ease, "_PART", 3)
+    monkeypatch.setattr(llmdirect.collaborative.gram, "_PART", 3)
     assert torch.equal(model.table(), whole)
 
 
@@ -161,7 +162,7 @@ def test_of_some_items() -> None:
     dense = dense_of(positives)[:, items]
     users, places = np.nonzero(dense)
     texts = random_texts(len(users))
-    model = EaseInputs(positives, items, texts).ease(RIDGE, LIKENESS)
+    model = EaseInputs(positives, items, texts).ease(RIDGE, TEXT_WEIGHT)
     expected = ease(dense, RIDGE, texts.directions[items].numpy())
     np.testing.assert_allclose(model.table(), expected, rtol=0, atol=1e-7)
     assert model.items.tolist() == items.tolist()

@@ -59,7 +59,7 @@ def test_no_step_of_one_setting_improves(world: tuple[EaseInputs, LeftOutEvaluat
     best = left_out.value(found)
     for axis in range(3):
         for factor in (4.0, 0.25):
-            settings = [found.ridge, *found.likeness]
+            settings = [found.ridge, *found.text_weights]
             settings[axis] *= factor
             if settings[0] >= 1 and min(settings[1:]) >= 1 / 64 and max(settings[1:]) <= 1024:
                 assert left_out.value(evidence.ease(*settings)) <= best
@@ -70,8 +70,8 @@ def test_no_step_of_one_setting_improves(world: tuple[EaseInputs, LeftOutEvaluat
 def test_given_settings_stay(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
     found = tune_ease(evidence, left_out, (3.0, None, 0.0))
-    assert (found.ridge, found.likeness[1]) == (3.0, 0.0)
-    assert tune_ease(evidence, left_out, (3.0, 5.0, 7.0)).likeness == (5.0, 7.0)
+    assert (found.ridge, found.text_weights[1]) == (3.0, 0.0)
+    assert tune_ease(evidence, left_out, (3.0, 5.0, 7.0)).text_weights == (5.0, 7.0)
 
 
 def test_value_is_that_of_refitted_terms(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
@@ -106,12 +106,12 @@ def test_settings_are_compared_on_the_most_popular_items(
     rows = [[item for item in view.positives.row(user).tolist() if item in popular] for user in range(USERS)]
     grams = [one.gram(ALL)[items][:, items] for one in alike]
 
-    def term(histories: list[list[int]], likeness: float) -> torch.Tensor:
+    def term(histories: list[list[int]], text_weight: float) -> torch.Tensor:
         table = torch.zeros(USERS, ITEMS, dtype=torch.float64)
         for user, history in enumerate(histories):
             table[user, history] = max(1, len(history)) ** -0.25
         table = table[:, items]
-        gram = table.T @ table + 2.0 * torch.eye(9) + likeness * grams[0]
+        gram = table.T @ table + 2.0 * torch.eye(9) + text_weight * grams[0]
         weights = -torch.linalg.inv(gram) / torch.linalg.inv(gram).diagonal()
         return (table > 0).double() @ weights.fill_diagonal_(0)
 

@@ -33,7 +33,7 @@ ROWS = [
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Series]:
     dataset = dataset_of(ROWS, 5, ITEMS)
     texts = dataset.passages.text
-    store = write_embeddings(tmp_path_factory.mktemp("likeness") / "store", texts.to_list())
+    store = write_embeddings(tmp_path_factory.mktemp("similarity") / "store", texts.to_list())
     view = TrainView.from_dataset(dataset, store)
     return ItemDocuments(view, equal_reviews=False), texts.gather(view.passage_idx)
 
@@ -88,10 +88,10 @@ def test_gram_is_the_formula(made: tuple[ItemDocuments, pl.Series]) -> None:
 
 
 @pytest.mark.parametrize("skipped", range(8))
-def test_lost_is_the_row_without_the_passage(made: tuple[ItemDocuments, pl.Series], skipped: int) -> None:
+def test_text_change_is_without_the_passage(made: tuple[ItemDocuments, pl.Series], skipped: int) -> None:
     words = WordSimilarity(made[0].view, made[1])
     item, passage = ROWS[skipped].item, made[1].to_list().index(ROWS[skipped].text)
-    along, squares = words.lost(torch.tensor([item]), torch.tensor([passage]))
+    along, squares = words.text_change(torch.tensor([item]), torch.tensor([passage]))
     before, after = by_hand(), by_hand(skipped)
     lost = before[item] - after[item]
     np.testing.assert_allclose(along[0], before @ lost, rtol=0, atol=1e-12)
@@ -107,7 +107,7 @@ def test_copies_and_no_passage_lose_nothing(made: tuple[ItemDocuments, pl.Series
         alike = EmbeddingSimilarity(documents, documents.view.pooled.mean(0))
     copies = [row for row, text in enumerate(texts) if text == ROWS[8].text]
     items = documents.view.passage_item[copies]
-    along, squares = alike.lost(torch.cat([items, items[:1]]), torch.tensor([*copies, -1]))
+    along, squares = alike.text_change(torch.cat([items, items[:1]]), torch.tensor([*copies, -1]))
     assert len(along) == 3
     assert not along.any()
     assert not squares.any()
@@ -118,9 +118,9 @@ def test_many_rows_go_in_parts(
 ) -> None:
     words = WordSimilarity(made[0].view, made[1])
     items, passages = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 4])
-    whole, gram = words.lost(items, passages), words.gram(ALL)
+    whole, gram = words.text_change(items, passages), words.gram(ALL)
     monkeypatch.setattr("llmdirect.collaborative.similarity._PART", 3)
-    torch.testing.assert_close(words.lost(items, passages), whole, rtol=0, atol=1e-15)
+    torch.testing.assert_close(words.text_change(items, passages), whole, rtol=0, atol=1e-15)
     torch.testing.assert_close(words.gram(ALL), gram, rtol=0, atol=1e-15)
 
 
@@ -129,4 +129,4 @@ def test_no_words_at_all(tmp_path: Path) -> None:
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
     words = WordSimilarity(TrainView.from_dataset(dataset, store), dataset.passages.text)
     assert not words.gram(torch.arange(3)).any()
-    assert not words.lost(torch.tensor([0]), torch.tensor([0]))[0].any()
+    assert not words.text_change(torch.tensor([0]), torch.tensor([0]))[0].any()

@@ -159,7 +159,7 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         f"{kind.__name__} of EASE": (
             forget(
                 kind,
-                "lost",
+                "text_change",
                 lambda original, self, *args: tuple(0 * part for part in original(self, *args)),
             ),
             {"collaborative": True},

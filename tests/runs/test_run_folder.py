@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
 ) -> None:
     fit(dataset, tmp_path / "run", num_epochs=1, ema_decay=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr("llmdirect.training.trainer.Trainer._finish", lambda self: None)  # killed just before
+        patch.setattr("llmdirect.training.train.finish", lambda *_: None)  # killed just before
         fit(dataset, tmp_path / "run", num_epochs=6, ema_decay=0.0)
     manifest = RunFolder.open(tmp_path / "run").manifest
     assert manifest["config"]["training"]["num_epochs"] == 6
@@ -103,7 +103,7 @@ def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmdirect.training.trainer.Trainer._commit", killed)
+        patch.setattr("llmdirect.training.state.TrainState.save", killed)
         with pytest.raises(Killed):
             train(
                 dataset,

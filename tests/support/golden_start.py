@@ -14,7 +14,7 @@ from torch import Tensor
 from llmdirect.model.direct import Direct
 from llmdirect.model.initialise import initialise
 from llmdirect.text.lexicon import Lexicon
-from llmdirect.training.trainer import Trainer
+from llmdirect.training.inputs import load_or_fit_lexicon
 from repository import GOLDEN
 from run_helpers import fit, make_dataset
 
@@ -35,7 +35,7 @@ def stored_start(shape: str) -> Start:
 def losses(dataset: Path, run: Path, shape: str) -> list[float]:
     """Of each epoch of a run of this shape."""
     result = fit(dataset, run, shape, num_epochs=EPOCHS)
-    return [entry["losses"]["loss"] for entry in result["history"]]  # type: ignore[attr-defined]
+    return [record.losses["loss"] for record in result.history]
 
 
 @contextmanager
@@ -44,8 +44,8 @@ def started_from(start: Start) -> Iterator[None]:
     lexicon = {name: start[f"lexicon.{name}"] for name in ("vectors", "names")}
     model = {name: value for name, value in start.items() if not name.startswith("lexicon.")}
     with (
-        patch.object(Trainer, "_find_lexicon", lambda *_: Lexicon.from_tensors(lexicon)),
-        patch("llmdirect.training.trainer.initialise", lambda trained, *_: trained.load_state_dict(model)),
+        patch("llmdirect.training.inputs.load_or_fit_lexicon", lambda *_: Lexicon.from_tensors(lexicon)),
+        patch("llmdirect.training.state.initialise", lambda trained, *_: trained.load_state_dict(model)),
     ):
         yield
 
@@ -54,10 +54,9 @@ def started_from(start: Start) -> Iterator[None]:
 def recorded() -> Iterator[Start]:
     """Fills with the tensors from which a run starts."""
     start: Start = {}
-    find = Trainer._find_lexicon
 
-    def find_lexicon(*arguments: object) -> Lexicon:
-        lexicon = find(*arguments)  # type: ignore[arg-type]
+    def fitted(*arguments: object) -> Lexicon:
+        lexicon = load_or_fit_lexicon(*arguments)  # type: ignore[arg-type]
         start.update({f"lexicon.{name}": value.clone() for name, value in lexicon.tensors().items()})
         return lexicon
 
@@ -66,8 +65,8 @@ def recorded() -> Iterator[Start]:
         start.update({name: value.clone() for name, value in model.state_dict().items()})
 
     with (
-        patch.object(Trainer, "_find_lexicon", find_lexicon),
-        patch("llmdirect.training.trainer.initialise", initialised),
+        patch("llmdirect.training.inputs.load_or_fit_lexicon", fitted),
+        patch("llmdirect.training.state.initialise", initialised),
     ):
         yield start
 

@@ -142,7 +142,7 @@ class World:
         centre = plain.pooled.mean(0)  # a fixed map, as of the model
         items = torch.arange(plain.num_items) if items is None else items
         ease = ease_of(dataset, plain, centre, items)
-        words = ease.lost[0].texts
+        words = ease.text_changes[0].texts
         assert isinstance(words, WordSimilarity)
         lexicon = words.lexicon(plain, 3)
         assert lexicon.dim == 3

@@ -10,6 +10,7 @@ from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.runs.folder import RunFolder
+from llmdirect.training.results import TrainResult
 from llmdirect.training.train import train
 from model_helpers import write_embeddings
 
@@ -57,7 +58,7 @@ SHAPES = {
 }
 
 
-def fit(dataset: Path, run: Path, shape: str = "default", **options: object) -> dict[str, object]:
+def fit(dataset: Path, run: Path, shape: str = "default", **options: Any) -> TrainResult:
     """Trains for a few epochs."""
     training = TrainConfig.for_preset(
         "paper" if shape == "paper" else "default",

@@ -10,7 +10,7 @@ from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.token_tables import PooledTable
 from llmdirect.model.train_view import TrainView
 from llmdirect.training.ema import ParameterEma
-from llmdirect.training.epoch import Epochs
+from llmdirect.training.epoch import EpochRunner
 from llmdirect.training.objective import Objective
 from model_helpers import Row, config, dataset_of, random_model, view_of
 
@@ -27,7 +27,7 @@ def test_every_pair_once_but_those_with_copied_texts(
     view: TrainView, monkeypatch: pytest.MonkeyPatch, copies: bool, expected: int
 ) -> None:
     """They stay in the history, and each value is a mean over the pairs that were trained on."""
-    training = TrainConfig(copies=copies, batch_size=5)
+    training = TrainConfig(train_on_duplicates=copies, batch_size=5)
     seen: list[tuple[int, int]] = []
 
     def objective(
@@ -38,9 +38,9 @@ def test_every_pair_once_but_those_with_copied_texts(
 
     monkeypatch.setattr(Objective, "__call__", objective)
     model, documents, generator = random_model(config(), view), ItemDocuments(view, False), torch.Generator()
-    epochs = Epochs(model, documents, Objective(training, generator), training, generator)
+    runner = EpochRunner(model, documents, Objective(training, generator), training, generator)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
-    losses = epochs.run(1, PooledTable(model, documents), optimiser, ParameterEma(model, 0.0))
+    losses = runner.run(1, PooledTable(model, documents), optimiser, ParameterEma(model, 0.0))
     assert losses == {"loss": 1.5}
     assert len(seen) == len(set(seen)) == expected
     assert ({(0, 4), (0, 5)} <= set(seen)) == copies

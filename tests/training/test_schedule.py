@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.training.results import EpochRecord
 from llmdirect.training.schedule import Schedule
 
 
@@ -19,10 +20,18 @@ def run(on: Schedule, values: Sequence[float], figure: str = "ndcg@10") -> list[
     for value in values:
         if not on.has_next_epoch():
             break
-        course = on.course
-        course.epoch += 1
-        at = course.phase, course.lr_drops
-        epochs.append((*at, on.record({"phase": course.phase, "valid": {figure: value}})))
+        state = on.state
+        state.epoch += 1
+        at = state.phase, state.lr_drops
+        record = EpochRecord(
+            epoch=state.epoch,
+            phase=state.phase,
+            lr=1.0,
+            losses={"loss": 1.0},
+            valid={figure: value},
+            seconds=0.0,
+        )
+        epochs.append((*at, on.record(record)))
     return epochs
 
 
@@ -40,14 +49,14 @@ def test_patience_then_drops_then_the_end() -> None:
         ("pooled", 1, False),
         ("pooled", 1, False),
     ]
-    assert (found.course.best_epoch, found.course.best_value, found.course.ended) == (6, 0.4, True)
+    assert (found.state.best_epoch, found.state.best_value, found.state.ended) == (6, 0.4, True)
     assert not found.has_next_epoch()
 
 
 def test_errors_are_to_fall() -> None:
     found = schedule(objective="rating", patience=1, max_lr_drops=0)
     assert [best for *_, best in run(found, [1.2, 1.1, 1.15, 0.1], "mse")] == [True, True, False]
-    assert found.course.best_value == 1.1
+    assert found.state.best_value == 1.1
 
 
 @pytest.mark.parametrize("ends", ["by patience", "by number"])
@@ -58,10 +67,10 @@ def test_tokens_come_last_at_the_full_rate(ends: str) -> None:
     epochs = run(found, [*values, 0.9])
     assert [phase for phase, *_ in epochs] == ["pooled"] * 3 + ["tokens"] * 2
     assert [drops for _, drops, _ in epochs[3:]] == [0, 0]
-    assert (found.course.best_epoch, found.epochs) == (4, first + 2)
+    assert (found.state.best_epoch, found.max_epochs) == (4, first + 2)
 
 
 def test_a_network_for_sentiment_learns_from_tokens_alone() -> None:
     found = schedule(ModelConfig(sentiment="mlp", channels=1), num_epochs=2)
     assert [phase for phase, *_ in run(found, [0.1, 0.2, 0.3])] == ["tokens"] * 2
-    assert found.epochs == 2
+    assert found.max_epochs == 2

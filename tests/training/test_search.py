@@ -94,9 +94,7 @@ def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path
 def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (
-        len(grid(dataset, tmp_path / "one", params={"lr": [1e-3]}, settings={"num_epochs": 1})["trials"]) == 1
-    )
+    assert len(grid(dataset, tmp_path / "one", params={"lr": [1e-3]}, settings={"num_epochs": 1}).trials) == 1
     from llmdirect.training import search as module
 
     work = module.train_on
@@ -108,8 +106,8 @@ def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
 
     monkeypatch.setattr(module, "train_on", diverges)
     result = grid(dataset, tmp_path / "two", params={"lr": [1e-2, 1e-3]}, settings={"num_epochs": 1})
-    assert [trial["params"] for trial in result["trials"]] == [{"lr": 1e-3}]
-    assert result["failed"] == [{"lr": 1e-2}]
+    assert [trial.params for trial in result.trials] == [{"lr": 1e-3}]
+    assert result.failed == [{"lr": 1e-2}]
 
 
 def test_a_killed_search_trains_every_combination_once(
@@ -130,7 +128,7 @@ def test_a_killed_search_trains_every_combination_once(
             with pytest.raises(Killed):
                 grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
     result = grid(dataset, tmp_path / "runs", params=params, settings={"num_epochs": 1})
-    assert sorted(trial["params"]["lr"] for trial in result["trials"]) == [1e-4, 1e-3, 1e-2]
+    assert sorted(trial.params["lr"] for trial in result.trials) == [1e-4, 1e-3, 1e-2]
 
 
 @pytest.mark.parametrize("preset", SEARCHED)
@@ -170,14 +168,14 @@ def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> Non
         "sampler": "tpe",
     }
     for trials in (2, 5):
-        found = grid(dataset, tmp_path / "runs", trials=trials, **options)["trials"]  # type: ignore[arg-type]
-        assert len(found) == trials
+        result = grid(dataset, tmp_path / "runs", trials=trials, **options)  # type: ignore[arg-type]
+        assert len(result.trials) == trials
     # A search that goes on draws anew; it does not start over with the same draws.
-    assert len({trial["params"]["lr"] for trial in found}) > 1
+    assert len({trial.params["lr"] for trial in result.trials}) > 1
 
 
 def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path) -> None:
     settings = {"objective": "rating", "popularity": False, "num_epochs": 2}
     result = grid(dataset, tmp_path / "runs", params={"lr": [1e-2, 1e-5]}, settings=settings)
-    values = [trial["value"] for trial in result["trials"]]
+    values = [trial.value for trial in result.trials]
     assert values == sorted(values)

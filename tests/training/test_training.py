@@ -48,7 +48,7 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
         ("collaborative.selection", "_SEARCHED", 6),
     ):
         monkeypatch.setattr(f"llmdirect.{module}.{name}", value)
-    found: Any = fit(dataset, tmp_path / "run", "collaborative")
+    result = fit(dataset, tmp_path / "run", "collaborative")
     assert "has 14 items; the collaborative term is of the 9 most popular ones" in caplog.text
     data, ranking = Dataset.open(dataset), Trained.load(tmp_path / "run").tables
     counts = np.bincount(data.csr(TRAIN).indices, minlength=14)
@@ -59,8 +59,8 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
     assert set(indices.tolist()) == set(popular.tolist())
     assert values.any()
     again = mean_metrics(evaluate_split(ranking, data, VALID, ["ndcg@10"]))
-    assert found["best_value"] == pytest.approx(again["ndcg@10"], abs=1e-6)
-    assert found["best"]["train_left_out"]
+    assert result.best_value == pytest.approx(again["ndcg@10"], abs=1e-6)
+    assert result.best.train_left_out
 
 
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
@@ -110,37 +110,37 @@ def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, objective
     auxiliary = {"contrastive": 5e-3, "rate": 1e-6, "orthogonality": 2.5, "anchor": 0.1}
     tokens = {"token_epochs": 0 if SHAPES[shape].sentiment == "mlp" else 2}
     options = {"num_epochs": 6, "objective": objective, "lr": 5e-3, "patience": 9}
-    result: Any = fit(dataset, tmp_path / "run", shape, **options, **tokens, **auxiliary)
-    losses = [entry["losses"] for entry in result["history"]]
+    result = fit(dataset, tmp_path / "run", shape, **options, **tokens, **auxiliary)
+    losses = [record.losses for record in result.history]
     assert losses[-1]["loss"] < losses[0]["loss"]
     assert {"contrastive", "orthogonality", "anchor", "rate"} <= losses[0].keys()
     assert all(np.isfinite(list(parts.values())).all() for parts in losses)
-    assert result["metric"] == ("mse" if objective == "rating" else "ndcg@10")
+    assert result.metric == ("mse" if objective == "rating" else "ndcg@10")
 
 
 def test_sampled_softmax_learns(dataset: Path, tmp_path: Path) -> None:
-    result: Any = fit(dataset, tmp_path / "run", num_epochs=6, negatives=4)
-    losses = [entry["losses"]["loss"] for entry in result["history"]]
+    result = fit(dataset, tmp_path / "run", num_epochs=6, negatives=4)
+    losses = [record.losses["loss"] for record in result.history]
     assert losses[-1] < losses[0]
 
 
 def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
     dataset: Path, tmp_path: Path
 ) -> None:
-    result: Any = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, max_lr_drops=2)
-    rates = [entry["lr"] for entry in result["history"]]
+    result = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, max_lr_drops=2)
+    rates = [record.lr for record in result.history]
     assert len(rates) < 100
     np.testing.assert_allclose(sorted(set(rates), reverse=True), [1e-3, 1e-4, 1e-5])
-    best = max(entry["valid"]["ndcg@10"] for entry in result["history"])
-    assert result["history"][result["best_epoch"] - 1]["valid"]["ndcg@10"] == best
-    assert result["best_value"] == result["best"]["valid"]["ndcg@10"] >= best  # with the collaborative term
+    best = max(record.valid["ndcg@10"] for record in result.history)
+    assert result.history[result.best_epoch - 1].valid["ndcg@10"] == best
+    assert result.best_value == result.best.valid["ndcg@10"] >= best  # with the collaborative term
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape: str) -> None:
-    result: Any = fit(dataset, tmp_path / "run", shape)
+    result = fit(dataset, tmp_path / "run", shape)
     found = evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
-    assert found.metrics["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
+    assert found.metrics["ndcg@10"] == pytest.approx(result.best_value, abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
     again = mean_metrics(evaluate_split(trained.tables, data, TEST, ["ndcg@10"]))
     assert evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"]).metrics == again
@@ -148,11 +148,11 @@ def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape
 
 def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
     shape = replace(SHAPES["default"], popularity=False, collaborative=False)
-    result: Any = train(
+    result = train(
         dataset, tmp_path / "run", model=shape, training=TrainConfig(objective="rating", num_epochs=2)
     )
     figures = evaluate(dataset, tmp_path / "run", split="valid").metrics
-    assert figures["mse"] == pytest.approx(result["best_value"])
+    assert figures["mse"] == pytest.approx(result.best_value)
     assert {"rmse", "mae", "accuracy", "f1"} <= figures.keys()
     data, tables = Dataset.open(dataset), Trained.load(tmp_path / "run").tables
     rows = data.interactions
@@ -205,7 +205,7 @@ def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
     pairs = {name: torch.zeros(1, dtype=torch.int64).expand(number) for name in ("user", "passage", "rating")}
     view: Any = SimpleNamespace(
         pair_item=torch.arange(number),
-        asked=torch.arange(number),
+        unique_text_pairs=torch.arange(number),
         **{f"pair_{name}": value for name, value in pairs.items()},
     )
     items = sampled_pairs(view).item
@@ -326,7 +326,7 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
     shape = ModelConfig(aspects=2, popularity=False)
     training = TrainConfig(objective="rating", num_epochs=3, batch_size=1)
     result = train(tmp_path / "few", tmp_path / "run", model=shape, training=training)
-    assert all(np.isfinite(entry["losses"]["loss"]) for entry in result["history"])
+    assert all(np.isfinite(record.losses["loss"]) for record in result.history)
 
 
 def test_ratings_are_not_learned_from_liked_items_alone(tmp_path: Path) -> None:

@@ -218,10 +218,8 @@ def _direct(preset: Preset, **changes: Any) -> Callable[[Benchmark, int, Json], 
         result = train_on(
             dataset, benchmark.store, run, model=model, training=training, progress=benchmark.progress
         )
-        left_out = result["best"]["train_left_out"][TUNING_METRIC]
-        return FittedRow(
-            Trained.load(run).tables, {"train_left_out": left_out, "epoch": result["best_epoch"]}
-        )
+        left_out = result.best.train_left_out[TUNING_METRIC]
+        return FittedRow(Trained.load(run).tables, {"train_left_out": left_out, "epoch": result.best_epoch})
 
     return fit
 

@@ -1,4 +1,4 @@
-"""EASE on train (Steck 2019), told by text which items are alike, and its exact value without one pair."""
+"""EASE item-item model (Steck 2019) with text similarity as side information."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,188 +7,181 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from llmdirect.collaborative.gram import (
+    cooccurrences,
+    inverse_to_weights,
+    regularised_inverse,
+    user_weights_without,
+)
 from llmdirect.common.csr import Csr
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.history_term import HistoryTerm
 
 MAX_ITEMS = 16_000
-"""The most popular ones that the term is about: of more, what is kept while it is found (some seven
-float64 matrices of I * I) no longer fits a workstation."""
+"""Maximum number of items, the most popular ones: fitting holds some seven float64 matrices of I * I."""
 USER_POWER = 0.5
-"""A user of n positives counts n^-USER_POWER in the item-item matrix: between one vote an interaction (0) and
-one vote a user (1)."""
-
-_PART = 1024
-"""Rows of the item-item matrix that are worked on at a time."""
-_PAIRS = 1 << 20
-"""Pairs of items counted at a time."""
+"""Exponent p of the user weight n**-p in the Gram matrix, n the number of a user's positives."""
 
 
-class ItemTexts(Protocol):
-    """Which items are alike by their texts: E, a row of length 1 for each item, or zeros for one without."""
+class TextSimilarity(Protocol):
+    """Similarity E Eᵀ of items by their texts; E has a row of length 1, or of zeros, for each item."""
 
     def gram(self, items: Tensor) -> Tensor:
-        """float64 [n, n] E Eᵀ of these items [n], on the CPU."""
+        """float64 [n, n] similarity of these items [n], on the CPU."""
 
-    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
+    def text_change(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """Change d of the items' rows of E when one passage each (-1: none) is removed.
+
+        Returns
+        -------
+        tuple
+            E·d float64 [B, I], and |d|² float64 [B].
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class TextChange:
-    """`ItemTexts.lost` among some items of the catalogue, numbered anew."""
+    """Change of the item vectors when one passage is removed, on a subset of the catalogue."""
 
-    texts: ItemTexts
+    texts: TextSimilarity
     items: Tensor
+    """int64 [n] catalogue indices of the subset."""
 
     def __call__(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-        """E·lost float64 [B, n], and |lost|² [B], of the items with these new numbers [B]."""
-        along, squares = self.texts.lost(self.items[items], passages)
-        return along[:, self.items], squares
+        """E·d float64 [B, n], and |d|² [B]; items: int64 [B] positions in the subset."""
+        products, squares = self.texts.text_change(self.items[items], passages)
+        return products[:, self.items], squares
 
 
 class EaseInputs:
-    """What train says of which items go together. Memory n * n of n items, whatever the number of users."""
+    """Weighted item-item Gram matrix of the training interactions, and text similarities.
 
-    def __init__(self, positives: Csr, items: Tensor, *texts: ItemTexts) -> None:
-        """items: int64 [n], ascending, the items of the catalogue that it is about; here they are 0 to n - 1.
+    Memory is n * n for n items, whatever the number of users.
 
-        positives: of the catalogue. texts: ways in which items are alike.
-        """
+    Parameters
+    ----------
+    positives
+        Rows of items of the catalogue.
+    items
+        int64 [n], ascending: catalogue indices of the items to fit; they are 0 to n - 1 here.
+    texts
+        Text similarities of the catalogue.
+    """
+
+    def __init__(self, positives: Csr, items: Tensor, *texts: TextSimilarity) -> None:
         self.items = items
         self.positives = positives.columns(items.numpy())
-        self.lost = tuple(TextChange(one, items) for one in texts)
-        """What each of the texts loses with a passage."""
-        self._together = cooccurrences(self.positives, len(items), USER_POWER)
-        self._alike = [one.gram(items) for one in texts]
+        self.text_changes = tuple(TextChange(similarity, items) for similarity in texts)
+        self._gram = cooccurrences(self.positives, len(items), USER_POWER)
+        self._similarities = [similarity.gram(items) for similarity in texts]
 
-    def ease(self, ridge: float, *likeness: float) -> "Ease":
-        """Inverts the item-item matrix; likeness: the weight of each of the texts.
+    def ease(self, ridge: float, *text_weights: float) -> "Ease":
+        """Fit EASE by Cholesky inversion of the regularised Gram matrix.
 
-        Raises ValueError for a ridge that is not above 0, or so small that rounding swallows it.
+        Parameters
+        ----------
+        ridge
+            L2 regularisation, above 0.
+        text_weights
+            Weight of each text similarity in the Gram matrix.
+
+        Raises
+        ------
+        ValueError
+            If the matrix is not positive definite in float64.
+
+        References
+        ----------
+        Steck, H. (2019). Embarrassingly Shallow Autoencoders for Sparse Data.
         """
-        if not ridge > 0:
-            raise ValueError(f"ridge: {ridge}, expected above 0")
-        gram = self._together.clone()
-        for alike, weight in zip(self._alike, likeness, strict=True):
-            gram.add_(alike, alpha=weight)
-        refuse_swallowed(ridge, float(gram.trace()))
-        gram.diagonal().add_(ridge)
-        root, failed = torch.linalg.cholesky_ex(gram)
-        if failed:
-            raise _too_small("ridge", ridge)
-        del gram  # as large as the inverse
-        return Ease(torch.cholesky_inverse(root), self.positives, self.items, ridge, likeness, self.lost)
+        inverse = regularised_inverse(self._gram_with_texts(text_weights), ridge)
+        return Ease(inverse, self.positives, self.items, ridge, text_weights, self.text_changes)
+
+    def _gram_with_texts(self, text_weights: Sequence[float]) -> Tensor:
+        gram = self._gram.clone()
+        for similarity, weight in zip(self._similarities, text_weights, strict=True):
+            gram.add_(similarity, alpha=weight)
+        return gram
 
 
 @dataclass(eq=False)
 class Ease(HistoryTerm):
-    """inverse P = (Xᵀ W X + Σ_k likeness_k·E_k E_kᵀ + ridge·1)⁻¹, float64 [I, I]; X users' positives, W their
-    weights, E_k the directions of texts (collective EASE).
+    """Fitted EASE: the term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc.
 
-    The term of user u for item c is -Σ_{j in H(u)} P_jc / P_cc.
+    P = (Xᵀ W X + Σ_k w_k E_k E_kᵀ + ridge·1)⁻¹ with positives X, user weights W and text similarities
+    E_k E_kᵀ of weight w_k (collective EASE).
     """
 
     inverse: Tensor
+    """float64 [I, I] P."""
     positives: Csr
     items: Tensor
-    """int64 [I] their numbers in the catalogue."""
+    """int64 [I] their indices in the catalogue."""
     ridge: float
-    likeness: tuple[float, ...]
-    """How many users' worth of evidence it is that two texts are the same."""
-    lost: tuple[TextChange, ...]
-    """What each kind of texts loses with a passage."""
+    text_weights: tuple[float, ...]
+    """w_k of each text similarity: the users whose votes equal two items with the same text."""
+    text_changes: tuple[TextChange, ...]
 
     def table(self) -> Tensor:
-        """float32 [I, I]: entry (j, c) is what item j of the history adds to item c; zero diagonal."""
-        table = torch.empty(self.inverse.shape, dtype=torch.float32)
-        diagonal = self.inverse.diagonal()
-        for part, rows in zip(torch.split(table, _PART), torch.split(self.inverse, _PART), strict=True):
-            part.copy_(-rows / diagonal)
-        return table.fill_diagonal_(0.0)
+        """float32 [I, I] weight of history item j for item c; zero diagonal."""
+        return inverse_to_weights(self.inverse)
 
     def left_out(
         self,
         users: Tensor,
         items: Tensor,
         passages: Tensor,
-        lost: Sequence[tuple[Tensor, Tensor]] | None = None,
+        text_changes: Sequence[tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """float64 [B, I]: the term as if the positive (users[b], items[b]) and its passage did not exist.
 
-        lost: what texts lose with the passages, where it is known.
+        Let d_k be the change of the item's row of E_k, x be the user's row, e the item's unit vector and
+        y = Σ w_k E_k d_k. Without the pair the matrix changes by V M Vᵀ, V = [x, e, y] and a symmetric
+        M [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight of so many positives, and
+        E Eᵀ becomes (E - e dᵀ)(E - e dᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ, A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
 
-        Let lost_k be what the item's row of E_k loses with the passage, x be the user's row, e the item's
-        unit vector and y = Σ likeness_k E_k lost_k. Without the pair the matrix changes by V M Vᵀ,
-        V = [x, e, y] and a symmetric M [3, 3]: the user's x xᵀ becomes (x - e)(x - e)ᵀ, each with the weight
-        of so many positives, and E Eᵀ becomes (E - e lostᵀ)(E - e lostᵀ)ᵀ. By Woodbury P' = P - A C Aᵀ,
-        A = P V, C = (1 + M Vᵀ P V)⁻¹ M.
+        Parameters
+        ----------
+        text_changes
+            E_k·d_k and |d_k|² of each text similarity, where they are computed already.
         """
-        along = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
-        squares = torch.zeros(len(users), dtype=torch.float64)  # Σ likeness_k |lost_k|²
-        if lost is None:
-            lost = [of_texts(items, passages) for of_texts in self.lost]
-        for weight, (one, square) in zip(self.likeness, lost, strict=True):
-            along, squares = along + weight * one, squares + weight * square
+        products = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)  # y
+        squares = torch.zeros(len(users), dtype=torch.float64)  # Σ w_k |d_k|²
+        if text_changes is None:
+            text_changes = [change(items, passages) for change in self.text_changes]
+        for weight, (product, square) in zip(self.text_weights, text_changes, strict=True):
+            products, squares = products + weight * product, squares + weight * square
         counts = (self.indptr[users + 1] - self.indptr[users]).double()
-        before, after = counts.pow(-USER_POWER), (counts - 1).clamp(min=1).pow(-USER_POWER)
+        before, after = user_weights_without(counts, USER_POWER)
         change = torch.zeros(len(users), 3, 3, dtype=torch.float64)  # M
         change[:, 0, 0] = after - before
         change[:, 0, 1] = change[:, 1, 0] = -after
         change[:, 1, 1] = after + squares
         change[:, 1, 2] = change[:, 2, 1] = -1.0
 
-        moved = torch.stack([self._history_rows(users), self.inverse[items], along @ self.inverse], 1)  # Aᵀ
+        projected = torch.stack(  # Aᵀ
+            [self._history_rows(users), self.inverse[items], products @ self.inverse], 1
+        )
         inner = torch.empty_like(change)  # Vᵀ P V
         for column in range(3):
-            inner[:, 0, column] = self._history_sums(moved[:, column], users)
-            inner[:, 1, column] = moved[:, column].gather(1, items[:, None])[:, 0]
+            inner[:, 0, column] = self._history_sums(projected[:, column], users)
+            inner[:, 1, column] = projected[:, column].gather(1, items[:, None])[:, 0]
         inner[:, 2, :2] = inner[:, :2, 2]
-        inner[:, 2, 2] = (moved[:, 2] * along).sum(1)
+        inner[:, 2, 2] = (projected[:, 2] * products).sum(1)
         core = torch.linalg.solve(torch.eye(3, dtype=torch.float64) + change @ inner, change)  # C
 
         history = inner.new_tensor([1.0, -1.0, 0.0]) - (core @ (inner[:, :, :1] - inner[:, :, 1:2]))[..., 0]
-        numerator = torch.einsum("bv,bvi->bi", history, moved)  # P' (x - e)
-        shrink = ((core @ moved) * moved).sum(1)
+        numerator = torch.einsum("bv,bvi->bi", history, projected)  # P' (x - e)
+        shrink = ((core @ projected) * projected).sum(1)
         term: Tensor = -numerator / (self.inverse.diagonal() - shrink)
         return term
 
     def _history_rows(self, users: Tensor) -> Tensor:
-        row, place = entries_of(self.indptr, users)
+        row, position = entries_of(self.indptr, users)
         sums = torch.zeros(len(users), len(self.inverse), dtype=torch.float64)
-        return sums.index_add_(0, row, self.inverse[self.indices[place]])
+        return sums.index_add_(0, row, self.inverse[self.indices[position]])
 
     def _history_sums(self, values: Tensor, users: Tensor) -> Tensor:
-        row, place = entries_of(self.indptr, users)
+        row, position = entries_of(self.indptr, users)
         sums = torch.zeros(len(users), dtype=torch.float64)
-        return sums.index_add_(0, row, values[row, self.indices[place]])
-
-
-def refuse_swallowed(ridge: float, trace: float, name: str = "ridge") -> None:
-    """ValueError for a ridge below the float64 rounding of a matrix with this trace.
-
-    Whether a factorisation fails or returns noise then depends on the processor, so none is tried.
-    """
-    if ridge < torch.finfo(torch.float64).eps * trace:
-        raise _too_small(name, ridge)
-
-
-def _too_small(name: str, ridge: float) -> ValueError:
-    return ValueError(f"{name}: {ridge} is too small, the item-item matrix has no inverse")
-
-
-def cooccurrences(positives: Csr, num_items: int, user_power: float) -> Tensor:
-    """float64 [I, I] Xᵀ W X: how many users have both items, a user of n counting n^-user_power."""
-    gram = torch.zeros(num_items * num_items, dtype=torch.float64)
-    indices, counts = torch.tensor(positives.indices).long(), torch.tensor(positives.indptr).diff()
-    partners = torch.repeat_interleave(counts, counts)  # of each entry: the entries of its user
-    start = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    step = torch.div(partners.cumsum(0) - 1, _PAIRS, rounding_mode="floor")
-    for entries in torch.split(torch.arange(len(indices)), torch.bincount(step).tolist()):
-        others = partners[entries]
-        first = torch.repeat_interleave(start[entries] - (others.cumsum(0) - others), others)
-        second = indices[first + torch.arange(len(first))]
-        key = torch.repeat_interleave(indices[entries], others) * num_items + second
-        weight = partners[entries].double().pow(-user_power)
-        gram.index_add_(0, key, torch.repeat_interleave(weight, others))
-    return gram.view(num_items, num_items)
+        return sums.index_add_(0, row, values[row, self.indices[position]])

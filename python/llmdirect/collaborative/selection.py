@@ -1,8 +1,8 @@
-"""How far the collaborative term is to be believed, told by the data: EASE's own settings by leaving train
-pairs out of it, exactly; what else of a history is heard, and the weight beside the text, by validation.
+"""Selection of the collaborative term: settings of EASE, kind of term, and its weight in the score.
 
-All are searched in steps, since NDCG has no gradient. The text is trained without the term: a loss over the
-catalogue gives the term too little weight for the first ten places (docs/quality.md).
+The settings of EASE maximise the NDCG of exactly left-out train pairs, kind and weight that of
+validation; all are searched on grids, since NDCG has no gradient. The text is trained without the term: a
+loss over the catalogue gives the term too little weight for the top ten (docs/quality.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,125 +25,142 @@ from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.ranking.scorer import ScoreTables, add_item_item
 
 _START = (256.0, 4.0, 0.25)
-"""Ridge, likeness of words, likeness of embeddings."""
+"""Initial ridge, weight of the similarity of words, and of embeddings."""
 _STEP = 4.0
 _LIMITS = ((1.0, 65536.0), (1 / 64, 1024.0), (1 / 64, 1024.0))
 _METRIC = "ndcg@10"
 _SEARCHED = 4096
-"""Items on which settings are compared: an inverse of 12,000 takes twenty-five times as long."""
+"""Maximum number of items on which settings are compared: inverting 12,000 takes 25 times as long."""
 _PART = 256
-"""Pairs left out at a time."""
-_POWERS, _NEAR = range(-8, 9), frozenset(range(-2, 2))
-"""Weights that are tried, in steps of √2 of how far the term spreads, and those that come first."""
-_SHOWN = 2.0
+"""Pairs that are left out at a time."""
+_POWERS, _PREFERRED = range(-8, 9), frozenset(range(-2, 2))
+"""Candidate standard deviations √2**power of the weighted term, and the powers that are preferred."""
+_MIN_STANDARD_ERRORS = 2.0
 """Standard errors by which another weight has to be better."""
 
 
 Settings = tuple[float, float, float]
-Given = tuple[float | None, float | None, float | None]
+FixedSettings = tuple[float | None, float | None, float | None]
 
 
 class LeftOutEvaluator:
-    """Train pairs on which terms are compared, each pair left out."""
+    """NDCG@10 of train pairs, each scored by a term from which it is left out.
 
-    def __init__(self, evidence: EaseInputs, documents: ItemDocuments) -> None:
-        self._view, self._items = documents.view, evidence.items
+    Parameters
+    ----------
+    inputs
+        Inputs of the terms that are compared.
+    """
+
+    def __init__(self, inputs: EaseInputs, documents: ItemDocuments) -> None:
+        self._view, self._items = documents.view, inputs.items
         local = subset_positions(self._items, self._view.num_items)
         device = self._view.pair_item.device
         pairs = sampled_pairs(self._view, (local >= 0).to(device))
         self._parts = []
         for rows in torch.split(torch.arange(len(pairs.user)), _PART):
             part = pairs.at(rows.to(device))
-            places = part.user.cpu(), local[part.item.cpu()], part.passage.cpu()
-            self._parts.append((part, places, [of_texts(*places[1:]) for of_texts in evidence.lost]))
+            positions = part.user.cpu(), local[part.item.cpu()], part.passage.cpu()
+            text_changes = [change(*positions[1:]) for change in inputs.text_changes]
+            self._parts.append((part, positions, text_changes))
 
     def value(self, term: Ease) -> float:
-        """Mean NDCG@10 among the items."""
+        """Mean NDCG@10 over the pairs, with the term's items as candidates."""
         values = []
-        for part, places, lost in self._parts:
-            table = torch.full((len(places[0]), self._view.num_items), -torch.inf, dtype=torch.float64)
-            table[:, self._items] = term.left_out(*places, lost)
+        for part, positions, text_changes in self._parts:
+            table = torch.full((len(positions[0]), self._view.num_items), -torch.inf, dtype=torch.float64)
+            table[:, self._items] = term.left_out(*positions, text_changes)
             values.append(left_out_values(self._view, part, table.to(part.user.device), _METRIC))
         return float(torch.cat(values).mean())
 
 
 def fit_ease_candidates(
-    documents: ItemDocuments, alike: tuple[WordSimilarity, EmbeddingSimilarity], config: ModelConfig
+    documents: ItemDocuments,
+    similarities: tuple[WordSimilarity, EmbeddingSimilarity],
+    config: ModelConfig,
 ) -> list[Ease]:
-    """EASE, once or twice, at its best settings, of the most popular items, at most `MAX_ITEMS`.
+    """EASE at its best settings, with and without the similarity of embeddings.
 
-    alike: how items are, by texts. The text term reads the embeddings already: whether to hear them twice is
-    for validation, where the configuration does not say. Settings are compared on fewer items still where
-    there are many.
+    The text term reads the embeddings already, so validation decides whether EASE has them too; where
+    `config.embedding_similarity` is set there is one candidate. Terms are of the `MAX_ITEMS` most popular
+    items; settings are compared on fewer.
     """
     view = documents.view
     popular = torch.argsort(-view.popularity.cpu(), stable=True)
 
-    def evidence(most: int) -> EaseInputs:
-        return EaseInputs(view.positives, popular[:most].sort().values, *alike)
+    def inputs_of(most: int) -> EaseInputs:
+        return EaseInputs(view.positives, popular[:most].sort().values, *similarities)
 
-    searched = evidence(_SEARCHED)
+    searched = inputs_of(_SEARCHED)
     left_out = LeftOutEvaluator(searched, documents)
-    likenesses = [config.embedding_similarity] if config.embedding_similarity is not None else [None, 0.0]
-    found = [tune_ease(searched, left_out, (config.ridge, config.word_similarity, one)) for one in likenesses]
+    weights = [config.embedding_similarity] if config.embedding_similarity is not None else [None, 0.0]
+    tuned = [
+        tune_ease(searched, left_out, (config.ridge, config.word_similarity, weight)) for weight in weights
+    ]
     if view.num_items <= _SEARCHED:
-        return found
-    whole = evidence(MAX_ITEMS)
-    return [whole.ease(one.ridge, *one.likeness) for one in found]
+        return tuned
+    inputs = inputs_of(MAX_ITEMS)
+    return [inputs.ease(ease.ridge, *ease.text_weights) for ease in tuned]
 
 
-def tune_ease(evidence: EaseInputs, left_out: LeftOutEvaluator, given: Given) -> Ease:
-    """The term whose left-out NDCG@10 no step of one setting improves.
+def tune_ease(inputs: EaseInputs, left_out: LeftOutEvaluator, fixed: FixedSettings) -> Ease:
+    """Coordinate search for the settings of EASE with the best left-out NDCG@10.
 
-    evidence: with words and embeddings. given: ridge and the two likenesses; None: to be found.
+    Parameters
+    ----------
+    inputs
+        With the similarities of words and of embeddings.
+    fixed
+        Ridge and the two text weights; None for those to search.
     """
-    free = [axis for axis, value in enumerate(given) if value is None]
+    free = [axis for axis, value in enumerate(fixed) if value is None]
     ridge, words, embeddings = (
-        start if value is None else value for start, value in zip(_START, given, strict=True)
+        start if value is None else value for start, value in zip(_START, fixed, strict=True)
     )
-    at: Settings = (ridge, words, embeddings)
-    best = evidence.ease(*at)
+    current: Settings = (ridge, words, embeddings)
+    best = inputs.ease(*current)
     if not free:
         return best
-    known = {at: left_out.value(best)}
-    moved = True
-    while moved:
-        moved = False
-        for move in _moves(at, free):
-            if move not in known:
-                found = evidence.ease(*move)
-                known[move] = left_out.value(found)
-                if known[move] > known[at]:
-                    at, best, moved = move, found, True
+    values = {current: left_out.value(best)}
+    improved = True
+    while improved:
+        improved = False
+        for settings in _neighbours(current, free):
+            if settings not in values:
+                ease = inputs.ease(*settings)
+                values[settings] = left_out.value(ease)
+                if values[settings] > values[current]:
+                    current, best, improved = settings, ease, True
     return best
 
 
-def _moves(at: Settings, free: Sequence[int]) -> list[Settings]:
-    moves = []
+def _neighbours(current: Settings, free: Sequence[int]) -> list[Settings]:
+    """Settings one step away along each free axis, within the limits."""
+    neighbours = []
     for axis in free:
         low, high = _LIMITS[axis]
         for factor in (_STEP, 1 / _STEP):
             ridge, words, embeddings = (
-                value * factor if number == axis else value for number, value in enumerate(at)
+                value * factor if number == axis else value for number, value in enumerate(current)
             )
-            if low <= at[axis] * factor <= high:
-                moves.append((ridge, words, embeddings))
-    return moves
+            if low <= current[axis] * factor <= high:
+                neighbours.append((ridge, words, embeddings))
+    return neighbours
 
 
 @dataclass(frozen=True, eq=False)
 class SelectedTerm:
-    """A term, its weight beside the text, and the scorer that has both."""
+    """Collaborative term with its weight, and the score tables with both."""
 
     name: str
-    """Of what the term is made."""
+    """One of `config.HISTORY_TERMS`."""
     ease: Ease
     """The EASE in it."""
     term: HistoryTerm | None
-    """None where no weight is best."""
+    """None where the score is best without a term."""
     weight: float
     spread: float
-    """How far the term spreads at this weight."""
+    """Standard deviation of the weighted term over items that users do not have."""
     tables: ScoreTables
 
 
@@ -153,7 +170,7 @@ class _Candidate:
     ease: Ease
     term: HistoryTerm
     power: int | None
-    """The term spreads √2^power; None: it has no weight."""
+    """The weighted term has the standard deviation √2**power; None: it has no weight."""
     weight: float
     values: NDArray[np.float64]
 
@@ -165,31 +182,41 @@ def select_term(
     values_of: Callable[[ScoreTables], NDArray[np.float64]],
     logits: bool = True,
 ) -> SelectedTerm:
-    """The collaborative term and the weight that rank best beside the text; of the `wanted` kind, or any.
+    """Collaborative term and weight with the highest mean validation value; of equal ones the simplest.
 
-    eases: as `candidates` gives them; the one that ranks best alone is what others are added to, each as much
-    as it is. values_of: validation, a value for each user (or rating), the more the better; the best has the
-    highest mean, of equal ones it is the simplest. Where scores are `logits` of a loss over items, weights at
-    which the term spreads about one unit (½ to √2) come first: no weight, and others from 1/16 to 16, are
-    taken only where validation shows that they are better, by two standard errors.
+    Parameters
+    ----------
+    text
+        Scores of the text term.
+    eases
+        Candidates of `fit_ease_candidates`; other terms are added to the best one, with equal standard
+        deviation.
+    wanted
+        Kind of the term; "auto" for any.
+    values_of
+        Validation value of each user, or rating, for score tables: higher is better.
+    logits
+        Whether scores are logits of a loss over items. Then weights at which the term has a standard
+        deviation of ½ to √2 are preferred; no weight, and others from 1/16 to 16, have to be better by
+        two standard errors.
     """
     plain, view, items = export_tables(text), text.view, eases[0].items
-    near = _NEAR if logits else frozenset([None, *_POWERS])
+    preferred = _PREFERRED if logits else frozenset([None, *_POWERS])
 
-    def tried(name: str, ease: Ease, term: HistoryTerm) -> list[_Candidate]:
-        spread, all_tried = term.spread(), []
+    def candidates(name: str, ease: Ease, term: HistoryTerm) -> list[_Candidate]:
+        spread, tried = term.spread(), []
         if len(items) < view.num_items:
             term = SubsetTerm(term, items, view.positives, view.num_items)
-        beside = add_item_item(plain, term.positives, term.item_item())
+        unweighted = add_item_item(plain, term.positives, term.item_item())
         for power in _POWERS:
             weight = float(2 ** (power / 2)) / spread
-            values = values_of(beside.weighted(weight))
-            all_tried.append(_Candidate(name, ease, term, power, weight, values))
-        return all_tried
+            values = values_of(unweighted.weighted(weight))
+            tried.append(_Candidate(name, ease, term, power, weight, values))
+        return tried
 
-    alone = [one for ease in eases for one in tried("ease", ease, ease)]
-    ease = _best(alone, near).ease
-    found = [_Candidate("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
+    alone = [candidate for ease in eases for candidate in candidates("ease", ease, ease)]
+    ease = _best(alone, preferred).ease
+    tried = [_Candidate("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
     for name in HISTORY_TERMS[1:]:
         if wanted in ("auto", name) and (text.model.form.unit_vectors or name != "ease+neighbours"):
             other = (
@@ -197,28 +224,30 @@ def select_term(
                 if name == "ease+neighbours"
                 else RandomWalkTerm(ease.positives, len(items))
             )
-            found += tried(name, ease, WeightedSum([ease, other], [1 / ease.spread(), 1 / other.spread()]))
+            tried += candidates(
+                name, ease, WeightedSum([ease, other], [1 / ease.spread(), 1 / other.spread()])
+            )
     best = _significantly_better(
-        [one for one in found if one.power is None or wanted in ("auto", one.name)], near
+        [each for each in tried if each.power is None or wanted in ("auto", each.name)], preferred
     )
     if best.power is None:
         return SelectedTerm(best.name, best.ease, None, 0.0, 0.0, plain)
-    beside = add_item_item(plain, best.term.positives, best.term.item_item()).weighted(best.weight)
-    return SelectedTerm(best.name, best.ease, best.term, best.weight, float(2 ** (best.power / 2)), beside)
+    tables = add_item_item(plain, best.term.positives, best.term.item_item()).weighted(best.weight)
+    return SelectedTerm(best.name, best.ease, best.term, best.weight, float(2 ** (best.power / 2)), tables)
 
 
-def _best(tried: Sequence[_Candidate], near: frozenset[int | None]) -> _Candidate:
-    """Of the weights that come first."""
-    return max((one for one in tried if one.power in near), key=lambda one: one.values.mean())
+def _best(tried: Sequence[_Candidate], preferred: frozenset[int | None]) -> _Candidate:
+    """The best of the preferred weights."""
+    return max((each for each in tried if each.power in preferred), key=lambda each: each.values.mean())
 
 
-def _significantly_better(tried: Sequence[_Candidate], near: frozenset[int | None]) -> _Candidate:
-    """The best, or another that is better by the most standard errors beyond those that are asked for."""
-    best = _best(tried, near)
-    shown, lead = best, 0.0
-    for one in tried:
-        more = one.values - best.values
-        least = float(more.mean() - _SHOWN * more.std() / len(more) ** 0.5)
-        if one.power not in near and least > lead:
-            shown, lead = one, least
-    return shown
+def _significantly_better(tried: Sequence[_Candidate], preferred: frozenset[int | None]) -> _Candidate:
+    """The best of the preferred weights, or another whose lower confidence bound exceeds it the most."""
+    best = _best(tried, preferred)
+    selected, lead = best, 0.0
+    for candidate in tried:
+        more = candidate.values - best.values
+        least = float(more.mean() - _MIN_STANDARD_ERRORS * more.std() / len(more) ** 0.5)
+        if candidate.power not in preferred and least > lead:
+            selected, lead = candidate, least
+    return selected

@@ -1,10 +1,10 @@
-"""Which items are alike by their texts, with and without one passage: by their words, by their embeddings.
+"""Text similarities E Eᵀ of items by TF-IDF of their words and by their mean embeddings.
 
-Rare words tell items apart (names of authors, of brands, of parts) where a mean of embeddings blurs them:
-TF-IDF (Salton and Buckley 1988) for those. E is a direction for each item; what is alike is E Eᵀ.
+Rare words (names of authors, brands, parts) distinguish items that have similar mean embeddings, hence TF-IDF
+(Salton and Buckley 1988). E holds a unit vector for each item.
 
-A text that its user wrote about several items enters none of them: without a pair none of its copies exist,
-so that not only the pair's own item would change.
+A text that its user posted about several items is left out of all of them: without a pair none of its copies
+exist, and items other than the pair's own would change.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
 from llmdirect.text.lexicon import COUNTED, Lexicon
 
-_RARE = 2
-"""Items that a word must be said of: what is said of one item alone likens it to no other."""
+_MIN_ITEMS = 2
+"""Minimum document frequency of a word: one of a single item relates it to no other."""
 _PART = 256
-"""Rows of words that are dense at a time."""
+"""Rows of word counts that are dense at a time."""
 _FITTED_ON = 4096
-"""Items, evenly spread, whose words the lexicon is fitted on."""
+"""Maximum number of items, evenly spread, that the lexicon is fitted on."""
 _SPREAD = 0.5
-"""How far the words' numbers spread passages, over how far their embeddings do."""
+"""Standard deviation of passages by the lexicon, relative to that by their embeddings."""
 
 
 @dataclass(frozen=True, eq=False)
-class Counts:
-    """How often each passage says each word, sparse."""
+class WordCounts:
+    """Sparse passage-word count matrix. R passages, V words."""
 
     indptr: Tensor
     """int64 [R + 1]"""
@@ -40,15 +40,22 @@ class Counts:
     values: Tensor
     """float64 [nnz]"""
     vocabulary: pl.Series
-    """[V] words, sorted; each is said of at least two items."""
+    """[V] words, sorted."""
 
     @classmethod
-    def from_texts(cls, texts: pl.Series, items: Tensor, vocabulary: pl.Series | None = None) -> "Counts":
-        """Counts of `texts` [R]; items: int64 [R] what each is about, -1 for nothing.
+    def from_texts(cls, texts: pl.Series, items: Tensor, vocabulary: pl.Series | None = None) -> "WordCounts":
+        """Count the words of texts.
 
-        vocabulary: the words to count, where they are known already.
+        Parameters
+        ----------
+        texts
+            [R] texts.
+        items
+            int64 [R] item of each text; -1 for none.
+        vocabulary
+            Words to count; those of at least two items if not given.
         """
-        said = (
+        counts = (
             pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
             .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(COUNTED))
             .select("passage", "word")
@@ -58,11 +65,11 @@ class Counts:
             .len("count")
         )
         if vocabulary is None:
-            about = said.with_columns(item=pl.Series(items.numpy()).gather(said["passage"]))
-            spread = about.filter(pl.col("item") >= 0).group_by("word").agg(pl.col("item").n_unique())
-            vocabulary = spread.filter(pl.col("item") >= _RARE)["word"].sort()
+            with_item = counts.with_columns(item=pl.Series(items.numpy()).gather(counts["passage"]))
+            frequency = with_item.filter(pl.col("item") >= 0).group_by("word").agg(pl.col("item").n_unique())
+            vocabulary = frequency.filter(pl.col("item") >= _MIN_ITEMS)["word"].sort()
         columns = pl.DataFrame({"word": vocabulary, "column": pl.arange(0, len(vocabulary), eager=True)})
-        kept = said.join(columns, on="word").sort("passage", "column")
+        kept = counts.join(columns, on="word").sort("passage", "column")
         per_passage = torch.bincount(kept["passage"].to_torch().long(), minlength=len(texts))
         return cls(
             torch.cat([torch.zeros(1, dtype=torch.int64), per_passage.cumsum(0)]),
@@ -73,88 +80,100 @@ class Counts:
 
     def dense(self, passages: Tensor) -> Tensor:
         """float64 [B, V] of passages [B]."""
-        row, place = entries_of(self.indptr, passages)
+        row, position = entries_of(self.indptr, passages)
         table = torch.zeros(len(passages), len(self.vocabulary), dtype=torch.float64)
-        return table.index_put((row, self.words[place]), self.values[place])
+        return table.index_put((row, self.words[position]), self.values[position])
 
 
 class WordSimilarity:
-    """Cosines of items in the space of words, E Eᵀ. I items, V words.
+    """Cosine similarity of items by centred TF-IDF vectors. I items, V words.
 
-    A word that an item's texts say n times counts (1 + log n)·log((1 + I) / (1 + items with it)), rows have
-    length 1, and E is their directions from the mean row. Vocabulary, the weights of words and the mean row
-    are a fixed map, as the centre of the embeddings is; `like` takes over another one's.
+    A word with n occurrences in an item's texts has weight (1 + log n)·log((1 + I) / (1 + df)), df the number
+    of items with it. Rows are scaled to length 1, centred and scaled again to give E. Vocabulary, weights of
+    words and mean row are a fixed map, as the centre of the embeddings is.
+
+    Parameters
+    ----------
+    texts
+        [R] texts of the view's passages.
+    like
+        Similarity whose fixed map is taken; fitted on the texts if not given.
     """
 
     def __init__(self, view: TrainView, texts: pl.Series, like: "WordSimilarity | None" = None) -> None:
-        """texts: those of the view's passages, [R]."""
         items = torch.where(view.copied, -1, view.passage_item).cpu()
-        self.counts: Counts = Counts.from_texts(
+        self.counts: WordCounts = WordCounts.from_texts(
             texts, items, None if like is None else like.counts.vocabulary
         )
-        self._counted, num_items = items >= 0, view.num_items
+        self._is_counted, num_items = items >= 0, view.num_items
         passage = torch.repeat_interleave(torch.arange(len(items)), self.counts.indptr.diff())
-        about = items[passage]
+        owner = items[passage]
         size = (num_items, len(self.counts.vocabulary))
-        self._said = torch.sparse_coo_tensor(
-            torch.stack([about[about >= 0], self.counts.words[about >= 0]]),
-            self.counts.values[about >= 0],
+        self._item_counts = torch.sparse_coo_tensor(
+            torch.stack([owner[owner >= 0], self.counts.words[owner >= 0]]),
+            self.counts.values[owner >= 0],
             size,
             check_invariants=False,
         ).coalesce()
-        said_of, words = self._said.indices()
-        self._borders = torch.searchsorted(said_of.contiguous(), torch.arange(num_items + 1))
-        spread = torch.bincount(words, minlength=size[1]).double()
-        self.weight: Tensor = torch.log((1 + num_items) / (1 + spread)) if like is None else like.weight
-        value = (1 + self._said.values().log()) * self.weight[words]
-        length = torch.zeros(num_items, dtype=torch.float64).index_add_(0, said_of, value.square()).sqrt()
-        value = value / torch.where(length > 0, length, 1.0)[said_of]
-        places = self._said.indices()
-        self._unit = torch.sparse_coo_tensor(places, value, size, check_invariants=False).coalesce()
+        item, words = self._item_counts.indices()
+        self._indptr = torch.searchsorted(item.contiguous(), torch.arange(num_items + 1))
+        frequency = torch.bincount(words, minlength=size[1]).double()
+        self.weight: Tensor = torch.log((1 + num_items) / (1 + frequency)) if like is None else like.weight
+        value = (1 + self._item_counts.values().log()) * self.weight[words]
+        length = torch.zeros(num_items, dtype=torch.float64).index_add_(0, item, value.square()).sqrt()
+        value = value / torch.where(length > 0, length, 1.0)[item]
+        indices = self._item_counts.indices()
+        self._unit = torch.sparse_coo_tensor(indices, value, size, check_invariants=False).coalesce()
         total = torch.zeros(size[1], dtype=torch.float64).index_add_(0, words, value)
-        written = max(1, int((length > 0).sum()))
-        self.mean: Tensor = total / written if like is None else like.mean
+        num_with_words = max(1, int((length > 0).sum()))
+        self.mean: Tensor = total / num_with_words if like is None else like.mean
         distance = (1 - 2 * (self._unit @ self.mean[:, None])[:, 0] + self.mean.square().sum()).clamp(min=0)
-        # By count: what rounding leaves of nothing is no direction.
-        away = (length > 0) & (distance > 1e-12)
-        self._scale = torch.where(away, distance, 1.0).rsqrt() * away
+        # Rounding may leave a residue where a row equals the mean.
+        is_distinct = (length > 0) & (distance > 1e-12)
+        self._scale = torch.where(is_distinct, distance, 1.0).rsqrt() * is_distinct
 
     def gram(self, items: Tensor) -> Tensor:
         """float64 [n, n] E Eᵀ of these items [n]."""
         gram = torch.empty(len(items), len(items), dtype=torch.float64)
         for part, chosen in zip(torch.split(gram, _PART), torch.split(items, _PART), strict=True):
-            part.copy_(self._along(self._directions(self._of_items(chosen)))[:, items])
+            part.copy_(self._products(self._directions(self._counts_of(chosen)))[:, items])
         return gram
 
     def lexicon(self, view: TrainView, size: int) -> Lexicon:
-        """Each word's weight times its place in the `size` leading directions of E (fewer where E has fewer).
+        """Word vectors: rows of the leading right singular vectors of E, times the weight of the word.
 
-        Scaled so that passages, each the mean over its tokens, spread half as far as by their embeddings.
+        Scaled so that passages, each the mean over its tokens, have half the standard deviation that they
+        have by their embeddings.
+
+        Parameters
+        ----------
+        size
+            Dimensions; fewer where E has a lower rank, 0 for no lexicon.
         """
         if not size:
             return Lexicon.none()
         vectors = self.weight[:, None] * self._leading(size)
-        counts, written = self.counts, (view.lengths > 0).cpu()
-        passage = torch.repeat_interleave(torch.arange(len(written)), counts.indptr.diff())
-        said = torch.sparse_coo_tensor(
+        counts, has_text = self.counts, (view.lengths > 0).cpu()
+        passage = torch.repeat_interleave(torch.arange(len(has_text)), counts.indptr.diff())
+        matrix = torch.sparse_coo_tensor(
             torch.stack([passage, counts.words]),
             counts.values,
-            (len(written), len(vectors)),
+            (len(has_text), len(vectors)),
             check_invariants=False,
         )
-        spread = _spread((said @ vectors)[written] / view.lengths.cpu()[written, None])
+        spread = _spread((matrix @ vectors)[has_text] / view.lengths.cpu()[has_text, None])
         if not spread > 0:
             return Lexicon.none()
-        scale = _SPREAD * _spread(view.pooled.cpu()[written].double()) / spread
+        scale = _SPREAD * _spread(view.pooled.cpu()[has_text].double()) / spread
         return Lexicon(tuple(counts.vocabulary.to_list()), (vectors * scale).float())
 
     def _leading(self, size: int) -> Tensor:
-        """float64 [V, L]: right singular vectors of E, or of a part of its rows where it has many."""
+        """float64 [V, L] leading right singular vectors of E, or of some of its rows where it has many."""
         items = torch.linspace(0, len(self._scale) - 1, min(len(self._scale), _FITTED_ON)).long()
         rows, scale = self._unit.index_select(0, items).coalesce(), self._scale[items]
         gram = torch.empty(len(items), len(items), dtype=torch.float64)
         for part, chosen in zip(torch.split(gram, _PART), torch.split(items, _PART), strict=True):
-            directions = self._directions(self._of_items(chosen))
+            directions = self._directions(self._counts_of(chosen))
             part.copy_(((rows @ directions.T).T - (directions @ self.mean)[:, None]) * scale)
         strength, left = leading_eigenvectors(gram, size)
         strength, left = strength[:size], left[:, :size]
@@ -163,32 +182,34 @@ class WordSimilarity:
         right: Tensor = (rows.T @ left - self.mean[:, None] * left.sum(0)) / strength[strong].sqrt()
         return right
 
-    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
-        along, squares = [], []
+    def text_change(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """E·d float64 [B, I] and |d|² [B], d the change of rows of E without one passage each."""
+        products, squares = [], []
         for part, own in zip(torch.split(items, _PART), torch.split(passages, _PART), strict=True):
-            said = self._of_items(part)
-            taken = (own >= 0) & self._counted[own.clamp(min=0)]
-            without = said - self.counts.dense(own.clamp(min=0)) * taken[:, None]
-            lost = self._directions(said) - self._directions(without)
-            along.append(self._along(lost))
-            squares.append(lost.square().sum(1))
-        return torch.cat(along), torch.cat(squares)
+            counts = self._counts_of(part)
+            removed = (own >= 0) & self._is_counted[own.clamp(min=0)]
+            without = counts - self.counts.dense(own.clamp(min=0)) * removed[:, None]
+            change = self._directions(counts) - self._directions(without)
+            products.append(self._products(change))
+            squares.append(change.square().sum(1))
+        return torch.cat(products), torch.cat(squares)
 
-    def _of_items(self, items: Tensor) -> Tensor:
-        row, place = entries_of(self._borders, items)
+    def _counts_of(self, items: Tensor) -> Tensor:
+        row, position = entries_of(self._indptr, items)
         table = torch.zeros(len(items), len(self.weight), dtype=torch.float64)
-        return table.index_put((row, self._said.indices()[1, place]), self._said.values()[place])
+        return table.index_put(
+            (row, self._item_counts.indices()[1, position]), self._item_counts.values()[position]
+        )
 
-    def _directions(self, said: Tensor) -> Tensor:
-        """Rows of E [B, V] of items that say so many words [B, V]."""
-        value = torch.where(said > 0, 1 + said.clamp(min=1).log(), 0.0) * self.weight
+    def _directions(self, counts: Tensor) -> Tensor:
+        """Rows of E [B, V] of items with these word counts [B, V]."""
+        value = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0.0) * self.weight
         length = value.norm(dim=1, keepdim=True)
-        away = torch.where(length > 0, value / torch.where(length > 0, length, 1.0) - self.mean, 0.0)
-        length = away.norm(dim=1, keepdim=True)
-        return torch.where(length > 1e-6, away / torch.where(length > 0, length, 1.0), 0.0)
+        centred = torch.where(length > 0, value / torch.where(length > 0, length, 1.0) - self.mean, 0.0)
+        length = centred.norm(dim=1, keepdim=True)
+        return torch.where(length > 1e-6, centred / torch.where(length > 0, length, 1.0), 0.0)
 
-    def _along(self, rows: Tensor) -> Tensor:
+    def _products(self, rows: Tensor) -> Tensor:
         """rows·Eᵀ [B, I] of dense rows [B, V]."""
         shared = (self._unit @ rows.T).T - (rows @ self.mean)[:, None]
         return shared * self._scale
@@ -200,9 +221,14 @@ def _spread(rows: Tensor) -> float:
 
 
 class EmbeddingSimilarity:
-    """Cosines of items' mean embeddings, each less `centre`, which has a number for each of their channels.
+    """Cosine similarity of items by centred mean embeddings. I items, D channels.
 
-    The numbers that a lexicon puts beside them stay out: `WordSimilarity` says what words are worth.
+    Channels of a lexicon are left out: `WordSimilarity` covers words.
+
+    Parameters
+    ----------
+    centre
+        [D] subtracted from each mean embedding.
     """
 
     def __init__(self, documents: ItemDocuments, centre: Tensor) -> None:
@@ -219,16 +245,16 @@ class EmbeddingSimilarity:
         directions = self.directions[items.to(self.directions.device)]
         return (directions @ directions.T).cpu()
 
-    def lost(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
-        """What rows of E lose with one passage each (-1: nothing): E·lost float64 [B, I], and |lost|² [B]."""
+    def text_change(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """E·d float64 [B, I] and |d|² [B], d the change of rows of E without one passage each."""
         items, passages = items.to(self._mass.device), passages.to(self._mass.device)
         weight = torch.where(passages >= 0, self._weight[passages.clamp(min=0)], 0.0)
         own = self._pooled[passages.clamp(min=0)].double() * weight[:, None]
-        lost = self.directions[items] - self._direction(self._sums[items] - own, self._mass[items] - weight)
-        return (lost @ self.directions.T).cpu(), lost.square().sum(1).cpu()
+        change = self.directions[items] - self._direction(self._sums[items] - own, self._mass[items] - weight)
+        return (change @ self.directions.T).cpu(), change.square().sum(1).cpu()
 
     def _direction(self, sums: Tensor, mass: Tensor) -> Tensor:
-        # By count: what rounding leaves of nothing is no direction.
-        away = torch.where(mass[:, None] > 0, sums - mass[:, None] * self._centre, 0.0)
-        length = away.norm(dim=1, keepdim=True)
-        return away / torch.where(length > 0, length, 1.0)
+        # Rounding may leave a residue where the mass is zero.
+        centred = torch.where(mass[:, None] > 0, sums - mass[:, None] * self._centre, 0.0)
+        length = centred.norm(dim=1, keepdim=True)
+        return centred / torch.where(length > 0, length, 1.0)

@@ -1,4 +1,4 @@
-"""What the trained text would say to somebody who has one item alone, summed over a history."""
+"""Text k-NN term: softmax over text similarities of items, summed over the history."""
 
 import torch
 from torch import Tensor
@@ -8,62 +8,70 @@ from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.vectors import normalize
 
 _PART = 1 << 14
-"""Passages at a time."""
+"""Passages that are read at a time."""
 
 
 class TextNeighbourTerm(HistoryTerm):
-    """Table softmax_c(cos(P_j, P_c) / tau), zero diagonal: each item of a history has one vote, for the items
-    that are said to be most like it. P and tau are the trained ones of the cosine form.
+    """Item-item weights softmax_c(cos(P_j, P_c) / tau) with a zero diagonal.
 
-    The text term sums a history's vectors first, which tells what its items share; this term tells what is
-    near to any one of them. A note that a user wrote about several items enters none of them here: without a
-    pair none of its copies exist, so that not only the pair's own item would change.
+    P are the preference vectors of items and tau the temperature of the trained cosine form. The text term
+    averages the history first and finds what its items have in common; this term finds the neighbours of each
+    single item. A text that its user posted about several items is left out of all of them: without a pair
+    none of its copies exist, and items other than the pair's own would change.
+
+    Parameters
+    ----------
+    scores
+        Scores of the trained text term.
+    items
+        int64 [I], ascending: catalogue indices of the term's items; they are 0 to I - 1 here.
     """
 
     def __init__(self, scores: CatalogueScores, items: Tensor) -> None:
-        """items: int64 [I], ascending, those of the catalogue that it is about; here they are 0 to I - 1."""
         view = scores.view
         self.positives = view.positives.columns(items.numpy())
-        self._sharpness = float(scores.model.temperature().detach())
-        self._rows_of = scores.table.rows
-        self._counted = ~view.copied & (view.lengths > 0)
-        passages = (self._counted & (view.passage_item >= 0)).nonzero()[:, 0]
+        self._inverse_temperature = float(scores.model.temperature().detach())
+        self._read_passages = scores.table.rows
+        self._is_counted = ~view.copied & (view.lengths > 0)
+        passages = (self._is_counted & (view.passage_item >= 0)).nonzero()[:, 0]
         sums = torch.zeros(view.num_items, scores.preference.shape[1], dtype=torch.float64)
         counts = torch.zeros(view.num_items, dtype=torch.int64)
         for part in torch.split(passages, _PART):
-            about = view.passage_item[part].cpu()
-            sums.index_add_(0, about, self._said(part))
-            counts.index_add_(0, about, torch.ones_like(about))
+            owner = view.passage_item[part].cpu()
+            sums.index_add_(0, owner, self._preference(part))
+            counts.index_add_(0, owner, torch.ones_like(owner))
         self._sums, self._counts = sums[items], counts[items]
         self._items = normalize(self._sums)
         vectors = self._items.float()
         cosines = (vectors @ vectors.T).fill_diagonal_(-2.0)
-        # Over that of the nearest: exp(1 / tau) alone may be more than float32 holds.
-        self._nearest = cosines.amax(1)
-        self._near = cosines.sub_(self._nearest[:, None]).mul_(self._sharpness).exp_().fill_diagonal_(0.0)
-        self._totals = self._near.sum(1, dtype=torch.float64)
+        # Relative to the nearest item: exp(1 / tau) may overflow float32.
+        self._max_cosine = cosines.amax(1)
+        self._affinity = (
+            cosines.sub_(self._max_cosine[:, None]).mul_(self._inverse_temperature).exp_().fill_diagonal_(0.0)
+        )
+        self._totals = self._affinity.sum(1, dtype=torch.float64)
 
     def table(self) -> Tensor:
         """float32 [I, I]"""
-        return self._near / _above_zero(self._totals)[:, None].float()
+        return self._affinity / _nonzero(self._totals)[:, None].float()
 
     def left_out(self, users: Tensor, items: Tensor, passages: Tensor) -> Tensor:
-        """float64 [B, I]: the item is said to be what its other passages say, for every other item."""
-        taken = (passages >= 0) & self._counted.cpu()[passages.clamp(min=0)]
-        own = self._said(passages.clamp(min=0)) * taken[:, None]
-        left = self._counts[items] > taken.long()
+        """float64 [B, I] term without one pair each: its item keeps its other passages."""
+        removed = (passages >= 0) & self._is_counted.cpu()[passages.clamp(min=0)]
+        own = self._preference(passages.clamp(min=0)) * removed[:, None]
+        left = self._counts[items] > removed.long()
         vectors = normalize(torch.where(left[:, None], self._sums[items] - own, 0.0))
-        near = torch.exp(self._sharpness * (vectors @ self._items.T - self._nearest))
-        totals = _above_zero(self._totals - self._near[:, items].T.double() + near)
-        shares = self.histories(users, len(self._near)).scatter(1, items[:, None], 0.0) / totals
-        term = (shares.float() @ self._near).double()
-        return term.scatter(1, items[:, None], (shares * near).sum(1, keepdim=True))
+        affinity = torch.exp(self._inverse_temperature * (vectors @ self._items.T - self._max_cosine))
+        totals = _nonzero(self._totals - self._affinity[:, items].T.double() + affinity)
+        shares = self.histories(users, len(self._affinity)).scatter(1, items[:, None], 0.0) / totals
+        term = (shares.float() @ self._affinity).double()
+        return term.scatter(1, items[:, None], (shares * affinity).sum(1, keepdim=True))
 
-    def _said(self, passages: Tensor) -> Tensor:
-        """float64 [n, K] what single passages say, on the CPU."""
-        return self._rows_of(passages.to(self._counted.device))[0].detach().double().cpu()
+    def _preference(self, passages: Tensor) -> Tensor:
+        """float64 [n, K] preference vectors of single passages, on the CPU."""
+        return self._read_passages(passages.to(self._is_counted.device))[0].detach().double().cpu()
 
 
-def _above_zero(totals: Tensor) -> Tensor:
-    # Where there are no others, or none that count beside one that is left out, nothing is said of them.
+def _nonzero(totals: Tensor) -> Tensor:
+    """`totals`, but 1 where there are no other items: their shares are zero then."""
     return torch.where(totals > 1e-12, totals, 1.0)

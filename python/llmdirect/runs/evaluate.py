@@ -109,7 +109,7 @@ def evaluate(
     opened, trained = open_or_prepare(dataset, progress), Trained.load(run)
     check_dataset(trained.run, opened)
     users = held_out_users(opened, code)
-    if metrics is None and trained.run.train_config.objective == "rating":
+    if metrics is None and trained.run.train_config.predicts_ratings:
         values = evaluate_ratings(trained.tables, opened, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:

@@ -10,15 +10,21 @@ from llmdirect.config import TrainConfig
 from llmdirect.model.direct import Direct
 from llmdirect.model.item_documents import ItemDocuments, Pairs
 from llmdirect.model.scores import CatalogueScores
-from llmdirect.model.token_tables import PooledTable, Table, read_passages, refreshed
+from llmdirect.model.token_tables import PooledTable, Table, read_all, read_passages, refreshed
 from llmdirect.training.ema import ParameterEma
 from llmdirect.training.negatives import sample_negatives
 from llmdirect.training.objective import Objective
+from llmdirect.training.results import Phase
+
+
+def read_table(model: Direct, documents: ItemDocuments, phase: Phase) -> Table:
+    """Sums of all passages under the present parameters, as epochs of this phase read them."""
+    return PooledTable(model, documents) if phase == "pooled" else read_all(model, documents)
 
 
 @dataclass(frozen=True, eq=False)
-class Epochs:
-    """What all epochs of a training share."""
+class EpochRunner:
+    """Epochs over the train pairs of one training."""
 
     model: Direct
     documents: ItemDocuments
@@ -67,7 +73,7 @@ class Epochs:
     def _negatives(self, number: int) -> Tensor | None:
         """int64 [N, negatives] of each pair, drawn anew in each epoch; None for the whole catalogue."""
         view, training = self.documents.view, self.training
-        if not training.negatives or training.objective == "rating":
+        if not training.negatives or training.predicts_ratings:
             return None
         drawn = sample_negatives(
             view.pair_user.cpu(),

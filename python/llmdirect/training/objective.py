@@ -52,7 +52,7 @@ class Objective:
         table, query = scores.left_out(pairs, keep)
         own = table.gather(1, pairs.item[:, None])[:, 0]
         parts: dict[str, Tensor] = {}
-        if config.objective == "rating":
+        if config.predicts_ratings:
             rated = ~torch.isnan(pairs.rating)
             predicted = own + model.bias + model.user_bias[pairs.user]
             if self.biases is not None:

@@ -1,9 +1,12 @@
-"""Fits DIRECT: epochs on pooled text, then (where asked for) on tokens; best and last state are kept."""
+"""Training of DIRECT: epochs with validation, an exact resume, and the collaborative term at the end."""
 
 import logging
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from llmdirect.collaborative.ease import MAX_ITEMS
 from llmdirect.common.devices import find_device
@@ -12,14 +15,22 @@ from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig, to_json
-from llmdirect.data.dataset import TRAIN, VALID, Dataset
+from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare
-from llmdirect.model.forms import score_form
-from llmdirect.ranking.metrics import parse_metric
+from llmdirect.model.scores import CatalogueScores, export_tables
+from llmdirect.model.token_tables import Table
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore, open_store
-from llmdirect.training.tensorboard import scalars
-from llmdirect.training.trainer import Trainer
+from llmdirect.training.epoch import EpochRunner, read_table
+from llmdirect.training.finish import finish
+from llmdirect.training.inputs import TrainInputs, build_inputs
+from llmdirect.training.objective import Objective
+from llmdirect.training.requirements import check_setup
+from llmdirect.training.results import EpochRecord, TermFigures, TrainResult
+from llmdirect.training.schedule import Schedule
+from llmdirect.training.state import TrainState
+from llmdirect.training.tensorboard import flat, scalars
+from llmdirect.training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +45,48 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     progress: Progress = SILENT,
-) -> Json:
-    """Trains on the dataset's train split into the run folder `out`; a killed run goes on where it was.
+) -> TrainResult:
+    """Train DIRECT on the train split of a dataset; an interrupted run is resumed.
 
     Validation ranks the full catalogue after every epoch. Without a better value for `patience` epochs the
-    learning rate drops to a tenth, from the best state; after `decays` drops training ends.
-    store: name of one of the dataset's stores, or the folder of another one that holds its passages.
+    learning rate drops to a tenth, from the best epoch; after `max_lr_drops` drops training ends.
 
-    Returns metric, best value, best epoch, the train-left-out value beside it, and the history.
-    Raises MismatchError where `out` holds another run, MissingError for a device that is not there, DataError
-    for a dataset without what the setup needs (ratings, a validation split), BusyError beside another writer.
+    Parameters
+    ----------
+    dataset
+        Folder that `prepare` wrote, or a raw file.
+    out
+        Run folder.
+    model, training
+        Settings; the defaults if not given.
+    store
+        Name of one of the dataset's stores, or folder of another one that holds its passages.
+    overwrite
+        Whether another run in `out` is replaced.
+    tensorboard
+        Whether the figures of each epoch go to `out`/tensorboard too.
+
+    Raises
+    ------
+    MismatchError
+        If `out` holds another run.
+    MissingError
+        If the device is not available.
+    DataError
+        If the dataset lacks what the objective needs: ratings, a validation split.
+    BusyError
+        If another process writes to `out`.
+
+    Examples
+    --------
+    >>> result = train("instruments", "run", training=TrainConfig(num_epochs=5))  # doctest: +SKIP
+    >>> result.best_epoch, result.best.valid["ndcg@10"]  # doctest: +SKIP
+    (5, 0.0714)
     """
-    found = open_or_prepare(dataset, progress)
+    opened = open_or_prepare(dataset, progress)
     return train_on(
-        found,
-        open_store(found.path, store),
+        opened,
+        open_store(opened.path, store),
         Path(out),
         model=model or ModelConfig(),
         training=training or TrainConfig(),
@@ -68,11 +106,11 @@ def train_on(
     overwrite: bool = False,
     tensorboard: bool = False,
     progress: Progress = SILENT,
-) -> Json:
-    """As `train`, for an open dataset and store."""
+) -> TrainResult:
+    """Train on an open dataset and store, as `train` does."""
     device = find_device(training.device)
     if device.type == "mps":
-        raise ValueError("--device mps: training sums in float64, which Metal lacks; take --device cpu")
+        raise ValueError("`device=mps`: training sums in float64, which Metal lacks; choose `device=cpu`")
     check_setup(dataset, model, training)
     if model.collaborative and dataset.num_items > MAX_ITEMS:
         logger.warning(
@@ -81,7 +119,96 @@ def train_on(
             f"{dataset.num_items:,}",
             f"{MAX_ITEMS:,}",
         )
-    identity: Json = {
+    with single_writer(out):
+        run = RunFolder.open_or_create(out, _identity(dataset, store, model, training), overwrite)
+        run.clean()
+        with scalars(out / "tensorboard" if tensorboard else None) as writer:
+            inputs = build_inputs(dataset, store, run, model, training, device, progress)
+            if run.manifest["files"]:
+                state = TrainState.load(run, inputs, model, training)
+            else:
+                state = TrainState.new(inputs, model, training)
+            fit(run, state, inputs, writer, progress)
+        if not (run.finished and run.is_complete("best/tables", "best/catalogue")):
+            finish(run, state, inputs, progress)
+        return _result(run, state.schedule)
+
+
+def fit(run: RunFolder, state: TrainState, inputs: TrainInputs, writer: Any, progress: Progress) -> None:
+    """Run the epochs that are left and commit the state after each one.
+
+    Parameters
+    ----------
+    writer
+        TensorBoard writer, or its substitute.
+
+    Raises
+    ------
+    DataError
+        If the loss is not finite.
+    """
+    model, documents, training = state.model, inputs.documents, state.training
+    words = inputs.word_types(progress) if training.rate else None
+    objective = Objective(training, state.generator, words, inputs.biases)
+    runner = EpochRunner(model, documents, objective, training, state.generator)
+    validator = Validator(inputs.dataset, training)
+    schedule, progressed = state.schedule, state.schedule.state
+    phase = progressed.phase
+    table: Table | None = None  # of the present parameters, where validation has read it already
+    with progress.task("Training", schedule.max_epochs, "epochs") as task:
+        task.advance(progressed.epoch)
+        while schedule.has_next_epoch():
+            if progressed.phase != phase:
+                state.restore_best(run)
+                phase, table = progressed.phase, None
+            started = time.monotonic()
+            progressed.epoch += 1
+            table = table or read_table(model, documents, phase)
+            losses = runner.run(progressed.epoch, table, state.optimiser, state.ema)
+            if not np.isfinite(losses["loss"]):
+                raise DataError(
+                    f"{run.path}: the loss is {losses['loss']} in epoch {progressed.epoch}; lower `lr` "
+                    f"(now {training.lr})"
+                )
+            with state.ema.taken_by(model):
+                validated = read_table(model, documents, phase)
+                train_left_out, valid = _validate(validator, state, inputs, validated)
+                parameters = {name: value.clone() for name, value in model.state_dict().items()}
+            table = None if training.ema_decay else validated
+            record = EpochRecord(
+                epoch=progressed.epoch,
+                phase=phase,
+                lr=state.optimiser.param_groups[0]["lr"],
+                losses=losses,
+                train_left_out=train_left_out,
+                valid=valid,
+                seconds=round(time.monotonic() - started, 3),
+            )
+            lr_drops = progressed.lr_drops
+            improved = schedule.record(record)
+            if progressed.lr_drops > lr_drops:
+                state.restore_best(run)
+                table = None
+            state.save(run, inputs.view.lexicon, parameters if improved else None)
+            task.note(f"{training.watched} {schedule.value(record):.4f}")
+            task.advance()
+            for name, value in flat(record.to_json()):
+                writer.add_scalar(name, value, record.epoch)
+
+
+def _validate(
+    validator: Validator, state: TrainState, inputs: TrainInputs, table: Table
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Left-out train pairs and validation, of text and biases alone."""
+    state.model.eval()
+    with torch.no_grad():
+        scores = CatalogueScores(state.model, inputs.documents, table, None)
+        tables = export_tables(scores)
+        return validator.train_left_out(scores), validator.valid(tables)
+
+
+def _identity(dataset: Dataset, store: EmbeddingStore, model: ModelConfig, training: TrainConfig) -> Json:
+    return {
         "config": {"model": to_json(model), "training": to_json(training)},
         "dataset": {"path": str(dataset.path.resolve()), "hash": dataset.hash},
         "store": {
@@ -92,51 +219,22 @@ def train_on(
             "form": store.manifest.get("form"),
         },
     }
-    with single_writer(out):
-        run = RunFolder.open_or_create(out, identity, overwrite)
-        run.clean()
-        with scalars(out / "tensorboard" if tensorboard else None) as writer:
-            trainer = Trainer(dataset, store, run, model, training, device, progress)
-            trainer.fit(writer)
-        return {**trainer.result(), "run": str(out)}
 
 
-def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
-    """ValueError for settings that do not go together, DataError for a dataset without what they need."""
-    rows = dataset.interactions
-    parse_metric(training.metric)
-    if idle := _shaping_nothing(model, training):
-        raise ValueError(
-            f"{' and '.join(idle)}: shapes what tokens mention, which rests without epochs on tokens; give "
-            "--param token_epochs=5 too"
-        )
-    if model.sentiment == "mlp" and training.token_epochs:
-        raise ValueError("token_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
-    if not ((rows.split == VALID) & rows.positive).any():
-        fractions = dataset.manifest["options"]["fractions"]
-        cure = "prepare it with --fractions 0.7,0.1,0.2"
-        if fractions is None or fractions[1]:
-            cure = (
-                "users have one from three reviews on (liked ones, with --positive): prepare with --k-core 3"
-            )
-        raise DataError(f"{dataset.path}: no positive in the validation split; {cure}")
-    if training.objective == "rating" or training.anchor:
-        if np.isnan(rows.rating).all():
-            raise DataError(f"{dataset.path}: has no ratings, which --setup default and the anchor need")
-        for split, name in ((TRAIN, "train"), (VALID, "valid")):
-            if not (~np.isnan(rows.rating) & (rows.split == split)).any():
-                raise DataError(f"{dataset.path}: no rating in {name}, so ratings cannot be learned")
-    if training.objective == "rating" and not rows.positive.all():
-        raise DataError(
-            f"{dataset.path}: was prepared with --positive {dataset.manifest['options']['positive']}, but "
-            "--setup default learns all ratings, low ones too; prepare it without --positive"
-        )
-
-
-def _shaping_nothing(model: ModelConfig, training: TrainConfig) -> list[str]:
-    """Auxiliary losses with a weight, of parameters that no score reads."""
-    if model.sentiment != "linear" or training.token_epochs:
-        return []
-    pooled_trains_mentions = score_form(model).profiles_in_mention_space
-    losses = ["orthogonality"] if pooled_trains_mentions else ["rate", "orthogonality"]
-    return [name for name in losses if getattr(training, name)]
+def _result(run: RunFolder, schedule: Schedule) -> TrainResult:
+    history, best = schedule.state.history, schedule.best
+    seconds = sum(record.seconds for record in history)
+    ended = "best/catalogue" in run.manifest["files"]
+    if ended and (figures := run.values("best/catalogue")["balanced"]):
+        best = best.with_term(TermFigures.from_json(figures))
+        seconds += figures["collaboration"]["seconds"]
+    return TrainResult(
+        metric=schedule.training.watched,
+        best_value=schedule.value(best),
+        best_epoch=schedule.state.best_epoch,
+        epochs=schedule.state.epoch,
+        best=best,
+        history=history,
+        seconds=round(seconds, 1),
+        run=run.path,
+    )

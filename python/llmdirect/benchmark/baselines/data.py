@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmdirect.collaborative.gram import cooccurrences
 from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Dataset
@@ -84,8 +85,7 @@ class TrainData:
 
         Xᵀ diag(n^-user_power) X, where n is the number of a user's positives.
         """
-        rows = self.matrix(self.counts ** (-user_power / 2))
-        gram: NDArray[np.float64] = (rows.T @ rows).toarray()
+        gram: NDArray[np.float64] = cooccurrences(self.positives, self.num_items, user_power).numpy()
         return gram
 
     @cached_property

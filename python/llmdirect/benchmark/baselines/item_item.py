@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from llmdirect.benchmark.baselines.data import (
@@ -13,7 +14,7 @@ from llmdirect.benchmark.baselines.data import (
     largest_neighbours,
     shrunk_cosine,
 )
-from llmdirect.collaborative.ease import refuse_swallowed
+from llmdirect.collaborative.gram import inverse_to_weights, regularised_inverse
 from llmdirect.ranking.scorer import ScoreTables
 
 
@@ -87,11 +88,16 @@ def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
     return item_item(data, table)
 
 
-def _autoencoder(inverse: NDArray[np.floating]) -> NDArray[np.float64]:
+def _inverse(gram: NDArray[np.float64], ridge: float, name: str = "ridge") -> NDArray[np.float64]:
+    """Inverse of gram + ridge·1, float64 [I, I]; ValueError as `regularised_inverse`."""
+    inverse: NDArray[np.float64] = regularised_inverse(torch.tensor(gram), ridge, name).numpy()
+    return inverse
+
+
+def _autoencoder(inverse: NDArray[np.float64]) -> NDArray[np.float64]:
     """B = -P / diag(P), zero diagonal (Steck 2019)."""
-    table: NDArray[np.float64] = -inverse / np.diag(inverse)
-    np.fill_diagonal(table, 0.0)
-    return table
+    weights: NDArray[np.float64] = inverse_to_weights(torch.from_numpy(inverse), torch.float64).numpy()
+    return weights
 
 
 def ease(
@@ -103,16 +109,12 @@ def ease(
     the items' text directions E; words: the same of their TF-IDF vectors. Memory: I * I float64.
     Raises ValueError for a ridge of 0 or below, or so small that rounding swallows it.
     """
-    if not ridge > 0:
-        raise ValueError(f"ridge {ridge}: must be above 0")
     gram = data.gram(user_power)
     if likeness:
         gram += likeness * (data.directions @ data.directions.T)
     if words:
         gram += words * data.common_words
-    refuse_swallowed(ridge, np.trace(gram))
-    gram[np.diag_indices_from(gram)] += ridge
-    return item_item(data, _autoencoder(np.linalg.inv(gram)))
+    return item_item(data, _autoencoder(_inverse(gram, ridge)))
 
 
 def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ScoreTables:
@@ -134,14 +136,10 @@ def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> Sco
         If a ridge is below the float64 rounding of its Gram matrix.
     """
     similarity = data.directions @ data.directions.T
-    refuse_swallowed(text_ridge, np.trace(similarity), "text_ridge")
-    similarity[np.diag_indices_from(similarity)] += text_ridge
-    semantic = _autoencoder(np.linalg.inv(similarity))
+    semantic = _autoencoder(_inverse(similarity, text_ridge, "text_ridge"))
     gram = data.gram(0.0)
-    refuse_swallowed(ridge + distil, np.trace(gram))
-    gram[np.diag_indices_from(gram)] += ridge + distil
-    inverse = np.linalg.inv(gram)
-    free = inverse @ (gram - np.diag(np.full(len(gram), ridge + distil)) + distil * semantic)
+    inverse = _inverse(gram, ridge + distil)
+    free = inverse @ (gram + distil * semantic)
     table = free - inverse * (np.diag(free) / np.diag(inverse))
     np.fill_diagonal(table, 0.0)
     return item_item(data, table)

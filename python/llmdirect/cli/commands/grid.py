@@ -38,7 +38,7 @@ def grid(
     setup: SetupOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search over settings on validation; killed, the same command goes on.
+    """Search over settings on validation; interrupted, the same command resumes it.
 
     Without --param: over lr and history_dropout; with --preset paper the published search, over lr, g2 and
     aspc_num.
@@ -64,16 +64,16 @@ def grid(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
+        emit(result.to_json())
         return
-    names = list(result["best"]["params"])
+    names = list(result.best.params)
     table = Table(box=None, pad_edge=False)
     for name in (*names, "validation", "epoch", "seconds"):
         table.add_column(name, justify="right")
-    for row in result["trials"]:
-        values = [str(row["params"][name]) for name in names]
-        table.add_row(*values, f"{row['value']:.4f}", str(row["epoch"]), f"{row['seconds']:.0f}")
+    for trial in result.trials:
+        values = [str(trial.params[name]) for name in names]
+        table.add_row(*values, f"{trial.value:.4f}", str(trial.epoch), f"{trial.seconds:.0f}")
     stdout.print(table)
-    for chosen in result["failed"]:
-        stdout.print(f"failed: {chosen}", highlight=False, markup=False)
-    stdout.print(f"best: {result['best']['run']}", highlight=False, markup=False, soft_wrap=True)
+    for params in result.failed:
+        stdout.print(f"failed: {params}", highlight=False, markup=False)
+    stdout.print(f"best: {result.best.run}", highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """`llmdirect train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from llmdirect.cli.options import (
     objective_or_setup,
 )
 from llmdirect.config import HistoryTermKind, ScoreFormName, UserSide, configure
+
+if TYPE_CHECKING:
+    from llmdirect.training.results import TrainResult
 
 
 def train(
@@ -112,24 +115,28 @@ def train(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
+        emit(result.to_json())
         return
-    best, metric_name = result["best"], result["metric"]
-    line = f"{result['run']}: best epoch {result['best_epoch']} of {result['epochs']}, {metric_name}"
-    if "train_left_out" in best:
-        line += f" {best['train_left_out'][metric_name]:.4f} on train left out and"
-    line += f" {result['best_value']:.4f} on validation; {result['seconds']:.0f} s"
-    if "collaboration" in best:
-        term, alone = best["collaboration"], result["history"][result["best_epoch"] - 1]["valid"]
-        words, embeddings = term["likeness"]["words"], term["likeness"]["embeddings"]
-        if term["weight"]:
-            line += (
-                f"\n  collaborative term: {term['made_of']}, weight {term['weight']:.3g}; "
-                f"ridge {term['ridge']:g}, likeness of words {words:g}, of embeddings {embeddings:g}; "
-                f"without the term {alone[metric_name]:.4f} on validation"
-            )
-            if metric_name != "mse" and alone[metric_name] > result["best_value"]:
-                line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
-        else:
-            line += "\n  collaborative term: none, no weight is better on validation"
-    stdout.print(line, highlight=False, markup=False, soft_wrap=True)
+    stdout.print(_summary(result), highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(result: "TrainResult") -> str:
+    best, metric = result.best, result.metric
+    line = f"{result.run}: best epoch {result.best_epoch} of {result.epochs}, {metric}"
+    if best.train_left_out:
+        line += f" {best.train_left_out[metric]:.4f} on train left out and"
+    line += f" {result.best_value:.4f} on validation; {result.seconds:.0f} s"
+    term = best.collaboration
+    if term is None:
+        return line
+    if not term.weight:
+        return line + "\n  collaborative term: none, no weight is better on validation"
+    without_term = result.history[result.best_epoch - 1].valid[metric]
+    line += (
+        f"\n  collaborative term: {term.made_of}, weight {term.weight:.3g}; ridge {term.ridge:g}, "
+        f"similarity of words {term.similarity['words']:g}, of embeddings {term.similarity['embeddings']:g}; "
+        f"without the term {without_term:.4f} on validation"
+    )
+    if metric != "mse" and without_term > result.best_value:
+        line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
+    return line
