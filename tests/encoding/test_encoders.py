@@ -63,9 +63,9 @@ def test_cached_encoder_is_the_same_encoder(
 ) -> None:
     path, _ = checkpoints[name]
     kept = cache_model(str(path), tmp_path / "encoder", dtype="float32")
-    assert not kept["already"]
-    assert kept["id"] == path.name
-    first, second = (load_encoder(str(each), max_length=64) for each in (path, kept["path"]))
+    assert not kept.already
+    assert kept.id == path.name
+    first, second = (load_encoder(str(each), max_length=64) for each in (path, kept.path))
     assert first.describe() == second.describe()
     assert torch.equal(first.encode(TEXTS)[4].tokens, second.encode(TEXTS)[4].tokens)
     size = sum(file.stat().st_size for file in (tmp_path / "encoder").glob("*.safetensors"))
@@ -79,12 +79,12 @@ def test_cache_keeps_bfloat16_and_finds_it_by_id(
     monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path))
     path, _ = checkpoints["t5gemma"]
     kept = cache_model(str(path))
-    assert kept["dtype"] == "bfloat16"
-    weights = load_file(Path(kept["path"]) / "model.safetensors")
+    assert kept.dtype == "bfloat16"
+    weights = load_file(kept.path / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     assert not any("decoder" in key for key in weights)
     assert resolve("tiny-t5gemma").folder == tmp_path / "tiny-t5gemma"
-    assert cache_model(str(path))["already"]
+    assert cache_model(str(path)).already
     assert [file.name for file in tmp_path.iterdir()] == ["tiny-t5gemma"]
     for model in (str(path), "tiny-t5gemma"):
         with pytest.raises(DataError, match="dtype is 'bfloat16' there, 'float32' here"):

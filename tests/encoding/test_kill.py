@@ -234,4 +234,4 @@ def test_a_killed_writer_gives_its_lock_back(
         consolidate(folder)
     assert kill(process)
     finish(start("precompute", folder, *options), tmp_path)
-    assert consolidate(folder)["changed"]
+    assert consolidate(folder).changed

@@ -135,7 +135,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
 ) -> None:
     first = run_all(dataset, checkpoints["bert"])
     shards = sorted((store_of(dataset) / "shards").iterdir())
-    assert first["encoded_shards"] == first["shards"] == len(shards) > 4
+    assert first.encoded_shards == first.plan.shards == len(shards) > 4
     whole = visible(dataset)
     shutil.rmtree(shards[1])
     (shards[2] / "manifest.json").unlink()
@@ -147,7 +147,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
     embed = Encoder.embed
     monkeypatch.setattr(Encoder, "embed", lambda self, *a, **k: encoded.append(1) or embed(self, *a, **k))
     again = run_all(dataset, checkpoints["bert"])
-    assert again["encoded_shards"] == 4 == again["pending_shards"]
+    assert again.encoded_shards == 4 == again.pending_shards
     assert 0 < len(encoded) < 3 * 4
     assert visible(dataset) == whole
 
@@ -164,11 +164,11 @@ def test_a_second_run_does_nothing(
     for _ in range(2):
         before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.name != ".lock"}
         again = run_all(dataset, checkpoints["bert"])
-        assert again["encoded_shards"] == again["pending_shards"] == 0
+        assert again.encoded_shards == again.pending_shards == 0
         after = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.name != ".lock"}
         assert after == before
         assert cli("consolidate", dataset).code == 0  # the second time it runs on the finished store
-    assert again["consolidated"]
+    assert again.consolidated
     assert "nothing to do" in cli("precompute", dataset, "--model", checkpoints["bert"].path).out
 
 

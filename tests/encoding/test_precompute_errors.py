@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
     ):
         run_all(dataset, checkpoints["bert"])
     assert not (store_of(dataset) / "shards" / "00000" / "manifest.json").exists()
-    assert run_all(dataset, checkpoints["bert"])["encoded_shards"] > 0
+    assert run_all(dataset, checkpoints["bert"]).encoded_shards > 0
     assert visible(dataset) == whole
 
 
@@ -330,7 +330,7 @@ def test_the_cure_of_a_damaged_shard_manifest_works(
     with pytest.raises(ValueError, match=r"shards/00002/manifest\.json: not valid JSON .* remove it and run"):
         run_all(dataset, checkpoints["bert"])
     path.unlink()
-    assert run_all(dataset, checkpoints["bert"])["encoded_shards"] == 1
+    assert run_all(dataset, checkpoints["bert"]).encoded_shards == 1
     assert visible(dataset) == whole
 
 

@@ -112,7 +112,7 @@ def test_others_stay_out_while_any_of_the_two_lives(
     assert "another of the 2 processes has ended" in (tmp_path / "errors1").read_text()
     assert kill(second)
     finish(start("precompute", folder, *options), tmp_path)
-    assert consolidate(folder)["changed"]
+    assert consolidate(folder).changed
 
 
 def test_the_team_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.encoders import load_encoder
 from llmdirect.encoding.precompute import precompute
+from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.model.train_view import TrainView
 from llmdirect.runs.new_users import text_profiles
 from llmdirect.runs.trained import Trained
@@ -80,7 +81,7 @@ def dataset(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "dataset"))
 
 
-def run_all(dataset: Path, bert: Checkpoint, **options: Any) -> dict[str, Any]:
+def run_all(dataset: Path, bert: Checkpoint, **options: Any) -> PrecomputeResult:
     """A few shards."""
     return precompute(
         dataset, **{"model": str(bert.path), "shard_tokens": 2500, "token_budget": 400, **options}
@@ -213,10 +214,10 @@ def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert
 def test_a_resumed_run_ends_with_the_same_bytes(dataset: Path, bert: Checkpoint) -> None:
     options = {"shard_tokens": 500, **FORMS["all"]}
     first = run_all(dataset, bert, **options)
-    assert first["shards"] > 4
+    assert first.plan.shards > 4
     whole = visible(dataset)
     shutil.rmtree(store_of(dataset) / "shards" / "00002")
-    assert run_all(dataset, bert, **options)["encoded_shards"] == 1
+    assert run_all(dataset, bert, **options).encoded_shards == 1
     assert visible(dataset) == whole
     # Killed between the calibration and the plan: it is fitted again.
     for path in (*store_of(dataset).glob("plan*"), store_of(dataset) / "shards"):

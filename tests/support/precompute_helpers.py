@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tiny
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
+from llmdirect.encoding.results import PrecomputeResult
 
 LONG = " ".join(tiny.CORPUS[:5] * 5)
 TEXTS = [*tiny.CORPUS[:5], "great", "Thé strings 😀 are ﬁne", LONG, "no noise", "warm sound, bright strings"]
@@ -40,7 +41,7 @@ def make_usual_dataset(folder: Path) -> Path:
     return make_dataset(folder, [*TEXTS, *(TEXTS[place] for place in COPIES), "", " "])
 
 
-def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> dict[str, Any]:
+def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> PrecomputeResult:
     """Many small shards."""
     return precompute(
         dataset, **{"model": str(checkpoint.path), "shard_tokens": 20, "token_budget": 15, **options}

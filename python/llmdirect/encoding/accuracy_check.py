@@ -1,7 +1,7 @@
 """What each stage of encoding costs in accuracy, on a sample of a dataset's passages. Writes nothing."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.types import Result
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder
@@ -19,6 +20,44 @@ _TOKENS = 1 << 13  # of the sample: minutes on a CPU, seconds on a GPU
 _SEED = 242
 _OUTLIER = 6.0
 """A channel is an outlier where its root mean square is so many times that of the median channel."""
+
+
+@dataclass(frozen=True)
+class StageError(Result):
+    """Error of the token embeddings after one stage of encoding."""
+
+    name: str
+    relative: float
+    """‖x - y‖ / ‖y‖ over all tokens."""
+    worst_cosine: float
+    """Smallest cosine similarity of one token with its reference."""
+
+
+@dataclass(frozen=True)
+class OutlierChannels(Result):
+    """Dimensions whose root mean square is several times that of the median dimension."""
+
+    count: int
+    largest: float
+    """Largest ratio to the median dimension."""
+    channel: int
+    """Index of the dimension with the largest ratio."""
+
+
+@dataclass(frozen=True)
+class AccuracyCheck(Result):
+    """Errors of each stage of encoding on a sample of passages."""
+
+    model: str
+    """Identifier of the encoder."""
+    device: str
+    compute_dtype: str
+    passages: int
+    tokens: int
+    stages: list[StageError]
+    outlier_channels: OutlierChannels
+    soft_cap: float | None
+    """Relative difference without the soft-cap of the attention; None where the encoder has none."""
 
 
 def check(
@@ -32,17 +71,12 @@ def check(
     revision: str | None = None,
     sample_tokens: int = _TOKENS,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Encodes a seeded sample of train passages in float32 too, and compares.
+) -> AccuracyCheck:
+    """Accuracy of the token embeddings of a seeded sample of train passages, against float32.
 
-    Returns {"model", "device", "compute_dtype", "passages", "tokens", "stages", "outlier_channels",
-    "soft_cap"}. A stage has its `name`, the `relative` error ‖x - y‖ / ‖y‖ over all tokens, and the
-    `worst_cosine` of one token: the model in its type beside float32; the projection, beside the vectors it
-    was given; the type on disk, beside what it was given; and all of them together, beside float32. The
-    projection and the scales of int8 are fitted on the sample, as `precompute` fits them on a larger one.
-    `outlier_channels` has their `count`, the `largest` ratio to the median channel and its `channel`.
-    `soft_cap` is the relative difference that dropping the attention's soft-cap would make, None where the
-    model has none.
+    Stages are the encoder in its own type, compared with float32; the projection and the type on disk, each
+    compared with its input; and all of them together, compared with float32. The projection and the scales
+    of int8 are fitted on the sample, as `precompute` fits them on a larger one.
 
     Raises as `precompute` does.
     """
@@ -82,16 +116,16 @@ def check(
         stages.append(_stage(f"{project} components", _unproject(calibration, projected), computed))
     stages.append(_stage(f"stored as {dtype}", stored, projected))
     stages.append(_stage("all together", _unproject(calibration, stored), reference))
-    return {
-        "model": encoder.id,
-        "device": encoder.device.type,
-        "compute_dtype": compute,
-        "passages": len(texts),
-        "tokens": len(reference),
-        "stages": stages,
-        "outlier_channels": _outliers(reference),
-        "soft_cap": soft_cap,
-    }
+    return AccuracyCheck(
+        model=encoder.id,
+        device=encoder.device.type,
+        compute_dtype=compute,
+        passages=len(texts),
+        tokens=len(reference),
+        stages=stages,
+        outlier_channels=_outliers(reference),
+        soft_cap=soft_cap,
+    )
 
 
 def _sample(dataset: Dataset) -> list[str]:
@@ -111,17 +145,16 @@ def _unproject(calibration: Calibration, vectors: Tensor) -> Tensor:
     return vectors if calibration.projection is None else vectors @ calibration.projection.T
 
 
-def _stage(name: str, found: Tensor, expected: Tensor) -> dict[str, Any]:
+def _stage(name: str, found: Tensor, expected: Tensor) -> StageError:
     cosines = torch.nn.functional.cosine_similarity(found.float(), expected.float(), dim=1)
-    return {"name": name, "relative": _relative(found, expected), "worst_cosine": float(cosines.min())}
+    return StageError(name, _relative(found, expected), float(cosines.min()))
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
-def _outliers(vectors: Tensor) -> dict[str, Any]:
+def _outliers(vectors: Tensor) -> OutlierChannels:
     sizes = vectors.square().mean(0).sqrt()
     ratios = sizes / sizes.median()
-    largest = float(ratios.max())
-    return {"count": int((ratios > _OUTLIER).sum()), "largest": largest, "channel": int(ratios.argmax())}
+    return OutlierChannels(int((ratios > _OUTLIER).sum()), float(ratios.max()), int(ratios.argmax()))

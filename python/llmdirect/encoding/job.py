@@ -4,7 +4,6 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder, resolve
 from llmdirect.encoding.encoders.sources import Source, slug
+from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.store.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
 from llmdirect.store.calibration import Calibration
 from llmdirect.store.shards import (
@@ -112,7 +112,9 @@ class Job:
     calibration: Calibration
 
 
-def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Progress = SILENT) -> Job | Json:
+def open_job(
+    options: Options, dataset: Dataset, *, frozen: bool, progress: Progress = SILENT
+) -> Job | PrecomputeResult:
     """The job as its plan in the store says, or made anew; the answer of `precompute` where nothing is to do.
 
     frozen: a new plan and its calibration are written, and what is in their way removed; else nothing is
@@ -225,7 +227,7 @@ def _other_store(store: Path, different: list[str]) -> MismatchError:
     )
 
 
-def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
+def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> PrecomputeResult:
     """The answer where a consolidated store has all `wanted` texts."""
     logger.info("%s is complete and consolidated: nothing to do", store)
     if manifest["passages"] > wanted:
@@ -233,14 +235,7 @@ def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
             "it also holds %s texts that the dataset has no more; `llmdirect consolidate` drops them",
             f"{manifest['passages'] - wanted:,}",
         )
-    return {
-        "store": str(store),
-        "texts": manifest["passages"],
-        "tokens": manifest["rows"],
-        "pending_shards": 0,
-        "encoded_shards": 0,
-        "consolidated": True,
-    }
+    return PrecomputeResult(store, manifest["passages"], manifest["rows"], 0, 0, consolidated=True)
 
 
 def _fitting_budget(encoder: Encoder, texts: Texts, rows: NDArray[np.int32], budget: int) -> int:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk, disk_full_hint
@@ -11,6 +10,7 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.job import Options, open_job
 from llmdirect.encoding.process_group import ProcessGroup
+from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.encoding.shard_encoder import ShardEncoder, open_run
 from llmdirect.store.token_format import TokenFormat
 
@@ -35,7 +35,7 @@ def precompute(
     engine: str = "here",
     workers: int | None = None,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> PrecomputeResult:
     """Writes the token embeddings of a dataset's passages to DATASET/stores/NAME/shards.
 
     Each distinct text is encoded once; a text beyond the model's limit in overlapping windows, each token
@@ -80,10 +80,11 @@ def precompute(
     dataset = Dataset.open(dataset_path)
     if estimate_only:
         job = open_job(options, dataset, frozen=False, progress=progress)
-        if isinstance(job, dict):
+        if isinstance(job, PrecomputeResult):
             return job
-        asked, shards = ShardEncoder(job), list(range(job.plan.num_shards))
-        return {**asked.summary(shards), **asked.estimate(shards, workers or team.size)}
+        run, shards = ShardEncoder(job), list(range(job.plan.num_shards))
+        seconds = run.estimate(shards, workers or team.size)
+        return replace(run.summary(shards), estimated_seconds=seconds)
     if engine == "ray":
         if team.size > 1:
             raise ValueError("engine='ray' starts its own workers; run it without torchrun")
@@ -95,22 +96,21 @@ def precompute(
             (single_writer if team.first else shared_writer)(options.store) as share,
             disk_full_hint(options.store, "make room and run again: shards that are complete stay"),
         ):
-            run, pending, result = open_run(options, dataset, progress)
+            encoder, pending, result = open_run(options, dataset, progress)
             if share and team.size > 1:
                 share()
                 team.meet()
             team.meet()  # all know what is pending before the first shard is made
-            pace: dict[str, Any] = {}
-            if run:
-                check_disk(options.store, result["bytes_to_write"], "the shards need")
+            if encoder and result.plan:
+                check_disk(options.store, result.plan.bytes_to_write, "the shards need")
                 if team.first:
-                    result |= run.estimate(pending, team.size)
-                pace = run.encode(team.share(pending), progress)
+                    result = replace(result, estimated_seconds=encoder.estimate(pending, team.size))
+                result = replace(result, throughput=encoder.encode(team.share(pending), progress))
             team.meet()
-            return {**result, "encoded_shards": len(pending), **pace}
+            return replace(result, encoded_shards=len(pending))
 
 
-def _ray_engine(options: Options, workers: int | None, progress: Progress) -> dict[str, Any]:
+def _ray_engine(options: Options, workers: int | None, progress: Progress) -> PrecomputeResult:
     try:
         from llmdirect.encoding import ray_backend as ray_engine
     except ModuleNotFoundError as error:

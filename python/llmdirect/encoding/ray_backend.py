@@ -29,7 +29,8 @@ from llmdirect.common.files import check_disk, disk_full_hint
 from llmdirect.common.locks import shared_writer, single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding.job import Options, open_job
+from llmdirect.encoding.job import Job, Options, open_job
+from llmdirect.encoding.results import PrecomputeResult, Throughput
 from llmdirect.encoding.shard_encoder import ShardEncoder, open_run
 
 _DEATH = (RayActorError, OutOfMemoryError, NodeDiedError, WorkerCrashedError)
@@ -47,7 +48,7 @@ class Worker:
         self._options = options
         self._run: ShardEncoder | None = None
 
-    def plan(self) -> tuple[dict[int, int], dict[str, Any]]:
+    def plan(self) -> tuple[dict[int, int], PrecomputeResult]:
         """Freezes the plan, under the caller's lock: tokens of each pending shard, `precompute`'s answer."""
         self._run, pending, result = open_run(self._options, Dataset.open(self._options.dataset), SILENT)
         return {shard: self._run.rows(shard) for shard in pending} if self._run else {}, result
@@ -56,7 +57,7 @@ class Worker:
         """Reads the frozen plan and loads the model."""
         if self._run is None:
             job = open_job(self._options, Dataset.open(self._options.dataset), frozen=False)
-            assert not isinstance(job, dict)  # something is pending
+            assert isinstance(job, Job)  # something is pending
             self._run = ShardEncoder(job)
 
     def encode(self, shards: tuple[int, ...]) -> None:
@@ -66,7 +67,7 @@ class Worker:
             self._run.encode(self._run.pending(shards), SILENT)
 
 
-def encode(options: Options, workers: int | None, progress: Progress) -> dict[str, Any]:
+def encode(options: Options, workers: int | None, progress: Progress) -> PrecomputeResult:
     """As `precompute`, by `workers` actors (default: one a GPU of the cluster, or one), each on a GPU if any.
 
     Joins the cluster of RAY_ADDRESS, or one that runs on this machine, or starts one here. What a worker that
@@ -98,13 +99,12 @@ def encode(options: Options, workers: int | None, progress: Progress) -> dict[st
             with progress.task("wait for a worker and its plan", None, "texts"):
                 tokens, result = pool.plan()
             share()
-            pace: dict[str, Any] = {}
-            if tokens:
-                check_disk(options.store, result["bytes_to_write"], "the shards need")
-                pace = pool.encode(tokens, progress)
+            if tokens and result.plan:
+                check_disk(options.store, result.plan.bytes_to_write, "the shards need")
+                result = replace(result, throughput=pool.encode(tokens, progress))
         finally:
             pool.close()
-    return {**result, "encoded_shards": len(tokens), **pace}
+    return replace(result, encoded_shards=len(tokens))
 
 
 def _from_anywhere(options: Options) -> Options:
@@ -128,7 +128,7 @@ class _Pool:
         self._actor: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(Worker)
         self._actors: list[Any] = [self._actor.remote(options) for _ in range(size)]
 
-    def plan(self) -> tuple[dict[int, int], dict[str, Any]]:
+    def plan(self) -> tuple[dict[int, int], PrecomputeResult]:
         """The first worker's; another's, where it dies."""
         deaths = 0
         while True:
@@ -142,7 +142,7 @@ class _Pool:
                 logger.warning("a worker has died while it made the plan (%s)", _reason(error))
                 self._replace(0)
 
-    def encode(self, tokens: dict[int, int], progress: Progress) -> dict[str, Any]:
+    def encode(self, tokens: dict[int, int], progress: Progress) -> Throughput:
         """Makes the shards, whose `tokens` are given; returns how fast."""
         shards, started = list(tokens), time.perf_counter()
         size = max(1, min(len(shards) // (_UNITS * len(self._actors)), _MOST_SHARDS))
@@ -175,7 +175,7 @@ class _Pool:
                     place, unit = idle.pop(), waiting.popleft()
                     in_hand[self._actors[place].encode.remote(unit)] = place, unit
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, "tokens_per_second": sum(tokens.values()) / seconds}
+        return Throughput(seconds, sum(tokens.values()) / seconds)
 
     def _replace(self, place: int) -> Any:
         ray.kill(self._actors[place])  # it may live on where only its machine was out of reach

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Tokens
 from llmdirect.encoding.encoders.flops import peak_rate
 from llmdirect.encoding.job import Job, Options, open_job
+from llmdirect.encoding.results import EncodingPlan, PrecomputeResult, Throughput
 from llmdirect.encoding.throughput import ThroughputMeter, duration
 from llmdirect.store.batch_plan import record_budget
 from llmdirect.store.shards import keep_or_clear, shard_folder, store_bytes, write_shard
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 def open_run(
     options: Options, dataset: Dataset, progress: Progress
-) -> tuple["ShardEncoder | None", list[int], dict[str, Any]]:
+) -> tuple["ShardEncoder | None", list[int], PrecomputeResult]:
     """The run as its plan says (None: nothing to do), the shards it lacks, what `precompute` returns."""
     job = open_job(options, dataset, frozen=True, progress=progress)
-    if isinstance(job, dict):
+    if isinstance(job, PrecomputeResult):
         return None, [], job
     run = ShardEncoder(job)
     pending = run.pending()
@@ -89,57 +89,53 @@ class ShardEncoder:
         expected = {"encoder": self._identity, "source": self._source, "passages": stop - start}
         return expected if self._token_format.tokens != "all" else {**expected, "rows": self.rows(shard)}
 
-    def summary(self, pending: list[int]) -> dict[str, Any]:
+    def summary(self, pending: list[int]) -> PrecomputeResult:
         """What the run amounts to, before it starts."""
         plan, row_bytes = self._plan, self._token_format.row_bytes(self._dim)
         rows = int(plan.rows.sum())
         rows_to_write = sum(map(self.rows, pending))
         texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
-        result = {
-            "store": str(self._store),
-            "model": self._identity["id"],
-            "passages": self._num_passages,
-            "texts": len(plan.text),
-            "texts_without_tokens": int((plan.rows == 0).sum()),
-            "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
-            "tokens": rows,
-            "dim": self._dim,
-            "dtype": self._token_format.dtype,
-            "calibration": plan.calibration,
-            "bytes": store_bytes(rows, len(plan.text), row_bytes),
-            "shards": plan.num_shards,
-            "pending_shards": len(pending),
-            "encoded_shards": 0,
-            "tokens_to_encode": rows_to_write,
-            "bytes_to_write": store_bytes(rows_to_write, texts_to_write, row_bytes),
-            "bytes_free": free_bytes(self._store),
-            "consolidated": False,
-        }
+        sizes = EncodingPlan(
+            model=self._identity["id"],
+            passages=self._num_passages,
+            texts_without_tokens=int((plan.rows == 0).sum()),
+            texts_in_windows=int((plan.rows > self._encoder.max_length).sum()),
+            dim=self._dim,
+            dtype=self._token_format.dtype,
+            calibration=plan.calibration,
+            bytes=store_bytes(rows, len(plan.text), row_bytes),
+            shards=plan.num_shards,
+            tokens_to_encode=rows_to_write,
+            bytes_to_write=store_bytes(rows_to_write, texts_to_write, row_bytes),
+            bytes_free=free_bytes(self._store),
+        )
         at_most = (
             "at most " if self._token_format.tokens != "all" else ""
         )  # which words a text has is seen later
         logger.info(
             "%s texts, %s tokens: %s%.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs "
             "as much again while both are there",
-            *(f"{result['texts']:,}", f"{rows:,}", at_most, result["bytes"] / 1e9),
-            *(len(pending), plan.num_shards, result["bytes_to_write"] / 1e9),
+            *(f"{len(plan.text):,}", f"{rows:,}", at_most, sizes.bytes / 1e9),
+            *(len(pending), plan.num_shards, sizes.bytes_to_write / 1e9),
         )
-        if result["texts_in_windows"]:
+        if sizes.texts_in_windows:
             logger.info(
                 "%s texts exceed %s tokens: read in overlapping windows, whole",
-                f"{result['texts_in_windows']:,}",
+                f"{sizes.texts_in_windows:,}",
                 self._encoder.max_length,
             )
-        return result
+        return PrecomputeResult(
+            self._store, len(plan.text), rows, len(pending), 0, consolidated=False, plan=sizes
+        )
 
-    def estimate(self, pending: list[int], processes: int = 1) -> dict[str, float]:
-        """{"estimated_seconds"} of so many processes like this one, by a batch of middling texts."""
+    def estimate(self, pending: list[int], processes: int = 1) -> float | None:
+        """Seconds of so many processes like this one, by a batch of middling texts; None: nothing pending."""
         if not pending:
-            return {}
+            return None
         places = np.concatenate([np.arange(*self._plan.shard_range(shard)) for shard in pending])
         places = places[self._plan.rows[places] > 0]
         if not len(places):
-            return {"estimated_seconds": 0.0}
+            return 0.0
         places = places[len(places) // 2 :]
         # A GPU is as fast as in the run only with as much to do.
         wanted = self._plan.token_budget if has_own_memory(self._encoder.device) else _TRIAL_TOKENS
@@ -155,20 +151,20 @@ class ShardEncoder:
             "about %s, by %s tokens in %.2f s",
             *(duration(seconds * share / processes), f"{sum(map(len, tokens)):,}", seconds),
         )
-        return {"estimated_seconds": seconds * share / processes}
+        return seconds * share / processes
 
     def _operations(self, shards: list[int]) -> float:
         lengths = [self._plan.rows[slice(*self._plan.shard_range(shard))] for shard in shards]
         return self._encoder.operations(np.concatenate(lengths))
 
-    def encode(self, pending: list[int], progress: Progress) -> dict[str, Any]:
+    def encode(self, pending: list[int], progress: Progress) -> Throughput | None:
         """Encodes the shards; returns how fast.
 
         One thread tokenises the next shard, another writes the last ones: the device waits for neither.
         Their errors are raised here.
         """
         if not pending:
-            return {}
+            return None
         writing: deque[Future[None]] = deque()
         total = sum(map(self.rows, pending))
         peak = peak_rate(self._encoder.device, self._encoder.dtype)

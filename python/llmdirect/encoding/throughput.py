@@ -2,9 +2,9 @@
 
 import threading
 import time
-from typing import Any
 
 from llmdirect.common.progress import Task
+from llmdirect.encoding.results import Throughput
 
 
 class ThroughputMeter:
@@ -41,17 +41,17 @@ class ThroughputMeter:
             f"{self._passages / seconds:,.0f} passages/s, MFU {share:.0%}, {self._bytes / 1e9:.2f} GB written"
         )
 
-    def summary(self) -> dict[str, Any]:
-        """{"seconds", "tokens_per_second", "passages_per_second", "mfu", "peak_flops", "peak_from"}."""
+    def summary(self) -> Throughput:
+        """Rates since the meter was made."""
         seconds = time.perf_counter() - self._started
-        return {
-            "seconds": seconds,
-            "tokens_per_second": self._tokens / seconds,
-            "passages_per_second": self._passages / seconds,
-            "mfu": self._operations / seconds / self._peak,
-            "peak_flops": self._peak,
-            "peak_from": self._peak_from,
-        }
+        return Throughput(
+            seconds,
+            tokens_per_second=self._tokens / seconds,
+            passages_per_second=self._passages / seconds,
+            mfu=self._operations / seconds / self._peak,
+            peak_flops=self._peak,
+            peak_from=self._peak_from,
+        )
 
 
 def duration(seconds: float) -> str:

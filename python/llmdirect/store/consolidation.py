@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from llmdirect.common.errors import DataError, MismatchError, MissingError
 from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json, canonical_json
+from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import Dataset
 from llmdirect.store.batch_plan import PLAN, remove_plan
 from llmdirect.store.shards import (
@@ -35,6 +36,42 @@ _PUBLISHED = ("user_embeddings", "user_masks", "item_embeddings", "item_masks")
 _DATA_FILE = re.compile(r"(tokens|offsets|spans|keys|scales|channels|checksums)-[0-9a-f]{16}\.npy")
 
 
+@dataclass(frozen=True)
+class ConsolidatedStore(Result):
+    """A consolidated store: counts, sizes, and what the run changed."""
+
+    path: Path
+    layout: Literal["store"]
+    dtype: str
+    dim: int
+    rows: int
+    """Number of tokens."""
+    passages: int
+    bytes: int
+    """Bytes of the data files."""
+    changed: bool
+    """False where the store was up to date."""
+    shards: int | None = None
+    """Number of joined shards; None for the published format."""
+    dropped: int | None = None
+    """Number of passages removed because the dataset lacks them; None for the published format."""
+
+    def to_json(self) -> Json:
+        """Fields that have a value."""
+        return {key: value for key, value in super().to_json().items() if value is not None}
+
+
+@dataclass(frozen=True)
+class PaddedArrays(Result):
+    """Padded arrays written from the published format."""
+
+    path: Path
+    layout: Literal["padded"]
+    files: dict[str, Json]
+    """`shape` and `dtype` of each array by file name."""
+    changed: bool
+
+
 def consolidate(
     source: str | PathLike[str],
     *,
@@ -44,7 +81,7 @@ def consolidate(
     store: str | None = None,
     keep_shards: bool = False,
     progress: Progress = SILENT,
-) -> Json:
+) -> ConsolidatedStore | PaddedArrays:
     """Joins the shards of a dataset's store, or a folder in the published format, into one store.
 
     Bytes are streamed, in a few MiB of memory, and compared with their checksums on the way. The new
@@ -60,7 +97,6 @@ def consolidate(
     default; `dtype` "float32", "bfloat16", "float16" or "int8"), or as `all_user_embeddings.npy` and its kin
     for plain `np.load` (layout "padded").
 
-    Returns what was written: counts, and `changed`, false where the store was up to date already.
     Raises DataError naming the file at fault, MismatchError where shards are of different encoders,
     MissingError for an unknown store name, BusyError beside another writer, OSError (a full disk).
     """
@@ -87,7 +123,9 @@ def consolidate(
     return _shards(place, Dataset.open(folder).passage_keys() if own else None, keep_shards, progress)
 
 
-def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Progress) -> Json:
+def _published(
+    source: Path, out: Path, layout: Layout, dtype: str, progress: Progress
+) -> ConsolidatedStore | PaddedArrays:
     published = _core.Published.open(source)
     if layout == "padded":
         check_disk(out, published.bytes, "the arrays need")
@@ -99,7 +137,7 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
         if layout == "padded":
             files = published.write_padded(out, on_bytes)
             described = {name: {"shape": shape, "dtype": descr} for name, shape, descr in files}
-            return {"path": str(out), "layout": layout, "files": described, "changed": True}
+            return PaddedArrays(out, "padded", described, changed=True)
         if (old := _existing(out)) and old["encoder"] != _PUBLISHED_ENCODER:
             raise MismatchError(
                 f"{out}: holds a store of encoder {old['encoder'].get('id')!r}, which this would replace; "
@@ -113,7 +151,9 @@ def _published(source: Path, out: Path, layout: Layout, dtype: str, progress: Pr
     return _summary(out, manifest)
 
 
-def _shards(folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, progress: Progress) -> Json:
+def _shards(
+    folder: Path, wanted: NDArray[np.uint8] | None, keep_shards: bool, progress: Progress
+) -> ConsolidatedStore:
     with single_writer(folder), _only_committed_files(folder):
         old = _existing(folder)
         shards = {path: _manifest(path) for path in _shard_folders(folder)}
@@ -302,7 +342,20 @@ def _data_bytes(manifest: Json) -> int:
     return sum(int(entry["bytes"]) for entry in manifest["files"].values())
 
 
-def _summary(folder: Path, manifest: Json, **more: int) -> Json:
+def _summary(
+    folder: Path,
+    manifest: Json,
+    changed: bool = True,
+    shards: int | None = None,
+    dropped: int | None = None,
+) -> ConsolidatedStore:
     counts = {key: manifest[key] for key in ("dtype", "dim", "rows", "passages")}
-    described = {"path": str(folder), "layout": "store", **counts, "bytes": _data_bytes(manifest)}
-    return {**described, "changed": True, **more}
+    return ConsolidatedStore(
+        path=folder,
+        layout="store",
+        **counts,
+        bytes=_data_bytes(manifest),
+        changed=changed,
+        shards=shards,
+        dropped=dropped,
+    )

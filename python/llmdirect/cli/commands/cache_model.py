@@ -30,10 +30,8 @@ def cache_model(
 
     result = run(model, out, revision=revision, dtype=dtype, progress=Bars())
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        state = "is already there" if result["already"] else "is kept"
-        size = sum(result["files"].values()) / 1e9
-        stdout.print(
-            f"{result['id']} {state}: {result['path']} ({size:.2f} GB)", highlight=False, markup=False
-        )
+        state = "is already there" if result.already else "is kept"
+        size = sum(result.files.values()) / 1e9
+        stdout.print(f"{result.id} {state}: {result.path} ({size:.2f} GB)", highlight=False, markup=False)

@@ -44,6 +44,7 @@ def consolidate(
 
     Nothing half-written is ever visible: a run that was stopped is simply started again.
     """
+    from llmdirect.store.consolidation import PaddedArrays
     from llmdirect.store.consolidation import consolidate as join
 
     result = join(
@@ -56,13 +57,13 @@ def consolidate(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
-    elif result["layout"] == "padded":
-        for name, array in result["files"].items():
-            stdout.print(f"{result['path']}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
+        emit(result.to_json())
+    elif isinstance(result, PaddedArrays):
+        for name, array in result.files.items():
+            stdout.print(f"{result.path}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
     else:
-        state = "written" if result["changed"] else "up to date already, nothing to do"
-        counts = f"{result['passages']:,} passages, {result['rows']:,} x {result['dim']} {result['dtype']}"
-        if result.get("dropped"):
-            state += f", without {result['dropped']:,} passages that the dataset has no more"
-        stdout.print(f"{result['path']}: {counts}, {state}", highlight=False)
+        state = "written" if result.changed else "up to date already, nothing to do"
+        counts = f"{result.passages:,} passages, {result.rows:,} x {result.dim} {result.dtype}"
+        if result.dropped:
+            state += f", without {result.dropped:,} passages that the dataset has no more"
+        stdout.print(f"{result.path}: {counts}, {state}", highlight=False)

@@ -1,13 +1,17 @@
 """`llmdirect precompute`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.common.progress import SILENT
 from llmdirect.encoding.throughput import duration
+
+if TYPE_CHECKING:
+    from llmdirect.encoding.accuracy_check import AccuracyCheck
+    from llmdirect.encoding.results import PrecomputeResult
 
 HELP = """Encode each passage of a dataset once, in shards that survive a kill.
 
@@ -74,9 +78,9 @@ def precompute(
             progress=Bars(),
         )
         if as_json:
-            emit(checked)
+            emit(checked.to_json())
         else:
-            stdout.print(_checked(checked), highlight=False, markup=False)
+            stdout.print(_errors(checked), highlight=False, markup=False)
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
@@ -102,37 +106,36 @@ def precompute(
     if not first:
         return
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        stdout.print(_told(result, dataset, estimate), highlight=False, markup=False)
+        stdout.print(_summary(result, dataset, estimate), highlight=False, markup=False)
 
 
-def _checked(result: dict[str, Any]) -> str:
-    tokens = f"{result['tokens']:,} tokens of {result['passages']} passages"
-    lines = [f"{result['model']} on {result['device']}, {tokens}:"]
-    for each in result["stages"]:
-        error = f"relative error {each['relative']:.2e}, worst cosine {each['worst_cosine']:.5f}"
-        lines.append(f"  {each['name']:<20} {error}")
-    outliers = result["outlier_channels"]
-    largest = f"the largest, {outliers['channel']}, is {outliers['largest']:.1f} times the median"
-    lines.append(f"  outlier channels     {outliers['count']}; {largest}")
-    if result["soft_cap"] is not None:
-        lines.append(f"  soft-cap             without it, vectors would differ by {result['soft_cap']:.2e}")
+def _errors(check: "AccuracyCheck") -> str:
+    lines = [f"{check.model} on {check.device}, {check.tokens:,} tokens of {check.passages} passages:"]
+    for stage in check.stages:
+        error = f"relative error {stage.relative:.2e}, worst cosine {stage.worst_cosine:.5f}"
+        lines.append(f"  {stage.name:<20} {error}")
+    outliers = check.outlier_channels
+    largest = f"the largest, {outliers.channel}, is {outliers.largest:.1f} times the median"
+    lines.append(f"  outlier channels     {outliers.count}; {largest}")
+    if check.soft_cap is not None:
+        lines.append(f"  soft-cap             without it, vectors would differ by {check.soft_cap:.2e}")
     return "\n".join(lines)
 
 
-def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
-    if result["consolidated"]:
-        return f"{result['store']}: complete and consolidated, nothing to do"
-    size = f"{result['texts']:,} texts, {result['tokens']:,} tokens, {result['bytes'] / 1e9:.2f} GB"
+def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
+    plan = result.plan
+    if plan is None:
+        return f"{result.store}: complete and consolidated, nothing to do"
+    size = f"{result.texts:,} texts, {result.tokens:,} tokens, {plan.bytes / 1e9:.2f} GB"
     if estimate:
-        free = f"{result['bytes_free'] / 1e9:.2f} GB are free"
-        if result["bytes_free"] < result["bytes_to_write"]:
+        free = f"{plan.bytes_free / 1e9:.2f} GB are free"
+        if plan.bytes_free < plan.bytes_to_write:
             free += ", too little"
-        needed = duration(result["estimated_seconds"])
-        return f"{result['store']} would hold {size} in {result['shards']} shards, in about {needed}; {free}"
-    fitted = result["calibration"] or {}
-    if "explained" in fitted:
-        size += f", {result['dim']} components with {fitted['explained']:.1%} of the variance"
-    made = f"{result['encoded_shards']} of {result['shards']} shards made now"
-    return f"{result['store']}: {size}; {made}; next: llmdirect consolidate {dataset}"
+        needed = duration(result.estimated_seconds or 0.0)
+        return f"{result.store} would hold {size} in {plan.shards} shards, in about {needed}; {free}"
+    if plan.calibration and "explained" in plan.calibration:
+        size += f", {plan.dim} components with {plan.calibration['explained']:.1%} of the variance"
+    encoded = f"{result.encoded_shards} of {plan.shards} shards made now"
+    return f"{result.store}: {size}; {encoded}; next: llmdirect consolidate {dataset}"

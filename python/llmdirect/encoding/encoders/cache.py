@@ -1,8 +1,8 @@
 """Keeps a model's encoder on this machine: half the download, found again by its id without a network."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,9 +10,28 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, disk_full_hint, read_manifest, sync_folder, write_manifest
 from llmdirect.common.locks import LOCK, single_writer
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json
+from llmdirect.common.types import Json, Result
 from llmdirect.encoding.encoders.loading import load_model, load_tokenizer, quiet_transformers, weights_digest
 from llmdirect.encoding.encoders.sources import FORMAT, VERSION, cache_folder, cached, resolve, slug
+
+
+@dataclass(frozen=True)
+class CachedEncoder(Result):
+    """An encoder kept by `cache_model`: its manifest and location."""
+
+    format: str
+    version: int
+    id: str
+    """Name on the Hub, or of the folder that it was read from."""
+    revision: str | None
+    dtype: str
+    weights: str
+    """Digest of the weights."""
+    files: dict[str, int]
+    """Bytes of each file."""
+    path: Path
+    already: bool
+    """Whether it had been kept before."""
 
 
 def cache_model(
@@ -22,12 +41,12 @@ def cache_model(
     revision: str | None = None,
     dtype: str = "bfloat16",
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> CachedEncoder:
     """Downloads `model` (or takes it from a folder) and keeps its encoder and tokenizer, in `dtype`.
 
     Without `out` it goes to the cache folder, where the model's id finds it; else to the folder `out`, which
     is then given as the model. The folder appears at once, complete. Where it is already there, nothing is
-    done. Returns the manifest with `path` and `already`.
+    done.
 
     Raises MissingError (no such model or no access), DataError (weights missing, or `out` holds another
     thing), BusyError (another process writes there).
@@ -36,7 +55,7 @@ def cache_model(
         raise ValueError(f"dtype={dtype!r}; one of bfloat16, float16, float32")
     if out is None and (kept := cached(model, revision)) is not None:
         wanted = {"id": kept.id, "revision": kept.revision, "dtype": dtype}
-        return {**_same_or_refuse(kept.folder, wanted), "path": str(kept.folder), "already": True}
+        return CachedEncoder(**_same_or_refuse(kept.folder, wanted), path=kept.folder, already=True)
     with progress.task(f"cache {model}", 3, "steps") as task:
         task.note("download")
         source = resolve(model, revision, use_cache=False)
@@ -55,7 +74,7 @@ def cache_model(
         temporary = target.with_name(f".{target.name}.partial")
         with single_writer(temporary):
             if target.exists():
-                return {**_same_or_refuse(target, wanted), "path": str(target), "already": True}
+                return CachedEncoder(**_same_or_refuse(target, wanted), path=target, already=True)
             _clear(temporary)
             try:
                 with disk_full_hint(target, "make room and run again"), quiet_transformers():
@@ -63,7 +82,7 @@ def cache_model(
                     network.save_pretrained(temporary, save_original_format=False)
                     tokenizer.save_pretrained(temporary)
                     files = {file.name: _sync(file) for file in _content(temporary)}
-                    manifest = {"format": FORMAT, "version": VERSION, **wanted, "files": files}
+                    manifest: Json = {"format": FORMAT, "version": VERSION, **wanted, "files": files}
                     write_manifest(temporary, manifest)
             except BaseException:
                 _clear(temporary)
@@ -72,7 +91,7 @@ def cache_model(
             (target / LOCK).unlink()
             sync_folder(target.parent)
             task.advance()
-    return {**manifest, "path": str(target), "already": False}
+    return CachedEncoder(**manifest, path=target, already=False)
 
 
 def _content(folder: Path) -> list[Path]:
