@@ -259,7 +259,7 @@ def test_windows_keep_each_token_once_where_it_has_most_context(room: int, lengt
 
 
 def test_window_rooms_must_hold_a_token() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="expected 1 or more"):
         windows(3, 0)
 
 
@@ -301,7 +301,7 @@ def test_limits_are_checked(checkpoints: dict[str, tuple[Path, Any]]) -> None:
     assert load_encoder(path, max_length=5000).max_length == 64
     with pytest.raises(ValueError, match="leaves no room"):
         load_encoder(path, max_length=2)
-    with pytest.raises(ValueError, match="give max_length"):
+    with pytest.raises(ValueError, match="give `max_length`"):
         load_encoder(str(checkpoints["t5"][0]))
 
 
@@ -379,7 +379,7 @@ def test_unknown_devices_and_types(checkpoints: dict[str, tuple[Path, Any]]) -> 
         load_encoder(path, device=absent)
     with pytest.raises(ValueError, match="device='gpu'"):
         load_encoder(path, device="gpu")
-    with pytest.raises(ValueError, match="dtype='int8'"):
+    with pytest.raises(ValueError, match=r"`dtype`: .int8."):
         load_encoder(path, dtype="int8")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_encoder("./not-there")
