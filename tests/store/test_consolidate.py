@@ -218,7 +218,7 @@ def test_choosing_a_store(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         write_dataset(tmp_path, [random_content(rng, [2])], name=name)
-    fails(tmp_path, MissingError, "--store one of a, b")
+    fails(tmp_path, MissingError, "`store` one of a, b")
     fails(tmp_path, MissingError, "no store named 'c'; there is a, b", store="c")
     assert consolidate(tmp_path, store="b").path == tmp_path / "stores" / "b"
     assert not (tmp_path / "stores" / "a" / "manifest.json").exists()
@@ -253,7 +253,9 @@ def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.Monkey
     three_shards(tmp_path / "dataset")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
-    fails(tmp_path / "dataset", OSError, r"beside its shards, needs 0\.00 GB and .* 0\.00 GB free; make room")
+    fails(
+        tmp_path / "dataset", OSError, r"next to its shards, needs 0\.00 GB and .* 0\.00 GB free; make room"
+    )
     with pytest.raises(OSError, match=r"the arrays need .* make room"):
         consolidate(source, out=tmp_path / "out", layout="padded")
     assert not (tmp_path / "out").exists()
@@ -277,7 +279,7 @@ def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) ->
     fails(tmp_path, MismatchError, r"shards/00000/manifest\.json: encoder is .*other.*tiny")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     before = visible(folder)
-    with pytest.raises(MismatchError, match=r"holds a store of encoder 'tiny', .* choose another --out"):
+    with pytest.raises(MismatchError, match=r"holds a store of encoder 'tiny', .* choose another `out`"):
         consolidate(source, out=folder)
     assert visible(folder) == before
 

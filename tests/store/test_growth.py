@@ -16,7 +16,6 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import write_manifest
 from llmdirect.encoding.encoders import Encoder
-from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.calibration import CALIBRATION
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
@@ -65,7 +64,9 @@ def test_only_what_is_new_is_encoded(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: None)  # it reads some of the same texts
+    monkeypatch.setattr(
+        "llmdirect.encoding.precompute.estimate_seconds", lambda *_: None
+    )  # it reads some of the same texts
     made = run_all(dataset, bert, **form)
     assert sorted(read) == sorted(NEW)
     assert made.texts == len(NEW)
@@ -152,7 +153,7 @@ def test_growth_by_another_encoder_is_refused_but_not_for_a_newer_library(
     manifest = json.loads((folder / "manifest.json").read_text())
     encoder = manifest["encoder"]
     write_manifest(folder, manifest | {"encoder": encoder | {"attention": "other"}})
-    with pytest.raises(MismatchError, match=r"attention is 'other' there, .* here.*--store"):
+    with pytest.raises(MismatchError, match=r"attention is 'other' there, .* here.*`store`"):
         run_all(dataset, bert)
     older = encoder | {"versions": {"torch": "2.0"}}
     write_manifest(folder, manifest | {"encoder": older})
@@ -168,7 +169,7 @@ def test_a_store_elsewhere_grows_and_drops_nothing(
     run_all(first, bert)
     consolidate(first)
     second = make_dataset_beside(tmp_path / "second", [*TEXTS[5:], *NEW])
-    run = ("--model", bert.path, "--shard-tokens", 20, "--token-budget", 15, "--store", store_of(first))
+    run = ("--encoder", bert.path, "--shard-tokens", 20, "--token-budget", 15, "--store", store_of(first))
     assert json.loads(cli("precompute", second, *run, "--json").out)["texts"] == len(NEW)
     told = json.loads(cli("consolidate", second, "--store", store_of(first), "--json").out)
     assert (told["dropped"], told["passages"]) == (0, len(TEXTS) + len(NEW))

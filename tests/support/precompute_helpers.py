@@ -1,4 +1,4 @@
-"""A dataset of a few texts, tiny checkpoints, and runs of `precompute` in many small shards."""
+"""Small dataset, tiny checkpoints, and `precompute` in many small shards."""
 
 import json
 from pathlib import Path
@@ -42,9 +42,9 @@ def make_usual_dataset(folder: Path) -> Path:
 
 
 def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> PrecomputeResult:
-    """Many small shards."""
+    """`precompute` in many small shards."""
     return precompute(
-        dataset, **{"model": str(checkpoint.path), "shard_tokens": 20, "token_budget": 15, **options}
+        dataset, **{"encoder": str(checkpoint.path), "shard_tokens": 20, "token_budget": 15, **options}
     )
 
 

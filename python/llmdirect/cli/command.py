@@ -15,6 +15,7 @@ SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("
 """Context settings: options and choices as the published scripts spell them (--num_epochs, BPR)."""
 RENAMED: Final = {
     "--form": "--score-form",
+    "--model": "--encoder",
     "--refine-epochs": "--token-epochs",
 }
 """Former names of options."""
@@ -26,9 +27,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments; a former name of an option is an error that gives the present one."""
+        options = {option for parameter in self.params for option in parameter.opts}
         for argument in args:
             name = argument.partition("=")[0].lower().replace("_", "-")
-            if name in RENAMED:
+            if name in RENAMED and name not in options:
                 raise typer.BadParameter(f"{name} is called {RENAMED[name]} now", ctx)
         return super().parse_args(ctx, args)
 

@@ -7,7 +7,7 @@ import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 
-HELP = """Keep a model's encoder on this machine, to be found by its id without a network.
+HELP = """Keep the encoder of a language model on this machine, found by its id without a network.
 
 \b
 Examples:
@@ -20,7 +20,7 @@ Examples:
 def cache_model(
     model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write. (default: the user's cache, found by the id)")
+        Path | None, typer.Option(help="Folder to write. (default: the cache folder, where the id finds it)")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
     dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",

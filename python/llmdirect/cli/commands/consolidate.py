@@ -12,14 +12,14 @@ EPILOG = "Example: llmdirect consolidate books/ · llmdirect consolidate embs/ -
 
 
 class LayoutChoice(StrEnum):
-    """How documents in the published format are written."""
+    """Layout of documents in the published format."""
 
     store = "store"
     padded = "padded"
 
 
 class DtypeChoice(StrEnum):
-    """What the published float32 values are rounded to."""
+    """Type to which the float32 values of the published format are rounded."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -42,7 +42,7 @@ def consolidate(
 ) -> None:
     """Join the shards of a dataset into one store, or merge folders of numbered .npy files.
 
-    Nothing half-written is ever visible: a run that was stopped is simply started again.
+    The new state appears at once or not at all: after a stop, run the command again.
     """
     from llmdirect.store.consolidation import PaddedArrays
     from llmdirect.store.consolidation import consolidate as join
@@ -65,5 +65,5 @@ def consolidate(
         state = "written" if result.changed else "up to date already, nothing to do"
         counts = f"{result.passages:,} passages, {result.rows:,} x {result.dim} {result.dtype}"
         if result.dropped:
-            state += f", without {result.dropped:,} passages that the dataset has no more"
+            state += f", without {result.dropped:,} passages that are no longer in the dataset"
         stdout.print(f"{result.path}: {counts}, {state}", highlight=False)

@@ -16,7 +16,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(metavar="REVIEWS", help="Your reviews. (default: a synthetic corpus)")
     ] = None,
-    model: Annotated[str, typer.Option(help="Encoder: minilm, an id of the Hub, a folder.")] = "minilm",
+    encoder: Annotated[
+        str, typer.Option(help="Language model: minilm, an id of the Hub, a folder.")
+    ] = "minilm",
     users: Annotated[
         int | None, typer.Option(help="Users of the synthetic corpus, about 8 reviews each. (default: 140)")
     ] = None,
@@ -36,7 +38,7 @@ def demo(
 
     size = [f"{count}-{name}" for name, count in (("users", users), ("items", items)) if count is not None]
     folder = out or Path("demo") / (stem(data) if data else "-".join(["synthetic", *size]))
-    result = work(folder, data=data, model=model, num_users=users, num_items=items, progress=Bars())
+    result = work(folder, data=data, encoder=encoder, num_users=users, num_items=items, progress=Bars())
     if as_json:
         emit(result)
     else:

@@ -1,13 +1,13 @@
 """`llmdirect precompute`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.common.progress import SILENT
-from llmdirect.encoding.throughput import duration
+from llmdirect.encoding.throughput import format_duration
 
 if TYPE_CHECKING:
     from llmdirect.encoding.accuracy_check import AccuracyCheck
@@ -18,7 +18,7 @@ HELP = """Encode each passage of a dataset once, in shards that survive a kill.
 \b
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
-  llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --encoder minilm       # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
@@ -29,8 +29,8 @@ Examples:
 
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder made by `prepare`.")],
-    model: Annotated[
-        str, typer.Option(help="Id of the Hub, a folder, or minilm.")
+    encoder: Annotated[
+        str, typer.Option(help="Language model: id of the Hub, a folder, or minilm.")
     ] = "google/t5gemma-2b-2b-ul2",
     dtype: Annotated[str, typer.Option(help="Type on disk: int8, bfloat16, float16 or float32.")] = "int8",
     project: Annotated[
@@ -46,11 +46,11 @@ def precompute(
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens read at once; longer texts take windows. (default: the model's)"),
+        typer.Option(help="Tokens read at once; longer texts take windows. (default: the encoder's)"),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
+        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: encoder and type)")
     ] = None,
     engine: Annotated[
         str, typer.Option(help="here; ray: actors of a Ray cluster (extra ray) take the shards.")
@@ -58,37 +58,31 @@ def precompute(
     workers: Annotated[
         int | None, typer.Option(help="Actors of --engine ray. (default: one a GPU, or one)")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only tell tokens, bytes and time.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only print tokens, bytes and time.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only measure the errors of a sample, against float32.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     if check:
-        from llmdirect.encoding.accuracy_check import check as measure
-
-        checked = measure(
+        _check(
+            as_json,
             dataset,
-            model=model,
+            encoder=encoder,
             dtype=dtype,
             project=project,
             device=device,
             max_length=max_length,
             revision=revision,
-            progress=Bars(),
         )
-        if as_json:
-            emit(checked.to_json())
-        else:
-            stdout.print(_errors(checked), highlight=False, markup=False)
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
 
-    first = ProcessGroup.from_environment().first
+    is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        model=model,
+        encoder=encoder,
         dtype=dtype,
         project=project,
         tokens=tokens,
@@ -97,18 +91,29 @@ def precompute(
         shard_tokens=shard_tokens,
         max_length=max_length,
         revision=revision,
-        name=store,
+        store=store,
         estimate_only=estimate,
         engine=engine,
         workers=workers,
-        progress=Bars() if first else SILENT,
+        progress=Bars() if is_main else SILENT,
     )
-    if not first:
+    if not is_main:
         return
     if as_json:
         emit(result.to_json())
     else:
         stdout.print(_summary(result, dataset, estimate), highlight=False, markup=False)
+
+
+def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
+    """`precompute --check`."""
+    from llmdirect.encoding.accuracy_check import check
+
+    result = check(dataset, **settings, progress=Bars())
+    if as_json:
+        emit(result.to_json())
+    else:
+        stdout.print(_errors(result), highlight=False, markup=False)
 
 
 def _errors(check: "AccuracyCheck") -> str:
@@ -133,7 +138,7 @@ def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
         free = f"{plan.bytes_free / 1e9:.2f} GB are free"
         if plan.bytes_free < plan.bytes_to_write:
             free += ", too little"
-        needed = duration(result.estimated_seconds or 0.0)
+        needed = format_duration(result.estimated_seconds or 0.0)
         return f"{result.store} would hold {size} in {plan.shards} shards, in about {needed}; {free}"
     if plan.calibration and "explained" in plan.calibration:
         size += f", {plan.dim} components with {plan.calibration['explained']:.1%} of the variance"
