@@ -335,6 +335,8 @@ def test_arguments_are_checked(dataset: Path, cli: CommandLine) -> None:
         answer = cli("precompute", dataset, "--encoder", "minilm", option, value)
         assert answer.code == 2
         assert f"{option}: " in answer.err
+    former = cli("precompute", dataset, "--model", "minilm")
+    assert (former.code, "--model is called --encoder now" in former.err) == (2, True)
     empty = cli("precompute", dataset / "nowhere", "--encoder", "minilm")
     assert (empty.code, "llmdirect prepare" in empty.err) == (1, True)
     assert not (dataset / "stores").exists()

@@ -15,8 +15,8 @@ SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("
 """Context settings: options and choices as the published scripts spell them (--num_epochs, BPR)."""
 RENAMED: Final = {
     "--form": "--score-form",
-    "--model": "--encoder",
     "--refine-epochs": "--token-epochs",
+    "--model": "--encoder",
 }
 """Former names of options."""
 _SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")
@@ -27,10 +27,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments; a former name of an option is an error that gives the present one."""
-        options = {option for parameter in self.params for option in parameter.opts}
+        present = {option for parameter in self.params for option in parameter.opts}
         for argument in args:
             name = argument.partition("=")[0].lower().replace("_", "-")
-            if name in RENAMED and name not in options:
+            if name in RENAMED and name not in present and RENAMED[name] in present:
                 raise typer.BadParameter(f"{name} is called {RENAMED[name]} now", ctx)
         return super().parse_args(ctx, args)
 

@@ -7,7 +7,6 @@ import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.common.progress import SILENT
-from llmdirect.encoding.throughput import format_duration
 
 if TYPE_CHECKING:
     from llmdirect.encoding.accuracy_check import AccuracyCheck
@@ -18,7 +17,7 @@ HELP = """Encode each passage of a dataset once, in shards that survive a kill.
 \b
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
-  llmdirect precompute DATASET --encoder minilm       # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --encoder minilm     # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
@@ -135,6 +134,8 @@ def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
         return f"{result.store}: complete and consolidated, nothing to do"
     size = f"{result.texts:,} texts, {result.tokens:,} tokens, {plan.bytes / 1e9:.2f} GB"
     if estimate:
+        from llmdirect.encoding.throughput import format_duration
+
         free = f"{plan.bytes_free / 1e9:.2f} GB are free"
         if plan.bytes_free < plan.bytes_to_write:
             free += ", too little"
