@@ -115,7 +115,7 @@ def round_trip(form: TokenFormat) -> Rewrite:
         tokens, moments = _floats(store), Moments(store.dim)
         moments.add(tokens[torch.from_numpy(np.random.default_rng(0).permutation(rows)[:FITTED_ON])])
         calibration = moments.calibration(form)
-        return _like(store, folder, calibration.read_back(calibration.store(tokens, form.dtype)))
+        return _like(store, folder, calibration.dequantize(calibration.quantize(tokens, form.dtype)))
 
     return rewrite
 
@@ -268,7 +268,7 @@ def _encode_again(
         options = full.manifest["options"]
         columns, k_core = options.get("columns"), options.get("k_core", 0)
         prepare(args.reviews, folder, seed=seed, columns=columns, k_core=k_core, **variant.prepared)
-    precompute(folder, model=store.encoder["id"], dtype=variant.dtype, progress=Bars())
+    precompute(folder, encoder=store.encoder["id"], dtype=variant.dtype, progress=Bars())
     consolidate(folder, progress=Bars())
     prepared = Dataset.open(folder)
     return prepared if by_split else resplit(prepared, seed=seed)

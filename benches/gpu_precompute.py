@@ -137,7 +137,7 @@ def packed(encoder: Encoder, texts: list[Tokens], budget: int) -> None:
         torch.empty(budget + LONGEST, encoder.dim, dtype=encoder.dtype, pin_memory=on_cuda) for _ in range(2)
     ]
     for number, low, high in plan.batches(0):
-        tokens = encoder.embed([texts[text] for text in plan.text[low:high]], token_budget=budget)
+        tokens = encoder.embed([texts[text] for text in plan.text_idx[low:high]], token_budget=budget)
         buffers[number % 2][: len(tokens)].copy_(tokens, non_blocking=on_cuda)
 
 

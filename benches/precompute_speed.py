@@ -195,7 +195,7 @@ def peak_memory(folder: Path, passages: int) -> float:
     status = Path("/proc/self/status")
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _kilobytes(status, "VmRSS")
-    precompute(folder / "dataset", model="minilm", device="cpu", shard_tokens=4096)
+    precompute(folder / "dataset", encoder="minilm", device="cpu", shard_tokens=4096)
     return round((_kilobytes(status, "VmHWM") - before) / 1024, 1)
 
 

@@ -69,7 +69,7 @@ def demo(
     out: Path | str,
     *,
     data: Path | str | None = None,
-    model: str = "minilm",
+    encoder: str = "minilm",
     num_users: int | None = None,
     num_items: int | None = None,
     progress: Progress = SILENT,
@@ -106,7 +106,7 @@ def demo(
         prepare(corpus.reviews_path, out / "dataset", items=corpus.items_path, progress=progress)
     else:
         prepare(data, out / "dataset", progress=progress)
-    precompute(out / "dataset", model=model, progress=progress)
+    precompute(out / "dataset", encoder=encoder, progress=progress)
     consolidate(out / "dataset", progress=progress)
     run = out / "run"
     training_result = train(out / "dataset", run, training=TrainConfig(), progress=progress)

@@ -31,7 +31,7 @@ def test_every_stage_on_t5gemma(
 
     answer("cache-model", checkpoint, "--out", encoder, "--dtype", "float32")
     answer("prepare", raw, "--out", data)
-    answer("precompute", data, "--model", encoder)
+    answer("precompute", data, "--encoder", encoder)
     answer("consolidate", data)
     assert answer("audit", data)["ok"]
     trained = answer(

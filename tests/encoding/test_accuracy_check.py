@@ -35,7 +35,7 @@ def test_each_stage_has_the_error_it_makes(
 ) -> None:
     before = sorted(dataset.rglob("*"))
     path = checkpoints["t5gemma"].path
-    command = ("precompute", dataset, "--model", path, "--dtype", "bfloat16", "--check")
+    command = ("precompute", dataset, "--encoder", path, "--dtype", "bfloat16", "--check")
     told = json.loads(cli(*command, "--json").out)
     vectors = train_vectors(dataset, path)
     rounding = float((vectors.bfloat16().float() - vectors).norm() / vectors.norm())
@@ -61,10 +61,10 @@ def test_each_stage_has_the_error_it_makes(
 def test_projection_and_int8_are_stages_of_their_own(
     dataset: Path, checkpoints: dict[str, Checkpoint]
 ) -> None:
-    told = check(dataset, model=str(checkpoints["bert"].path), dtype="int8", project=8)
+    told = check(dataset, encoder=str(checkpoints["bert"].path), dtype="int8", project=8)
     names = ["model in float32", "8 components", "stored as int8", "all together"]
-    assert [each["name"] for each in told["stages"]] == names
-    errors = {each["name"]: each["relative"] for each in told["stages"]}
+    assert [stage.name for stage in told.stages] == names
+    errors = {stage.name: stage.relative for stage in told.stages}
     # The oracle: no eight directions keep more than the leading ones, and the mean is dropped with the rest.
     vectors = train_vectors(dataset, checkpoints["bert"].path)
     best = float(torch.linalg.svdvals(vectors)[8:].norm() / vectors.norm())
@@ -72,7 +72,7 @@ def test_projection_and_int8_are_stages_of_their_own(
     assert 1e-3 < errors["stored as int8"] < 2e-2
     # The projection's error stands at right angles to what int8 adds within it.
     assert errors["all together"] > errors["8 components"]
-    assert told["soft_cap"] is None
+    assert told.soft_cap is None
 
 
 def test_outlier_channels_are_found(
@@ -85,16 +85,16 @@ def test_outlier_channels_are_found(
     weights = load_file(path / "model.safetensors")
     weights["bert.encoder.layer.1.output.LayerNorm.weight"][5] *= 40
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    usual, changed = (check(dataset, model=str(each)) for each in (checkpoints["bert"].path, path))
-    assert usual["outlier_channels"]["count"] == 0
-    found = changed["outlier_channels"]
-    assert (found["count"], found["channel"]) == (1, 5)
-    assert found["largest"] > 20
+    usual, changed = (check(dataset, encoder=str(each)) for each in (checkpoints["bert"].path, path))
+    assert usual.outlier_channels.count == 0
+    found = changed.outlier_channels
+    assert (found.count, found.channel) == (1, 5)
+    assert found.largest > 20
 
 
 def test_the_sample_is_bounded(dataset: Path, checkpoints: dict[str, Checkpoint]) -> None:
     whole, small = (
-        check(dataset, model=str(checkpoints["bert"].path), sample_tokens=most) for most in (10_000, 20)
+        check(dataset, encoder=str(checkpoints["bert"].path), sample_tokens=most) for most in (10_000, 20)
     )
-    assert small["tokens"] <= 20 < whole["tokens"]
-    assert small["passages"] < whole["passages"]
+    assert small.tokens <= 20 < whole.tokens
+    assert small.passages < whole.passages

@@ -48,7 +48,7 @@ def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
 ) -> None:
     dataset, model = work
     unbroken, broken = (Path(shutil.copytree(dataset, tmp_path / name)) for name in ("unbroken", "broken"))
-    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1)
+    options = ("--encoder", model, "--shard-tokens", 1, "--token-budget", 1)
     finish(start("precompute", unbroken, *options), tmp_path)
     expected = visible(unbroken)
     total = shards_done(unbroken)
@@ -84,7 +84,18 @@ def test_growth_killed_anywhere_ends_with_the_same_bytes(
     work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
     _, model = work
-    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8", "--project", 8)
+    options = (
+        "--encoder",
+        model,
+        "--shard-tokens",
+        1,
+        "--token-budget",
+        1,
+        "--dtype",
+        "int8",
+        "--project",
+        8,
+    )
     for name in ("small", "grown"):
         (tmp_path / name).mkdir()
     small = make_dataset(tmp_path / "small", TEXTS[:6])
@@ -226,7 +237,7 @@ def test_a_killed_writer_gives_its_lock_back(
 ) -> None:
     dataset, model = work
     folder = Path(shutil.copytree(dataset, tmp_path / "dataset"))
-    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1)
+    options = ("--encoder", model, "--shard-tokens", 1, "--token-budget", 1)
     process = start("precompute", folder, *options)
     wait_for(lambda: shards_done(folder) > 0, process)
     os.kill(process.pid or 0, signal.SIGSTOP)  # alive, and for certain not finished in the meantime
@@ -234,4 +245,4 @@ def test_a_killed_writer_gives_its_lock_back(
         consolidate(folder)
     assert kill(process)
     finish(start("precompute", folder, *options), tmp_path)
-    assert consolidate(folder)["changed"]
+    assert consolidate(folder).changed

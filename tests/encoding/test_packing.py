@@ -73,9 +73,10 @@ def test_soft_cap_and_window_are_never_dropped(
     encoder = load_encoder(str(checkpoints[name][0]))
     whole = encoder.encode([LONG])[0].tokens
     if dropped == "window":
-        monkeypatch.setattr(packing, "_window", lambda *_: None)
+        monkeypatch.setattr(packing, "_window_mask", lambda *_: None)
     else:
-        monkeypatch.setattr(packing, "_capped", lambda *given: packing._fused(*given[:-1]))
+        fused = packing._fused_attention
+        monkeypatch.setattr(packing, "_soft_capped_attention", lambda *inputs: fused(*inputs[:-1]))
     assert (encoder.encode([LONG])[0].tokens - whole).abs().max() > 1e-3
 
 
@@ -90,4 +91,4 @@ def test_minilm_is_packed_too() -> None:
 
 
 def test_runs_are_neighbours_of_equal_length() -> None:
-    assert packing.Packing.from_lengths([5, 5, 3, 5]).runs == ((0, 2, 5), (10, 1, 3), (13, 1, 5))
+    assert packing.Packing.from_lengths([5, 5, 3, 5]).groups == ((0, 2, 5), (10, 1, 3), (13, 1, 5))

@@ -25,7 +25,6 @@ from precompute_helpers import (
     Checkpoint,
     build_checkpoints,
     make_dataset,
-    make_usual_dataset,
     run_all,
     store_of,
 )
@@ -35,21 +34,6 @@ from store_helpers import data_file, visible
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
     return build_checkpoints(tmp_path_factory.mktemp("models"), "t5gemma", "t5gemma2", "bert")
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_usual_dataset(tmp_path_factory.mktemp("dataset"))
-
-
-@pytest.fixture
-def dataset(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "dataset"))
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
 
 
 def oracle_rows(name: str, checkpoint: Checkpoint, text: str, limit: int) -> torch.Tensor:
@@ -99,7 +83,7 @@ def test_store_holds_what_the_whole_model_gives(
     # By its id: the original is not there any more.
     options = ["--token-budget", budget] if budget else []
     made = json.loads(
-        cli("precompute", dataset, "--model", f"tiny-{name}", "--dtype", stored_as, *options, "--json").out
+        cli("precompute", dataset, "--encoder", f"tiny-{name}", "--dtype", stored_as, *options, "--json").out
     )
     joined = json.loads(cli("consolidate", dataset, "--json").out)
     store = EmbeddingStore.open(joined["path"], verify=True)
@@ -135,7 +119,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
 ) -> None:
     first = run_all(dataset, checkpoints["bert"])
     shards = sorted((store_of(dataset) / "shards").iterdir())
-    assert first["encoded_shards"] == first["shards"] == len(shards) > 4
+    assert first.encoded_shards == first.plan.shards == len(shards) > 4
     whole = visible(dataset)
     shutil.rmtree(shards[1])
     (shards[2] / "manifest.json").unlink()
@@ -147,7 +131,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
     embed = Encoder.embed
     monkeypatch.setattr(Encoder, "embed", lambda self, *a, **k: encoded.append(1) or embed(self, *a, **k))
     again = run_all(dataset, checkpoints["bert"])
-    assert again["encoded_shards"] == 4 == again["pending_shards"]
+    assert again.encoded_shards == 4 == again.pending_shards
     assert 0 < len(encoded) < 3 * 4
     assert visible(dataset) == whole
 
@@ -164,17 +148,17 @@ def test_a_second_run_does_nothing(
     for _ in range(2):
         before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.name != ".lock"}
         again = run_all(dataset, checkpoints["bert"])
-        assert again["encoded_shards"] == again["pending_shards"] == 0
+        assert again.encoded_shards == again.pending_shards == 0
         after = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.name != ".lock"}
         assert after == before
         assert cli("consolidate", dataset).code == 0  # the second time it runs on the finished store
-    assert again["consolidated"]
-    assert "nothing to do" in cli("precompute", dataset, "--model", checkpoints["bert"].path).out
+    assert again.consolidated
+    assert "nothing to do" in cli("precompute", dataset, "--encoder", checkpoints["bert"].path).out
 
 
 MIXED = {
     "another model": (
-        {"model": "t5gemma"},
+        {"encoder": "t5gemma"},
         ["id is 'tiny-bert' there, 'tiny-t5gemma' here"],
     ),
     "another type": ({"dtype": "float16"}, ["dtype is 'bfloat16' there, 'float16' here"]),
@@ -193,15 +177,15 @@ def test_mixing_is_refused(
     cli: CommandLine,
 ) -> None:
     changes, differences = MIXED[what]
-    run_all(dataset, checkpoints["bert"], dtype="bfloat16", max_length=40, name="one")
+    run_all(dataset, checkpoints["bert"], dtype="bfloat16", max_length=40, store="one")
     if consolidated:
         assert cli("consolidate", dataset).code == 0
     before = visible(dataset)
-    options = {"model": "bert", "dtype": "bfloat16", "max_length": 40, **changes}
-    path = checkpoints[str(options["model"])].path
+    options = {"encoder": "bert", "dtype": "bfloat16", "max_length": 40, **changes}
+    path = checkpoints[str(options["encoder"])].path
     limit = ["--max-length", options["max_length"]] if options["max_length"] else []
     answer = cli(
-        *("precompute", dataset, "--store", "one", "--model", path, "--dtype", options["dtype"]),
+        *("precompute", dataset, "--store", "one", "--encoder", path, "--dtype", options["dtype"]),
         *("--shard-tokens", 20, "--token-budget", 15),
         *limit,
     )
@@ -221,7 +205,7 @@ def test_other_texts_and_changed_weights_are_refused(
     cli: CommandLine,
 ) -> None:
     path = Path(shutil.copytree(checkpoints["bert"].path, tmp_path / "tiny-bert"))
-    run = ("precompute", "--model", path, "--shard-tokens", 20, "--token-budget", 15)
+    run = ("precompute", "--encoder", path, "--shard-tokens", 20, "--token-budget", 15)
     assert cli(*run, dataset).code == 0
     if consolidated:
         assert cli("consolidate", dataset).code == 0
@@ -250,7 +234,7 @@ def test_unconsolidated_runs_of_another_budget_are_refused(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
     run_all(dataset, checkpoints["bert"])
-    answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
+    answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
     assert answer.code == 1
     assert "settings.token_budget is 15 there, 2048 here" in answer.err
     assert "settings.shard_tokens is 20 there, 65536 here" in answer.err
@@ -265,7 +249,10 @@ def test_a_checkpoint_that_lacks_weights_writes_nothing(
     [gone, *_] = [key for key in weights if "encoder.layers.1.mlp" in key]
     del weights[gone]
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    for command in (("precompute", dataset, "--model", path), ("cache-model", path, "--out", tmp_path / "o")):
+    for command in (
+        ("precompute", dataset, "--encoder", path),
+        ("cache-model", path, "--out", tmp_path / "o"),
+    ):
         answer = cli(*command)
         assert answer.code == 1
         assert str(path) in answer.err
@@ -295,21 +282,21 @@ def test_plan_keeps_batches_within_budget_and_shards_whole(cost: Callable[[int, 
         token_budget=budget,
         shard_tokens=shard_tokens,
     )
-    assert sorted(plan.text) == list(range(300))
-    np.testing.assert_array_equal(plan.rows, rows[plan.text])
-    assert (np.diff(plan.rows) <= 0).all()
+    assert sorted(plan.text_idx) == list(range(300))
+    np.testing.assert_array_equal(plan.num_tokens, rows[plan.text_idx])
+    assert (np.diff(plan.num_tokens) <= 0).all()
     seen = []
     for shard in range(plan.num_shards):
         start, stop = plan.shard_range(shard)
         batches = plan.batches(shard)
         assert [batches[0][1], batches[-1][2]] == [start, stop]
-        assert plan.rows[start:stop].sum() >= shard_tokens or shard == plan.num_shards - 1
-        assert plan.rows[start : batches[-1][1]].sum() < shard_tokens
+        assert plan.num_tokens[start:stop].sum() >= shard_tokens or shard == plan.num_shards - 1
+        assert plan.num_tokens[start : batches[-1][1]].sum() < shard_tokens
         for number, low, high in batches:
             seen.append(number)
-            longest = min(int(plan.rows[low]), limit)
-            taken = sum(cost(int(count), longest) for count in plan.rows[low:high])
+            longest = min(int(plan.num_tokens[low]), limit)
+            taken = sum(cost(int(count), longest) for count in plan.num_tokens[low:high])
             assert high - low == 1 or taken <= budget
-            if high < len(plan.rows) and plan.rows[high] and plan.shard[high] == shard:
-                assert taken + cost(int(plan.rows[high]), longest) > budget  # no batch ends too early
+            if high < len(plan.num_tokens) and plan.num_tokens[high] and plan.shard[high] == shard:
+                assert taken + cost(int(plan.num_tokens[high]), longest) > budget  # no batch ends too early
     assert seen == sorted(set(seen))

@@ -25,7 +25,6 @@ from precompute_helpers import (
     TEXTS,
     Checkpoint,
     build_checkpoints,
-    make_usual_dataset,
     run_all,
     store_of,
 )
@@ -35,21 +34,6 @@ from store_helpers import data_file, largest_file, visible
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
     return build_checkpoints(tmp_path_factory.mktemp("models"), "bert")
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_usual_dataset(tmp_path_factory.mktemp("dataset"))
-
-
-@pytest.fixture
-def dataset(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "dataset"))
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path / "cache"))
 
 
 def limited_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
@@ -72,10 +56,10 @@ def test_a_batch_that_does_not_fit_is_split_and_the_plan_remembers(
 ) -> None:
     bert = checkpoints["bert"]
     options = {"token_budget": 200, "shard_tokens": 100}
-    run_all(dataset, bert, **options, name="whole")
+    run_all(dataset, bert, **options, store="whole")
     with pytest.MonkeyPatch.context() as patch:
         sizes = limited_memory(patch, 70)
-        run_all(dataset, bert, **options, name="split")
+        run_all(dataset, bert, **options, store="split")
     store = dataset / "stores" / "split"
     plan = json.loads((store / "plan.json").read_text())
     assert set(plan["budgets"]) >= {"0"}
@@ -85,7 +69,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_plan_remembers(
     assert before != visible(dataset / "stores" / "whole")
     # On a machine with more memory: the plan decides, so the bytes are the same.
     shutil.rmtree(store / "shards")
-    run_all(dataset, bert, **options, name="split")
+    run_all(dataset, bert, **options, store="split")
     assert visible(store) == before
 
 
@@ -100,7 +84,7 @@ def test_the_budget_that_fits_the_device_is_found_once_and_kept(
     monkeypatch.setattr(encoding_job, "has_own_memory", lambda device: True)
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         sizes = limited_memory(patch, 110)
-        run_all(dataset, bert, token_budget=None, name="found")
+        run_all(dataset, bert, token_budget=None, store="found")
     assert caplog.messages == ["100 tokens at once fit cpu, not 400"]
     assert max(sizes) <= 100
     store = dataset / "stores" / "found"
@@ -109,7 +93,7 @@ def test_the_budget_that_fits_the_device_is_found_once_and_kept(
     before = visible(store)
     # Where more fits: the plan decides.
     shutil.rmtree(store / "shards")
-    run_all(dataset, bert, token_budget=None, name="found")
+    run_all(dataset, bert, token_budget=None, store="found")
     assert visible(store) == before
 
 
@@ -128,7 +112,7 @@ def test_a_sequence_that_does_not_fit_says_what_to_do(
     dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
     limited_memory(monkeypatch, 30)
-    answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
+    answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
     assert answer.code == 1
     assert "a sequence of 64 tokens does not fit the memory of cpu (tried to allocate" in answer.err
     assert "lower --max-length" in answer.err
@@ -143,7 +127,7 @@ def test_vectors_that_are_not_finite_are_refused(
     word = AutoTokenizer.from_pretrained(path)("daughter", add_special_tokens=False)["input_ids"]
     weights["bert.embeddings.word_embeddings.weight"][word] = float("nan")
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    answer = cli("precompute", dataset, "--model", path, "--token-budget", 1, "--shard-tokens", 1)
+    answer = cli("precompute", dataset, "--encoder", path, "--token-budget", 1, "--shard-tokens", 1)
     assert answer.code == 1
     texts = Dataset.open(dataset).passages.text.to_list()
     # The longest comes first.
@@ -159,10 +143,10 @@ def test_float16_that_overflows_names_the_type_that_does_not(
     weights = load_file(path / "model.safetensors")
     weights["bert.encoder.layer.1.output.LayerNorm.weight"] += 1e5
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    answer = cli("precompute", dataset, "--model", path, "--dtype", "float16")
+    answer = cli("precompute", dataset, "--encoder", path, "--dtype", "float16")
     assert answer.code == 1
     assert "not finite in float16; store --dtype bfloat16 or float32" in answer.err
-    assert cli("precompute", dataset, "--model", path, "--dtype", "bfloat16").code == 0
+    assert cli("precompute", dataset, "--encoder", path, "--dtype", "bfloat16").code == 0
 
 
 @pytest.fixture
@@ -187,7 +171,7 @@ def untouched(unwritten: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_estimate_writes_nothing(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("precompute", dataset, "--model", checkpoints["bert"].path, "--estimate")
+    command = ("precompute", dataset, "--encoder", checkpoints["bert"].path, "--estimate")
     told = json.loads(cli(*command, "--json").out)
     # By hand: an int8 vector with its scale and 8 bytes of span a token, 16 of key and 8 of offset a text.
     tokenizer = AutoTokenizer.from_pretrained(checkpoints["bert"].path)
@@ -207,7 +191,7 @@ def test_too_little_disk_is_an_error_before_the_first_token(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
-    answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
+    answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
     assert answer.code == 1
     assert "the shards need 0.00 GB and the disk has 0.00 GB free; make room" in answer.err
     assert str(dataset / "stores" / "tiny-bert-int8") in answer.err
@@ -228,7 +212,7 @@ def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
     ):
         run_all(dataset, checkpoints["bert"])
     assert not (store_of(dataset) / "shards" / "00000" / "manifest.json").exists()
-    assert run_all(dataset, checkpoints["bert"])["encoded_shards"] > 0
+    assert run_all(dataset, checkpoints["bert"]).encoded_shards > 0
     assert visible(dataset) == whole
 
 
@@ -237,7 +221,7 @@ def test_a_device_that_is_not_there(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
     absent = f"cuda:{torch.cuda.device_count()}"
-    answer = cli("precompute", dataset, "--model", checkpoints["bert"].path, "--device", absent)
+    answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path, "--device", absent)
     assert answer.code == 1
     assert f"device {absent} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA" in answer.err
     assert "--device cpu" in answer.err
@@ -266,7 +250,7 @@ def test_a_second_writer_is_refused(
 ) -> None:
     folder = dataset / "stores" / "tiny-bert-int8"
     with single_writer(folder):
-        answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
+        answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
         assert answer.code == 1
         assert f"{folder}: another llmdirect process is writing here" in answer.err
     assert not folder.exists()
@@ -287,7 +271,7 @@ def test_a_damaged_plan_is_named(
     path.unlink() if content is None else path.write_bytes(content)
     before = visible(dataset)
     answer = cli(
-        *("precompute", dataset, "--model", checkpoints["bert"].path),
+        *("precompute", dataset, "--encoder", checkpoints["bert"].path),
         *("--shard-tokens", 20, "--token-budget", 15),
     )
     assert answer.code == 1
@@ -300,7 +284,7 @@ def test_the_cure_of_a_flipped_byte_works(
     dataset: Path, checkpoints: dict[str, Checkpoint], tmp_path: Path, cli: CommandLine
 ) -> None:
     command = (
-        *("precompute", dataset, "--model", checkpoints["bert"].path),
+        *("precompute", dataset, "--encoder", checkpoints["bert"].path),
         *("--shard-tokens", 20, "--token-budget", 15),
     )
     assert cli(*command).code == 0
@@ -330,7 +314,7 @@ def test_the_cure_of_a_damaged_shard_manifest_works(
     with pytest.raises(ValueError, match=r"shards/00002/manifest\.json: not valid JSON .* remove it and run"):
         run_all(dataset, checkpoints["bert"])
     path.unlink()
-    assert run_all(dataset, checkpoints["bert"])["encoded_shards"] == 1
+    assert run_all(dataset, checkpoints["bert"]).encoded_shards == 1
     assert visible(dataset) == whole
 
 
@@ -341,16 +325,18 @@ def test_a_finished_store_that_lost_a_file_is_not_called_finished(
     assert cli("consolidate", dataset).code == 0
     path = data_file(store_of(dataset), "tokens")
     path.write_bytes(path.read_bytes()[:-1])
-    answer = cli("precompute", dataset, "--model", checkpoints["bert"].path)
+    answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
     assert answer.code == 1
     assert f"{path}: missing or truncated; delete {store_of(dataset)}" in answer.err
 
 
 def test_arguments_are_checked(dataset: Path, cli: CommandLine) -> None:
     for option, value in (("--dtype", "int4"), ("--token-budget", 0), ("--shard-tokens", -1)):
-        answer = cli("precompute", dataset, "--model", "minilm", option, value)
+        answer = cli("precompute", dataset, "--encoder", "minilm", option, value)
         assert answer.code == 2
-        assert f"{option[2:].replace('-', '_')}=" in answer.err
-    empty = cli("precompute", dataset / "nowhere", "--model", "minilm")
+        assert f"{option}: " in answer.err
+    former = cli("precompute", dataset, "--model", "minilm")
+    assert (former.code, "--model is called --encoder now" in former.err) == (2, True)
+    empty = cli("precompute", dataset / "nowhere", "--encoder", "minilm")
     assert (empty.code, "llmdirect prepare" in empty.err) == (1, True)
     assert not (dataset / "stores").exists()

@@ -27,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, 
     folder = tmp_path_factory.mktemp("work")
     model = build_checkpoints(folder, "bert")["bert"].path
     texts = [f"{text} {number}" for number in range(2) for text in TEXTS[:6]]
-    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8")
+    options = ("--encoder", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8")
     return make_dataset(folder, texts), options
 
 
@@ -112,23 +112,23 @@ def test_others_stay_out_while_any_of_the_two_lives(
     assert "another of the 2 processes has ended" in (tmp_path / "errors1").read_text()
     assert kill(second)
     finish(start("precompute", folder, *options), tmp_path)
-    assert consolidate(folder)["changed"]
+    assert consolidate(folder).changed
 
 
-def test_the_team_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert ProcessGroup.from_environment() == ProcessGroup(0, 1, 0)
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    team = ProcessGroup.from_environment()
-    assert (team, team.first) == (ProcessGroup(5, 8, 1), False)
-    assert team.share(list(range(20))) == [5, 13]
-    parts = [ProcessGroup(rank, 8).share(list(range(20))) for rank in range(8)]
+    group = ProcessGroup.from_environment()
+    assert (group, group.is_main) == (ProcessGroup(5, 8, 1), False)
+    assert group.partition(list(range(20))) == [5, 13]
+    parts = [ProcessGroup(rank, 8).partition(list(range(20))) for rank in range(8)]
     assert sorted(number for part in parts for number in part) == list(range(20))
-    assert team.device("cpu") == "cpu"
+    assert group.device("cpu") == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert [team.device(wanted) for wanted in ("auto", "cuda", "cuda:0", "cpu")] == [
+    assert [group.device(wanted) for wanted in ("auto", "cuda", "cuda:0", "cpu")] == [
         *("cuda:1", "cuda:1", "cuda:0", "cpu")
     ]
     assert ProcessGroup().device("auto") == "auto"

@@ -82,7 +82,18 @@ def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_p
     (tmp_path / "made").mkdir()
     dataset = make_dataset(tmp_path / "made", [f"{text} {number}" for number in range(4) for text in TEXTS])
     model = build_checkpoints(tmp_path, "bert")["bert"].path
-    options = ("--model", model, "--shard-tokens", 1, "--token-budget", 1, "--dtype", "int8", "--project", 8)
+    options = (
+        "--encoder",
+        model,
+        "--shard-tokens",
+        1,
+        "--token-budget",
+        1,
+        "--dtype",
+        "int8",
+        "--project",
+        8,
+    )
     alone, shared = (Path(shutil.copytree(dataset, tmp_path / name)) for name in "ab")
     finish(start("precompute", alone, *options), tmp_path)
     total = shards(alone)
@@ -113,10 +124,10 @@ class Cluster:
     def __init__(self, answers: Callable[[str, tuple[int, ...]], object]) -> None:
         self.answers = answers
         self.calls: list[tuple[str, tuple[int, ...]]] = []
-        self.unique_text_pairs: dict[str, int] = {}
+        self.resources: dict[str, int] = {}
 
     def remote(self, **resources: int) -> Callable[[type], Any]:
-        self.unique_text_pairs = resources
+        self.resources = resources
         actor = SimpleNamespace(
             **{
                 name: SimpleNamespace(remote=lambda shards=(), name=name: (name, shards, object()))
@@ -146,19 +157,19 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
 ) -> None:
     from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, WorkerCrashedError
 
-    from llmdirect.encoding import ray_backend as ray_engine
+    from llmdirect.encoding import ray_backend
 
-    options = SimpleNamespace(store=tmp_path)
+    options = SimpleNamespace(folder=tmp_path)
 
     def pool(answers: Callable[[str, tuple[int, ...]], object]) -> tuple[Any, Cluster]:
         cluster = Cluster(answers)
-        monkeypatch.setattr(ray_engine, "ray", cluster)
-        return ray_engine._Pool(options, 2, num_gpus=0, num_cpus=3), cluster
+        monkeypatch.setattr(ray_backend, "ray", cluster)
+        return ray_backend._Pool(options, 2, num_gpus=0, num_cpus=3), cluster
 
     plans: list[object] = [WorkerCrashedError(), OutOfMemoryError("memory"), ({0: 5}, {})]
     workers, cluster = pool(lambda *_: plans.pop(0))
     assert workers.plan() == ({0: 5}, {})
-    assert cluster.unique_text_pairs == {"num_cpus": 3, "num_gpus": 0}
+    assert cluster.resources == {"num_cpus": 3, "num_gpus": 0}
     workers, _ = pool(lambda *_: OutOfMemoryError("memory"))
     with pytest.raises(BusyError, match="3 times while it made the plan"):
         workers.plan()
@@ -191,25 +202,25 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
 @NEEDS_RAY
 def test_a_gpu_by_number_is_refused(tmp_path: Path, cli: CommandLine) -> None:
     dataset = make_dataset(tmp_path, TEXTS)
-    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray", "--device", "cuda:1")
+    answer = cli("precompute", dataset, "--encoder", "minilm", "--engine", "ray", "--device", "cuda:1")
     assert (answer.code, "each worker its GPU; take --device cuda" in answer.err) == (1, True), answer.err
 
 
 def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in [
-        (("--engine", "slurm"), "engine='slurm'; one of here, ray"),
-        (("--workers", 2), "workers=2; at least 1, and with engine ray alone"),
-        (("--engine", "ray", "--workers", 0), "workers=0; at least 1"),
+        (("--engine", "slurm"), "--engine: 'slurm', expected one of here, ray"),
+        (("--workers", 2), "--workers: 2, expected 1 or more, and with --engine ray alone"),
+        (("--engine", "ray", "--workers", 0), "--workers: 0, expected 1 or more"),
     ]:
-        answer = cli("precompute", tmp_path, "--model", "minilm", *options)
+        answer = cli("precompute", tmp_path, "--encoder", "minilm", *options)
         assert (answer.code, message in answer.err) == (2, True), answer.err
     dataset = make_dataset(tmp_path, TEXTS)
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "llmdirect.encoding.ray_backend", raising=False)
     monkeypatch.delattr(llmdirect.encoding, "ray_backend", raising=False)
-    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
+    answer = cli("precompute", dataset, "--encoder", "minilm", "--engine", "ray")
     assert (answer.code, "pip install llmdirect[ray]" in answer.err) == (1, True), answer.err
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    answer = cli("precompute", dataset, "--model", "minilm", "--engine", "ray")
+    answer = cli("precompute", dataset, "--encoder", "minilm", "--engine", "ray")
     assert (answer.code, "run it without torchrun" in answer.err) == (2, True), answer.err

@@ -12,12 +12,12 @@ import torch
 from command_line import CommandLine
 from llmdirect.common.progress import Silent
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding import shard_encoder as encoding_run
-from llmdirect.encoding import throughput as pace
+from llmdirect.encoding import estimate, throughput
 from llmdirect.encoding.encoders import Encoder, Tokens, load_encoder
-from llmdirect.encoding.job import Job, Options, open_job
-from llmdirect.encoding.shard_encoder import ShardEncoder
-from llmdirect.encoding.throughput import ThroughputMeter, duration
+from llmdirect.encoding.estimate import estimate_seconds
+from llmdirect.encoding.job import Job, open_job
+from llmdirect.encoding.options import Options
+from llmdirect.encoding.throughput import ThroughputMeter, format_duration
 from llmdirect.store.token_format import TokenFormat
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_usual_dataset, run_all
 
@@ -48,18 +48,18 @@ class Bar(Silent):
 
 def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
     bar = Bar()
-    counted = ThroughputMeter(bar, peak=200.0, peak_from="measured")
+    meter = ThroughputMeter(bar, peak=200.0, peak_from="measured")
     clock[0] += 20.0
-    counted.encoded(passages=40, tokens=600, operations=1000.0)
-    counted.written(3_210_000_000)
+    meter.add_batch(passages=40, tokens=600, operations=1000.0)
+    meter.add_bytes(3_210_000_000)
     clock[0] += 20.0
-    counted.encoded(passages=40, tokens=400, operations=3000.0)
+    meter.add_batch(passages=40, tokens=400, operations=3000.0)
     # 80 passages and 4,000 operations in 40 s, of 200 operations a second.
     assert bar.notes[-1] == "2 passages/s, MFU 50%, 3.21 GB written"
     assert bar.done == 1000
-    assert counted.summary() == {
+    assert meter.summary().to_json() == {
         "seconds": 40.0,
         "tokens_per_second": 25.0,
         "passages_per_second": 2.0,
@@ -70,7 +70,7 @@ def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_tells_how_fast_it_was(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
-    command = ("precompute", dataset, "--model", bert.path, "--shard-tokens", 20, "--json")
+    command = ("precompute", dataset, "--encoder", bert.path, "--shard-tokens", 20, "--json")
     told = json.loads(cli(*command).out)
     assert told["tokens_per_second"] == pytest.approx(told["tokens"] / told["seconds"])
     assert told["passages_per_second"] == pytest.approx(told["texts"] / told["seconds"])
@@ -95,32 +95,32 @@ def test_time_is_estimated_before_the_start(
 
     options = Options(
         dataset=dataset,
-        model=str(bert.path),
-        form=TokenFormat(),
+        encoder=str(bert.path),
+        token_format=TokenFormat(),
         device="cpu",
         token_budget=15,
         shard_tokens=20,
         max_length=None,
         revision=None,
-        name=None,
+        store=None,
     )
-    job = open_job(options, Dataset.open(dataset), frozen=False)
+    job = open_job(options, Dataset.open(dataset), write=False)
     assert isinstance(job, Job)
-    run, shards = ShardEncoder(job), list(range(1, job.plan.num_shards))
+    shards = list(range(1, job.plan.num_shards))
     assert shards
     monkeypatch.setattr(Encoder, "embed", slow_at_first)
-    monkeypatch.setattr(encoding_run.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: clock[0])
     with caplog.at_level(logging.INFO):
-        told = run.estimate(shards, processes)
-    lengths = np.concatenate([job.plan.rows[slice(*job.plan.shard_range(shard))] for shard in shards])
+        told = estimate_seconds(job, shards, processes)
+    lengths = np.concatenate([job.plan.num_tokens[slice(*job.plan.shard_range(shard))] for shard in shards])
     seconds = job.encoder.operations(lengths) / 1000 / processes
-    assert told == {"estimated_seconds": pytest.approx(seconds)}
-    assert caplog.messages[-1].startswith(f"about {duration(seconds)}, by ")
-    assert run.estimate([]) == {}
+    assert told == pytest.approx(seconds)
+    assert caplog.messages[-1].startswith(f"about {format_duration(seconds)}, by ")
+    assert estimate_seconds(job, []) is None
 
 
 def test_durations_are_told_in_the_unit_that_fits() -> None:
-    assert [duration(seconds) for seconds in (2.4, 89, 119, 7000, 12_240)] == [
+    assert [format_duration(seconds) for seconds in (2.4, 89, 119, 7000, 12_240)] == [
         *("2 s", "89 s", "2 min", "117 min", "3.4 h")
     ]
 
@@ -145,9 +145,9 @@ def test_the_next_shard_is_tokenised_while_one_is_encoded(
 
     monkeypatch.setattr(Encoder, "tokenize", watched)
     monkeypatch.setattr(Encoder, "embed", waits)
-    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})
+    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
     # Nothing is fitted on a sample before the first shard, as int8 would be.
-    assert run_all(dataset, bert, dtype="bfloat16")["encoded_shards"] > 2
+    assert run_all(dataset, bert, dtype="bfloat16").encoded_shards > 2
     assert {name.split("_")[0] for _, name in started} == {"tokeniser"}
 
 
@@ -165,8 +165,8 @@ def test_an_error_of_the_tokeniser_stops_the_run(
         patch.setattr(Encoder, "tokenize", breaks)
         with pytest.raises(RuntimeError, match="no tokenizer can read"):
             run_all(dataset, bert)
-    assert run_all(dataset, bert)["encoded_shards"] >= 1
-    assert run_all(dataset, bert)["encoded_shards"] == 0
+    assert run_all(dataset, bert).encoded_shards >= 1
+    assert run_all(dataset, bert).encoded_shards == 0
 
 
 def test_operations_of_a_plan_are_those_of_its_batches(bert: Checkpoint) -> None:

@@ -165,7 +165,9 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     checkpoint, _ = tiny.build("bert", tmp_path)
     data = tmp_path / "data"
     prepare(write_reviews(tmp_path / "reviews.json"), data)
-    precompute(data, model=str(checkpoint), device="cpu", dtype=dtype, project=8 if dtype == "int8" else None)
+    precompute(
+        data, encoder=str(checkpoint), device="cpu", dtype=dtype, project=8 if dtype == "int8" else None
+    )
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=1)
     explainer = Explainer.open(tmp_path / "run")

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explainer, str]:
     folder = tmp_path_factory.mktemp("browser")
     checkpoint, _ = tiny.build("t5gemma", folder)
     prepare(write_reviews(folder / "reviews.json"), folder / "data")
-    precompute(folder / "data", model=str(checkpoint), device="cpu")
+    precompute(folder / "data", encoder=str(checkpoint), device="cpu")
     consolidate(folder / "data")
     fit(folder / "data", folder / "run", num_epochs=2)
     return Explainer.open(folder / "run"), str(checkpoint)

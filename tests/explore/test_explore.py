@@ -233,7 +233,7 @@ def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) 
     checkpoint, _ = tiny.build(name, tmp_path)
     data = tmp_path / "data"
     prepare(write_reviews(tmp_path / "reviews.json"), data)
-    precompute(data, model=str(checkpoint), device="cpu")
+    precompute(data, encoder=str(checkpoint), device="cpu")
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=2)
     explainer = Explainer.open(tmp_path / "run")

@@ -48,9 +48,9 @@ def test_joined_shards_equal_the_naive_way(
     store = EmbeddingStore.open(folder, verify=True)
     assert_same(store, joined(shards))
     assert (store.encoder, store.manifest["source"]) == (ENCODER, SOURCE)
-    assert result["changed"]
-    assert result["shards"] == len(shards)
-    assert (result["rows"], result["passages"]) == (store.num_rows, store.num_passages)
+    assert result.changed
+    assert result.shards == len(shards)
+    assert (result.rows, result.passages) == (store.num_rows, store.num_passages)
     assert not (folder / "shards").exists()
 
 
@@ -82,11 +82,11 @@ def test_running_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
     first = consolidate(tmp_path, keep_shards=True)
     before = visible(folder)
     again = consolidate(tmp_path, keep_shards=True)
-    assert (first["changed"], again["changed"], again["shards"]) == (True, False, 0)
+    assert (first.changed, again.changed, again.shards) == (True, False, 0)
     assert visible(folder) == before
     consolidate(tmp_path)  # as after a kill between the commit and the removal of the shards
     assert not (folder / "shards").exists()
-    assert not consolidate(tmp_path)["changed"]
+    assert not consolidate(tmp_path).changed
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -101,7 +101,7 @@ def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> 
         write_store(folder / "shards" / f"{number:05d}", content, source={"dataset": "next"})
     (folder / "plan.json").write_text(json.dumps({"num_shards": 2 + 2 * keep}))
     result = consolidate(tmp_path, keep_shards=keep)
-    assert result["shards"] == 2
+    assert result.shards == 2
     store = EmbeddingStore.open(folder, verify=True)
     assert_same(store, joined(old + new))
     assert store.manifest["source"] == {"dataset": "next"}
@@ -218,9 +218,9 @@ def test_choosing_a_store(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         write_dataset(tmp_path, [random_content(rng, [2])], name=name)
-    fails(tmp_path, MissingError, "--store one of a, b")
+    fails(tmp_path, MissingError, "`store` one of a, b")
     fails(tmp_path, MissingError, "no store named 'c'; there is a, b", store="c")
-    assert consolidate(tmp_path, store="b")["path"].endswith("stores/b")
+    assert consolidate(tmp_path, store="b").path == tmp_path / "stores" / "b"
     assert not (tmp_path / "stores" / "a" / "manifest.json").exists()
 
 
@@ -228,7 +228,7 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     with single_writer(folder):
         fails(tmp_path, BusyError, re.escape(str(folder)))
-    assert consolidate(tmp_path)["changed"]
+    assert consolidate(tmp_path).changed
 
 
 @pytest.mark.parametrize("size", [64, 20_000, 90_000])
@@ -253,7 +253,9 @@ def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.Monkey
     three_shards(tmp_path / "dataset")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
-    fails(tmp_path / "dataset", OSError, r"beside its shards, needs 0\.00 GB and .* 0\.00 GB free; make room")
+    fails(
+        tmp_path / "dataset", OSError, r"next to its shards, needs 0\.00 GB and .* 0\.00 GB free; make room"
+    )
     with pytest.raises(OSError, match=r"the arrays need .* make room"):
         consolidate(source, out=tmp_path / "out", layout="padded")
     assert not (tmp_path / "out").exists()
@@ -277,7 +279,7 @@ def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) ->
     fails(tmp_path, MismatchError, r"shards/00000/manifest\.json: encoder is .*other.*tiny")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     before = visible(folder)
-    with pytest.raises(MismatchError, match=r"holds a store of encoder 'tiny', .* choose another --out"):
+    with pytest.raises(MismatchError, match=r"holds a store of encoder 'tiny', .* choose another `out`"):
         consolidate(source, out=folder)
     assert visible(folder) == before
 

@@ -38,13 +38,13 @@ def test_padded_arrays_are_what_np_stack_gives(tmp_path: Path, names: tuple[str,
     arrays = published_arrays(np.random.default_rng(0), mask=mask)
     source = write_published(tmp_path / "in", {name: arrays[name] for name in names})
     result = consolidate(source, out=tmp_path / "out", layout="padded")
-    assert set(result["files"]) == {f"all_{name}.npy" for name in names}
-    assert set(visible(tmp_path / "out")) == set(result["files"])
+    assert set(result.files) == {f"all_{name}.npy" for name in names}
+    assert set(visible(tmp_path / "out")) == set(result.files)
     for name in names:
         expected = np.stack(arrays[name])
         written = np.load(tmp_path / "out" / f"all_{name}.npy")
         np.testing.assert_array_equal(written, expected, strict=True)
-        assert result["files"][f"all_{name}.npy"] == {
+        assert result.files[f"all_{name}.npy"] == {
             "shape": list(expected.shape),
             "dtype": expected.dtype.str,
         }

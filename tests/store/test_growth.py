@@ -16,7 +16,6 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import write_manifest
 from llmdirect.encoding.encoders import Encoder
-from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.calibration import CALIBRATION
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
@@ -65,11 +64,13 @@ def test_only_what_is_new_is_encoded(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})  # it reads some of the same texts
+    monkeypatch.setattr(
+        "llmdirect.encoding.precompute.estimate_seconds", lambda *_: None
+    )  # it reads some of the same texts
     made = run_all(dataset, bert, **form)
     assert sorted(read) == sorted(NEW)
-    assert made["texts"] == len(NEW)
-    assert run_all(dataset, bert, **form)["pending_shards"] == 0  # complete, not yet consolidated
+    assert made.texts == len(NEW)
+    assert run_all(dataset, bert, **form).pending_shards == 0  # complete, not yet consolidated
     told = json.loads(cli("consolidate", dataset, "--json").out)
     assert (told["dropped"], told["passages"]) == (2, len(TEXTS) - 2 + len(NEW))
     assert not list(store_of(dataset).glob("shards")) + list(store_of(dataset).glob("plan*"))
@@ -91,8 +92,8 @@ def test_only_what_is_new_is_encoded(
             expected = rows_of(EmbeddingStore.open(store_of(at_once)), text)
             np.testing.assert_allclose(rows_of(grown, text), expected, rtol=2**-6, atol=2**-6)
     again = run_all(dataset, bert, **form)
-    assert (again["consolidated"], again["encoded_shards"]) == (True, 0)
-    assert not consolidate(dataset)["changed"]
+    assert (again.consolidated, again.encoded_shards) == (True, 0)
+    assert not consolidate(dataset).changed
 
 
 def make_dataset_beside(folder: Path, texts: list[str]) -> Path:
@@ -107,8 +108,8 @@ def test_a_text_that_comes_back_is_encoded_again(bert: Checkpoint, tmp_path: Pat
     for texts, dropped in ((TEXTS, len(NEW)), ([*TEXTS, *NEW], 0), (TEXTS, len(NEW)), ([*TEXTS, *NEW], 0)):
         prepare_again(dataset, texts)
         made = run_all(dataset, bert)
-        assert made["consolidated"] == bool(dropped)
-        assert consolidate(dataset)["dropped"] == dropped
+        assert made.consolidated == bool(dropped)
+        assert consolidate(dataset).dropped == dropped
         store = EmbeddingStore.open(store_of(dataset), verify=True)
         assert store.num_passages == len(texts)
         assert store.contains(passage_keys(texts)).all()
@@ -129,14 +130,14 @@ def test_consolidate_waits_for_the_whole_growth(bert: Checkpoint, tmp_path: Path
         with pytest.raises(DataError, match=rf"shards/{count:05d}: missing.*run precompute again"):
             consolidate(dataset)
         assert old.items() <= visible(store_of(dataset)).items()
-    assert run_all(dataset, bert)["encoded_shards"] == len(shards)
+    assert run_all(dataset, bert).encoded_shards == len(shards)
     assert visible(store_of(dataset)) == whole
     # Other texts again, before these are joined: refused, with what to do.
     prepare_again(dataset, [*TEXTS, *NEW, "and one"])
     with pytest.raises(MismatchError, match=r"texts is .*delete .*plan\.json.* consolidate.* grow"):
         run_all(dataset, bert)
     consolidate(dataset)
-    assert run_all(dataset, bert)["texts"] == 1
+    assert run_all(dataset, bert).texts == 1
     consolidate(dataset)
     assert EmbeddingStore.open(store_of(dataset), verify=True).num_passages == len(TEXTS) + len(NEW) + 1
 
@@ -152,7 +153,7 @@ def test_growth_by_another_encoder_is_refused_but_not_for_a_newer_library(
     manifest = json.loads((folder / "manifest.json").read_text())
     encoder = manifest["encoder"]
     write_manifest(folder, manifest | {"encoder": encoder | {"attention": "other"}})
-    with pytest.raises(MismatchError, match=r"attention is 'other' there, .* here.*--store"):
+    with pytest.raises(MismatchError, match=r"attention is 'other' there, .* here.*`store`"):
         run_all(dataset, bert)
     older = encoder | {"versions": {"torch": "2.0"}}
     write_manifest(folder, manifest | {"encoder": older})
@@ -168,7 +169,7 @@ def test_a_store_elsewhere_grows_and_drops_nothing(
     run_all(first, bert)
     consolidate(first)
     second = make_dataset_beside(tmp_path / "second", [*TEXTS[5:], *NEW])
-    run = ("--model", bert.path, "--shard-tokens", 20, "--token-budget", 15, "--store", store_of(first))
+    run = ("--encoder", bert.path, "--shard-tokens", 20, "--token-budget", 15, "--store", store_of(first))
     assert json.loads(cli("precompute", second, *run, "--json").out)["texts"] == len(NEW)
     told = json.loads(cli("consolidate", second, "--store", store_of(first), "--json").out)
     assert (told["dropped"], told["passages"]) == (0, len(TEXTS) + len(NEW))

@@ -16,10 +16,11 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.encoders import load_encoder
 from llmdirect.encoding.precompute import precompute
+from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.model.train_view import TrainView
 from llmdirect.runs.new_users import read_texts
 from llmdirect.runs.trained import Trained
-from llmdirect.store.calibration import CALIBRATION, to_int8
+from llmdirect.store.calibration import CALIBRATION, quantize_int8
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.store.token_format import TokenFormat
@@ -80,15 +81,15 @@ def dataset(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "dataset"))
 
 
-def run_all(dataset: Path, bert: Checkpoint, **options: Any) -> dict[str, Any]:
+def run_all(dataset: Path, bert: Checkpoint, **options: Any) -> PrecomputeResult:
     """A few shards."""
     return precompute(
-        dataset, **{"model": str(bert.path), "shard_tokens": 2500, "token_budget": 400, **options}
+        dataset, **{"encoder": str(bert.path), "shard_tokens": 2500, "token_budget": 400, **options}
     )
 
 
 def make(dataset: Path, bert: Checkpoint, name: str, **form: Any) -> EmbeddingStore:
-    run_all(dataset, bert, name=name, **form)
+    run_all(dataset, bert, store=name, **form)
     consolidate(dataset, store=name)
     return EmbeddingStore.open(dataset / "stores" / name, verify=True)
 
@@ -139,11 +140,11 @@ def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) 
         expected = [each[own] if content else each for each, own in zip(whole, kept, strict=True)]
         assert store.dim == (8 if form.project else DIM)
         if form.project:
-            facts = store.calibration.facts
-            assert facts is not None
-            assert facts["tokens"] == len(sample)
+            statistics = store.calibration.statistics
+            assert statistics is not None
+            assert statistics["tokens"] == len(sample)
             variances = np.linalg.eigvalsh(np.cov(sample.double().numpy().T))[::-1]
-            assert facts["explained"] == pytest.approx(variances[:8].sum() / variances.sum(), rel=1e-6)
+            assert statistics["explained"] == pytest.approx(variances[:8].sum() / variances.sum(), rel=1e-6)
             projection = store.calibration.projection
             assert projection is not None
             torch.testing.assert_close(projection.T @ projection, torch.eye(8), atol=1e-5, rtol=0)
@@ -176,15 +177,15 @@ def test_int8_of_a_tensor_is_that_of_the_core(tmp_path: Path) -> None:
     source = write_published(tmp_path / "in", {"item_embeddings": [rows]})
     consolidate(source, out=tmp_path / "out", dtype="int8")
     store = EmbeddingStore.open(tmp_path / "out")
-    numbers, scales = to_int8(
+    numbers, scales = quantize_int8(
         torch.from_numpy(rows.astype(np.float32)), torch.from_numpy(store.channels.copy())
     )
     np.testing.assert_array_equal(numbers.numpy(), store.tokens_numpy)
     np.testing.assert_array_equal(scales.numpy(), store.scales)
     ties = torch.tensor([[127.0, 0.5, 1.5, 2.5, -2.5, -3.5, -127.0]])
-    assert to_int8(ties, torch.ones(7))[0].tolist() == [[127, 0, 2, 2, -2, -4, -127]]
+    assert quantize_int8(ties, torch.ones(7))[0].tolist() == [[127, 0, 2, 2, -2, -4, -127]]
     for wrong in (float("nan"), float("inf"), 8.4e6):
-        assert not torch.isfinite(to_int8(torch.tensor([[wrong, 1.0]]), torch.ones(2))[1]).any()
+        assert not torch.isfinite(quantize_int8(torch.tensor([[wrong, 1.0]]), torch.ones(2))[1]).any()
 
 
 def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert: Checkpoint) -> None:
@@ -213,10 +214,10 @@ def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert
 def test_a_resumed_run_ends_with_the_same_bytes(dataset: Path, bert: Checkpoint) -> None:
     options = {"shard_tokens": 500, **FORMS["all"]}
     first = run_all(dataset, bert, **options)
-    assert first["shards"] > 4
+    assert first.plan.shards > 4
     whole = visible(dataset)
     shutil.rmtree(store_of(dataset) / "shards" / "00002")
-    assert run_all(dataset, bert, **options)["encoded_shards"] == 1
+    assert run_all(dataset, bert, **options).encoded_shards == 1
     assert visible(dataset) == whole
     # Killed between the calibration and the plan: it is fitted again.
     for path in (*store_of(dataset).glob("plan*"), store_of(dataset) / "shards"):
@@ -238,18 +239,18 @@ def test_a_resumed_run_ends_with_the_same_bytes(dataset: Path, bert: Checkpoint)
 def test_mixing_is_refused(
     changes: dict[str, Any], difference: str, consolidated: bool, dataset: Path, bert: Checkpoint
 ) -> None:
-    run_all(dataset, bert, name="one", **FORMS["all"])
+    run_all(dataset, bert, store="one", **FORMS["all"])
     if consolidated:
         consolidate(dataset)
     before = visible(dataset)
-    with pytest.raises(MismatchError, match=rf"stores/one.*{difference}.*--store"):
-        run_all(dataset, bert, name="one", **{**FORMS["all"], **changes})
+    with pytest.raises(MismatchError, match=rf"stores/one.*{difference}.*`store`"):
+        run_all(dataset, bert, store="one", **{**FORMS["all"], **changes})
     assert visible(dataset) == before
 
 
 def test_shards_of_other_forms_are_not_joined(dataset: Path, bert: Checkpoint) -> None:
-    run_all(dataset, bert, name="one", dtype="bfloat16", tokens="content")
-    run_all(dataset, bert, name="two", dtype="bfloat16")
+    run_all(dataset, bert, store="one", dtype="bfloat16", tokens="content")
+    run_all(dataset, bert, store="two", dtype="bfloat16")
     shard = dataset / "stores" / "one" / "shards" / "00001"
     shutil.rmtree(shard)
     shutil.copytree(dataset / "stores" / "two" / "shards" / "00001", shard)
@@ -287,11 +288,11 @@ def test_a_damaged_calibration_is_named(
 
 def test_arguments_are_checked(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
     for options, message in [
-        (("--project", 0), "project=0; at least 1"),
-        (("--project", DIM + 1), f"project={DIM + 1}; the model gives {DIM} dimensions, take fewer"),
-        (("--tokens", "nouns"), "tokens='nouns'; one of all, content"),
+        (("--project", 0), "--project: 0, expected 1 or more"),
+        (("--project", DIM + 1), f"--project: {DIM + 1}, expected at most the {DIM} dimensions"),
+        (("--tokens", "nouns"), "--tokens: 'nouns', expected one of all, content"),
     ]:
-        answer = cli("precompute", dataset, "--model", bert.path, *options)
+        answer = cli("precompute", dataset, "--encoder", bert.path, *options)
         assert answer.code == 2
         assert message in answer.err
     assert not (dataset / "stores").exists()
@@ -302,7 +303,7 @@ def test_nothing_to_fit_on(tmp_path: Path, bert: Checkpoint) -> None:
     rows = [json.loads(line) | {"reviewText": FUNCTION} for line in raw.read_text().splitlines()]
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(raw, tmp_path / "dataset")
-    with pytest.raises(DataError, match="no token of a train passage to fit --project on"):
+    with pytest.raises(DataError, match="no token of a train passage to fit `project` on"):
         run_all(tmp_path / "dataset", bert, project=4, tokens="content")
 
 
@@ -327,11 +328,11 @@ def test_every_stage_works_on_a_reduced_store(
         return json.loads(result.out)
 
     form = ("--dtype", "int8", "--project", 8, "--tokens", "content")
-    told = cli("precompute", dataset, "--model", bert.path, *form)
+    told = cli("precompute", dataset, "--encoder", bert.path, *form)
     assert "8 components with" in told.out
     answer("consolidate", dataset)
     assert store_of(dataset).name == "tiny-bert-int8-8-content"
-    assert "nothing to do" in cli("precompute", dataset, "--model", bert.path, *form).out
+    assert "nothing to do" in cli("precompute", dataset, "--encoder", bert.path, *form).out
     assert answer("audit", dataset)["ok"]
     run = tmp_path / "run"
     answer("train", dataset, "--out", run, "--num-epochs", 2, "--token-epochs", 1, "--aspc-num", 4)

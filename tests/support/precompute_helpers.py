@@ -1,4 +1,4 @@
-"""A dataset of a few texts, tiny checkpoints, and runs of `precompute` in many small shards."""
+"""Small dataset, tiny checkpoints, and `precompute` in many small shards."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tiny
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
+from llmdirect.encoding.results import PrecomputeResult
 
 LONG = " ".join(tiny.CORPUS[:5] * 5)
 TEXTS = [*tiny.CORPUS[:5], "great", "Thé strings 😀 are ﬁne", LONG, "no noise", "warm sound, bright strings"]
@@ -40,10 +41,10 @@ def make_usual_dataset(folder: Path) -> Path:
     return make_dataset(folder, [*TEXTS, *(TEXTS[place] for place in COPIES), "", " "])
 
 
-def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> dict[str, Any]:
-    """Many small shards."""
+def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> PrecomputeResult:
+    """`precompute` in many small shards."""
     return precompute(
-        dataset, **{"model": str(checkpoint.path), "shard_tokens": 20, "token_budget": 15, **options}
+        dataset, **{"encoder": str(checkpoint.path), "shard_tokens": 20, "token_budget": 15, **options}
     )
 
 

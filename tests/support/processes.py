@@ -1,4 +1,4 @@
-"""Runs of the command line as processes of their own, which can be killed.
+"""Command line in processes that can be killed.
 
 They are forked from a server that has imported the libraries once.
 """
@@ -27,7 +27,7 @@ TOO_LONG = 300  # seconds; reached by a fault alone
 
 
 def _command(arguments: list[str], errors: str, environment: dict[str, str]) -> None:
-    """What the process does: `llmdirect` with these arguments, what it prints kept in files."""
+    """Run `llmdirect` with its output in files."""
     os.environ.update(environment)
     for stream, path in ((1, f"{errors}.out"), (2, errors)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
@@ -39,14 +39,14 @@ def _command(arguments: list[str], errors: str, environment: dict[str, str]) -> 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BaseProcess]]:
-    """Starts `llmdirect` with these arguments and environment; what still runs at the end is killed."""
+    """Function that starts `llmdirect`; processes still running at the end are killed."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     processes: list[BaseProcess] = []
 
     def start(*arguments: object, errors: str = "errors", **environment: object) -> BaseProcess:
-        given = [str(each) for each in arguments], str(tmp_path / errors)
+        command = [str(argument) for argument in arguments], str(tmp_path / errors)
         process = SERVER.Process(
-            target=_command, args=(*given, {name: str(value) for name, value in environment.items()})
+            target=_command, args=(*command, {name: str(value) for name, value in environment.items()})
         )
         process.start()
         processes.append(process)
@@ -64,7 +64,7 @@ def finish(process: BaseProcess, tmp_path: Path) -> None:
 
 
 def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
-    """Looks until the condition holds or the process has ended."""
+    """Wait until the condition holds or the process has ended."""
     end = time.monotonic() + TOO_LONG
     while process.is_alive() and not condition():
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""Shards and published folders of random content, and what they must become."""
+"""Shards and published folders of random content, and the expected stores."""
 
 import json
 import resource
@@ -21,7 +21,7 @@ BITS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "in
 
 @dataclass
 class Content:
-    """The arrays of a shard or store."""
+    """Arrays of a shard or store."""
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
@@ -31,11 +31,11 @@ class Content:
     channels: NDArray[np.float32] | None = None
 
     def arrays(self) -> list[tuple[str, NDArray[Any]]]:
-        """Those that are there, with their names."""
+        """Names and arrays without the missing ones."""
         return [(name, array) for name, array in vars(self).items() if array is not None]
 
     def float32(self) -> NDArray[np.float32]:
-        """What the tokens stand for [rows, dim]."""
+        """Values of the tokens: [rows, dim]."""
         if self.scales is not None:
             return self.tokens * self.scales[:, None].astype(np.float32) * self.channels
         if self.tokens.dtype == np.uint16:
@@ -92,7 +92,7 @@ def write_dataset(root: Path, shards: list[Content], dtype: str = "bfloat16", na
 
 
 def joined(parts: list[Content]) -> Content:
-    """The naive way: everything in memory."""
+    """Naive concatenation in memory."""
     counts = np.concatenate([np.diff(part.offsets) for part in parts])
     return Content(
         np.concatenate([part.tokens for part in parts]),

@@ -43,7 +43,7 @@ VOCAB = 512
 
 
 def gemma_tokenizer() -> GemmaTokenizer:
-    """A BPE with byte fallback, as Gemma's: pads left, and adds <bos> because it is told to."""
+    """BPE tokenizer with byte fallback, as of Gemma: pads left, and adds <bos> by its configuration."""
     trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     trained.normalizer = normalizers.Replace(" ", "▁")
     trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
@@ -58,7 +58,7 @@ def gemma_tokenizer() -> GemmaTokenizer:
 
 
 def bert_tokenizer() -> BertTokenizer:
-    """Lower-cases and strips accents: its tokens are not the text, their positions are."""
+    """Lower-casing WordPiece tokenizer without accents: tokens differ from the text, positions do not."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,.;!'"
     words = sorted({word.strip(",;") for text in CORPUS for word in text.lower().split()})
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{x}" for x in letters), *words]
@@ -93,7 +93,7 @@ def t5gemma() -> T5GemmaForConditionalGeneration:
 
 
 def t5gemma2() -> T5Gemma2ForConditionalGeneration:
-    """T5Gemma v2: its text encoder stands beside a vision tower."""
+    """T5Gemma v2: a text encoder next to a vision tower."""
     vision = {
         "model_type": "siglip_vision_model",
         "hidden_size": 32,
@@ -133,7 +133,7 @@ def bert() -> BertForMaskedLM:
 
 
 def roberta() -> RobertaForMaskedLM:
-    """Counts positions from its padding index + 1."""
+    """RoBERTa, which counts positions from its padding index + 1."""
     return RobertaForMaskedLM(
         RobertaConfig(
             vocab_size=200,
@@ -157,7 +157,7 @@ def t5() -> T5ForConditionalGeneration:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Writes a checkpoint; returns its folder."""
+    """Write a checkpoint; its folder."""
     transformers.utils.logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -165,7 +165,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 
 def whole_model_rows(name: str, model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
-    """The oracle: the encoder inside the model that the checkpoint was saved from, one text, no padding."""
+    """Oracle: output of the encoder of the whole model for one text, without padding."""
     row = torch.tensor([list(ids)])
     with torch.inference_mode():
         return whole_encoder(name, model)(
@@ -174,14 +174,14 @@ def whole_model_rows(name: str, model: PreTrainedModel, ids: Sequence[int]) -> t
 
 
 def whole_encoder(name: str, model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder inside the whole model."""
+    """Encoder of the whole model."""
     return getattr(model, name) if name in ("bert", "roberta") else model.get_encoder()
 
 
 def build(name: str, folder: Path) -> tuple[Path, PreTrainedModel]:
-    """The checkpoint of one of the models above, by its name, and the whole model that it was saved from."""
+    """Checkpoint of one of the models above, by name, and the whole model that was saved."""
     torch.manual_seed(7)
-    makers = {"t5gemma": t5gemma, "t5gemma2": t5gemma2, "bert": bert, "roberta": roberta, "t5": t5}
-    model = makers[name]().eval()
+    builders = {"t5gemma": t5gemma, "t5gemma2": t5gemma2, "bert": bert, "roberta": roberta, "t5": t5}
+    model = builders[name]().eval()
     tokenizer = bert_tokenizer() if name in ("bert", "roberta") else gemma_tokenizer()
     return save(model, tokenizer, folder / f"tiny-{name}"), model

@@ -1,4 +1,4 @@
-"""A language model made of nothing but words: fast, and its context is known."""
+"""Fake encoder with one token per word and known context."""
 
 import hashlib
 import re
@@ -14,11 +14,11 @@ from llmdirect.store.store import EmbeddingStore
 
 DIM = 12
 CONTEXT = 0.5
-"""How much of the mean of its text is in each token."""
+"""Weight of the mean of the text in each token."""
 
 
 class WordEncoder:
-    """A token a word: a vector of its own, from its letters, and some of the mean of the text's words."""
+    """Encoder with a vector per word, derived from its letters, plus a share of the mean of the text."""
 
     def encode(self, texts: Sequence[str], *, token_budget: int = 0) -> list[Embedding]:
         return [self._embedding(text) for text in texts]
@@ -33,21 +33,21 @@ class WordEncoder:
 
 
 def vector(word: str) -> np.ndarray:
-    """The same for the same word, whatever its case."""
+    """Vector of a word, whatever its case: [DIM]."""
     seed = int.from_bytes(hashlib.sha256(word.casefold().encode()).digest()[:4], "little")
     return np.random.default_rng(seed).standard_normal(DIM) + 0.3
 
 
 def write_words(dataset: Path, name: str = "words") -> EmbeddingStore:
-    """The dataset's passages as the encoder reads them."""
+    """Store of the passages of a dataset, encoded by `WordEncoder`."""
     texts = sorted(set(Dataset.open(dataset).passages.text.to_list()))
-    read = WordEncoder().encode(texts)
-    counts = [len(each.spans) for each in read]
+    embeddings = WordEncoder().encode(texts)
+    counts = [len(embedding.spans) for embedding in embeddings]
     return EmbeddingStore.write(
         dataset / "stores" / name,
-        torch.cat([each.tokens for each in read]),
+        torch.cat([embedding.tokens for embedding in embeddings]),
         np.concatenate([[0], np.cumsum(counts)]),
         texts=texts,
-        spans=np.concatenate([each.spans for each in read]),
+        spans=np.concatenate([embedding.spans for embedding in embeddings]),
         encoder={"id": "words", "max_length": 512},
     )

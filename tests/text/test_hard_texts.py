@@ -52,7 +52,7 @@ def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> 
     assert (refused.code, "unpaired surrogate" in refused.err) == (1, True)
     answer("prepare", raw, "--out", data, "--skip-bad-lines")
     model = build_checkpoints(tmp_path, "t5gemma")["t5gemma"].path
-    made = answer("precompute", data, "--model", model, "--dtype", "int8", "--project", 16)
+    made = answer("precompute", data, "--encoder", model, "--dtype", "int8", "--project", 16)
     assert made["texts_in_windows"] == 1
     answer("consolidate", data)
     assert answer("audit", data)["ok"]

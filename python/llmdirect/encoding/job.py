@@ -1,10 +1,9 @@
-"""What a run of `precompute` will do: which texts it encodes, by which encoder and plan, into which store."""
+"""Encoding job: the texts to encode, the encoder, the batch plan and the store."""
 
 import logging
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,16 @@ from numpy.typing import NDArray
 from llmdirect._core import Store
 from llmdirect.common.devices import has_own_memory
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import MANIFEST, check_disk, digest
+from llmdirect.common.files import MANIFEST, check_disk, free_bytes
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import TRAIN, Dataset
+from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder, resolve
-from llmdirect.encoding.encoders.sources import Source, slug
+from llmdirect.encoding.encoders.sources import Source
+from llmdirect.encoding.options import Options
+from llmdirect.encoding.results import EncodingPlan, PrecomputeResult
+from llmdirect.encoding.texts import Texts
 from llmdirect.store.batch_plan import BatchPlan, differences, make_plan, read_plan, write_plan
 from llmdirect.store.calibration import Calibration
 from llmdirect.store.shards import (
@@ -26,138 +28,217 @@ from llmdirect.store.shards import (
     content_hash,
     damaged_file,
     encoder_differences,
+    keep_or_clear,
     read_store_manifest,
+    shard_folder,
     store_bytes,
 )
 from llmdirect.store.token_format import TokenFormat
 
-_COUNTED_AT_ONCE = 8192
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `precompute` was asked for; its arguments, and `token_format` for how tokens are kept."""
-
-    dataset: Path
-    model: str
-    token_format: TokenFormat
-    device: str
-    token_budget: int | None
-    shard_tokens: int
-    max_length: int | None
-    revision: str | None
-    name: str | None
-
-    def __post_init__(self) -> None:
-        for option, value in {"token_budget": self.token_budget, "shard_tokens": self.shard_tokens}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{option}={value}; at least 1")
-
-    @property
-    def store(self) -> Path:
-        """DATASET/stores/NAME, or the folder that `name` is the path of."""
-        if self.name and os.sep in self.name:
-            return Path(self.name)
-        default = f"{slug(resolve(self.model, self.revision).id)}-{self.token_format.name}"
-        return self.dataset / "stores" / (slug(self.name) if self.name else default)
-
-
-@dataclass(frozen=True, eq=False)
-class Texts:
-    """The distinct texts of a dataset in the order of their keys; `row` is where each comes first, `train`
-    whether it stands in train.
-    """
-
-    keys: NDArray[np.uint8]
-    row: NDArray[np.int64]
-    train: NDArray[np.bool_]
-    texts: list[str]
-
-    @classmethod
-    def from_dataset(cls, dataset: Dataset) -> "Texts":
-        """All of the dataset's. DataError where it has none."""
-        if not dataset.num_passages:
-            raise DataError(f"{dataset.path}: has no passages to encode")
-        keys = np.ascontiguousarray(dataset.passage_keys())
-        # As strings of 16 bytes: padding is zero bytes, so they compare as the bytes do.
-        _, row, number = np.unique(keys.view("S16").ravel(), return_index=True, return_inverse=True)
-        train = np.bincount(number, dataset.passages.split == TRAIN) > 0
-        return cls(keys[row], row.astype(np.int64), train, dataset.passages.text.gather(row).to_list())
-
-    @property
-    def hash(self) -> str:
-        """Digest of the keys."""
-        return digest(self.keys.tobytes())
-
-    def without(self, known: NDArray[np.bool_]) -> "Texts":
-        """Those that are not `known` [n]."""
-        places = np.flatnonzero(~known)
-        texts = [self.texts[place] for place in places.tolist()]
-        return Texts(self.keys[places], self.row[places], self.train[places], texts)
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """The texts that are encoded, and all that decides what their shards hold."""
+    """Texts to encode, and everything that determines the content of their shards."""
 
     store: Path
+    """Folder of the store."""
     num_passages: int
-    """Of the dataset, copies among them."""
+    """Passages of the dataset, repeated texts included."""
     texts: Texts
     encoder: Encoder
     plan: BatchPlan
     token_format: TokenFormat
     calibration: Calibration
 
+    @property
+    def dim(self) -> int:
+        """Length of a stored token embedding."""
+        return self.token_format.dim(self.encoder.dim)
 
-def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Progress = SILENT) -> Job | Json:
-    """The job as its plan in the store says, or made anew; the answer of `precompute` where nothing is to do.
+    @property
+    def encoder_entry(self) -> Json:
+        """Manifest entry "encoder" of each shard."""
+        entry: Json = self.plan.header["encoder"]
+        return entry
 
-    frozen: a new plan and its calibration are written, and what is in their way removed; else nothing is
-    written, and nothing fitted.
+    @property
+    def source_entry(self) -> Json:
+        """Manifest entry "source" of each shard."""
+        return {key: value for key, value in self.plan.header.items() if key != "encoder"}
 
-    Raises MismatchError where the store is of another model or other settings, DataError for damage, OSError
-    for too little disk, and what `load_encoder` raises.
+    def operations(self, shards: list[int]) -> float:
+        """Floating-point operations that the shards take."""
+        counts = [self.plan.num_tokens[slice(*self.plan.shard_range(shard))] for shard in shards]
+        return self.encoder.operations(np.concatenate(counts))
+
+    def pending_shards(self, shards: Iterable[int] | None = None) -> list[int]:
+        """Shards that are not complete, of all or of `shards`; incomplete ones are removed.
+
+        Raises
+        ------
+        DataError
+            If a complete shard belongs to another job.
+        """
+        candidates = range(self.plan.num_shards) if shards is None else shards
+        return [
+            shard
+            for shard in candidates
+            if not keep_or_clear(shard_folder(self.store, shard), expected=self._expected_entries(shard))
+        ]
+
+    def _expected_entries(self, shard: int) -> Json:
+        start, stop = self.plan.shard_range(shard)
+        expected = {
+            "encoder": self.encoder_entry,
+            "source": self.source_entry,
+            "passages": stop - start,
+        }
+        if self.token_format.tokens == "all":  # otherwise the number of kept tokens is not known beforehand
+            expected["rows"] = self.plan.shard_tokens(shard)
+        return expected
+
+    def summary(self, pending: list[int]) -> PrecomputeResult:
+        """Result of the job before any shard is encoded; also logged."""
+        plan, row_bytes = self.plan, self.token_format.row_bytes(self.dim)
+        tokens = int(plan.num_tokens.sum())
+        tokens_to_encode = sum(map(plan.shard_tokens, pending))
+        texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
+        sizes = EncodingPlan(
+            model=self.encoder_entry["id"],
+            passages=self.num_passages,
+            texts_without_tokens=int((plan.num_tokens == 0).sum()),
+            texts_in_windows=int((plan.num_tokens > self.encoder.max_length).sum()),
+            dim=self.dim,
+            dtype=self.token_format.dtype,
+            calibration=plan.calibration,
+            bytes=store_bytes(tokens, len(plan.text_idx), row_bytes),
+            shards=plan.num_shards,
+            tokens_to_encode=tokens_to_encode,
+            bytes_to_write=store_bytes(tokens_to_encode, texts_to_write, row_bytes),
+            bytes_free=free_bytes(self.store),
+        )
+        result = PrecomputeResult(
+            self.store, len(plan.text_idx), tokens, len(pending), 0, consolidated=False, plan=sizes
+        )
+        # The tokens that "content" keeps are counted only when they are encoded.
+        bound = "at most " if self.token_format.tokens != "all" else ""
+        logger.info(
+            "%s texts, %s tokens: %s%.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs "
+            "as much again while both are there",
+            *(f"{result.texts:,}", f"{tokens:,}", bound, sizes.bytes / 1e9),
+            *(len(pending), plan.num_shards, sizes.bytes_to_write / 1e9),
+        )
+        if sizes.texts_in_windows:
+            logger.info(
+                "%s texts exceed %s tokens: read in overlapping windows, whole",
+                f"{sizes.texts_in_windows:,}",
+                self.encoder.max_length,
+            )
+        return result
+
+
+def plan_job(
+    options: Options, dataset: Dataset, progress: Progress = SILENT
+) -> tuple[Job | None, list[int], PrecomputeResult]:
+    """Job with its plan written, its pending shards, and the result before any of them is encoded.
+
+    The job is None where a consolidated store already has all texts. Raises what `open_job` raises.
     """
-    store, token_format = options.store, options.token_format
+    job = open_job(options, dataset, write=True, progress=progress)
+    if isinstance(job, PrecomputeResult):
+        return None, [], job
+    pending = job.pending_shards()
+    return job, pending, job.summary(pending)
+
+
+def open_job(
+    options: Options, dataset: Dataset, *, write: bool, progress: Progress = SILENT
+) -> Job | PrecomputeResult:
+    """Job of the store's batch plan, or of a new plan.
+
+    Parameters
+    ----------
+    options, dataset
+        Settings and the opened dataset.
+    write
+        Write a new plan and its calibration, and remove shards that they replace. Otherwise nothing is
+        written and nothing is fitted.
+
+    Returns
+    -------
+    Job or PrecomputeResult
+        The result where a consolidated store already has all texts.
+
+    Raises
+    ------
+    MismatchError
+        If the store is of another encoder or other settings.
+    DataError
+        If a file of the store is damaged.
+    OSError
+        If the disk has too little space.
+
+    Also raises what `load_encoder` raises.
+    """
+    store, token_format = options.folder, options.token_format
     texts = Texts.from_dataset(dataset)
-    old = read_store_manifest(store, "llmdirect consolidate") if (store / MANIFEST).exists() else None
-    if old is not None:
-        source = resolve(options.model, options.revision)
-        _check_finished(store, old, source, token_format, options.max_length)
-        known = Store.open(store, False, False).find(texts.keys) >= 0
-        if known.all():
-            return _nothing_to_do(store, old, len(known))
-        texts = texts.without(known)
+    manifest = read_store_manifest(store, "llmdirect consolidate") if (store / MANIFEST).exists() else None
+    if manifest is not None:
+        source = resolve(options.encoder, options.revision)
+        _check_consolidated(store, manifest, source, token_format, options.max_length)
+        stored = Store.open(store, False, False).find(texts.keys) >= 0
+        if stored.all():
+            return _complete(store, manifest, len(stored))
+        texts = texts.without(stored)
     encoder = load_encoder(
-        options.model, device=options.device, max_length=options.max_length, revision=options.revision
+        options.encoder, device=options.device, max_length=options.max_length, revision=options.revision
     )
-    token_format.dim(encoder.dim)
-    header = _header(options, texts, encoder, old)
+    token_format.dim(encoder.dim)  # raises where the encoder has too few dimensions
+    header = _plan_header(options, texts, encoder, manifest)
     plan = read_plan(store, header)
     if plan is not None:
         calibration = Calibration.read(store, plan.calibration)
-        return Job(store, dataset.num_passages, texts, encoder, plan, token_format, calibration)
-    rows = _count_tokens(encoder, texts, progress)
+    else:
+        plan, calibration = _new_plan(options, texts, encoder, header, manifest, write, progress)
+    return Job(store, dataset.num_passages, texts, encoder, plan, token_format, calibration)
+
+
+def _new_plan(
+    options: Options,
+    texts: Texts,
+    encoder: Encoder,
+    header: Json,
+    manifest: Json | None,
+    write: bool,
+    progress: Progress,
+) -> tuple[BatchPlan, Calibration]:
+    """Plan and calibration; `manifest` is that of a consolidated store to which the texts are added."""
+    store, token_format = options.folder, options.token_format
+    num_tokens = texts.count_tokens(encoder, progress)
     budget = header["settings"]["token_budget"]
-    entry = (old or {}).get("form", {}).get("calibration")
+    entry = (manifest or {}).get("form", {}).get("calibration")
     calibration = Calibration.read(store, entry)
-    if frozen:
+    if write:
         row_bytes = token_format.row_bytes(token_format.dim(encoder.dim))
-        check_disk(store, store_bytes(int(rows.sum()), len(rows), row_bytes), "the shards need")
+        needed = store_bytes(int(num_tokens.sum()), len(num_tokens), row_bytes)
+        check_disk(store, needed, "the shards need")
         if options.token_budget is None and has_own_memory(encoder.device):
-            budget = _fitting_budget(encoder, texts, rows, budget)
-    if frozen and token_format.calibrated and entry is None:
-        train = np.flatnonzero(texts.train)
-        known_texts = [texts.texts[text] for text in train.tolist()]
-        calibration = fit(
-            encoder, known_texts, rows[train], token_format, token_budget=budget, progress=progress
-        )
-        entry = calibration.write(store)
+            budget = _fitting_budget(encoder, texts, num_tokens, budget)
+        if token_format.calibrated and entry is None:
+            train = np.flatnonzero(texts.in_train)
+            calibration = fit(
+                encoder,
+                texts.select(train),
+                num_tokens[train],
+                token_format,
+                token_budget=budget,
+                progress=progress,
+            )
+            entry = calibration.write(store)
     plan = make_plan(
-        rows,
+        num_tokens,
         header,
         max_length=encoder.max_length,
         cost=encoder.cost,
@@ -165,16 +246,16 @@ def open_job(options: Options, dataset: Dataset, *, frozen: bool, progress: Prog
         shard_tokens=options.shard_tokens,
         calibration=entry,
     )
-    if frozen:
-        if old is not None:
-            clear_shards(store)  # they were kept beside the store, which has them
+    if write:
+        if manifest is not None:
+            clear_shards(store)  # kept after consolidation; the store has their content
         write_plan(store, plan)
-    return Job(store, dataset.num_passages, texts, encoder, plan, token_format, calibration)
+    return plan, calibration
 
 
-def _header(options: Options, texts: Texts, encoder: Encoder, old: Json | None) -> Json:
-    """What a plan is made for. MismatchError where the store `old` is of another encoder."""
-    place, token_format = encoder.device.type, options.token_format
+def _plan_header(options: Options, texts: Texts, encoder: Encoder, manifest: Json | None) -> Json:
+    """Identity of a plan. MismatchError where the store of `manifest` is of another encoder."""
+    token_format = options.token_format
     header: Json = {
         "texts": texts.hash,
         "encoder": encoder.describe(),
@@ -184,81 +265,62 @@ def _header(options: Options, texts: Texts, encoder: Encoder, old: Json | None) 
             **({"tokens": token_format.tokens} if token_format.tokens != "all" else {}),
             "token_budget": options.token_budget or encoder.tokens_at_once,
             "shard_tokens": options.shard_tokens,
-            "device": place,
+            "device": encoder.device.type,
         },
     }
-    if old is None:
+    if manifest is None:
         return header
-    if different := encoder_differences(old["encoder"], header["encoder"]):
-        raise _other_store(options.store, different)
-    return {**header, "grows": content_hash(old)}
+    if different := encoder_differences(manifest["encoder"], header["encoder"]):
+        raise _store_mismatch(options.folder, different)
+    return {**header, "grows": content_hash(manifest)}
 
 
-def _check_finished(
+def _check_consolidated(
     store: Path, manifest: Json, source: Source, token_format: TokenFormat, max_length: int | None
 ) -> None:
-    """Raises MismatchError where a consolidated store is of another encoder or token format,
-    DataError for damage."""
+    """MismatchError where a consolidated store is of another encoder or format, DataError for damage."""
     if damaged := damaged_file(store, manifest):
         raise DataError(
             f"{damaged}: missing or truncated; delete {store}, then run `llmdirect precompute` and "
             "`llmdirect consolidate` again"
         )
-    encoder = manifest["encoder"]
-    limits = [limit for limit in (encoder.get("model_limit"), max_length) if limit is not None]
-    wanted: Json = {"id": source.id, "revision": source.revision, "max_length": min(limits, default=None)}
-    if source.revision is None and encoder.get("id") == source.id:
+    stored = manifest["encoder"]
+    limits = [limit for limit in (stored.get("model_limit"), max_length) if limit is not None]
+    expected: Json = {"id": source.id, "revision": source.revision, "max_length": min(limits, default=None)}
+    if source.revision is None and stored.get("id") == source.id:
         # A folder's content may have changed under its name; a revision of the Hub or a package does not.
-        wanted["weights"] = load_encoder(
-            str(source.folder), device="cpu", dtype=encoder["compute_dtype"], max_length=encoder["max_length"]
+        expected["weights"] = load_encoder(
+            str(source.folder), device="cpu", dtype=stored["compute_dtype"], max_length=stored["max_length"]
         ).describe()["weights"]
-    different = differences({key: encoder.get(key) for key in wanted}, wanted)
+    different = differences({key: stored.get(key) for key in expected}, expected)
     different += differences(vars(TokenFormat.from_manifest(manifest)), vars(token_format))
     if different:
-        raise _other_store(store, different)
+        raise _store_mismatch(store, different)
 
 
-def _other_store(store: Path, different: list[str]) -> MismatchError:
+def _store_mismatch(store: Path, different: list[str]) -> MismatchError:
     return MismatchError(
         f"{store}: a finished store of another run ({'; '.join(different)}); "
-        "delete it or choose another --store"
+        "delete it or choose another `store`"
     )
 
 
-def _nothing_to_do(store: Path, manifest: Json, wanted: int) -> dict[str, Any]:
-    """The answer where a consolidated store has all `wanted` texts."""
+def _complete(store: Path, manifest: Json, num_texts: int) -> PrecomputeResult:
+    """Result where a consolidated store has all `num_texts` texts of the dataset."""
     logger.info("%s is complete and consolidated: nothing to do", store)
-    if manifest["passages"] > wanted:
+    if manifest["passages"] > num_texts:
         logger.info(
-            "it also holds %s texts that the dataset has no more; `llmdirect consolidate` drops them",
-            f"{manifest['passages'] - wanted:,}",
+            "it also holds %s texts that are no longer in the dataset; `llmdirect consolidate` drops them",
+            f"{manifest['passages'] - num_texts:,}",
         )
-    return {
-        "store": str(store),
-        "texts": manifest["passages"],
-        "tokens": manifest["rows"],
-        "pending_shards": 0,
-        "encoded_shards": 0,
-        "consolidated": True,
-    }
+    return PrecomputeResult(store, manifest["passages"], manifest["rows"], 0, 0, consolidated=True)
 
 
-def _fitting_budget(encoder: Encoder, texts: Texts, rows: NDArray[np.int32], budget: int) -> int:
-    """The budget, or its half, quarter, … at which the longest texts fit the device's memory."""
-    longest = np.argsort(-rows, kind="stable")
-    longest = longest[: int(np.searchsorted(np.cumsum(rows[longest]), budget)) + 1]
-    tokens = encoder.tokenize([texts.texts[text] for text in longest.tolist()])
-    _, fitted = encoder.embed_in_parts(tokens, token_budget=budget)
+def _fitting_budget(encoder: Encoder, texts: Texts, num_tokens: NDArray[np.int32], budget: int) -> int:
+    """Token budget, halved until the longest texts fit the memory of the device."""
+    longest = np.argsort(-num_tokens, kind="stable")
+    longest = longest[: int(np.searchsorted(np.cumsum(num_tokens[longest]), budget)) + 1]
+    _, fitted = encoder.embed_in_parts(encoder.tokenize(texts.select(longest)), token_budget=budget)
     if fitted != budget:
         logger.warning("%s tokens at once fit %s, not %s", f"{fitted:,}", encoder.device, f"{budget:,}")
     return fitted
-
-
-def _count_tokens(encoder: Encoder, texts: Texts, progress: Progress) -> NDArray[np.int32]:
-    counts: list[int] = []
-    with progress.task("count tokens", len(texts.texts), "texts") as task:
-        for start in range(0, len(texts.texts), _COUNTED_AT_ONCE):
-            part = texts.texts[start : start + _COUNTED_AT_ONCE]
-            counts += encoder.count_tokens(part)
-            task.advance(len(part))
-    return np.array(counts, np.int32)

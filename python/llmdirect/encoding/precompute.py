@@ -1,27 +1,32 @@
-"""Encodes each distinct passage of a dataset once, in shards that survive a kill."""
+"""Token embeddings of the passages of a dataset, in shards that survive a kill."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from llmdirect.common.errors import MissingError
-from llmdirect.common.files import check_disk, disk_full_hint
-from llmdirect.common.locks import shared_writer, single_writer
+from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding.job import Options, open_job
+from llmdirect.encoding.estimate import estimate_seconds
+from llmdirect.encoding.job import open_job, plan_job
+from llmdirect.encoding.options import Options
 from llmdirect.encoding.process_group import ProcessGroup
-from llmdirect.encoding.shard_encoder import ShardEncoder, open_run
+from llmdirect.encoding.results import PrecomputeResult
+from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.store.shards import shard_writer
 from llmdirect.store.token_format import TokenFormat
 
-DEFAULT_MODEL = "google/t5gemma-2b-2b-ul2"
+DEFAULT_ENCODER = "google/t5gemma-2b-2b-ul2"
 SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
+_ENGINES = ("here", "ray")
 
 
 def precompute(
     dataset_path: Path | str,
     *,
-    model: str = DEFAULT_MODEL,
+    encoder: str = DEFAULT_ENCODER,
     dtype: str = TokenFormat.dtype,
     project: int | None = None,
     tokens: str = "all",
@@ -30,91 +35,164 @@ def precompute(
     shard_tokens: int = SHARD_TOKENS,
     max_length: int | None = None,
     revision: str | None = None,
-    name: str | None = None,
+    store: str | None = None,
     estimate_only: bool = False,
     engine: str = "here",
     workers: int | None = None,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Writes the token embeddings of a dataset's passages to DATASET/stores/NAME/shards.
+) -> PrecomputeResult:
+    """Write the token embeddings of the passages of a dataset to DATASET/stores/STORE/shards.
 
-    Each distinct text is encoded once; a text beyond the model's limit in overlapping windows, each token
-    once; a text without tokens gets no rows. Batches are fixed beforehand in plan.json: a run that was
-    killed goes on where it stopped and ends with the same bytes. A consolidated store grows: only the texts
-    that it lacks are encoded, as its others were, and `consolidate` joins them.
+    Each distinct text is encoded once. A text longer than the encoder reads at once is encoded in overlapping
+    windows, each token once; a text without tokens gets no rows. The batches are fixed in plan.json before
+    the first shard, so a resumed run ends with the same bytes. A consolidated store grows: only texts that it
+    lacks are encoded, with its own calibration, and `consolidate` joins them.
 
-    `dtype` is the type on disk: int8, bfloat16, float16 or float32; `project` keeps so many principal
-    components, `tokens` "content" drops special tokens, punctuation and stop words once they are encoded.
-    Components and the scales of int8 are fitted once, before the first shard, on a sample of train passages
-    alone, and lie in calibration.safetensors; a store that grows keeps them.
+    Processes started by torchrun share the shards, each on a GPU of its own.
 
-    `token_budget` is the tokens of a batch (default 2048 on the CPU; elsewhere 32768, halved until the
-    longest texts fit), `shard_tokens` the tokens of a shard, `max_length` a lower limit than the model's own.
-    `name` defaults to the model's name with the form; a path names a store elsewhere. `estimate_only` counts
-    the tokens, encodes some texts to see how fast that is, and writes nothing.
+    Parameters
+    ----------
+    dataset_path
+        Folder written by `prepare`.
+    encoder
+        Language model: name on the Hub, folder of a checkpoint, or "minilm".
+    dtype
+        Type on disk: "int8", "bfloat16", "float16" or "float32".
+    project
+        Number of principal components to keep; all dimensions by default. Components and the scales of int8
+        are fitted once, on a sample of train passages, and written to calibration.safetensors.
+    tokens
+        "all", or "content": without special tokens, punctuation and stop words.
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    token_budget
+        Tokens per batch. By default 2048 on the CPU; elsewhere 32768, halved until the longest texts fit.
+    shard_tokens
+        Tokens per shard.
+    max_length
+        Tokens read at once, at most the limit of the encoder.
+    revision
+        Branch, tag or commit on the Hub.
+    store
+        Name of the store, by default that of the encoder and the format; or the path of a store elsewhere.
+    estimate_only
+        Count the tokens and time one batch; write nothing.
+    engine
+        "here", or "ray": actors of a Ray cluster encode the shards (see `ray_backend`).
+    workers
+        Number of actors of `engine="ray"`; by default one per GPU, or one.
+    progress
+        Where progress is shown.
 
-    Returns counts, bytes and the folder. Raises MissingError (model, device), MismatchError (the folder holds
-    a store of another model or other settings), DataError (no passages, a vector that is not finite),
-    OSError (too little disk or device memory), BusyError (another process writes there).
+    Returns
+    -------
+    PrecomputeResult
 
-    Started by torchrun, the processes share the shards; each takes a GPU of its own. `engine` "ray" hands the
-    shards to `workers` actors of a Ray cluster instead (default: one a GPU, or one): see ray_engine.
+    Raises
+    ------
+    MissingError
+        If the encoder or the device is missing.
+    MismatchError
+        If the folder holds a store of another encoder or other settings.
+    DataError
+        If there are no passages, a file is damaged, or a vector is not finite.
+    BusyError
+        If another process writes to the store.
+    OSError
+        If the disk or the memory of the device is too small.
+    ValueError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> precompute("instruments", encoder="minilm").tokens  # doctest: +SKIP
+    182736
     """
-    if engine not in ("here", "ray"):
-        raise ValueError(f"engine={engine!r}; one of here, ray")
+    if engine not in _ENGINES:
+        raise ValueError(f"`engine`: {engine!r}, expected one of {', '.join(_ENGINES)}")
     if workers is not None and (workers < 1 or engine != "ray"):
-        raise ValueError(f"workers={workers}; at least 1, and with engine ray alone")
+        raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
+    group = ProcessGroup.from_environment()
     options = Options(
         dataset=Path(dataset_path),
-        model=model,
+        encoder=encoder,
         token_format=TokenFormat(dtype, project, tokens),
-        device=device,
+        device=group.device(device),
         token_budget=token_budget,
         shard_tokens=shard_tokens,
         max_length=max_length,
         revision=revision,
-        name=name,
+        store=store,
     )
-    team = ProcessGroup.from_environment()
-    options = replace(options, device=team.device(device))
     dataset = Dataset.open(dataset_path)
     if estimate_only:
-        job = open_job(options, dataset, frozen=False, progress=progress)
-        if isinstance(job, dict):
-            return job
-        asked, shards = ShardEncoder(job), list(range(job.plan.num_shards))
-        return {**asked.summary(shards), **asked.estimate(shards, workers or team.size)}
+        return _estimate(options, dataset, workers or group.size, progress)
+    return _run(options, dataset, group, engine, workers, progress)
+
+
+def _run(
+    options: Options,
+    dataset: Dataset,
+    group: ProcessGroup,
+    engine: str,
+    workers: int | None,
+    progress: Progress,
+) -> PrecomputeResult:
+    """Hold the lock of the store and encode, here or by Ray."""
+    backend = None
     if engine == "ray":
-        if team.size > 1:
-            raise ValueError("engine='ray' starts its own workers; run it without torchrun")
-        return _ray_engine(options, workers, progress)
-    with team.gathered():
-        if not team.first:
-            team.meet()  # the first has frozen the plan
-        with (
-            (single_writer if team.first else shared_writer)(options.store) as share,
-            disk_full_hint(options.store, "make room and run again: shards that are complete stay"),
-        ):
-            run, pending, result = open_run(options, dataset, progress)
-            if share and team.size > 1:
-                share()
-                team.meet()
-            team.meet()  # all know what is pending before the first shard is made
-            pace: dict[str, Any] = {}
-            if run:
-                check_disk(options.store, result["bytes_to_write"], "the shards need")
-                if team.first:
-                    result |= run.estimate(pending, team.size)
-                pace = run.encode(team.share(pending), progress)
-            team.meet()
-            return {**result, "encoded_shards": len(pending), **pace}
+        backend = _ray_backend(group)
+        options = backend.cluster_options(options)
+    with group.join():
+        if not group.is_main:
+            group.barrier()  # until the main process has written the plan
+        with shard_writer(options.folder, shared=not group.is_main) as share:
+            if backend is not None:
+                result: PrecomputeResult = backend.encode(options, workers, share, progress)
+                return result
+            return _encode(options, dataset, group, share, progress)
 
 
-def _ray_engine(options: Options, workers: int | None, progress: Progress) -> dict[str, Any]:
+def _estimate(options: Options, dataset: Dataset, processes: int, progress: Progress) -> PrecomputeResult:
+    job = open_job(options, dataset, write=False, progress=progress)
+    if isinstance(job, PrecomputeResult):
+        return job
+    shards = list(range(job.plan.num_shards))
+    seconds = estimate_seconds(job, shards, processes)
+    return replace(job.summary(shards), estimated_seconds=seconds)
+
+
+def _encode(
+    options: Options,
+    dataset: Dataset,
+    group: ProcessGroup,
+    share: Callable[[], None] | None,
+    progress: Progress,
+) -> PrecomputeResult:
+    """Encode the part of this process; `share` lets the other processes write to the store."""
+    job, pending, result = plan_job(options, dataset, progress)
+    if share is not None and group.size > 1:
+        share()
+        group.barrier()
+    group.barrier()  # every process has listed the pending shards before the first one is written
+    if job is not None and result.plan is not None:
+        check_disk(options.folder, result.plan.bytes_to_write, "the shards need")
+        if group.is_main:
+            result = replace(result, estimated_seconds=estimate_seconds(job, pending, group.size))
+        throughput = ShardEncoder(job).encode(group.partition(pending), progress)
+        result = replace(result, throughput=throughput)
+    group.barrier()
+    return replace(result, encoded_shards=len(pending))
+
+
+def _ray_backend(group: ProcessGroup) -> ModuleType:
+    """Module that needs Ray, an optional dependency."""
+    if group.size > 1:
+        raise ValueError("`engine='ray'` starts its own workers; run it without torchrun")
     try:
-        from llmdirect.encoding import ray_backend as ray_engine
+        from llmdirect.encoding import ray_backend
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise MissingError("ray is not installed: `pip install llmdirect[ray]`") from None
-    return ray_engine.encode(options, workers, progress)
+    return ray_backend

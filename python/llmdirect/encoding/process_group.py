@@ -1,4 +1,4 @@
-"""The processes that torchrun starts for one command: who is who, and how they wait for each other."""
+"""Process group of the processes that torchrun starts for one command."""
 
 import os
 from collections.abc import Iterator
@@ -11,52 +11,61 @@ from torch import distributed
 
 from llmdirect.common.errors import BusyError
 
-_PATIENCE = timedelta(days=7)  # others wait while the first counts tokens, and for the slowest at the end
+_TIMEOUT = timedelta(days=7)  # of a barrier: others wait while the main process counts tokens
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Number of this process, how many there are, and its number on its machine."""
+    """Process group of torchrun, without communication other than barriers."""
 
     rank: int = 0
+    """Index of this process."""
     size: int = 1
+    """Number of processes."""
     local_rank: int = 0
+    """Index of this process on its machine."""
 
     @classmethod
     def from_environment(cls) -> "ProcessGroup":
-        """As torchrun says in RANK, WORLD_SIZE and LOCAL_RANK; alone without it."""
-        rank, size, local = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        return cls(int(rank), int(size), int(local or 0)) if rank and size else cls()
+        """Process group of the variables RANK, WORLD_SIZE and LOCAL_RANK; one process without them."""
+        rank, size, local_rank = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        return cls(int(rank), int(size), int(local_rank or 0)) if rank and size else cls()
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process does what is done once."""
         return self.rank == 0
 
-    def device(self, wanted: str) -> str:
-        """Each process of a machine takes a GPU of its own, where there are any and none is named."""
-        if self.size > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
+    def device(self, device: str) -> str:
+        """Device of this process: its own GPU for "auto" and "cuda" in a group on a machine with GPUs."""
+        if self.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
             return f"cuda:{self.local_rank}"
-        return wanted
+        return device
 
-    def share(self, work: list[int]) -> list[int]:
-        """This process's part of the work."""
-        return work[self.rank :: self.size]
+    def partition(self, shards: list[int]) -> list[int]:
+        """Shards of this process."""
+        return shards[self.rank :: self.size]
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Connects the processes for the block; `meet` works inside."""
+    def join(self) -> Iterator[None]:
+        """Connect the processes for the duration of the block, in which `barrier` works."""
         if self.size == 1:
             yield
             return
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group("gloo", timeout=_TIMEOUT)
         try:
             yield
         finally:
             distributed.destroy_process_group()
 
-    def meet(self) -> None:
-        """Waits until all are here. BusyError where one of them has ended."""
+    def barrier(self) -> None:
+        """Wait until all processes reach the barrier.
+
+        Raises
+        ------
+        BusyError
+            If another process has ended.
+        """
         if self.size == 1:
             return
         try:

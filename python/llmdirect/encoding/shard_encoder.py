@@ -1,300 +1,207 @@
-"""One run of `precompute`: a job's shards are encoded and written."""
+"""Encoder of the shards of a job: tokenisation, encoding and writing overlap."""
 
 import logging
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.common.devices import has_own_memory
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import free_bytes
 from llmdirect.common.progress import Progress
-from llmdirect.common.types import Json
-from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Tokens
 from llmdirect.encoding.encoders.flops import peak_rate
-from llmdirect.encoding.job import Job, Options, open_job
-from llmdirect.encoding.throughput import ThroughputMeter, duration
+from llmdirect.encoding.job import Job
+from llmdirect.encoding.results import Throughput
+from llmdirect.encoding.throughput import ThroughputMeter
 from llmdirect.store.batch_plan import record_budget
-from llmdirect.store.shards import keep_or_clear, shard_folder, store_bytes, write_shard
+from llmdirect.store.shards import shard_folder, write_shard
 
-_WAITING_SHARDS = 2  # encoded and not yet written: bounds the memory
-_TRIAL_TOKENS = 1024
+_WRITE_QUEUE = 2  # encoded shards that wait for the disk: bounds the memory
 
 logger = logging.getLogger(__name__)
 
 
-def open_run(
-    options: Options, dataset: Dataset, progress: Progress
-) -> tuple["ShardEncoder | None", list[int], dict[str, Any]]:
-    """The run as its plan says (None: nothing to do), the shards it lacks, what `precompute` returns."""
-    job = open_job(options, dataset, frozen=True, progress=progress)
-    if isinstance(job, dict):
-        return None, [], job
-    run = ShardEncoder(job)
-    pending = run.pending()
-    return run, pending, run.summary(pending)
-
-
 @dataclass(frozen=True, eq=False)
-class _Encoded:
-    """What a shard will hold: arrays by name [rows, …], rows of each text, and their spans [rows, 2]."""
-
-    arrays: dict[str, torch.Tensor]
-    lengths: NDArray[np.int64]
-    spans: NDArray[np.uint32]
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """A shard's texts, tokenised, and for each a mask of the tokens that are kept."""
+class _TokenizedShard:
+    """Tokenised texts of a shard."""
 
     tokens: list[Tokens]
     kept: list[NDArray[np.bool_]]
+    """bool [T] of each text: tokens that are stored."""
+
+
+@dataclass(frozen=True, eq=False)
+class _EncodedShard:
+    """Content of a shard."""
+
+    arrays: dict[str, torch.Tensor]
+    """`tokens` [rows, dim], and with int8 `scales` [rows]."""
+    num_tokens: NDArray[np.int64]
+    """int64 [texts] stored tokens of each text."""
+    spans: NDArray[np.uint32]
+    """uint32 [rows, 2] characters of each token."""
 
 
 class ShardEncoder:
-    """One run over the shards that are not there yet."""
+    """Encoder of the shards of a job."""
 
     def __init__(self, job: Job) -> None:
-        self._store, self._texts, self._encoder, self._plan = job.store, job.texts, job.encoder, job.plan
-        self._token_format, self._calibration = job.token_format, job.calibration.to(job.encoder.device)
-        self._dim = job.token_format.dim(job.encoder.dim)
-        self._num_passages = job.num_passages
-        self._on_cuda = job.encoder.device.type == "cuda"
-        self._copies: torch.cuda.Stream | None = None
+        device = job.encoder.device
+        self._job = job
+        self._calibration = job.calibration.to(device)
+        self._on_cuda = device.type == "cuda"
+        self._copy_stream: torch.cuda.Stream | None = None
         if self._on_cuda:
-            self._copies = torch.cuda.Stream(job.encoder.device)  # type: ignore[no-untyped-call]  # torch: no types
-        self._identity = job.plan.header["encoder"]
-        self._source = {key: value for key, value in job.plan.header.items() if key != "encoder"}
+            self._copy_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch: no types
 
-    def pending(self, shards: Iterable[int] | None = None) -> list[int]:
-        """Those of the shards (default: all) that are not complete; what a killed run left of them goes."""
-        return [
-            shard
-            for shard in (range(self._plan.num_shards) if shards is None else shards)
-            if not keep_or_clear(shard_folder(self._store, shard), expected=self._expected(shard))
-        ]
+    def encode(self, shards: list[int], progress: Progress) -> Throughput | None:
+        """Encode and write shards.
 
-    def _expected(self, shard: int) -> Json:
-        start, stop = self._plan.shard_range(shard)
-        expected = {"encoder": self._identity, "source": self._source, "passages": stop - start}
-        return expected if self._token_format.tokens != "all" else {**expected, "rows": self.rows(shard)}
+        One thread tokenises the next shard, another writes the previous ones, so that the device waits for
+        neither. Their errors are raised here.
 
-    def summary(self, pending: list[int]) -> dict[str, Any]:
-        """What the run amounts to, before it starts."""
-        plan, row_bytes = self._plan, self._token_format.row_bytes(self._dim)
-        rows = int(plan.rows.sum())
-        rows_to_write = sum(map(self.rows, pending))
-        texts_to_write = sum(stop - start for start, stop in map(plan.shard_range, pending))
-        result = {
-            "store": str(self._store),
-            "model": self._identity["id"],
-            "passages": self._num_passages,
-            "texts": len(plan.text),
-            "texts_without_tokens": int((plan.rows == 0).sum()),
-            "texts_in_windows": int((plan.rows > self._encoder.max_length).sum()),
-            "tokens": rows,
-            "dim": self._dim,
-            "dtype": self._token_format.dtype,
-            "calibration": plan.calibration,
-            "bytes": store_bytes(rows, len(plan.text), row_bytes),
-            "shards": plan.num_shards,
-            "pending_shards": len(pending),
-            "encoded_shards": 0,
-            "tokens_to_encode": rows_to_write,
-            "bytes_to_write": store_bytes(rows_to_write, texts_to_write, row_bytes),
-            "bytes_free": free_bytes(self._store),
-            "consolidated": False,
-        }
-        at_most = (
-            "at most " if self._token_format.tokens != "all" else ""
-        )  # which words a text has is seen later
-        logger.info(
-            "%s texts, %s tokens: %s%.2f GB in all, %s of %s shards (%.2f GB) to make; consolidation needs "
-            "as much again while both are there",
-            *(f"{result['texts']:,}", f"{rows:,}", at_most, result["bytes"] / 1e9),
-            *(len(pending), plan.num_shards, result["bytes_to_write"] / 1e9),
-        )
-        if result["texts_in_windows"]:
-            logger.info(
-                "%s texts exceed %s tokens: read in overlapping windows, whole",
-                f"{result['texts_in_windows']:,}",
-                self._encoder.max_length,
-            )
-        return result
+        Returns
+        -------
+        Throughput or None
+            None where there are no shards.
 
-    def estimate(self, pending: list[int], processes: int = 1) -> dict[str, float]:
-        """{"estimated_seconds"} of so many processes like this one, by a batch of middling texts."""
-        if not pending:
-            return {}
-        places = np.concatenate([np.arange(*self._plan.shard_range(shard)) for shard in pending])
-        places = places[self._plan.rows[places] > 0]
-        if not len(places):
-            return {"estimated_seconds": 0.0}
-        places = places[len(places) // 2 :]
-        # A GPU is as fast as in the run only with as much to do.
-        wanted = self._plan.token_budget if has_own_memory(self._encoder.device) else _TRIAL_TOKENS
-        taken = np.cumsum(self._plan.rows[places])
-        trial = places[: int(np.searchsorted(taken, min(wanted, self._plan.token_budget))) + 1]
-        tokens = self._encoder.tokenize([self._texts.texts[text] for text in self._plan.text[trial]])
-        for _ in range(2):  # the first time, code and memory are fetched
-            started = time.perf_counter()
-            self._encoder.embed_in_parts(tokens, token_budget=self._plan.token_budget)[0].cpu()
-            seconds = time.perf_counter() - started
-        share = self._operations(pending) / self._encoder.operations(self._plan.rows[trial])
-        logger.info(
-            "about %s, by %s tokens in %.2f s",
-            *(duration(seconds * share / processes), f"{sum(map(len, tokens)):,}", seconds),
-        )
-        return {"estimated_seconds": seconds * share / processes}
-
-    def _operations(self, shards: list[int]) -> float:
-        lengths = [self._plan.rows[slice(*self._plan.shard_range(shard))] for shard in shards]
-        return self._encoder.operations(np.concatenate(lengths))
-
-    def encode(self, pending: list[int], progress: Progress) -> dict[str, Any]:
-        """Encodes the shards; returns how fast.
-
-        One thread tokenises the next shard, another writes the last ones: the device waits for neither.
-        Their errors are raised here.
+        Raises
+        ------
+        DataError
+            If a vector is not finite.
+        OSError
+            If the disk is full, or a single sequence does not fit the memory of the device.
         """
-        if not pending:
-            return {}
-        writing: deque[Future[None]] = deque()
-        total = sum(map(self.rows, pending))
-        peak = peak_rate(self._encoder.device, self._encoder.dtype)
+        if not shards:
+            return None
+        job = self._job
+        total = sum(map(job.plan.shard_tokens, shards))
+        peak, peak_from = peak_rate(job.encoder.device, job.encoder.dtype)
+        writes: deque[Future[None]] = deque()
         with (
-            progress.task(f"encode with {self._identity['id']}", total, "tokens") as task,
+            progress.task(f"encode with {job.encoder_entry['id']}", total, "tokens") as task,
             ThreadPoolExecutor(1, thread_name_prefix="tokeniser") as tokeniser,
             ThreadPoolExecutor(1, thread_name_prefix="shard-writer") as writer,
         ):
-            pace = ThroughputMeter(task, *peak)
-            ahead = tokeniser.submit(self._read, pending[0])
+            meter = ThroughputMeter(task, peak, peak_from)
+            next_shard = tokeniser.submit(self._tokenize, shards[0])
             try:
-                for shard, following in zip(pending, [*pending[1:], None], strict=True):
-                    texts = ahead.result()
+                for shard, following in zip(shards, [*shards[1:], None], strict=True):
+                    tokenized = next_shard.result()
                     if following is not None:
-                        ahead = tokeniser.submit(self._read, following)
-                    encoded = self._encode_shard(shard, texts, pace)
-                    # The writer waits for the device, so that this thread can go on to the next shard.
-                    ready = self._copies.record_event() if self._copies is not None else None
-                    while len(writing) >= _WAITING_SHARDS:
-                        writing.popleft().result()
-                    writing.append(writer.submit(self._write_shard, shard, encoded, ready, pace))
-                while writing:
-                    writing.popleft().result()
+                        next_shard = tokeniser.submit(self._tokenize, following)
+                    encoded = self._encode(shard, tokenized, meter)
+                    # The writer waits for the device, so that this thread can start the next shard.
+                    copied = self._copy_stream.record_event() if self._copy_stream is not None else None
+                    while len(writes) >= _WRITE_QUEUE:
+                        writes.popleft().result()
+                    writes.append(writer.submit(self._write, shard, encoded, copied, meter))
+                while writes:
+                    writes.popleft().result()
             except BaseException:
-                for each in (tokeniser, writer):
-                    each.shutdown(wait=False, cancel_futures=True)
+                for executor in (tokeniser, writer):
+                    executor.shutdown(wait=False, cancel_futures=True)
                 raise
-            return pace.summary()
+            return meter.summary()
 
-    def _read(self, shard: int) -> _Read:
-        start, stop = self._plan.shard_range(shard)
-        texts = [self._texts.texts[text] for text in self._plan.text[start:stop]]
-        tokens = self._encoder.tokenize(texts)
-        return _Read(tokens, self._token_format.kept(texts, [each.spans for each in tokens]))
+    def _tokenize(self, shard: int) -> _TokenizedShard:
+        job = self._job
+        texts = job.texts.select(job.plan.text_idx[slice(*job.plan.shard_range(shard))])
+        tokens = job.encoder.tokenize(texts)
+        return _TokenizedShard(tokens, job.token_format.kept(texts, [text.spans for text in tokens]))
 
-    def _encode_shard(self, shard: int, read: _Read, pace: ThroughputMeter) -> _Encoded:
-        start, _ = self._plan.shard_range(shard)
-        lengths = np.array([each.sum() for each in read.kept], np.int64)
-        encoded = _Encoded(
-            self._buffers(int(lengths.sum())),
-            lengths,
-            np.concatenate([each.spans[own] for each, own in zip(read.tokens, read.kept, strict=True)]),
-        )
+    def _encode(self, shard: int, tokenized: _TokenizedShard, meter: ThroughputMeter) -> _EncodedShard:
+        job = self._job
+        start, _ = job.plan.shard_range(shard)
+        num_tokens = np.array([kept.sum() for kept in tokenized.kept], np.int64)
+        spans = [text.spans[kept] for text, kept in zip(tokenized.tokens, tokenized.kept, strict=True)]
+        arrays = self._buffers(int(num_tokens.sum()))
         row = 0
-        for batch, low, high in self._plan.batches(shard):
-            tokens = read.tokens[low - start : high - start]
-            part = self._embed(batch, tokens)
-            pace.encoded(len(tokens), len(part), self._encoder.operations([len(each) for each in tokens]))
-            own = np.concatenate(read.kept[low - start : high - start])
-            if not own.all():  # numbers made on the CPU: a mask would make the device wait for its own count
-                part = part.index_select(0, torch.from_numpy(np.flatnonzero(own)).to(part.device))
-            values = self._calibration.store(part, self._token_format.dtype)
-            with self._copying(values):
-                for name, column in values.items():
-                    encoded.arrays[name][row : row + len(part)].copy_(column, non_blocking=self._on_cuda)
-            row += len(part)
-        return encoded
+        for batch, low, high in job.plan.batches(shard):
+            tokens = tokenized.tokens[low - start : high - start]
+            vectors = self._embed(batch, tokens)
+            meter.add_batch(len(tokens), len(vectors), job.encoder.operations([len(text) for text in tokens]))
+            kept = np.concatenate(tokenized.kept[low - start : high - start])
+            if not kept.all():  # rows computed on the CPU: a mask would make the device wait for its count
+                rows = torch.from_numpy(np.flatnonzero(kept))
+                vectors = vectors.index_select(0, rows.to(vectors.device))
+            stored = self._calibration.quantize(vectors, job.token_format.dtype)
+            with self._copying(stored):
+                for name, values in stored.items():
+                    arrays[name][row : row + len(vectors)].copy_(values, non_blocking=self._on_cuda)
+            row += len(vectors)
+        return _EncodedShard(arrays, num_tokens, np.concatenate(spans))
 
-    @contextmanager
-    def _copying(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Copies from the device go beside the next batch's arithmetic, in a stream of their own."""
-        if self._copies is None:
-            yield
-            return
-        self._copies.wait_stream(torch.cuda.current_stream(self._encoder.device))
-        with torch.cuda.stream(self._copies):
-            yield
-        for column in values.values():
-            column.record_stream(self._copies)  # its memory is not used again before it is copied
+    def _embed(self, batch: int, tokens: list[Tokens]) -> torch.Tensor:
+        """Vectors of a batch; one that does not fit the device is split, and the plan records how."""
+        encoder, plan = self._job.encoder, self._job.plan
+        longest = min(max(map(len, tokens)), encoder.max_length)
+        cost = sum(encoder.cost(len(text), longest) for text in tokens)
+        budget = plan.budgets.get(batch, min(cost, plan.token_budget))
+        vectors, fitted = encoder.embed_in_parts(tokens, token_budget=budget)
+        if fitted != budget:
+            logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, fitted)
+            record_budget(self._job.store, plan, batch, fitted)
+        return vectors
 
     def _buffers(self, rows: int) -> dict[str, torch.Tensor]:
-        """Memory for `rows` tokens as they are stored."""
-        dtype: torch.dtype = getattr(torch, self._token_format.dtype)
-        buffers = {"tokens": torch.empty(rows, self._dim, dtype=dtype, pin_memory=self._on_cuda)}
+        """Uninitialised arrays of a shard of so many tokens."""
+        dtype: torch.dtype = getattr(torch, self._job.token_format.dtype)
+        buffers = {"tokens": torch.empty(rows, self._job.dim, dtype=dtype, pin_memory=self._on_cuda)}
         if self._calibration.channels is not None:
             buffers["scales"] = torch.empty(rows, dtype=torch.float16, pin_memory=self._on_cuda)
         return buffers
 
-    def _embed(self, batch: int, tokens: list[Tokens]) -> torch.Tensor:
-        """The batch's vectors; one that does not fit the device is split, and the plan remembers how."""
-        longest = min(max(map(len, tokens)), self._encoder.max_length)
-        cost = sum(self._encoder.cost(len(each), longest) for each in tokens)
-        budget = self._plan.budgets.get(batch, min(cost, self._plan.token_budget))
-        vectors, fitted = self._encoder.embed_in_parts(tokens, token_budget=budget)
-        if fitted != budget:
-            logger.warning("batch %s does not fit the device: split into %s tokens at once", batch, fitted)
-            record_budget(self._store, self._plan, batch, fitted)
-        return vectors
+    @contextmanager
+    def _copying(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Stream of copies from the device, which overlap with the arithmetic of the next batch."""
+        if self._copy_stream is None:
+            yield
+            return
+        self._copy_stream.wait_stream(torch.cuda.current_stream(self._job.encoder.device))
+        with torch.cuda.stream(self._copy_stream):
+            yield
+        for tensor in values.values():
+            tensor.record_stream(self._copy_stream)  # its memory is not reused before it is copied
 
-    def _write_shard(
-        self, shard: int, encoded: _Encoded, ready: torch.cuda.Event | None, pace: ThroughputMeter
+    def _write(
+        self, shard: int, encoded: _EncodedShard, copied: torch.cuda.Event | None, meter: ThroughputMeter
     ) -> None:
-        if ready is not None:
-            ready.synchronize()
-        start, stop = self._plan.shard_range(shard)
-        offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
+        if copied is not None:
+            copied.synchronize()
+        job = self._job
+        text_idx = job.plan.text_idx[slice(*job.plan.shard_range(shard))]
+        offsets = np.concatenate([[0], np.cumsum(encoded.num_tokens)])
         tokens, scales = encoded.arrays["tokens"], encoded.arrays.get("scales")
         finite = torch.isfinite(tokens).all(dim=1) if scales is None else torch.isfinite(scales)
         if not bool(finite.all()):
-            place = int(np.searchsorted(offsets, int(finite.logical_not().nonzero()[0]), side="right")) - 1
-            self._refuse(int(self._plan.text[start + place]))
+            row = int(finite.logical_not().nonzero()[0])
+            raise self._not_finite(int(text_idx[int(np.searchsorted(offsets, row, side="right")) - 1]))
         channels = self._calibration.channels
         write_shard(
-            shard_folder(self._store, shard),
+            shard_folder(job.store, shard),
             tokens=(tokens.view(torch.uint16) if tokens.dtype is torch.bfloat16 else tokens).numpy(),
             offsets=offsets,
             spans=encoded.spans,
-            keys=self._texts.keys[self._plan.text[start:stop]],
+            keys=job.texts.keys[text_idx],
             scales=None if scales is None else scales.numpy(),
             channels=None if channels is None else channels.cpu().numpy(),
-            dtype=self._token_format.dtype,
-            form=self._token_format.to_json(self._plan.calibration),
-            encoder=self._identity,
-            source=self._source,
+            dtype=job.token_format.dtype,
+            token_format=job.token_format.to_json(job.plan.calibration),
+            encoder=job.encoder_entry,
+            source=job.source_entry,
         )
-        pace.written(sum(array.nbytes for array in encoded.arrays.values()))
+        meter.add_bytes(sum(array.nbytes for array in encoded.arrays.values()))
 
-    def _refuse(self, text: int) -> None:
-        dtype = self._token_format.dtype
-        cure = "store --dtype bfloat16 or float32" if dtype == "float16" else "try another --device"
-        raise DataError(
-            f"{self._store}: passage {self._texts.row[text]} ({self._texts.texts[text][:40]!r} …) has a "
+    def _not_finite(self, text: int) -> DataError:
+        texts, dtype = self._job.texts, self._job.token_format.dtype
+        cure = "store `dtype='bfloat16'` or float32" if dtype == "float16" else "try another `device`"
+        return DataError(
+            f"{self._job.store}: passage {texts.passage_idx[text]} ({texts.texts[text][:40]!r} …) has a "
             f"vector that is not finite in {dtype}; {cure}"
         )
-
-    def rows(self, shard: int) -> int:
-        """Tokens of the shard's texts."""
-        start, stop = self._plan.shard_range(shard)
-        return int(self._plan.rows[start:stop].sum())

@@ -83,8 +83,8 @@ class Reencoder:
             self.tokens += len(embedding.spans)
             [kept] = self._trained.token_format.kept([text], [embedding.spans])
             # As `precompute` stores them and a store returns them.
-            stored = self._calibration.store(embedding.tokens.float(), self._dtype)
-            spans, vectors = embedding.spans[kept], self._calibration.read_back(stored).numpy()[kept]
+            stored = self._calibration.quantize(embedding.tokens.float(), self._dtype)
+            spans, vectors = embedding.spans[kept], self._calibration.dequantize(stored).numpy()[kept]
             self._sums[text] = ReadPassage(text, spans, vectors).sums(self._model, self._trained.lexicon)
 
     def text_term(self, query: Tensor, texts: Sequence[str]) -> float:

@@ -136,7 +136,7 @@ def commands(explainer: Explainer) -> list[str]:
 
 def _encoder(made_by: Json) -> list[str]:
     """Flags of `precompute` that read texts so."""
-    flags = ["--model", made_by.get("id", "MODEL")]
+    flags = ["--encoder", made_by.get("id", "ENCODER")]
     if _COMMIT.fullmatch(made_by.get("revision") or ""):  # what a package or a folder holds has no name
         flags += ["--revision", made_by["revision"]]
     if made_by.get("max_length") != made_by.get("model_limit"):

@@ -1,4 +1,4 @@
-"""What is encoded together, fixed before the first shard: a resumed run computes the very same bits."""
+"""Batch plan of an embedding store, fixed before the first shard so that resumed runs give equal bytes."""
 
 import fcntl
 import io
@@ -22,22 +22,24 @@ FORMAT, VERSION = "llmdirect-plan", 1
 
 @dataclass(frozen=True, eq=False)
 class BatchPlan:
-    """Distinct texts in the order they are encoded, longest first, cut into batches and shards.
+    """Distinct texts in the order of encoding, longest first, cut into batches and shards."""
 
-    `text` int32 [n] numbers the distinct texts in the order of their keys; `rows` int32 [n] are their tokens;
-    `batch` and `shard` int32 [n] ascend. `token_budget` is the tokens of a batch, `budgets` holds the tokens
-    at once of batches that did not fit the device's memory whole; `calibration` is the entry of the file that
-    the run stores tokens with.
-    """
-
-    text: NDArray[np.int32]
-    rows: NDArray[np.int32]
+    text_idx: NDArray[np.int32]
+    """int32 [n] index of each text among the distinct texts, sorted by key."""
+    num_tokens: NDArray[np.int32]
+    """int32 [n] tokens of each text, descending."""
     batch: NDArray[np.int32]
+    """int32 [n] batch of each text, ascending."""
     shard: NDArray[np.int32]
+    """int32 [n] shard of each text, ascending."""
     token_budget: int
+    """Tokens per batch."""
     budgets: dict[int, int]
+    """Tokens at once of the batches that did not fit the memory of the device, by batch."""
     header: Json
+    """Texts, encoder and settings that the plan is for."""
     calibration: Json | None = None
+    """Entry of the calibration file."""
 
     @property
     def num_shards(self) -> int:
@@ -45,19 +47,23 @@ class BatchPlan:
         return int(self.shard[-1]) + 1
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """The places [start, stop) in the plan's order that the shard holds."""
+        """Rows [start, stop) of the plan that a shard holds."""
         start, stop = np.searchsorted(self.shard, [shard, shard + 1])
         return int(start), int(stop)
 
+    def shard_tokens(self, shard: int) -> int:
+        """Number of tokens of the texts of a shard."""
+        return int(self.num_tokens[slice(*self.shard_range(shard))].sum())
+
     def batches(self, shard: int) -> list[tuple[int, int, int]]:
-        """(batch number, start, stop) of each batch of the shard, in places of the plan's order."""
+        """Batches of a shard: (batch, start, stop) with rows [start, stop) of the plan."""
         start, stop = self.shard_range(shard)
-        cuts = [start, *(np.flatnonzero(np.diff(self.batch[start:stop])) + start + 1).tolist(), stop]
-        return [(int(self.batch[low]), low, high) for low, high in pairwise(cuts)]
+        borders = [start, *(np.flatnonzero(np.diff(self.batch[start:stop])) + start + 1).tolist(), stop]
+        return [(int(self.batch[low]), low, high) for low, high in pairwise(borders)]
 
 
 def make_plan(
-    rows: NDArray[np.int32],
+    num_tokens: NDArray[np.int32],
     header: Json,
     *,
     max_length: int,
@@ -66,32 +72,48 @@ def make_plan(
     shard_tokens: int,
     calibration: Json | None = None,
 ) -> BatchPlan:
-    """Sorts the texts by length and cuts them: `token_budget` tokens a batch, `shard_tokens` a shard.
+    """Sort texts by length and cut them into batches and shards.
 
-    `cost` says how much of the budget a text of so many tokens takes, given the batch's longest sequence.
-    A batch holds at least one text, a shard at least one batch; a batch lies in one shard. Texts without
-    rows come last and belong to the last batch.
+    A batch has at least one text, a shard at least one batch; a batch belongs to one shard. Texts without
+    tokens come last and belong to the last batch.
+
+    Parameters
+    ----------
+    num_tokens
+        int32 [n] tokens of each text.
+    header
+        Identity of the plan.
+    max_length
+        Tokens that the encoder reads at once.
+    cost
+        Tokens of the budget that a text takes, given its tokens and the longest sequence of its batch.
+    token_budget
+        Tokens per batch.
+    shard_tokens
+        Tokens per shard.
+    calibration
+        Entry of the calibration file.
     """
-    order = np.argsort(-rows, kind="stable").astype(np.int32)
+    order = np.argsort(-num_tokens, kind="stable").astype(np.int32)
     batch, shard = np.zeros_like(order), np.zeros_like(order)
-    batch_now = shard_now = longest = taken = shard_rows = 0
-    for place, count in enumerate(rows[order].tolist()):
+    batch_now = shard_now = longest = used = tokens_in_shard = 0
+    for row, count in enumerate(num_tokens[order].tolist()):
         longest = longest or min(count, max_length)
-        if taken and count and taken + cost(count, longest) > token_budget:
+        if used and count and used + cost(count, longest) > token_budget:
             batch_now += 1
-            longest, taken = min(count, max_length), 0
-            if shard_rows >= shard_tokens:
+            longest, used = min(count, max_length), 0
+            if tokens_in_shard >= shard_tokens:
                 shard_now += 1
-                shard_rows = 0
-        taken += cost(count, longest)
-        shard_rows += count
-        batch[place], shard[place] = batch_now, shard_now
-    return BatchPlan(order, rows[order], batch, shard, token_budget, {}, header, calibration)
+                tokens_in_shard = 0
+        used += cost(count, longest)
+        tokens_in_shard += count
+        batch[row], shard[row] = batch_now, shard_now
+    return BatchPlan(order, num_tokens[order], batch, shard, token_budget, {}, header, calibration)
 
 
 def write_plan(folder: Path, plan: BatchPlan) -> None:
-    """Writes the assignment under a name that carries its hash, then commits it with plan.json."""
-    table = np.stack([plan.text, plan.rows, plan.batch, plan.shard], axis=1).astype("<i4")
+    """Write the assignment to a file named by its hash, then plan.json, which commits it."""
+    table = np.stack([plan.text_idx, plan.num_tokens, plan.batch, plan.shard], axis=1).astype("<i4")
     name = f"plan-{digest(table.tobytes())[:16]}.npy"
     if not (folder / name).exists():
         buffer = io.BytesIO()
@@ -112,12 +134,12 @@ def write_plan(folder: Path, plan: BatchPlan) -> None:
 
 
 def record_budget(folder: Path, plan: BatchPlan, batch: int, budget: int) -> None:
-    """Writes the plan with the tokens at once of one batch more, and with those that others have recorded."""
+    """Record the tokens at once of one batch in the plan on disk, with those of other processes."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # between processes of one run: the store's own lock is theirs
-        found = json.loads((folder / PLAN).read_bytes())["budgets"]
-        plan.budgets.update({int(number): int(tokens) for number, tokens in found.items()})
+        fcntl.flock(handle, fcntl.LOCK_EX)  # between the processes of one run, which share the store's lock
+        recorded = json.loads((folder / PLAN).read_bytes())["budgets"]
+        plan.budgets.update({int(number): int(tokens) for number, tokens in recorded.items()})
         plan.budgets[batch] = budget
         write_plan(folder, plan)
     finally:
@@ -125,24 +147,41 @@ def record_budget(folder: Path, plan: BatchPlan, batch: int, budget: int) -> Non
 
 
 def read_plan(folder: Path, header: Json) -> BatchPlan | None:
-    """The plan that lies in `folder`, or None. MismatchError where it was made for another `header`.
+    """Plan of a store.
 
-    None as well where the header `grows` a consolidated store and the plan is the one that store was made
-    by. DataError where the files are damaged.
+    Parameters
+    ----------
+    folder
+        Folder of the store.
+    header
+        Identity that the plan must have.
+
+    Returns
+    -------
+    BatchPlan or None
+        None where there is no plan, and where the header `grows` a consolidated store and the plan is the
+        one by which that store was written.
+
+    Raises
+    ------
+    MismatchError
+        If the plan has another header.
+    DataError
+        If a file is damaged.
     """
     path = folder / PLAN
     if not path.exists():
         return None
     growing = "grows" in header
     cure = f"delete {path} and {folder / 'shards'}" if growing else f"delete {folder}"
-    cure += " or choose another --store"
+    cure += " or choose another `store`"
     try:
         value = json.loads(path.read_bytes())
         version = value["format"], value["version"]
         if growing and value.get("grows") != header["grows"]:
             return None
         budgets = {int(batch): int(budget) for batch, budget in value["budgets"].items()}
-        # Plans of versions before it was looked for do not have it.
+        # Plans of earlier releases have the budget among the settings alone.
         token_budget = int(value.get("token_budget", value["settings"]["token_budget"]))
         name = str(value["assignment"])
         different = differences({key: value.get(key) for key in header}, header)
@@ -161,24 +200,25 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
         raise DataError(f"{folder / name}: damaged or missing ({error}); {cure}") from None
     if name != f"plan-{digest(table.tobytes())[:16]}.npy":
         raise DataError(f"{folder / name}: content does not match the hash in its name; {cure}")
-    text, rows, batch, shard = np.ascontiguousarray(table.T)
-    return BatchPlan(text, rows, batch, shard, token_budget, budgets, header, value.get("calibration"))
+    text_idx, num_tokens, batch, shard = np.ascontiguousarray(table.T)
+    calibration = value.get("calibration")
+    return BatchPlan(text_idx, num_tokens, batch, shard, token_budget, budgets, header, calibration)
 
 
 def remove_plan(folder: Path) -> None:
-    """Removes the plan of a store that is complete."""
+    """Remove the plan of a consolidated store."""
     (folder / PLAN).unlink(missing_ok=True)
     for path in folder.glob("plan-*.npy"):
         path.unlink()
 
 
-def differences(found: Json, wanted: Json, place: str = "") -> list[str]:
-    """Each leaf in which two JSON objects differ, with both values."""
+def differences(stored: Json, expected: Json, prefix: str = "") -> list[str]:
+    """Leaves in which two JSON objects differ, each a line with both values; `prefix` is their path."""
     lines: list[str] = []
-    for key in dict.fromkeys([*wanted, *found]):
-        value, other = wanted.get(key), found.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            lines += differences(other, value, f"{place}{key}.")
-        elif value != other:
-            lines.append(f"{place}{key} is {other!r} there, {value!r} here")
+    for key in dict.fromkeys([*expected, *stored]):
+        here, there = expected.get(key), stored.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            lines += differences(there, here, f"{prefix}{key}.")
+        elif here != there:
+            lines.append(f"{prefix}{key} is {there!r} there, {here!r} here")
     return lines

@@ -1,9 +1,9 @@
-"""Projection and scales of a store's tokens: fitted once, on train, and kept in a file beside them."""
+"""Calibration of an embedding store: projection and int8 channel scales, fitted once on train passages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -14,65 +14,86 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.files import file_digest, write_atomic
 from llmdirect.common.types import Json
 
-if TYPE_CHECKING:  # transformers takes seconds to import, and only encoding needs it
-    pass
-
 CALIBRATION = "calibration.safetensors"
 
-_MOST: Final = 127.0
-"""The largest number of int8: -128 is not used, so that signs are symmetric."""
+_INT8_MAX: Final = 127.0  # -128 is not used, so that the range is symmetric
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Numbers fitted once, on tokens of train passages. D dimensions of the encoder, N stored ones."""
+    """Projection and channel scales, for D dimensions of the encoder and N stored ones."""
 
     projection: Tensor | None = None
     """float32 [D, N] principal directions."""
     channels: Tensor | None = None
-    """float32 [N] what the dimensions of int8 are divided by."""
-    facts: Mapping[str, Any] | None = None
-    """`tokens` it was fitted on, and the share of their variance that the projection keeps, `explained`."""
+    """float32 [N] scale of each stored dimension, for int8 alone."""
+    statistics: Mapping[str, Any] | None = None
+    """`tokens` that it was fitted on, and `explained`, the share of their variance in the projection."""
 
     def to(self, device: torch.device) -> "Calibration":
-        """The same on a device."""
+        """Copy on a device."""
         projection, channels = self.projection, self.channels
         return Calibration(
             None if projection is None else projection.to(device),
             None if channels is None else channels.to(device),
-            self.facts,
+            self.statistics,
         )
 
     def project(self, vectors: Tensor) -> Tensor:
-        """float32 [n, N] of the encoder's vectors [n, D], which stay as they are without a projection."""
+        """Project vectors [n, D] to float32 [n, N]; without a projection they are returned unchanged."""
         return vectors if self.projection is None else vectors.float() @ self.projection
 
-    def store(self, vectors: Tensor, dtype: str) -> dict[str, Tensor]:
-        """`tokens` [n, N] as they are stored, of vectors [n, D]; of int8 also `scales` float16 [n]."""
+    def quantize(self, vectors: Tensor, dtype: str) -> dict[str, Tensor]:
+        """Project vectors [n, D] and round them to the type of the store.
+
+        Returns
+        -------
+        dict
+            `tokens` [n, N], and for int8 `scales` float16 [n].
+        """
         projected = self.project(vectors)
         if self.channels is None:
             return {"tokens": projected.to(getattr(torch, dtype))}
-        tokens, scales = to_int8(projected.float(), self.channels)
+        tokens, scales = quantize_int8(projected.float(), self.channels)
         return {"tokens": tokens, "scales": scales}
 
-    def read_back(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """float32 [n, N] as a reader has what `store` gave."""
+    def dequantize(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """Values float32 [n, N] of what `quantize` returned, as a reader of the store gets them."""
         tokens = stored["tokens"].float()
         if self.channels is None:
             return tokens
         return tokens * stored["scales"].float()[:, None] * self.channels
 
     def write(self, folder: Path) -> Json:
-        """Writes the store's calibration file, and returns its entry: bytes, hash, and the facts."""
+        """Write the calibration file of a store.
+
+        Returns
+        -------
+        dict
+            Manifest entry: bytes, hash and statistics.
+        """
         tensors = {"projection": self.projection, "channels": self.channels}
-        data = save({name: each.contiguous() for name, each in tensors.items() if each is not None})
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None})
         path = folder / CALIBRATION
         write_atomic(path, lambda file: file.write(data))
-        return {"bytes": len(data), "hash": file_digest(path), **(self.facts or {})}
+        return {"bytes": len(data), "hash": file_digest(path), **(self.statistics or {})}
 
     @classmethod
     def read(cls, folder: Path, entry: Json | None) -> "Calibration":
-        """What `write` wrote; nothing where the store has no entry. DataError where the file is not that."""
+        """Read the calibration file of a store.
+
+        Parameters
+        ----------
+        folder
+            Folder of the store.
+        entry
+            Manifest entry that `write` returned; without it the calibration is empty.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, damaged, or another one.
+        """
         if entry is None:
             return cls()
         path = folder / CALIBRATION
@@ -87,21 +108,28 @@ class Calibration:
             tensors = load(data)
         except SafetensorError as error:
             raise DataError(f"{path}: damaged ({error}); {cure}") from None
-        facts = {key: value for key, value in entry.items() if key not in ("bytes", "hash")}
-        return cls(tensors.get("projection"), tensors.get("channels"), facts)
+        statistics = {key: value for key, value in entry.items() if key not in ("bytes", "hash")}
+        return cls(tensors.get("projection"), tensors.get("channels"), statistics)
 
 
-def to_int8(vectors: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds x float32 [n, D] to q int8 [n, D] and s float16 [n], so that x is nearly q · s · channel.
+def quantize_int8(vectors: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize x float32 [n, D] to q int8 [n, D] and s float16 [n] with x ≈ q · s · channel.
 
     y = x / channel; s = max |y| / 127 as float16, one step higher where that would leave y beyond ±127;
-    q = y / s to the nearest integer, ties to even: the formula of the core. s is infinite or not a number
-    where x is beyond any scale.
+    q = y / s to the nearest integer, ties to even, as in the Rust core. s is infinite or not a number where
+    x is beyond any scale.
+
+    Parameters
+    ----------
+    vectors
+        float32 [n, D].
+    channels
+        float32 [D] scale of each dimension.
     """
     scaled = vectors / channels
     largest = scaled.abs().amax(1)
-    scales = (largest / _MOST).half()
-    beyond = largest / scales.float() >= _MOST + 0.5
+    scales = (largest / _INT8_MAX).half()
+    beyond = largest / scales.float() >= _INT8_MAX + 0.5
     scales = (scales.view(torch.int16) + beyond.to(torch.int16)).view(torch.float16)
-    numbers = torch.where(largest[:, None] > 0, scaled / scales.float()[:, None], 0.0)
-    return numbers.round().nan_to_num(0).to(torch.int8), scales
+    quotients = torch.where(largest[:, None] > 0, scaled / scales.float()[:, None], 0.0)
+    return quotients.round().nan_to_num(0).to(torch.int8), scales

@@ -1,7 +1,9 @@
-"""Shards: folders with the files of a store, each committed by its manifest."""
+"""Shards of an embedding store: folders with the files of a store, each committed by its manifest."""
 
 import logging
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,47 +11,84 @@ from numpy.typing import NDArray
 
 from llmdirect._core import Store, write_store_files
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, digest, read_manifest, sync_folder, write_manifest
+from llmdirect.common.files import (
+    MANIFEST,
+    digest,
+    disk_full_hint,
+    read_manifest,
+    sync_folder,
+    write_manifest,
+)
+from llmdirect.common.locks import shared_writer, single_writer
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.store.batch_plan import differences
 
 STORE_FORMAT, STORE_VERSION = "llmdirect-store", 2
-_BESIDE_TOKENS = 8  # bytes of a token's span
-_BESIDE_PASSAGES = 24  # bytes of a passage's offset and key
+_SPAN_BYTES = 8  # of a token
+_OFFSET_AND_KEY_BYTES = 24  # of a passage
 
 logger = logging.getLogger(__name__)
 
 
 def read_store_manifest(folder: Path, made_by: str) -> Json:
-    """The manifest of a store or shard, of any version. Raises as `read_manifest` does."""
+    """Manifest of a store or shard, of any version. Raises what `read_manifest` raises."""
     return read_manifest(folder, STORE_FORMAT, STORE_VERSION, made_by, oldest=1)
 
 
 def content_hash(manifest: Json) -> str:
-    """Digest of the data files: equal for stores and shards that hold the same bytes."""
+    """Digest of the data files: equal for stores and shards with the same bytes."""
     return digest(canonical_json(manifest["files"]))
 
 
-def encoder_differences(found: Json, wanted: Json) -> list[str]:
-    """In what two encoders' descriptions differ, but for the versions of libraries: they move last bits."""
-    found, wanted = ({**each, "versions": None} for each in (found, wanted))
-    return differences(found, wanted)
+def encoder_differences(stored: Json, expected: Json) -> list[str]:
+    """Differences of two encoder descriptions, except versions of libraries, which change only last bits."""
+    stored, expected = ({**description, "versions": None} for description in (stored, expected))
+    return differences(stored, expected)
+
+
+@contextmanager
+def shard_writer(store: Path, *, shared: bool = False) -> Iterator[Callable[[], None] | None]:
+    """Lock of a store while shards are written; the error of a full disk says that they can be resumed.
+
+    Parameters
+    ----------
+    store
+        Folder of the store.
+    shared
+        Write next to the process that holds the lock and has shared it.
+
+    Yields
+    ------
+    callable or None
+        Function that shares the lock; None if it is shared already.
+
+    Raises
+    ------
+    BusyError
+        If another process writes to the store.
+    """
+    lock = shared_writer if shared else single_writer
+    with (
+        lock(store) as share,
+        disk_full_hint(store, "make room and run again: shards that are complete stay"),
+    ):
+        yield share
 
 
 def clear_shards(store: Path) -> None:
-    """Removes all shards of the store."""
+    """Remove all shards of a store."""
     if (store / "shards").exists():
         shutil.rmtree(store / "shards")
 
 
 def shard_folder(store: Path, shard: int) -> Path:
-    """Where a shard lies."""
+    """Folder of a shard."""
     return store / "shards" / f"{shard:05d}"
 
 
 def store_bytes(rows: int, passages: int, row_bytes: int) -> int:
-    """Bytes on disk of so many tokens, of `row_bytes` each, and passages."""
-    return rows * (row_bytes + _BESIDE_TOKENS) + passages * _BESIDE_PASSAGES
+    """Bytes on disk of `rows` tokens, of `row_bytes` each without their spans, in `passages` passages."""
+    return rows * (row_bytes + _SPAN_BYTES) + passages * _OFFSET_AND_KEY_BYTES
 
 
 def write_shard(
@@ -64,17 +103,40 @@ def write_shard(
     source: Json,
     scales: NDArray[np.float16] | None = None,
     channels: NDArray[np.float32] | None = None,
-    form: Json | None = None,
+    token_format: Json | None = None,
 ) -> None:
-    """Writes the data files of a new folder, then the manifest, which alone makes the shard exist.
+    """Write the data files of a new shard or store, then its manifest, which commits it.
 
-    `tokens` [rows, dim] in the store's type (bfloat16 as its uint16 bits), `scales` [rows] and `channels`
-    [dim] with int8 alone. `form` tells how tokens are kept, where not all are as the encoder gave them.
+    Parameters
+    ----------
+    folder
+        Folder to create.
+    tokens
+        [rows, dim] in the type of the store; bfloat16 as its uint16 bits.
+    offsets
+        int64 [P + 1] first row of each passage.
+    spans
+        uint32 [rows, 2] characters of each token.
+    keys
+        uint8 [P, 16] content hash of each passage.
+    dtype
+        Name of the type of the store.
+    encoder, source
+        Entries of the manifest.
+    scales, channels
+        float16 [rows] and float32 [dim], for int8 alone.
+    token_format
+        Entry "form" of the manifest (`TokenFormat.to_json`).
     """
     folder.mkdir(parents=True)
-    given = {"tokens": tokens, "offsets": offsets, "spans": spans, "keys": keys}
-    beside = {"scales": scales, "channels": channels}
-    arrays = [(name, array) for name, array in {**given, **beside}.items() if array is not None]
+    arrays: dict[str, NDArray[np.generic] | None] = {
+        "tokens": tokens,
+        "offsets": offsets,
+        "spans": spans,
+        "keys": keys,
+        "scales": scales,
+        "channels": channels,
+    }
     try:
         manifest = {
             "format": STORE_FORMAT,
@@ -85,8 +147,10 @@ def write_shard(
             "passages": len(keys),
             "encoder": encoder,
             "source": source,
-            **({"form": form} if form else {}),
-            "files": write_store_files(folder, arrays),
+            **({"form": token_format} if token_format else {}),
+            "files": write_store_files(
+                folder, [(name, array) for name, array in arrays.items() if array is not None]
+            ),
         }
         write_manifest(folder, manifest)
     except BaseException:
@@ -96,9 +160,19 @@ def write_shard(
 
 
 def keep_or_clear(folder: Path, *, expected: Json) -> bool:
-    """Whether the shard is complete and of this run, to the byte; what is left of another one is removed.
+    """Whether a shard is complete, to the byte; an incomplete or damaged one is removed.
 
-    Raises DataError where the manifest of a committed shard has other values than `expected`.
+    Parameters
+    ----------
+    folder
+        Folder of the shard.
+    expected
+        Entries that its manifest must have.
+
+    Raises
+    ------
+    DataError
+        If the manifest of a complete shard has other entries.
     """
     if not folder.exists():
         return False
@@ -118,13 +192,13 @@ def keep_or_clear(folder: Path, *, expected: Json) -> bool:
 
 
 def damaged_file(folder: Path, manifest: Json) -> Path | None:
-    """The first data file that is missing or not as long as the manifest says."""
+    """First data file that is missing or shorter or longer than the manifest says."""
     paths = {folder / entry["name"]: entry["bytes"] for entry in manifest["files"].values()}
     return next((path for path, data_bytes in paths.items() if not _is_whole(path, data_bytes)), None)
 
 
 def _is_whole(path: Path, data_bytes: int) -> bool:
-    """Whether the .npy file has its header and all of its data."""
+    """Whether a .npy file has its header and all of its data."""
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)

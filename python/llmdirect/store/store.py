@@ -1,4 +1,4 @@
-"""The embedding store: token embeddings of passages, ragged, read in place."""
+"""Embedding store: ragged token embeddings of passages, memory-mapped."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
-from llmdirect.store.consolidation import store_folder
+from llmdirect.store.paths import store_folder
 from llmdirect.store.shards import content_hash, read_store_manifest, write_shard
 from llmdirect.store.token_format import TokenFormat
 
@@ -23,19 +23,24 @@ if TYPE_CHECKING:
     import torch
 
     from llmdirect.store.calibration import Calibration
-
-
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
-_WRITTEN = ("bfloat16", "float16", "float32")
+"""NumPy type of the bits on disk, by type of the store."""
+_WRITABLE = ("bfloat16", "float16", "float32")
 
 
 class EmbeddingStore:
-    """Token embeddings of passages: row r of `tokens` is a token, passage p owns the rows
-    `offsets[p]` to `offsets[p + 1]`.
+    """Token embeddings of passages: passage p has the rows `offsets[p]` to `offsets[p + 1]` of `tokens`.
 
-    Nothing is copied: every array is a view of the files, mapped privately, and keeps the map alive
-    after the store itself has gone. NumPy views are read-only; the torch view can be written to, and
-    what is written stays in this process. Made by `EmbeddingStore.open`.
+    Every array is a view of the files, mapped privately and without a copy; it keeps the map alive after the
+    store itself is deleted. NumPy views are read-only; the torch view can be written to, and what is written
+    stays in this process. Constructed by `open` or `write`.
+
+    Examples
+    --------
+    >>> store = EmbeddingStore.open("instruments/stores/minilm-int8")  # doctest: +SKIP
+    >>> spans, vectors = store.read(0)  # doctest: +SKIP
+    >>> spans.shape, vectors.shape  # doctest: +SKIP
+    ((37, 2), (37, 384))
     """
 
     def __init__(self, path: Path, core: _core.Store) -> None:
@@ -45,12 +50,25 @@ class EmbeddingStore:
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, ram: bool = False, verify: bool = False) -> "EmbeddingStore":
-        """Opens a store or a shard, and checks manifest, headers and file lengths, in the same time
-        whatever the size. Offsets are checked when they are first needed.
+        """Open a store or a shard, in a time that does not depend on its size.
 
-        `ram` reads it all into memory instead of mapping it; `verify` compares every byte with the
-        checksums. Raises FileNotFoundError where there is no store, DataError naming the file where
-        one is missing, truncated, of the wrong shape, or (with `verify`) changed.
+        Checks the manifest, headers and file lengths. Offsets are checked when they are first needed.
+
+        Parameters
+        ----------
+        path
+            Folder of the store.
+        ram
+            Read all files into memory instead of mapping them.
+        verify
+            Compare every byte with the checksums.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no store.
+        DataError
+            If a file is missing, truncated, of the wrong shape, or (with `verify`) changed.
         """
         folder = Path(path)
         while True:
@@ -58,7 +76,7 @@ class EmbeddingStore:
             try:
                 return cls(folder, _core.Store.open(folder, ram, verify))
             except DataError:
-                # The files of a store that is replaced right now go after its manifest was read.
+                # A store that is being replaced loses its files after its manifest was read.
                 if read_store_manifest(folder, "llmdirect consolidate") == manifest:
                     raise
 
@@ -73,38 +91,53 @@ class EmbeddingStore:
         spans: ArrayLike | None = None,
         encoder: Json | None = None,
     ) -> "EmbeddingStore":
-        """Writes embeddings that you have as a new store, all of it or nothing, and opens it.
+        """Write embeddings as a new store, completely or not at all, and open it.
 
-        tokens: float32, float16 or (a tensor) bfloat16 [rows, dim], of all passages one after another.
-        offsets: int64 [P + 1], from 0 to rows. texts: the P passages, by whose content `lookup` finds them;
-        the numbers "0", "1", … if not given. spans: uint32 [rows, 2] characters of each token, zeros if not
-        given. encoder: what made them, kept in the manifest.
+        Parameters
+        ----------
+        path
+            Folder to create.
+        tokens
+            [rows, dim] of all passages one after another: float32, float16 or (a tensor) bfloat16.
+        offsets
+            int64 [P + 1] first row of each passage, from 0 to rows.
+        texts
+            P passages, by whose content `lookup` finds them; "0", "1", … by default.
+        spans
+            uint32 [rows, 2] characters of each token; zeros by default.
+        encoder
+            Description of the encoder, kept in the manifest.
 
-        Raises ValueError for arrays that do not fit, and FileExistsError where the folder is.
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit each other.
+        FileExistsError
+            If the folder exists.
         """
         array = _as_numpy(tokens)
         dtype = str(tokens.dtype).removeprefix("torch.")
-        if array.ndim != 2 or not array.shape[1] or dtype not in _WRITTEN:
+        if array.ndim != 2 or not array.shape[1] or dtype not in _WRITABLE:
             raise ValueError(
-                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(_WRITTEN)}"
+                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(_WRITABLE)}"
             )
-        borders = np.ascontiguousarray(offsets, np.int64)
-        ends = borders[[0, -1]].tolist() if borders.ndim == 1 and len(borders) else []
-        if ends != [0, len(array)] or (np.diff(borders) < 0).any():
+        starts = np.ascontiguousarray(offsets, np.int64)
+        ends = starts[[0, -1]].tolist() if starts.ndim == 1 and len(starts) else []
+        if ends != [0, len(array)] or (np.diff(starts) < 0).any():
             raise ValueError(f"offsets must rise from 0 to the {len(array)} rows of tokens")
-        names = list(texts) if texts is not None else [str(number) for number in range(len(borders) - 1)]
-        if len(names) != len(borders) - 1:
-            raise ValueError(f"{len(names)} texts for {len(borders) - 1} passages")
-        places = (
-            np.zeros((len(array), 2), np.uint32) if spans is None else np.ascontiguousarray(spans, np.uint32)
-        )
-        if places.shape != (len(array), 2):
-            raise ValueError(f"spans have the shape {places.shape}, expected {(len(array), 2)}")
+        num_passages = len(starts) - 1
+        names = list(texts) if texts is not None else [str(passage) for passage in range(num_passages)]
+        if len(names) != num_passages:
+            raise ValueError(f"{len(names)} texts for {num_passages} passages")
+        shape = (len(array), 2)
+        characters = np.zeros(shape, np.uint32) if spans is None else np.ascontiguousarray(spans, np.uint32)
+        if characters.shape != shape:
+            raise ValueError(f"spans have the shape {characters.shape}, expected {shape}")
         write_shard(
             Path(path),
             tokens=np.ascontiguousarray(array),
-            offsets=borders,
-            spans=places,
+            offsets=starts,
+            spans=characters,
             keys=passage_keys(names),
             dtype=dtype,
             encoder=encoder or {"id": "unnamed"},
@@ -123,7 +156,7 @@ class EmbeddingStore:
 
     @property
     def dtype(self) -> str:
-        """Type of the embeddings: "float16", "bfloat16", "float32" or "int8"."""
+        """Type on disk: "float16", "bfloat16", "float32" or "int8"."""
         return str(self.manifest["dtype"])
 
     @property
@@ -138,25 +171,25 @@ class EmbeddingStore:
 
     @property
     def encoder(self) -> Json:
-        """What made the embeddings: model, revision, tokenizer, settings."""
+        """Description of the encoder: id, revision, weights, tokenizer, settings."""
         encoder: Json = self.manifest["encoder"]
         return encoder
 
     @property
     def token_format(self) -> TokenFormat:
-        """Which tokens are there, in how many dimensions."""
+        """Token format: which tokens, in how many dimensions, of which type."""
         return TokenFormat.from_manifest(self.manifest)
 
     @cached_property
     def calibration(self) -> "Calibration":
-        """What the encoder's vectors went through. DataError where its file is missing or damaged."""
+        """Projection and int8 scales. DataError where the file is missing or damaged."""
         from llmdirect.store.calibration import Calibration
 
         return Calibration.read(self.path, (self.manifest.get("form") or {}).get("calibration"))
 
     @property
     def hash(self) -> str:
-        """Digest of the content: equal for stores that hold the same bytes."""
+        """Digest of the content: equal for stores with the same bytes."""
         return content_hash(self.manifest)
 
     def _view(self, name: str, dtype: str, *shape: int, writable: bool = False) -> NDArray[Any]:
@@ -164,43 +197,46 @@ class EmbeddingStore:
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """First row of each passage, and the number of rows: int64 [P + 1].
+        """int64 [P + 1] first row of each passage, and the number of rows.
 
-        Raises DataError where the file holds anything else.
+        Raises
+        ------
+        DataError
+            If the offsets on disk do not rise from 0 to the number of rows.
         """
         return self._view("offsets", "<i8", self.num_passages + 1)
 
     @cached_property
     def spans(self) -> NDArray[np.uint32]:
-        """Characters of the passage's text that each token covers, half-open: uint32 [rows, 2]."""
+        """uint32 [rows, 2] characters of the passage that each token covers, half-open."""
         return self._view("spans", "<u4", self.num_rows, 2)
 
     @cached_property
     def keys(self) -> NDArray[np.uint8]:
-        """Content hash of each passage's text: uint8 [P, 16]."""
+        """uint8 [P, 16] content hash of each passage."""
         return self._view("keys", "|u1", self.num_passages, 16)
 
     @cached_property
     def scales(self) -> NDArray[np.float16]:
-        """What the numbers of each token of an int8 store are multiplied by: float16 [rows], else [0].
+        """float16 [rows] scale of each token of an int8 store; [0] for other types.
 
-        Token r is `tokens[r] * scales[r] * channels`, computed in float32, which is what `gather` writes.
+        The embedding of token r is `tokens[r] * scales[r] * channels`, computed in float32 as by `gather`.
         """
         return self._view("scales", "<f2", -1)
 
     @cached_property
     def channels(self) -> NDArray[np.float32]:
-        """What each dimension of an int8 store is multiplied by: float32 [dim], else [0]."""
+        """float32 [dim] scale of each dimension of an int8 store; [0] for other types."""
         return self._view("channels", "<f4", -1)
 
     @cached_property
     def tokens_numpy(self) -> NDArray[Any]:
-        """Token embeddings [rows, dim], read-only; bfloat16, which NumPy lacks, as its uint16 bits."""
+        """Token embeddings [rows, dim] in the type of the store, read-only; bfloat16 as its uint16 bits."""
         return self._view("tokens", _ON_DISK[self.dtype], self.num_rows, self.dim)
 
     @cached_property
     def tokens(self) -> "torch.Tensor":
-        """Token embeddings [rows, dim] as a torch tensor of the store's dtype, without a copy."""
+        """Token embeddings [rows, dim] as a torch tensor in the type of the store, without a copy."""
         import torch
 
         view = self._view("tokens", _ON_DISK[self.dtype], self.num_rows, self.dim, writable=True)
@@ -208,9 +244,22 @@ class EmbeddingStore:
         return tensor.view(torch.bfloat16) if self.dtype == "bfloat16" else tensor
 
     def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Passage number of each key: uint8 [n, 16] to int64 [n].
+        """Indices of passages by key.
 
-        Raises DataError saying how many are not in the store, and which is the first.
+        Parameters
+        ----------
+        keys
+            uint8 [n, 16] content hashes (`llmdirect._core.passage_keys`).
+
+        Returns
+        -------
+        ndarray
+            int64 [n] index of each passage.
+
+        Raises
+        ------
+        DataError
+            If a key is not in the store; the message has the number of missing keys and the first one.
         """
         return self._core.lookup(np.ascontiguousarray(keys))
 
@@ -219,44 +268,65 @@ class EmbeddingStore:
         return self._core.find(np.ascontiguousarray(keys)) >= 0
 
     def row_counts(self, passages: ArrayLike) -> NDArray[np.int64]:
-        """Number of tokens of each passage: int64 [n] to int64 [n]."""
-        numbers = np.asarray(passages, dtype=np.int64)
-        wrong = numbers[(numbers < 0) | (numbers >= self.num_passages)]
-        if wrong.size:
-            raise ValueError(f"passage {wrong[0]} is out of range: {self.path} holds {self.num_passages}")
-        return self.offsets[numbers + 1] - self.offsets[numbers]
+        """Number of tokens of each passage: int64 [n] to int64 [n].
+
+        Raises
+        ------
+        ValueError
+            If a passage is out of range.
+        """
+        indices = np.asarray(passages, dtype=np.int64)
+        invalid = indices[(indices < 0) | (indices >= self.num_passages)]
+        if invalid.size:
+            raise ValueError(f"passage {invalid[0]} is out of range: {self.path} holds {self.num_passages}")
+        return self.offsets[indices + 1] - self.offsets[indices]
 
     def gather(self, passages: ArrayLike, out: "NDArray[Any] | torch.Tensor") -> NDArray[np.int64]:
-        """Copies the rows of `passages` into `out`, in parallel; the offsets that they have without padding.
+        """Copy the token embeddings of passages into a buffer, in parallel.
 
-        `out` [>= total rows, dim] gets them one after another; `out` [n, T, dim] gets each passage into a
-        place of its own, zeros behind it. It is a C-contiguous array or tensor on the CPU, of the store's
-        dtype (bfloat16 in NumPy: uint16), or float32: converted exactly, int8 as `scales` says.
+        Parameters
+        ----------
+        passages
+            int64 [n] indices of passages.
+        out
+            [>= total rows, dim], filled one passage after another; or [n, T, dim], one passage each, padded
+            with zeros. C-contiguous, on the CPU, in the type of the store (bfloat16 in NumPy: uint16) or
+            float32, to which values are converted exactly.
 
-        Returns int64 [n + 1]. Raises ValueError for a passage out of range, a buffer that does not fit, or a
-        passage of more than T rows, and DataError for damaged offsets; the buffer is then unchanged.
+        Returns
+        -------
+        ndarray
+            int64 [n + 1] first row of each passage without padding, and the total.
+
+        Raises
+        ------
+        ValueError
+            If a passage is out of range or has more than T rows, or the buffer does not fit; the buffer is
+            then unchanged.
+        DataError
+            If the offsets on disk are damaged; the buffer is then unchanged.
         """
         buffer = _as_numpy(out)
         if buffer.ndim not in (2, 3) or buffer.shape[-1] != self.dim or not buffer.flags.c_contiguous:
             shapes = f"[rows, {self.dim}] or [passages, rows, {self.dim}]"
             raise ValueError(f"out has shape {buffer.shape}, expected C-contiguous {shapes}")
-        numbers = np.ascontiguousarray(passages, dtype=np.int64)
+        indices = np.ascontiguousarray(passages, dtype=np.int64)
         padded_to = None if buffer.ndim == 2 else buffer.shape[1]
-        if padded_to is not None and len(buffer) != len(numbers):
-            raise ValueError(f"out has {len(buffer)} places for {len(numbers)} passages")
+        if padded_to is not None and len(buffer) != len(indices):
+            raise ValueError(f"out has {len(buffer)} places for {len(indices)} passages")
         flat = buffer.reshape(-1)
         if buffer.dtype.str == _ON_DISK[self.dtype]:
-            return self._core.gather(numbers, flat.view(np.uint8), padded_to)
+            return self._core.gather(indices, flat.view(np.uint8), padded_to)
         if buffer.dtype == np.float32:
-            return self._core.gather(numbers, flat, padded_to)
+            return self._core.gather(indices, flat, padded_to)
         raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
 
     def spans_of(self, passage: int) -> NDArray[np.uint32]:
-        """Characters that each token of one passage covers: uint32 [T, 2]."""
+        """uint32 [T, 2] characters that each token of one passage covers."""
         return self.spans[self.offsets[passage] : self.offsets[passage + 1]]
 
     def read(self, passage: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Spans uint32 [T, 2] and embeddings float32 [T, dim] of one passage's tokens."""
+        """Spans uint32 [T, 2] and embeddings float32 [T, dim] of the tokens of one passage."""
         spans = self.spans_of(passage)
         tokens = np.empty((len(spans), self.dim), np.float32)
         self.gather([passage], tokens)
@@ -264,10 +334,21 @@ class EmbeddingStore:
 
 
 def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None = None) -> EmbeddingStore:
-    """The dataset's one store; or the one named `store`; or the store in the folder `store`.
+    """Open a store of a dataset.
 
-    Raises FileNotFoundError where there is none or it is not consolidated yet, MissingError for an unknown
-    name and where the dataset has several stores and none was named; each says which command helps.
+    Parameters
+    ----------
+    dataset
+        Folder of the dataset.
+    store
+        Name of the store, path of a store elsewhere, or None for the only store of the dataset.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no store, or it is not consolidated yet.
+    MissingError
+        If the name is unknown, or there are several stores and no name.
     """
     if store is not None and (Path(store) / MANIFEST).exists():
         return EmbeddingStore.open(store)
@@ -281,7 +362,7 @@ def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None =
 
 
 def _as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:
-    """The same memory as an array; bfloat16 as uint16."""
+    """NumPy view of a buffer; bfloat16 as uint16."""
     if isinstance(buffer, np.ndarray):
         return buffer
     import torch

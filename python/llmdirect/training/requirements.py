@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from llmdirect.model.forms import score_form
 from llmdirect.common.errors import DataError
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import TRAIN, VALID, Dataset
+from llmdirect.model.forms import score_form
 from llmdirect.ranking.metrics import parse_metric
 
 
@@ -44,6 +44,7 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
 def _shaping_nothing(model: ModelConfig, training: TrainConfig) -> list[str]:
     """Auxiliary losses with a weight, of parameters that no score reads."""
     if model.sentiment != "linear" or training.token_epochs:
+        return []
     # The interests of the ratio form are read in mention space.
     losses = ["orthogonality"] if score_form(model).profiles_in_mention_space else ["rate", "orthogonality"]
     return [name for name in losses if getattr(training, name)]

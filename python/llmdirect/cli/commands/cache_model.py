@@ -7,7 +7,7 @@ import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 
-HELP = """Keep a model's encoder on this machine, to be found by its id without a network.
+HELP = """Keep the encoder of a language model on this machine, found by its id without a network.
 
 \b
 Examples:
@@ -20,7 +20,7 @@ Examples:
 def cache_model(
     model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write. (default: the user's cache, found by the id)")
+        Path | None, typer.Option(help="Folder to write. (default: the cache folder, where the id finds it)")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
     dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",
@@ -30,10 +30,8 @@ def cache_model(
 
     result = run(model, out, revision=revision, dtype=dtype, progress=Bars())
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        state = "is already there" if result["already"] else "is kept"
-        size = sum(result["files"].values()) / 1e9
-        stdout.print(
-            f"{result['id']} {state}: {result['path']} ({size:.2f} GB)", highlight=False, markup=False
-        )
+        state = "is already there" if result.already else "is kept"
+        size = sum(result.files.values()) / 1e9
+        stdout.print(f"{result.id} {state}: {result.path} ({size:.2f} GB)", highlight=False, markup=False)

@@ -12,14 +12,14 @@ EPILOG = "Example: llmdirect consolidate books/ · llmdirect consolidate embs/ -
 
 
 class LayoutChoice(StrEnum):
-    """How documents in the published format are written."""
+    """Layout of documents in the published format."""
 
     store = "store"
     padded = "padded"
 
 
 class DtypeChoice(StrEnum):
-    """What the published float32 values are rounded to."""
+    """Type to which the float32 values of the published format are rounded."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -42,8 +42,9 @@ def consolidate(
 ) -> None:
     """Join the shards of a dataset into one store, or merge folders of numbered .npy files.
 
-    Nothing half-written is ever visible: a run that was stopped is simply started again.
+    The new state appears at once or not at all: after a stop, run the command again.
     """
+    from llmdirect.store.consolidation import PaddedArrays
     from llmdirect.store.consolidation import consolidate as join
 
     result = join(
@@ -56,13 +57,13 @@ def consolidate(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
-    elif result["layout"] == "padded":
-        for name, array in result["files"].items():
-            stdout.print(f"{result['path']}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
+        emit(result.to_json())
+    elif isinstance(result, PaddedArrays):
+        for name, array in result.files.items():
+            stdout.print(f"{result.path}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
     else:
-        state = "written" if result["changed"] else "up to date already, nothing to do"
-        counts = f"{result['passages']:,} passages, {result['rows']:,} x {result['dim']} {result['dtype']}"
-        if result.get("dropped"):
-            state += f", without {result['dropped']:,} passages that the dataset has no more"
-        stdout.print(f"{result['path']}: {counts}, {state}", highlight=False)
+        state = "written" if result.changed else "up to date already, nothing to do"
+        counts = f"{result.passages:,} passages, {result.rows:,} x {result.dim} {result.dtype}"
+        if result.dropped:
+            state += f", without {result.dropped:,} passages that are no longer in the dataset"
+        stdout.print(f"{result.path}: {counts}, {state}", highlight=False)

@@ -20,7 +20,9 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(metavar="REVIEWS", help="Your reviews. (default: a synthetic corpus)")
     ] = None,
-    model: Annotated[str, typer.Option(help="Encoder: minilm, an id of the Hub, a folder.")] = "minilm",
+    encoder: Annotated[
+        str, typer.Option(help="Language model: minilm, an id of the Hub, a folder.")
+    ] = "minilm",
     num_users: Annotated[
         int | None,
         typer.Option("--users", help="Users of the synthetic corpus, about 8 reviews each. (default: 140)"),
@@ -45,7 +47,7 @@ def demo(
     sizes = [f"{count}-{name}" for name, count in counts if count is not None]
     folder = out or Path("demo") / (stem(data) if data else "-".join(["synthetic", *sizes]))
     result = run_demo(
-        folder, data=data, model=model, num_users=num_users, num_items=num_items, progress=Bars()
+        folder, data=data, encoder=encoder, num_users=num_users, num_items=num_items, progress=Bars()
     )
     if as_json:
         emit(result.to_json())

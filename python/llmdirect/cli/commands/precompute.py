@@ -1,20 +1,23 @@
 """`llmdirect precompute`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.common.progress import SILENT
-from llmdirect.encoding.throughput import duration
+
+if TYPE_CHECKING:
+    from llmdirect.encoding.accuracy_check import AccuracyCheck
+    from llmdirect.encoding.results import PrecomputeResult
 
 HELP = """Encode each passage of a dataset once, in shards that survive a kill.
 
 \b
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
-  llmdirect precompute DATASET --model minilm       # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --encoder minilm     # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
@@ -25,8 +28,8 @@ Examples:
 
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder made by `prepare`.")],
-    model: Annotated[
-        str, typer.Option(help="Id of the Hub, a folder, or minilm.")
+    encoder: Annotated[
+        str, typer.Option(help="Language model: id of the Hub, a folder, or minilm.")
     ] = "google/t5gemma-2b-2b-ul2",
     dtype: Annotated[str, typer.Option(help="Type on disk: int8, bfloat16, float16 or float32.")] = "int8",
     project: Annotated[
@@ -42,11 +45,11 @@ def precompute(
     shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens read at once; longer texts take windows. (default: the model's)"),
+        typer.Option(help="Tokens read at once; longer texts take windows. (default: the encoder's)"),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: model and type)")
+        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: encoder and type)")
     ] = None,
     engine: Annotated[
         str, typer.Option(help="here; ray: actors of a Ray cluster (extra ray) take the shards.")
@@ -54,37 +57,31 @@ def precompute(
     workers: Annotated[
         int | None, typer.Option(help="Actors of --engine ray. (default: one a GPU, or one)")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only tell tokens, bytes and time.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only print tokens, bytes and time.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only measure the errors of a sample, against float32.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     if check:
-        from llmdirect.encoding.accuracy_check import check as measure
-
-        checked = measure(
+        _check(
+            as_json,
             dataset,
-            model=model,
+            encoder=encoder,
             dtype=dtype,
             project=project,
             device=device,
             max_length=max_length,
             revision=revision,
-            progress=Bars(),
         )
-        if as_json:
-            emit(checked)
-        else:
-            stdout.print(_checked(checked), highlight=False, markup=False)
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
 
-    first = ProcessGroup.from_environment().first
+    is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        model=model,
+        encoder=encoder,
         dtype=dtype,
         project=project,
         tokens=tokens,
@@ -93,46 +90,58 @@ def precompute(
         shard_tokens=shard_tokens,
         max_length=max_length,
         revision=revision,
-        name=store,
+        store=store,
         estimate_only=estimate,
         engine=engine,
         workers=workers,
-        progress=Bars() if first else SILENT,
+        progress=Bars() if is_main else SILENT,
     )
-    if not first:
+    if not is_main:
         return
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        stdout.print(_told(result, dataset, estimate), highlight=False, markup=False)
+        stdout.print(_summary(result, dataset, estimate), highlight=False, markup=False)
 
 
-def _checked(result: dict[str, Any]) -> str:
-    tokens = f"{result['tokens']:,} tokens of {result['passages']} passages"
-    lines = [f"{result['model']} on {result['device']}, {tokens}:"]
-    for each in result["stages"]:
-        error = f"relative error {each['relative']:.2e}, worst cosine {each['worst_cosine']:.5f}"
-        lines.append(f"  {each['name']:<20} {error}")
-    outliers = result["outlier_channels"]
-    largest = f"the largest, {outliers['channel']}, is {outliers['largest']:.1f} times the median"
-    lines.append(f"  outlier channels     {outliers['count']}; {largest}")
-    if result["soft_cap"] is not None:
-        lines.append(f"  soft-cap             without it, vectors would differ by {result['soft_cap']:.2e}")
+def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
+    """`precompute --check`."""
+    from llmdirect.encoding.accuracy_check import check
+
+    result = check(dataset, **settings, progress=Bars())
+    if as_json:
+        emit(result.to_json())
+    else:
+        stdout.print(_errors(result), highlight=False, markup=False)
+
+
+def _errors(check: "AccuracyCheck") -> str:
+    lines = [f"{check.model} on {check.device}, {check.tokens:,} tokens of {check.passages} passages:"]
+    for stage in check.stages:
+        error = f"relative error {stage.relative:.2e}, worst cosine {stage.worst_cosine:.5f}"
+        lines.append(f"  {stage.name:<20} {error}")
+    outliers = check.outlier_channels
+    largest = f"the largest, {outliers.channel}, is {outliers.largest:.1f} times the median"
+    lines.append(f"  outlier channels     {outliers.count}; {largest}")
+    if check.soft_cap is not None:
+        lines.append(f"  soft-cap             without it, vectors would differ by {check.soft_cap:.2e}")
     return "\n".join(lines)
 
 
-def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
-    if result["consolidated"]:
-        return f"{result['store']}: complete and consolidated, nothing to do"
-    size = f"{result['texts']:,} texts, {result['tokens']:,} tokens, {result['bytes'] / 1e9:.2f} GB"
+def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
+    plan = result.plan
+    if plan is None:
+        return f"{result.store}: complete and consolidated, nothing to do"
+    size = f"{result.texts:,} texts, {result.tokens:,} tokens, {plan.bytes / 1e9:.2f} GB"
     if estimate:
-        free = f"{result['bytes_free'] / 1e9:.2f} GB are free"
-        if result["bytes_free"] < result["bytes_to_write"]:
+        from llmdirect.encoding.throughput import format_duration
+
+        free = f"{plan.bytes_free / 1e9:.2f} GB are free"
+        if plan.bytes_free < plan.bytes_to_write:
             free += ", too little"
-        needed = duration(result["estimated_seconds"])
-        return f"{result['store']} would hold {size} in {result['shards']} shards, in about {needed}; {free}"
-    fitted = result["calibration"] or {}
-    if "explained" in fitted:
-        size += f", {result['dim']} components with {fitted['explained']:.1%} of the variance"
-    made = f"{result['encoded_shards']} of {result['shards']} shards made now"
-    return f"{result['store']}: {size}; {made}; next: llmdirect consolidate {dataset}"
+        needed = format_duration(result.estimated_seconds or 0.0)
+        return f"{result.store} would hold {size} in {plan.shards} shards, in about {needed}; {free}"
+    if plan.calibration and "explained" in plan.calibration:
+        size += f", {plan.dim} components with {plan.calibration['explained']:.1%} of the variance"
+    encoded = f"{result.encoded_shards} of {plan.shards} shards made now"
+    return f"{result.store}: {size}; {encoded}; next: llmdirect consolidate {dataset}"

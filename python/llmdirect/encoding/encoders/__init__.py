@@ -1,7 +1,9 @@
-"""Language models that turn passages into token embeddings, and where they come from."""
+"""Encoders: language models that turn texts into token embeddings."""
 
 from llmdirect.encoding.encoders.cache import cache_model
-from llmdirect.encoding.encoders.encoder import Embedding, Encoder, Tokens, load_encoder
+from llmdirect.encoding.encoders.encoder import Encoder
+from llmdirect.encoding.encoders.loading import load_encoder
 from llmdirect.encoding.encoders.sources import Source, resolve
+from llmdirect.encoding.encoders.tokens import Embedding, Tokens
 
 __all__ = ["Embedding", "Encoder", "Source", "Tokens", "cache_model", "load_encoder", "resolve"]

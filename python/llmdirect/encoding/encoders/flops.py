@@ -1,4 +1,4 @@
-"""How much arithmetic an encoder does, how much a device could do, and what keeps one from the other."""
+"""Floating-point operations of an encoder and peak rate of a device."""
 
 import ctypes
 import statistics
@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-# Dense matrix products in bfloat16 by the makers' data sheets, in operations a second; the longer name first.
-_PEAKS = {
+# Dense matrix products in bfloat16 by data sheet, in operations per second; the longer name first.
+_PEAK_RATES = {
     "B200": 2250e12,
     "GH200": 989e12,
     "H200": 989e12,
@@ -23,17 +23,17 @@ _PEAKS = {
     "A10G": 70e12,
     "RTX 4090": 165e12,
 }
-_SIDE = 768
+_MATRIX_SIZE = 768
 
-# Options of glibc's mallopt: how much freed memory stays, and what size is asked of the system each time.
+# Options of mallopt in glibc: freed memory that is kept, and size above which memory is mapped.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """From now on what this process frees stays with it, up to 1 GB; on Linux with glibc, else nothing.
+    """Keep up to 1 GB of freed memory in this process, on Linux with glibc.
 
-    A batch on the CPU frees its buffers and needs the same ones at once. Given back to the system, they would
-    come back page by page, each page zeroed: a tenth of MiniLM's time.
+    A batch on the CPU frees its buffers and allocates the same ones again. If they were returned to the
+    system, each page would be zeroed again: a tenth of the time of MiniLM.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -41,11 +41,11 @@ def keep_freed_memory() -> None:
             mallopt(option, 1 << 30)
 
 
-def arithmetic(model: PreTrainedModel) -> tuple[float, float]:
-    """Floating-point operations of the matrix products: (a token, a pair of tokens of one sequence).
+def operations_per_token(model: PreTrainedModel) -> tuple[float, float]:
+    """Floating-point operations of the matrix products per token and per pair of tokens of a sequence.
 
-    Two a weight of each linear layer and token; attention adds 4 · width a layer and pair. A sliding window
-    is not subtracted: it is longer than reviews are.
+    Each weight of a linear layer takes two per token; attention takes 4 · width per layer and pair. A sliding
+    window is not subtracted: it is longer than most reviews.
     """
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     config = getattr(model.config, "encoder", model.config)
@@ -56,21 +56,26 @@ def arithmetic(model: PreTrainedModel) -> tuple[float, float]:
 
 @cache
 def peak_rate(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """Operations a second that the device is made for, and where that is from: "data sheet" or "measured".
+    """Peak floating-point operations per second of a device.
 
-    Measured is the rate of a square product, for a few tenths of a second at most.
+    Returns
+    -------
+    float
+        Operations per second.
+    str
+        "data sheet", or "measured": the rate of a square matrix product, within a few tenths of a second.
     """
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         name = torch.cuda.get_device_name(device)
-        for part, rate in _PEAKS.items():
-            if part in name:
+        for device_name, rate in _PEAK_RATES.items():
+            if device_name in name:
                 return rate, "data sheet"
-    side = _SIDE if device.type == "cpu" else 10 * _SIDE
-    left, right = torch.ones(2, side, side, dtype=dtype, device=device)
+    size = _MATRIX_SIZE if device.type == "cpu" else 10 * _MATRIX_SIZE
+    left, right = torch.ones(2, size, size, dtype=dtype, device=device)
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
         # Reading one number waits for the device.
         float(torch.mm(left, right)[0, 0])
         seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / statistics.median(seconds[1:]), "measured"
+    return 2 * size**3 / statistics.median(seconds[1:]), "measured"

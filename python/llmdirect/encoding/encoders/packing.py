@@ -1,7 +1,7 @@
-"""Sequences side by side in one row, without padding: each token attends to its own sequence alone.
+"""Packed attention: sequences in one row without padding, each token attending to its own sequence.
 
-The model sees one row [1, T] and positions that start again with each sequence; the attention is ours, put in
-place through the registry of transformers. Sequences of equal length stand together and are computed at once.
+The model gets one row [1, T] and positions that restart with each sequence; the attention is registered in
+transformers. Neighbours of equal length are computed at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ from transformers import AttentionInterface, PreTrainedModel
 
 PACKED = "llmdirect-packed"
 
-# Models whose attention goes through the registry and knows of other tokens by nothing else; with them the
-# tokens (left, right) that a sliding window of `w` reaches, which differs from model to model.
-_REACH: dict[str, Callable[[int], tuple[int, int]] | None] = {
+# Models in which tokens interact by the registered attention alone, with the tokens (left, right) that a
+# sliding window of `w` covers, which differs from model to model.
+_WINDOW_REACH: dict[str, Callable[[int], tuple[int, int]] | None] = {
     "t5_gemma_module": lambda w: (w, w),
     "t5gemma2_text": lambda w: ((w + 1) // 2 - 1, w // 2),
     "bert": None,
@@ -28,37 +28,35 @@ _REACH: dict[str, Callable[[int], tuple[int, int]] | None] = {
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Which tokens of a row belong together.
+    """Sequences of a packed row."""
 
-    `runs` are (first token, number of sequences, their length) of neighbours of equal length.
-    """
-
-    runs: tuple[tuple[int, int, int], ...]
+    groups: tuple[tuple[int, int, int], ...]
+    """(first token, number of sequences, their length) of neighbours of equal length."""
 
     @classmethod
     def from_lengths(cls, lengths: Sequence[int]) -> "Packing":
-        """Sequences of these lengths, one after the other."""
-        runs, start = [], 0
+        """Packing of sequences of these lengths, one after another."""
+        groups, start = [], 0
         for length, equal in groupby(lengths):
             count = len(list(equal))
-            runs.append((start, count, length))
+            groups.append((start, count, length))
             start += count * length
-        return cls(tuple(runs))
+        return cls(tuple(groups))
 
 
 def pack_attention(model: PreTrainedModel) -> bool:
-    """Puts the packed attention in place; False where the model is not known to work with it."""
+    """Replace the attention by the packed one; False where the model is not known to support it."""
     modules = [getattr(module, "config", None) for module in model.modules()]
-    if not any(getattr(config, "model_type", None) in _REACH for config in modules):
+    if not any(getattr(config, "model_type", None) in _WINDOW_REACH for config in modules):
         return False
     AttentionInterface.register(PACKED, packed_attention)
-    # No mask is registered under this name: transformers then makes none.
+    # No mask is registered under this name, so transformers creates none.
     model.set_attn_implementation(PACKED)
     return True
 
 
 def first_position(model: PreTrainedModel) -> int:
-    """The number of a sequence's first position: RoBERTa counts from its padding index + 1, others from 0."""
+    """Position of the first token of a sequence: RoBERTa counts from its padding index + 1, others from 0."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
@@ -66,7 +64,7 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def soft_capped(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """The attention layers with a soft-cap: T5Gemma 1 has them, T5Gemma 2 only a setting without use."""
+    """Attention layers with a soft-cap: T5Gemma 1 has them, T5Gemma 2 only an unused setting."""
     return [
         module
         for module in model.modules()
@@ -88,45 +86,69 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention [1, T, heads, size] of query [1, heads, T, size], key and value [1, key heads, T, size].
+    """Attention within the sequences of a packed row, equal to eager attention on each sequence alone.
 
-    Equal to the eager attention of the model on each sequence by itself.
+    Parameters
+    ----------
+    module
+        Attention layer of the model.
+    query
+        [1, heads, T, size].
+    key, value
+        [1, key heads, T, size].
+    attention_mask
+        Ignored.
+    packing
+        Sequences of the row.
+    scaling
+        Factor of the products of query and key.
+    softcap
+        c of the soft-cap c · tanh(x / c), if the model has one.
+    sliding_window
+        Window of the layer, if it has one.
+
+    Returns
+    -------
+    Tensor
+        [1, T, heads, size].
+    None
+        Attention weights are not returned.
     """
-    reach_of = _REACH[str(module.config.model_type)]  # type: ignore[union-attr]  # transformers: no types
+    reach_of = _WINDOW_REACH[str(module.config.model_type)]  # type: ignore[union-attr]  # transformers: no types
     reach = reach_of(sliding_window) if reach_of is not None and sliding_window is not None else None
     rows = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-    for start, count, length in packing.runs:
+    for start, count, length in packing.groups:
         tokens = slice(start, start + count * length)
         q, k, v = (
-            each[0, :, tokens].view(each.shape[1], count, length, -1).transpose(0, 1)
-            for each in (query, key, value)
+            tensor[0, :, tokens].view(tensor.shape[1], count, length, -1).transpose(0, 1)
+            for tensor in (query, key, value)
         )
-        mask = _window(length, reach, query.device)
+        mask = _window_mask(length, reach, query.device)
         if softcap is None:
-            found = _fused(q, k, v, mask, scaling)
+            output = _fused_attention(q, k, v, mask, scaling)
         else:
-            found = _capped(q, k, v, mask, scaling, softcap)
-        rows[tokens].view(count, length, *rows.shape[1:]).copy_(found.transpose(1, 2))
+            output = _soft_capped_attention(q, k, v, mask, scaling, softcap)
+        rows[tokens].view(count, length, *rows.shape[1:]).copy_(output.transpose(1, 2))
     return rows[None], None
 
 
-def _window(length: int, reach: tuple[int, int] | None, device: torch.device) -> torch.Tensor | None:
-    """bool [length, length]: which key a query sees; None where that is all of them."""
+def _window_mask(length: int, reach: tuple[int, int] | None, device: torch.device) -> torch.Tensor | None:
+    """bool [length, length] keys that each query attends to; None where these are all."""
     if reach is None or length - 1 <= min(reach):
         return None
-    place = torch.arange(length, device=device)
-    ahead = place[None, :] - place[:, None]
-    return (ahead >= -reach[0]) & (ahead <= reach[1])
+    position = torch.arange(length, device=device)
+    distance = position[None, :] - position[:, None]
+    return (distance >= -reach[0]) & (distance <= reach[1])
 
 
-def _fused(
+def _fused_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
     grouped = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
 
 
-def _capped(
+def _soft_capped_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -134,9 +156,9 @@ def _capped(
     scaling: float,
     softcap: float,
 ) -> torch.Tensor:
-    """The fused kernel has no soft-cap: softmax(c tanh(q k / c)) v, the softmax in float32, as in T5Gemma."""
-    times = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
+    """softmax(c tanh(q k / c)) v, the softmax in float32 as in T5Gemma; no fused kernel has a soft-cap."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     scores = torch.matmul(query, key.transpose(2, 3)).mul_(scaling)
     scores.div_(softcap).tanh_().mul_(softcap)
     if mask is not None:

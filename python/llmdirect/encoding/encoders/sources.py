@@ -1,4 +1,4 @@
-"""From the name of a model to the folder that holds it."""
+"""Location of a language model by its name."""
 
 import importlib.metadata
 import importlib.util
@@ -14,55 +14,76 @@ FORMAT, VERSION = "llmdirect-encoder", 1
 MINILM = "minilm"
 
 # Weights come as safetensors only: a pickle runs code. The rest is configuration and tokenizer.
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_FILE_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model lies: its public `id`, the local `folder`, and the `revision` if it has one."""
+    """Location of a language model."""
 
     id: str
+    """Name on the Hub, or of the folder."""
     folder: Path
+    """Local folder of the checkpoint."""
     revision: str | None
+    """Commit, or version of the package; None for a folder."""
 
 
 def slug(name: str) -> str:
-    """A name fit for a folder: "google/t5gemma-2b-2b-ul2" becomes "google-t5gemma-2b-2b-ul2"."""
+    """Folder name of a model: "google-t5gemma-2b-2b-ul2" for "google/t5gemma-2b-2b-ul2"."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "model"
 
 
 def cache_folder() -> Path:
-    """Where `cache-model` keeps encoders: $LLMDIRECT_CACHE, else llmdirect in the user's cache folder."""
-    if own := os.environ.get("LLMDIRECT_CACHE"):
-        return Path(own)
+    """Folder of cached encoders: $LLMDIRECT_CACHE, else llmdirect in the cache folder of the user."""
+    if folder := os.environ.get("LLMDIRECT_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmdirect"
 
 
 def cached(model: str, revision: str | None = None) -> Source | None:
-    """The encoder that `cache-model` kept under this id, if any (and of this revision, if one is named)."""
+    """Encoder that `cache_model` kept under this name and revision; None where there is none."""
     folder = cache_folder() / slug(model)
     if not (folder / MANIFEST).exists():
         return None
-    source = _exported(folder)
+    source = _cached_encoder(folder)
     if source.id != model or revision not in (None, source.revision):
         return None
     return source
 
 
 def resolve(model: str, revision: str | None = None, *, use_cache: bool = True) -> Source:
-    """Finds `model`: "minilm", a folder, an encoder kept by `cache-model`, or a repository of the Hub.
+    """Locate a language model, and download it where necessary.
 
-    A repository is downloaded into the Hub's own cache, unless it lies there already. Raises MissingError
-    with the cure where it cannot be had: a licence to accept, a login, a network.
+    Parameters
+    ----------
+    model
+        "minilm", a folder, the name of an encoder kept by `cache_model`, or a repository of the Hub, which is
+        downloaded into the cache of the Hub.
+    revision
+        Branch, tag or commit on the Hub.
+    use_cache
+        Whether encoders kept by `cache_model` are considered.
+
+    Raises
+    ------
+    MissingError
+        If the model cannot be downloaded; the message names the licence, login or network it takes.
+    DataError
+        If the folder holds no model, or a damaged one.
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If a revision of a folder is given.
     """
     if model == MINILM:
         return _packaged_minilm()
     folder = Path(model).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(f"revision={revision!r} belongs to a model of the Hub; {folder} is a folder")
+            raise ValueError(f"`revision`: {revision!r} belongs to a model of the Hub; {folder} is a folder")
         if (folder / MANIFEST).exists():
-            return _exported(folder)
+            return _cached_encoder(folder)
         if not (folder / "config.json").exists():
             raise DataError(f"{folder}: no config.json, so this is not a model's folder")
         return Source(folder.resolve().name, folder, None)
@@ -73,7 +94,7 @@ def resolve(model: str, revision: str | None = None, *, use_cache: bool = True) 
     return _from_hub(model, revision)
 
 
-def _exported(folder: Path) -> Source:
+def _cached_encoder(folder: Path) -> Source:
     manifest = read_manifest(folder, FORMAT, VERSION, "llmdirect cache-model")
     for name, size in manifest["files"].items():
         file = folder / name
@@ -98,28 +119,28 @@ def _packaged_minilm() -> Source:
 def _from_hub(model: str, revision: str | None) -> Source:
     from huggingface_hub import errors, snapshot_download
 
-    page = f"https://huggingface.co/{model}"
-    get = f"`llmdirect cache-model {model}`"
+    url = f"https://huggingface.co/{model}"
+    command = f"`llmdirect cache-model {model}`"
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_WANTED))
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_FILE_PATTERNS))
     except errors.GatedRepoError:
         raise MissingError(
-            f"{model} is behind a licence: accept it at {page}, log in with `hf auth login` "
-            f"(or set HF_TOKEN), then run {get}"
+            f"{model} is behind a licence: accept it at {url}, log in with `hf auth login` "
+            f"(or set HF_TOKEN), then run {command}"
         ) from None
     except errors.RevisionNotFoundError:
-        raise MissingError(f"{model} has no revision {revision!r}; {page}/commits/main lists them") from None
+        raise MissingError(f"{model} has no revision {revision!r}; {url}/commits/main lists them") from None
     except errors.RepositoryNotFoundError:
         raise MissingError(
-            f"{model}: not a folder, and the Hub does not show {page}; check the name, or, if the repository "
-            f"is private, log in with `hf auth login` (or set HF_TOKEN), then run {get}"
+            f"{model}: not a folder, and the Hub does not show {url}; check the name, or, if the repository "
+            f"is private, log in with `hf auth login` (or set HF_TOKEN), then run {command}"
         ) from None
     except errors.HFValidationError as error:
         raise MissingError(f"{model}: neither a folder nor a name of the Hub ({error})") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         raise MissingError(
             f"{model} is not on this machine and the Hub is out of reach. On a machine with a network, "
-            f"accept the licence at {page} if it asks for one, log in with `hf auth login` (or set "
-            f"HF_TOKEN), run {get}, then copy {cache_folder() / slug(model)} here"
+            f"accept the licence at {url} if it asks for one, log in with `hf auth login` (or set "
+            f"HF_TOKEN), run {command}, then copy {cache_folder() / slug(model)} here"
         ) from None
     return Source(model, folder, folder.name)

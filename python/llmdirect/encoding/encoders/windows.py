@@ -1,11 +1,11 @@
-"""Passages beyond a model's limit: overlapping windows, of which each token is kept once."""
+"""Overlapping windows of passages longer than an encoder reads at once."""
 
 from itertools import pairwise
 from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """Tokens [start, stop) are read together; of them [keep_start, keep_stop) are kept."""
+    """Tokens [start, stop) read together, of which [keep_start, keep_stop) are kept."""
 
     start: int
     stop: int
@@ -14,13 +14,18 @@ class Window(NamedTuple):
 
 
 def windows(length: int, room: int) -> list[Window]:
-    """Cuts `length` tokens into windows of at most `room`; one window where they fit.
+    """Windows of at most `room` tokens over `length` tokens; one window where they fit.
 
-    Neighbours share at least a quarter of `room`, windows are spread evenly, and a shared token is kept
-    where it has more context on its poorer side: the border is the middle of the overlap.
+    Neighbours share at least a quarter of `room`, and windows are spread evenly. Of the shared tokens each
+    half is kept in the window where its shorter context is longer.
+
+    Raises
+    ------
+    ValueError
+        If `room` is below 1.
     """
     if room < 1:
-        raise ValueError(f"room must be at least 1 token, not {room}")
+        raise ValueError(f"room: {room}, expected 1 or more tokens")
     if length <= room:
         return [Window(0, length, 0, length)]
     overlap = room // 4

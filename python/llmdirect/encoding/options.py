@@ -1,0 +1,44 @@
+"""Settings of `precompute`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmdirect.encoding.encoders.sources import resolve, slug
+from llmdirect.store.token_format import TokenFormat
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of `precompute`, under the names of its parameters.
+
+    Raises
+    ------
+    ValueError
+        For a `token_budget` or `shard_tokens` below 1.
+    """
+
+    dataset: Path
+    encoder: str
+    """Name on the Hub, folder of a checkpoint, or "minilm"."""
+    token_format: TokenFormat
+    device: str
+    token_budget: int | None
+    shard_tokens: int
+    max_length: int | None
+    revision: str | None
+    store: str | None
+    """Name of the store in the dataset, or path of its folder; None names it by encoder and format."""
+
+    def __post_init__(self) -> None:
+        for setting, value in {"token_budget": self.token_budget, "shard_tokens": self.shard_tokens}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"`{setting}`: {value}, expected 1 or more")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the store: DATASET/stores/NAME, or the path given as `store`."""
+        if self.store and os.sep in self.store:
+            return Path(self.store)
+        default = f"{slug(resolve(self.encoder, self.revision).id)}-{self.token_format.name}"
+        return self.dataset / "stores" / (slug(self.store) if self.store else default)
