@@ -13,7 +13,7 @@ from llmdirect.evaluation.protocol import by_user
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.runs.aspect_edits import FILE, AspectEdits
-from llmdirect.runs.evaluate import measure
+from llmdirect.runs.evaluate import evaluate
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.runs.trained import Trained
 from run_helpers import fit_each, make_dataset
@@ -84,7 +84,7 @@ def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path
 def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], dataset: Path, name: str) -> None:
     run = runs[name]
     plain = Trained.load(run)
-    before = measure(dataset, run, metrics=["ndcg@5"])
+    before = evaluate(dataset, run, metrics=["ndcg@5"])
     try:
         AspectEdits().switch(off=[1]).write(run, plain.run.parameters)
         trained = Trained.load(run)
@@ -104,7 +104,7 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
         # An interest that is off stays off, whatever it is multiplied by.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
         without = mean_metrics(by_user(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
-        found = measure(dataset, run, metrics=["ndcg@5"])
+        found = evaluate(dataset, run, metrics=["ndcg@5"])
         assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
         with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):
             recommend(run, [trained.user_ids[4]], interests={0: 2.0, 1: 2.0})
@@ -115,7 +115,7 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
             assert [one["item_id"] for one in new["items"]] == [one["item_id"] for one in listed["items"]]
     finally:
         (run / FILE).unlink()
-    assert measure(dataset, run, metrics=["ndcg@5"])["metrics"] == before["metrics"]
+    assert evaluate(dataset, run, metrics=["ndcg@5"])["metrics"] == before["metrics"]
 
 
 def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:

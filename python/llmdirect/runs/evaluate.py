@@ -30,7 +30,7 @@ METRICS = (
 """What `test` reports where nothing else is asked for."""
 
 
-def measure(
+def evaluate(
     dataset: Path | str,
     run: Path | str,
     *,

@@ -34,7 +34,7 @@ def measure(
 
       llmdirect test instruments --parameters run --metrics ndcg@10,auc --run-out lists.parquet
     """
-    from llmdirect.runs.evaluate import measure as work
+    from llmdirect.runs.evaluate import evaluate as work
 
     result = work(
         dataset_or_datafile(dataset, datafile),
