@@ -7,7 +7,6 @@ import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.common.progress import SILENT
-from llmdirect.encoding.throughput import duration
 
 HELP = """Encode each passage of a dataset once, in shards that survive a kill.
 
@@ -126,6 +125,8 @@ def _told(result: dict[str, Any], dataset: Path, estimate: bool) -> str:
         return f"{result['store']}: complete and consolidated, nothing to do"
     size = f"{result['texts']:,} texts, {result['tokens']:,} tokens, {result['bytes'] / 1e9:.2f} GB"
     if estimate:
+        from llmdirect.encoding.throughput import duration
+
         free = f"{result['bytes_free'] / 1e9:.2f} GB are free"
         if result["bytes_free"] < result["bytes_to_write"]:
             free += ", too little"

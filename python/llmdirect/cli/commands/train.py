@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from llmdirect.choices import HistoryTermKind, ScoreForm, UserSide
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import (
     DatafileOption,
@@ -16,7 +17,6 @@ from llmdirect.cli.options import (
     dataset_or_datafile,
     objective_or_setup,
 )
-from llmdirect.config import HistoryTermKind, ScoreForm, UserSide, configure
 
 
 def train(
@@ -72,6 +72,7 @@ def train(
 
       llmdirect train instruments --out published --preset paper
     """
+    from llmdirect.config import configure
     from llmdirect.training.settings import parse_settings
     from llmdirect.training.train import train as work
 
