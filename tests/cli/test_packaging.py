@@ -16,6 +16,9 @@ from repository import ROOT
 
 TOOLS = Path(sys.executable).parent
 
+# Compiles the extension.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 
 def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
     """Standard output; the test fails with standard error where the command does."""
