@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmdirect.choices import Preset
 from llmdirect.cli.console import Bars
 from llmdirect.collaborative.ease import Ease
-from llmdirect.config import Preset, configure
+from llmdirect.config import configure
 from llmdirect.data.dataset import VALID, Dataset
 from llmdirect.data.prepare import open_or_prepare, prepare
 from llmdirect.data.resplit import resplit

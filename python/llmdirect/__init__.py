@@ -1,5 +1,9 @@
-"""Recommendation from reviews with a large language model: full ranking, and word-by-word reasons."""
+"""Recommendation from reviews with a large language model: full ranking, and word-by-word reasons.
 
-from llmdirect._core import __version__, num_threads, set_num_threads
+The names of the package are imported on first use, from the modules that `__init__.pyi` lists:
+`import llmdirect` loads neither torch nor Polars.
+"""
 
-__all__ = ["__version__", "num_threads", "set_num_threads"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

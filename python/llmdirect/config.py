@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
-Preset = Literal["default", "paper"]
-ScoreFormName = Literal["cosine", "ratio"]
-Sentiment = Literal["linear", "mlp"]
-UserSide = Literal["history", "text", "both"]
-ObjectiveName = Literal["softmax", "bpr", "rating"]
-HistoryTermKind = Literal["auto", "ease", "ease+walk", "ease+neighbours"]
+from llmdirect.choices import HistoryTermKind, ObjectiveName, Preset, ScoreFormName, Sentiment, UserSide
+
 HISTORY_TERMS = get_args(HistoryTermKind)[1:]
 """What the collaborative term may be made of, simplest first."""
 

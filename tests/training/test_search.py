@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from command_line import CommandLine
+from llmdirect.choices import Preset
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.config import Preset
 from llmdirect.data.dataset import Dataset
 from llmdirect.runs.folder import RunFolder
 from llmdirect.training.search import SEARCHED, _check_combinations, grid

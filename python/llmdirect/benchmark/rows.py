@@ -11,10 +11,11 @@ import numpy as np
 import optuna
 
 from llmdirect.benchmark.baselines import BASELINES, TrainData
+from llmdirect.choices import Preset
 from llmdirect.common.files import digest, write_atomic
 from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json, canonical_json
-from llmdirect.config import Preset, configure, to_json
+from llmdirect.config import configure, to_json
 from llmdirect.data.dataset import VALID, Dataset
 from llmdirect.evaluation.protocol import evaluate_split
 from llmdirect.ranking.metrics import mean_metrics

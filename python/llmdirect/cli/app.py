@@ -1,12 +1,9 @@
 """The Typer application: global options, logging, and the commands in the order of --help."""
 
-import logging
-
 import typer
-from rich.logging import RichHandler
 
 from llmdirect._core import __version__
-from llmdirect.cli.command import SETTINGS, Command
+from llmdirect.cli.command import SETTINGS, Command, Group
 from llmdirect.cli.commands import (
     aspects,
     audit,
@@ -29,6 +26,7 @@ from llmdirect.cli.commands import (
 from llmdirect.cli.console import stderr
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,6 +48,11 @@ def _configure(
         False, "--version", help="Print the version.", is_eager=True, callback=_print_version
     ),
 ) -> None:
+    # Not for --help: RichHandler needs Pygments.
+    import logging
+
+    from rich.logging import RichHandler
+
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",

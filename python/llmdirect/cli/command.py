@@ -1,14 +1,17 @@
-"""Base class of the commands: errors with the names of options, published and former spellings."""
+"""Base classes of the commands: errors with the names of options, former spellings, the list of commands."""
 
 import ast
-import logging
 import re
 from typing import Any, Final
 
 import typer
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from llmdirect.cli.console import stderr
+from llmdirect.cli.console import stderr, stdout
 from llmdirect.common.errors import LlmdirectError
 
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
@@ -22,6 +25,32 @@ RENAMED: Final = {
 }
 """Former names of options."""
 _SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")
+
+
+class Group(TyperGroup):
+    """The list of commands, printed without what Typer imports for it (Markdown, Pygments)."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print usage, options and commands, in the look that Typer gives to the help of each command."""
+        options = [param.get_help_record(ctx) for param in self.get_params(ctx)]
+        commands = [
+            (name, command.get_short_help_str(limit=1000))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None
+        ]
+        # Text in place of markup, for which Rich imports a table of all emoji.
+        usage = Text.assemble(
+            ("Usage: ", "yellow"), (ctx.command_path, "bold"), " ", " ".join(self.collect_usage_pieces(ctx))
+        )
+        for paragraph in (usage, Text(self.help or "")):
+            stdout.print(Padding(paragraph, (1, 1, 0, 1)))
+        stdout.print()
+        for title, records in (("Options", options), ("Commands", commands)):
+            table = Table.grid(padding=(0, 2, 0, 0))
+            table.add_column(style="bold cyan", no_wrap=True)
+            for name, text in filter(None, records):
+                table.add_row(Text(name), Text(text))
+            stdout.print(Panel(table, title=Text(title), title_align="left", border_style="dim"))
 
 
 class Command(TyperCommand):
@@ -43,6 +72,8 @@ class Command(TyperCommand):
         except (LlmdirectError, OSError, ValueError) as error:
             stderr.print("[bold red]error:[/]", end=" ")
             stderr.print(with_flags(str(error), ctx), markup=False, highlight=False, soft_wrap=True)
+            import logging
+
             if logging.getLogger().isEnabledFor(logging.DEBUG):
                 stderr.print_exception()
             # A plain ValueError is an argument that makes no sense; everything else failed on the way.

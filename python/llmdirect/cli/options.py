@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.config import ObjectiveName, Preset
+from llmdirect.choices import ObjectiveName, Preset
 
 DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prepare wrote.")]
 DatasetOrFile = Annotated[

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmdirect.choices import HistoryTermKind
 from llmdirect.collaborative.combine import SubsetTerm, WeightedSum, subset_positions
 from llmdirect.collaborative.ease import MAX_ITEMS, Ease, EaseInputs
 from llmdirect.collaborative.random_walk import RandomWalkTerm
 from llmdirect.collaborative.similarity import EmbeddingSimilarity, WordSimilarity
 from llmdirect.collaborative.text_neighbours import TextNeighbourTerm
-from llmdirect.config import HISTORY_TERMS, HistoryTermKind, ModelConfig
+from llmdirect.config import HISTORY_TERMS, ModelConfig
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.left_out import left_out_values, sampled_pairs

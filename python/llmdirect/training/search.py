@@ -18,12 +18,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from llmdirect.choices import Preset
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import digest, write_atomic
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
-from llmdirect.config import Preset, configure
+from llmdirect.config import configure
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.store.store import open_store

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdirect.benchmark.table import caption
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import DatasetArgument
 
@@ -65,6 +64,8 @@ def scoreboard(
 
 def show(result: dict[str, Any]) -> None:
     """Print the table of a scoreboard, and the paths of the full one."""
+    from llmdirect.benchmark.table import caption
+
     first, second = result["metrics"][:2]
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold", no_wrap=True)

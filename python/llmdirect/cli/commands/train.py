@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmdirect.choices import HistoryTermKind, ScoreFormName, UserSide
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import (
     DatafileOption,
@@ -16,7 +17,6 @@ from llmdirect.cli.options import (
     dataset_or_datafile,
     objective_or_setup,
 )
-from llmdirect.config import HistoryTermKind, ScoreFormName, UserSide, configure
 
 if TYPE_CHECKING:
     from llmdirect.training.results import TrainResult
@@ -75,6 +75,7 @@ def train(
 
       llmdirect train instruments --out published --preset paper
     """
+    from llmdirect.config import configure
     from llmdirect.training.settings import parse_settings
     from llmdirect.training.train import train as work
 

@@ -1,0 +1,54 @@
+# The public names and where they are defined; lazy_loader reads the imports of this file at run time.
+
+# ruff: noqa: I001
+# Stages, in the order of the work.
+from .data.prepare import prepare
+from .encoding.precompute import precompute
+from .store.consolidation import consolidate
+from .training.train import train
+from .runs.evaluate import evaluate
+from .runs.recommend import recommend
+from .explanation.explain import explain
+from .benchmark.scoreboard import scoreboard
+
+# Data types and the functions on them.
+from .common.csr import Csr
+from .config import ModelConfig, TrainConfig
+from .data.dataset import Dataset
+from .ranking.scorer import ScoreTables
+from .ranking.top_k import rank
+from .store.store import EmbeddingStore
+from .training.negatives import sample_negatives
+
+# Errors.
+from .common.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
+
+# The extension.
+from ._core import __version__, num_threads, set_num_threads
+
+__all__ = [
+    "BusyError",
+    "Csr",
+    "DataError",
+    "Dataset",
+    "EmbeddingStore",
+    "LlmdirectError",
+    "MismatchError",
+    "MissingError",
+    "ModelConfig",
+    "ScoreTables",
+    "TrainConfig",
+    "__version__",
+    "consolidate",
+    "evaluate",
+    "explain",
+    "num_threads",
+    "precompute",
+    "prepare",
+    "rank",
+    "recommend",
+    "sample_negatives",
+    "scoreboard",
+    "set_num_threads",
+    "train",
+]

@@ -1,0 +1,129 @@
+"""Spellings of the published scripts, former names of options, and flags in the errors of the library."""
+
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from command_line import CommandLine
+from llmdirect.cli.app import app
+from llmdirect.cli.command import RENAMED, with_flags
+
+
+def options_of(command: str) -> set[str]:
+    group = typer.main.get_command(app)
+    return {name for option in group.commands[command].params for name in option.opts}  # type: ignore[attr-defined]
+
+
+def test_train_and_test_take_the_published_spellings(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def train(dataset: Path, out: Path, **settings: object) -> None:
+        calls.append((dataset, out, settings["model"], settings["training"]))
+        raise ValueError("seen")
+
+    def evaluate(dataset: Path, run: Path, **settings: object) -> None:
+        calls.append((dataset, run))
+        raise ValueError("seen")
+
+    monkeypatch.setattr("llmdirect.training.train.train", train)
+    monkeypatch.setattr("llmdirect.runs.evaluate.evaluate", evaluate)
+    published = ("--setup", "BPR", "--aspc_num", 3, "--num_epochs", 2, "--datafile", tmp_path / "data")
+    assert "seen" in cli("train", *published, "--out", tmp_path / "run").err
+    [(dataset, out, model, training)] = calls
+    assert (dataset, out) == (tmp_path / "data", tmp_path / "run")
+    assert (training.objective, model.aspects, training.num_epochs) == ("bpr", 3, 2)
+    calls.clear()
+    assert "seen" in cli("test", "--datafile", tmp_path / "data", "--parameters", tmp_path / "run").err
+    assert calls == [(tmp_path / "data", tmp_path / "run")]
+
+
+@pytest.mark.parametrize(
+    ("setup", "objective"), [("default", "rating"), ("bpr", "bpr"), ("Softmax", "softmax")]
+)
+def test_setup_is_the_published_name_of_the_objective(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setup: str, objective: str
+) -> None:
+    chosen = []
+
+    def train(dataset: Path, out: Path, **settings: object) -> None:
+        chosen.append(settings["training"].objective)  # type: ignore[attr-defined]
+        raise ValueError("seen")
+
+    monkeypatch.setattr("llmdirect.training.train.train", train)
+    cli("train", tmp_path, "--setup", setup)
+    cli("train", tmp_path, "--objective", objective.upper())
+    assert chosen == [objective, objective]
+
+
+def test_what_is_given_twice_or_unknown_is_bad_usage(cli: CommandLine, tmp_path: Path) -> None:
+    for arguments, message in (
+        (
+            ("--setup", "BPR", "--objective", "bpr"),
+            "give the objective once: with --objective, or with --setup",
+        ),
+        (("--setup", "wrong"), "--setup 'wrong': expected one of softmax, bpr, default"),
+        (("--datafile", tmp_path), "give the dataset once: as the argument, or with --datafile"),
+    ):
+        answer = cli("train", tmp_path, *arguments)
+        assert answer.code == 2
+        assert message in answer.err
+    answer = cli("train")
+    assert answer.code == 2
+    assert "give the dataset once" in answer.err
+
+
+@pytest.mark.parametrize("written", ["{}", "{}=ratio"])
+@pytest.mark.parametrize("former", sorted(RENAMED))
+def test_former_name_of_an_option_is_an_error_with_the_present_one(
+    cli: CommandLine, tmp_path: Path, former: str, written: str
+) -> None:
+    for spelling in (former, former.replace("-", "_").replace("__", "--", 1), former.upper()):
+        answer = cli("train", tmp_path, written.format(spelling))
+        assert answer.code == 2
+        assert f"{former} is called {RENAMED[former]} now" in answer.err
+
+
+def test_present_names_exist_and_former_names_do_not() -> None:
+    every = {name for command in typer.main.get_command(app).commands for name in options_of(command)}  # type: ignore[attr-defined]
+    assert set(RENAMED.values()) <= every
+    assert not set(RENAMED) & every
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("`num_epochs`: -1, expected 0 or more", 2), ("run it again with `overwrite=True`", 2)],
+)
+def test_error_of_the_library_names_the_flags_of_the_command(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, code: int
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise ValueError(error)
+
+    monkeypatch.setattr("llmdirect.training.train.train", train)
+    answer = cli("train", tmp_path)
+    assert answer.code == code
+    expected = error.replace("`num_epochs`", "--num-epochs").replace("`overwrite=True`", "--overwrite")
+    assert answer.err == f"error: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("`aspects`: 0", "--aspc-num: 0"),  # in the running command: what train calls it
+        ("`collaborative=False`", "--no-collaborative"),
+        ("`collaborative=True`", "--collaborative"),
+        ('prepare it with `split="random"`', "prepare it with --split random"),  # of another command
+        ("give `dataset`", "give DATASET"),  # an argument
+        ("`no_such_setting=3`", "`no_such_setting=3`"),
+        ("`llmdirect prepare`", "`llmdirect prepare`"),  # a command, not a name
+        ("no backticks: num_epochs", "no backticks: num_epochs"),
+    ],
+)
+def test_settings_become_flags(message: str, expected: str) -> None:
+    group = typer.main.get_command(app)
+    parent = typer.Context(group, info_name="llmdirect")
+    context = typer.Context(group.commands["train"], parent=parent, info_name="train")  # type: ignore[attr-defined]
+    assert with_flags(message, context) == expected
