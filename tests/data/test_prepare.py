@@ -31,7 +31,7 @@ def prepared(folder: Path, records: list[Record], name: str = "out", **options: 
 def test_published_counts(tmp_path: Path) -> None:
     """The published size of the set, and the published shares of each user."""
     result = prepare(real(INSTRUMENTS), tmp_path / "out")
-    counts = result["counts"]
+    counts = result.counts
     assert (counts["interactions"], counts["users"], counts["items"]) == (10_261, 1_429, 900)
     assert (counts["duplicates_dropped"], counts["bad_lines"], counts["empty_texts"]) == (0, 0, 7)
     raw = pl.read_ndjson(real(INSTRUMENTS), schema={"reviewerID": pl.String})
@@ -49,7 +49,7 @@ def test_published_counts(tmp_path: Path) -> None:
         assert (held_out[alone] == wanted[alone]).all()
         assert (held_out <= wanted).all()
     k_core = prepare(real(INSTRUMENTS), tmp_path / "core", k_core=5)
-    assert k_core["counts"]["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
+    assert k_core.counts["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
 
 
 def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLine) -> None:
@@ -61,7 +61,7 @@ def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLin
     assert counts["rows_read"] == 16_862
     assert (counts["interactions"], counts["users"], counts["items"]) == (6_251, 398, 970)
     assert counts["without_time"] == 0
-    assert audit(tmp_path / "out")["ok"]
+    assert audit(tmp_path / "out").ok
 
 
 def test_order_and_values(tmp_path: Path) -> None:

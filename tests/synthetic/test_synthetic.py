@@ -133,8 +133,8 @@ def test_prepare_takes_the_files_whole(corpus: Corpus, dataset: Dataset) -> None
     assert set(dataset.item_ids) == set(corpus.item_ids)
     assert not np.isnan(dataset.interactions.rating).any()
     report = audit(dataset.path)
-    assert report["ok"]
-    assert not report["notes"]
+    assert report.ok
+    assert not report.notes
 
 
 @pytest.mark.parametrize(

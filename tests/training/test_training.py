@@ -266,7 +266,7 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
         "".join(f'{{"user": "u{n % 9}", "item": "i{n % 4}", "text": "t{n}"}}\n' for n in range(18))
     )
     found = prepare(raw, tmp_path / "few")
-    assert found["notes"] == [NOTHING_HELD_OUT]
+    assert found.notes == [NOTHING_HELD_OUT]
     dataset = Dataset.open(tmp_path / "few")
     write_embeddings(tmp_path / "few" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
     with pytest.raises(DataError, match="validation split; users have one from three reviews"):

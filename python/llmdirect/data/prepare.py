@@ -4,14 +4,15 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest, file_digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json, canonical_json
+from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.data.readers.raw_files import check_file, stem
 from llmdirect.data.readers.reviews import read_reviews
@@ -30,6 +31,24 @@ DOCUMENT_NOTE: Final = (
 )
 
 
+@dataclass(frozen=True)
+class PrepareResult(Result):
+    """The prepared dataset of a call of `prepare`."""
+
+    status: Literal["written", "unchanged"]
+    """Unchanged: the folder held the same dataset, complete."""
+    dataset: Path
+    """Folder of the dataset."""
+    hash: str
+    """Content hash of the dataset: 32 hex digits."""
+    options: Json
+    """Options by name, the input files by their hashes."""
+    counts: Json
+    """Numbers of users, items, interactions, …, as in the manifest."""
+    notes: list[str]
+    """Remarks on the consequences of the options."""
+
+
 def prepare(
     source: Path | str,
     out: Path | str,
@@ -46,7 +65,7 @@ def prepare(
     skip_bad_lines: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
-) -> Json:
+) -> PrepareResult:
     """Writes the dataset of a raw review file into the folder `out`.
 
     Reads, drops repeated (user, item) pairs (the last stays), reduces to the k-core, splits, and commits
@@ -58,7 +77,6 @@ def prepare(
     "review" (a passage per review) or "document" (a passage per user and per item, of train reviews);
     items: a file of titles and descriptions.
 
-    Returns status ("written" or "unchanged"), dataset, hash, options, counts and notes.
     Raises ValueError for options that make no sense, DataError for what the files hold (see
     `read_reviews`) or where `out` holds a dataset of other options, BusyError where another process
     writes there. Nothing is written then.
@@ -199,18 +217,18 @@ def _remove_orphans(out: Path, manifest: Json) -> None:
         path.unlink(missing_ok=True)
 
 
-def _result(out: Path, manifest: Json, status: str) -> Json:
+def _result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
     if not manifest["counts"]["per_split"]["valid"] and (
         options["fractions"] is None or options["fractions"][1]
     ):
         notes.append(NOTHING_HELD_OUT)
-    return {
-        "status": status,
-        "dataset": str(out),
-        "hash": manifest["hash"],
-        "options": options,
-        "counts": manifest["counts"],
-        "notes": notes,
-    }
+    return PrepareResult(
+        status=status,
+        dataset=out,
+        hash=manifest["hash"],
+        options=options,
+        counts=manifest["counts"],
+        notes=notes,
+    )

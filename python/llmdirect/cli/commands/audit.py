@@ -1,11 +1,14 @@
 """`llmdirect audit`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stderr, stdout
 from llmdirect.cli.options import DatasetArgument
+
+if TYPE_CHECKING:
+    from llmdirect.store.audit import AuditReport
 
 
 def audit(
@@ -24,35 +27,35 @@ def audit(
     """
     from llmdirect.store.audit import audit as work
 
-    result = work(dataset, verify_stores=not quick, progress=Bars())
+    report = work(dataset, verify_stores=not quick, progress=Bars())
     if as_json:
-        emit(result)
+        emit(report.to_json())
     else:
-        _show_audited(result)
-    if not result["ok"]:
+        _show_audited(report)
+    if not report.ok:
         raise typer.Exit(1)
 
 
-def _show_audited(result: dict[str, Any]) -> None:
+def _show_audited(report: "AuditReport") -> None:
     def say(text: str) -> None:
         stdout.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    for note in result["notes"]:
+    for note in report.notes:
         say(f"note: {note}")
-    for problem in result["problems"]:
+    for problem in report.problems:
         say(f"problem: {problem}")
-    for leak in result["leaks"]:
+    for leak in report.leaks:
         say(
-            f"leak: {leak['split']} text of user {leak['user_id']} on item {leak['item_id']} is in train too "
-            f"({leak['relation']}: user {leak['train_user_id']} on {leak['train_item_id']}): {leak['text']!r}"
+            f"leak: {leak.split} text of user {leak.user_id} on item {leak.item_id} is in train too "
+            f"({leak.relation}: user {leak.train_user_id} on {leak.train_item_id}): {leak.text!r}"
         )
-    if result["num_leaks"] > len(result["leaks"]):
-        say(f"and {result['num_leaks'] - len(result['leaks']):,} more leaks")
-    if result["ok"]:
-        say(f"{result['dataset']}: files, indices and splits are sound")
+    if report.num_leaks > len(report.leaks):
+        say(f"and {report.num_leaks - len(report.leaks):,} more leaks")
+    if report.ok:
+        say(f"{report.dataset}: files, indices and splits are sound")
     else:
         stderr.print(
-            f"{result['dataset']}: {result['num_leaks']:,} leaks, {len(result['problems']):,} problems",
+            f"{report.dataset}: {report.num_leaks:,} leaks, {len(report.problems):,} problems",
             highlight=False,
             markup=False,
         )

@@ -24,7 +24,7 @@ def download(
 
     result = work(category, out, year=year, progress=Bars())
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        word = "already there" if result["status"] == "present" else "fetched and verified"
-        stdout.print(f"{result['path']}: {word}, {result['bytes']:,} bytes", highlight=False, markup=False)
+        word = "already there" if result.status == "present" else "fetched and verified"
+        stdout.print(f"{result.path}: {word}, {result.bytes:,} bytes", highlight=False, markup=False)

@@ -1,12 +1,15 @@
 """`llmdirect prepare`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+
+if TYPE_CHECKING:
+    from llmdirect.data.prepare import PrepareResult
 
 
 def prepare(
@@ -72,7 +75,7 @@ def prepare(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
         _show_prepared(result)
 
@@ -85,10 +88,10 @@ def _fractions(text: str) -> tuple[float, float, float]:
     return train, valid, test
 
 
-def _show_prepared(result: dict[str, Any]) -> None:
+def _show_prepared(result: "PrepareResult") -> None:
     from llmdirect.data.dataset import SPLIT_NAMES
 
-    counts = result["counts"]
+    counts = result.counts
     core, copies = counts["k_core_removed"], counts["copies_kept_together"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -117,7 +120,7 @@ def _show_prepared(result: dict[str, Any]) -> None:
     line("empty texts", f"{counts['empty_texts']:,}")
     if counts["without_rating"]:
         line("without rating", f"{counts['without_rating']:,}")
-    if result["options"]["k_core"]:
+    if result.options["k_core"]:
         line(
             "k-core removed", f"{core['interactions']:,}", f"{core['users']:,} users, {core['items']:,} items"
         )
@@ -130,7 +133,7 @@ def _show_prepared(result: dict[str, Any]) -> None:
             f"{metadata['descriptions']:,} descriptions",
         )
     stdout.print(table)
-    for note in result["notes"]:
+    for note in result.notes:
         stdout.print(f"note: {note}", highlight=False, markup=False)
-    word = "is complete already, nothing changed" if result["status"] == "unchanged" else "written"
-    stdout.print(f"{result['dataset']}: {word} ({result['hash'][:12]})", highlight=False, markup=False)
+    word = "is complete already, nothing changed" if result.status == "unchanged" else "written"
+    stdout.print(f"{result.dataset}: {word} ({result.hash[:12]})", highlight=False, markup=False)
