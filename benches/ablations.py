@@ -148,7 +148,7 @@ def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingSt
 
 VARIANTS: Mapping[str, Variant] = {
     "default": Variant(),
-    "document unit": Variant(prepared={"unit": "document"}),
+    "document unit": Variant(prepared={"passage_unit": "document"}),
     "summary before the text": Variant(prepared={"with_summary": True}),
     "float32": Variant(prepared={}, dtype="float32"),
     "own review left in": Variant(patch=review_left_in),
@@ -259,7 +259,7 @@ def _encoded_anew(
     variant = VARIANTS[name]
     assert variant.prepared is not None
     # Documents are of one split's texts; anything else is encoded once.
-    by_split = variant.prepared.get("unit") == "document"
+    by_split = variant.prepared.get("passage_unit") == "document"
     folder = given.out / f"{name.replace(' ', '-')}-data{f'-{seed}' if by_split else ''}"
     if not (folder / "manifest.json").exists():
         options = like.manifest["options"]

@@ -84,7 +84,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"split": "leave-last-out"}, {"split": "global-time"}, {"unit": "document"}, {"k_core": 3}],
+    [{}, {"split": "leave-last-out"}, {"split": "global-time"}, {"passage_unit": "document"}, {"k_core": 3}],
 )
 def test_whatever_prepare_writes_passes(tmp_path: Path, options: dict[str, Any]) -> None:
     for seed in range(4):

@@ -124,7 +124,7 @@ def test_file_that_cannot_be_used(tmp_path: Path, cli: CommandLine, case: Bad) -
         (("--split", "half"), "--split: 'half' is unknown; one of random, leave-last-out, global-time"),
         (("--seed", "-1"), "--seed: -1, expected 0 to 2^64 - 1"),
         (("--k-core", "-1"), "--k-core: -1, expected 0 (off) or more"),
-        (("--unit", "word"), "--unit: 'word' is unknown; one of review, document"),
+        (("--passage-unit", "word"), "--passage-unit: 'word' is unknown; one of review, document"),
         (("--fractions", "0.9,0.1"), "--fractions: '0.9,0.1' is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2"),
         (("--fractions", "0,0.5,0.5"), "must add up to 1, train above 0"),
         (("--fractions", "nan,0.5,0.5"), "must add up to 1, train above 0"),

@@ -291,7 +291,7 @@ def train_pairs(dataset: Dataset) -> set[tuple[str, str]]:
 
 def test_documents_are_the_train_reviews(tmp_path: Path) -> None:
     records = unlike()
-    dataset = prepared(tmp_path, records, unit="document")
+    dataset = prepared(tmp_path, records, passage_unit="document")
     train = train_pairs(dataset)
     assert 0 < len(train) < len(records)
     expected = [naive_document(records, "user", name, train) for name in dataset.user_ids]
@@ -312,10 +312,10 @@ def test_held_out_texts_reach_no_document(
     """Another text of a held-out review changes no passage; of a train review, two."""
     folder = tmp_path_factory.mktemp("d")
     records = unlike()
-    before = prepared(folder, records, unit="document", split=split)
+    before = prepared(folder, records, passage_unit="document", split=split)
     changed = [dict(record) for record in records]
     changed[row]["text"] = f"changed {text} end"  # no other text is like it
-    after = prepared(folder, changed, unit="document", split=split)
+    after = prepared(folder, changed, passage_unit="document", split=split)
     np.testing.assert_array_equal(before.interactions.split, after.interactions.split)
     different = (before.passages.text != after.passages.text).sum()
     in_train = (records[row]["user"], records[row]["item"]) in train_pairs(before)
@@ -325,9 +325,9 @@ def test_held_out_texts_reach_no_document(
 def test_document_unit_says_what_it_cannot_do(tmp_path: Path, cli: CommandLine) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", unlike())
     for _ in range(2):  # written, then unchanged
-        answer = cli("prepare", raw, "--out", tmp_path / "out", "--unit", "document")
+        answer = cli("prepare", raw, "--out", tmp_path / "out", "--passage-unit", "document")
         assert answer.code == 0
-        assert "note: unit document:" in answer.out
+        assert "note: passage unit document:" in answer.out
         assert "training pairs see their own review" in answer.out
 
 

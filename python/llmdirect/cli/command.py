@@ -16,6 +16,7 @@ SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("
 RENAMED: Final = {
     "--form": "--score-form",
     "--refine-epochs": "--token-epochs",
+    "--unit": "--passage-unit",
 }
 """Former names of options."""
 _SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")

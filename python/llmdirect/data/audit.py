@@ -103,7 +103,7 @@ def find_leaks(dataset: Dataset) -> tuple[list[Leak], list[str]]:
             leaks.setdefault(row, _leak(dataset, row, train_of[int(pairs[row])], relation))
     notes = []
     if dataset.manifest["options"]["unit"] == "document":
-        notes.append("unit document: held-out texts are not stored, so there are no copies to look for")
+        notes.append("passage unit document: held-out texts are not stored, so none is compared")
 
     def count(name: str, ids: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
         shared = int((one & np.isin(ids, ids[other & (ids >= 0)]) & (ids >= 0)).sum())

@@ -29,7 +29,7 @@ def prepare(
     positive: Annotated[
         str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
     ] = None,
-    unit: Annotated[str, typer.Option(help="A passage is a review, or a whole document.")] = "review",
+    passage_unit: Annotated[str, typer.Option(help="A passage is a review, or a document.")] = "review",
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Titles and descriptions of items.")
     ] = None,
@@ -67,7 +67,7 @@ def prepare(
         seed=seed,
         fractions=_fractions(fractions),
         positive=positive,
-        unit=unit,
+        passage_unit=passage_unit,
         items=items,
         with_summary=with_summary,
         skip_bad_lines=skip_bad_lines,
