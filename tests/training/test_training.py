@@ -240,7 +240,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
 def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     out = tmp_path / "run"
     if not torch.cuda.is_available():
-        with pytest.raises(MissingError, match=r"device cuda was asked for.*--device cpu"):
+        with pytest.raises(MissingError, match=r"device cuda was asked for.*`device=\"cpu\"`"):
             fit(dataset, out, device="cuda")
     with pytest.raises(MissingError, match=r"no store named 'none'; there is random"):
         train(dataset, out, store="none")
