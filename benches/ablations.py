@@ -33,7 +33,7 @@ from llmdirect.runs.trained import Trained
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.store.token_format import TokenFormat
-from llmdirect.text.words import content_tokens, word_spans, words_of_tokens
+from llmdirect.text.words import content_token_mask, token_word_ids, word_spans
 from llmdirect.training.train import train_on
 
 METRIC = "ndcg@10"
@@ -122,7 +122,7 @@ def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingS
     spans = store.spans.copy()
     for number, text in enumerate(_TEXTS[str(store.path)]):
         own = slice(store.offsets[number], store.offsets[number + 1])
-        spans[own][~content_tokens(text, spans[own])] = 0
+        spans[own][~content_token_mask(text, spans[own])] = 0
     return _like(store, folder, _floats(store), spans)
 
 
@@ -133,7 +133,7 @@ def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingSt
     for number, text in enumerate(_TEXTS[str(store.path)]):
         words = word_spans(text)
         own = slice(store.offsets[number], store.offsets[number + 1])
-        owner = words_of_tokens(store.spans[own], words)
+        owner = token_word_ids(store.spans[own], words)
         names = [text[a:b].casefold() for a, b in words.tolist()] + [""]
         known = np.array([places.setdefault(name, len(places)) for name in names])
         types[own] = known[owner]

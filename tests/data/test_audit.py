@@ -17,7 +17,7 @@ from llmdirect.common.types import canonical_json
 from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.store.audit import audit
-from llmdirect.text.duplicates import normalise
+from llmdirect.text.duplicates import normalize_text
 from review_files import INSTRUMENTS, MAGAZINES, random_reviews, real, review, write_lines
 from store_helpers import data_file, random_content, write_store
 
@@ -65,7 +65,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
     dataset = Dataset.open(tmp_path / "out")  # the same, found naively
     train = set()
     passages = dataset.passages
-    words = [normalise(text) for text in passages.text]
+    words = [normalize_text(text) for text in passages.text]
     for n, split in enumerate(passages.split):
         if split == TRAIN and words[n]:
             train |= {("user", passages.user_idx[n], words[n]), ("item", passages.item_idx[n], words[n])}

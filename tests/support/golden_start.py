@@ -58,7 +58,7 @@ def recorded() -> Iterator[Start]:
 
     def find_lexicon(*arguments: object) -> Lexicon:
         lexicon = find(*arguments)  # type: ignore[arg-type]
-        start.update({f"lexicon.{name}": value.clone() for name, value in lexicon.tensors().items()})
+        start.update({f"lexicon.{name}": value.clone() for name, value in lexicon.to_tensors().items()})
         return lexicon
 
     def initialised(model: Direct, *arguments: object) -> None:

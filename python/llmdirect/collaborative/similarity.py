@@ -17,7 +17,7 @@ from llmdirect.common.decompositions import leading_eigenvectors
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
-from llmdirect.text.lexicon import COUNTED, Lexicon
+from llmdirect.text.lexicon import WORD_PATTERN, Lexicon
 
 _RARE = 2
 """Items that a word must be said of: what is said of one item alone likens it to no other."""
@@ -50,7 +50,7 @@ class Counts:
         """
         said = (
             pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
-            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(COUNTED))
+            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(WORD_PATTERN))
             .select("passage", "word")
             .explode("word")
             .drop_nulls()
@@ -132,7 +132,7 @@ class WordSimilarity:
         Scaled so that passages, each the mean over its tokens, spread half as far as by their embeddings.
         """
         if not size:
-            return Lexicon.none()
+            return Lexicon.empty()
         vectors = self.weight[:, None] * self._leading(size)
         counts, written = self.counts, (view.lengths > 0).cpu()
         passage = torch.repeat_interleave(torch.arange(len(written)), counts.indptr.diff())
@@ -144,7 +144,7 @@ class WordSimilarity:
         )
         spread = _spread((said @ vectors)[written] / view.lengths.cpu()[written, None])
         if not spread > 0:
-            return Lexicon.none()
+            return Lexicon.empty()
         scale = _SPREAD * _spread(view.pooled.cpu()[written].double()) / spread
         return Lexicon(tuple(counts.vocabulary.to_list()), (vectors * scale).float())
 

@@ -26,7 +26,7 @@ from llmdirect.data.splits import (
     split_by_time,
     split_by_user,
 )
-from llmdirect.text.duplicates import copy_groups, pair_ids, text_ids
+from llmdirect.text.duplicates import connected_groups, pair_ids, text_ids
 
 PASSAGE_UNITS: Final = ("review", "document")
 
@@ -227,7 +227,7 @@ def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.in
     by_user = pair_ids(rows["user_idx"].to_numpy(), text_id[:num_rows])
     described = by_item[num_rows:]
     pinned = np.isin(by_item[:num_rows], described[described >= 0])
-    return copy_groups(by_user, by_item[:num_rows]), pinned
+    return connected_groups(by_user, by_item[:num_rows]), pinned
 
 
 def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from torch import Tensor
 from llmdirect.model.direct import Direct
 from llmdirect.ranking.scorer import EPS
 from llmdirect.text.lexicon import Lexicon
-from llmdirect.text.words import word_spans, words_of_tokens
+from llmdirect.text.words import token_word_ids, word_spans
 
 _Inputs = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
 _TOKENS_AT_ONCE = 1 << 14  # in float64: an item of thousands of texts must not stand in memory as tokens
@@ -30,9 +30,9 @@ class ReadPassage:
     def inputs(self, lexicon: Lexicon) -> _Inputs:
         """What the model reads: float64 [T', D + L] of the tokens with characters, int64 [T'] the word that
         each belongs to, int64 [W, 2] characters of these words: those in which some token starts."""
-        tokens = lexicon.beside(self.tokens, self.text, self.spans)
+        tokens = lexicon.extend(self.tokens, self.text, self.spans)
         words = word_spans(self.text)
-        word = words_of_tokens(self.spans, words)
+        word = token_word_ids(self.spans, words)
         kept = word >= 0
         used, word = np.unique(word[kept], return_inverse=True)
         return torch.from_numpy(tokens[kept]).double(), word, words[used]

@@ -19,7 +19,7 @@ TOKEN_BUDGET = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class TokenWords:
-    """The words in which the tokens of passages start, as `Lexicon.find` tells them. R passages, T tokens."""
+    """Words in which the tokens of passages start, by `Lexicon.lookup`. R passages, T tokens."""
 
     indptr: NDArray[np.int64]
     """[R + 1]"""
@@ -36,7 +36,7 @@ class TokenWords:
         counts, words, share = [0], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for passage, text in zip(stored.tolist(), texts, strict=True):
             spans = store.spans_of(passage)
-            found = lexicon.find(text, spans[spans[:, 1] > spans[:, 0]])
+            found = lexicon.lookup(text, spans[spans[:, 1] > spans[:, 0]])
             counts.append(len(found[0]))
             words.append(found[0])
             share.append(found[1])
@@ -50,7 +50,7 @@ class TokenWords:
         table = torch.sparse_coo_tensor(
             torch.from_numpy(np.stack([passage, self.words])[:, known]),
             torch.from_numpy((self.share / counts.clip(min=1)[passage])[known]).double(),
-            (len(counts), len(lexicon.names)),
+            (len(counts), len(lexicon.words)),
             check_invariants=False,
         )
         return (table @ lexicon.vectors.double()).float()

@@ -91,7 +91,7 @@ class TrainView:
     stored: NDArray[np.int64]
     """[R] passage number in the store."""
     store: EmbeddingStore
-    lexicon: Lexicon = field(default_factory=Lexicon.none)
+    lexicon: Lexicon = field(default_factory=Lexicon.empty)
     """What each word brings beside the embeddings of its tokens."""
     words: TokenWords | None = None
     """The words of the tokens; None where the lexicon knows none."""
@@ -245,7 +245,7 @@ class TrainView:
         """float32 [T, D] the same tokens of passages [B], one after another, and [B] their numbers."""
         flat, lengths = read_flat(self.store, self.stored[passages])
         if self.words is not None:
-            flat = torch.cat([flat, self.lexicon.numbers(*self.words.rows(passages))], 1)
+            flat = torch.cat([flat, self.lexicon.token_vectors(*self.words.rows(passages))], 1)
         return flat, lengths
 
 

@@ -11,7 +11,7 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.model.direct import Direct, normalize
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
-from llmdirect.text.words import is_function_word, word_spans, words_of_tokens
+from llmdirect.text.words import is_function_word, token_word_ids, word_spans
 
 _PASSAGES = 20_000
 
@@ -53,7 +53,7 @@ class WordTypes:
             for row in chosen.tolist():
                 text = str(texts[row])
                 words, spans = word_spans(text), store.spans_of(int(view.stored[row]))
-                owner = words_of_tokens(spans[spans[:, 1] > spans[:, 0]], words)
+                owner = token_word_ids(spans[spans[:, 1] > spans[:, 0]], words)
                 used, word, tokens = np.unique(owner, return_inverse=True, return_counts=True)
                 numbers = np.array(
                     [

@@ -79,7 +79,7 @@ def text_profiles(trained: Trained, texts: list[str], encoder: "Encoder") -> Ten
         [kept] = trained.token_format.kept([text], [embedding.spans])
         kept &= embedding.spans[:, 1] > embedding.spans[:, 0]
         vectors = trained.calibration.project(embedding.tokens.float()).numpy()
-        tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
+        tokens = torch.from_numpy(trained.lexicon.extend(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
             raise ValueError(f"--text {text!r}: holds no words")
         if direct.config.score_form == "cosine":

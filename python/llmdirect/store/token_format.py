@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.types import Json
-from llmdirect.text.words import content_tokens
+from llmdirect.text.words import content_token_mask
 
 ITEM_BYTES: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 1}
 _SCALE_BYTES: Final = 2  # of an int8 token
@@ -76,5 +76,5 @@ class TokenFormat:
     def kept(self, texts: Sequence[str], spans: Sequence[NDArray[np.uint32]]) -> list[NDArray[np.bool_]]:
         """Which tokens of each text are stored: bool [T] each, of spans [T, 2]."""
         if self.tokens == "content":
-            return [content_tokens(text, each) for text, each in zip(texts, spans, strict=True)]
+            return [content_token_mask(text, each) for text, each in zip(texts, spans, strict=True)]
         return [np.ones(len(each), np.bool_) for each in spans]

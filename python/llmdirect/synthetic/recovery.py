@@ -11,7 +11,7 @@ from llmdirect.aspects.matching import match
 from llmdirect.common.types import Json
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.synthetic.corpus import Corpus
-from llmdirect.text.sentences import sentences
+from llmdirect.text.sentences import sentence_spans
 from llmdirect.text.words import is_function_word
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def planted_word_precision(
         cared = corpus.cares_about(user)
         found: list[tuple[float, tuple[bool, bool, bool]]] = []
         for passage in explanation["passages"]:
-            borders = [start for start, _ in sentences(passage["text"])]
+            borders = [start for start, _ in sentence_spans(passage["text"])]
             aspects = [aspect_of_word.get(word["text"].casefold()) for word in passage["words"]]
             places = [bisect_right(borders, word["start"]) for word in passage["words"]]
             said = {place for place, aspect in zip(places, aspects, strict=True) if aspect in cared}

@@ -96,7 +96,7 @@ class Trainer:
         if "best/lexicon" in self.run.manifest["files"]:
             return Lexicon.from_tensors(self.run.tensors("best/lexicon"))
         if not size:  # nothing to count words for
-            return Lexicon.none()
+            return Lexicon.empty()
         return WordSimilarity(plain, self.texts).lexicon(plain, size)
 
     def _initialise(self) -> None:
@@ -248,7 +248,7 @@ class Trainer:
             "last/state": self.run.write("last/state", self._state_json()),
         }
         if "best/lexicon" not in self.run.manifest["files"]:
-            files["best/lexicon"] = self.run.write("best/lexicon", self.view.lexicon.tensors())
+            files["best/lexicon"] = self.run.write("best/lexicon", self.view.lexicon.to_tensors())
         if self.training.ema_decay:
             files["last/mean"] = self.run.write("last/mean", self.mean.parameters)
         if improved:
