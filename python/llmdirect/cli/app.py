@@ -27,6 +27,7 @@ from llmdirect.cli.commands import (
     train,
 )
 from llmdirect.cli.console import stderr
+from llmdirect.cli.flags import FlagFormatter
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,11 +51,9 @@ def _configure(
         False, "--version", help="Print the version.", is_eager=True, callback=_print_version
     ),
 ) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=stderr, show_path=False, show_time=False)],
-    )
+    handler = RichHandler(console=stderr, show_path=False, show_time=False)
+    handler.setFormatter(FlagFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -1,14 +1,13 @@
 """Base class of the commands: errors with the names of options, published and former spellings."""
 
-import ast
 import logging
-import re
 from typing import Any, Final
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand
 
 from llmdirect.cli.console import stderr
+from llmdirect.cli.flags import running, with_flags
 from llmdirect.common.errors import LlmdirectError
 
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
@@ -19,7 +18,6 @@ RENAMED: Final = {
     "--unit": "--passage-unit",
 }
 """Former names of options."""
-_SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")
 
 
 class Command(TyperCommand):
@@ -35,6 +33,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error is printed, with the flags of the settings that it names."""
+        token = running.set(ctx)
         try:
             return super().invoke(ctx)
         except (LlmdirectError, OSError, ValueError) as error:
@@ -44,37 +43,5 @@ class Command(TyperCommand):
                 stderr.print_exception()
             # A plain ValueError is an argument that makes no sense; everything else failed on the way.
             ctx.exit(1 if isinstance(error, LlmdirectError | OSError) else 2)
-
-
-def with_flags(message: str, ctx: typer.Context) -> str:
-    """The message of the library with `setting` and `setting=value` as options of the command line.
-
-    A name is looked up in the running command, then in the others; one that no command has stays as it is.
-    """
-    group = ctx.parent.command if ctx.parent is not None else None
-    commands = [*(group.commands.values() if isinstance(group, TyperGroup) else ()), ctx.command]
-    parameters = {each.name: each for command in commands for each in command.params}
-
-    def flag(found: re.Match[str]) -> str:
-        parameter, value = parameters.get(found[1]), found[2]
-        if isinstance(parameter, TyperArgument):
-            return parameter.metavar or found[1].upper()
-        if not isinstance(parameter, TyperOption):
-            return found[0]
-        name = max(parameter.opts, key=len)
-        if value is None or value == "True":
-            return name
-        if value == "False":
-            return max(parameter.secondary_opts or [name], key=len)
-        return f"{name} {_plain(value)}"
-
-    return _SETTING.sub(flag, message)
-
-
-def _plain(value: str) -> str:
-    """A Python literal as it is typed on the command line."""
-    try:
-        found = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return ",".join(map(str, found)) if isinstance(found, tuple | list) else str(found)
+        finally:
+            running.reset(token)

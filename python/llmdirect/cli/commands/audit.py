@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stderr, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stderr
+from llmdirect.cli.flags import with_flags
 from llmdirect.cli.options import DatasetArgument
 
 if TYPE_CHECKING:
@@ -37,22 +38,19 @@ def audit(
 
 
 def _show_audited(report: "AuditReport") -> None:
-    def say(text: str) -> None:
-        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
-
     for note in report.notes:
-        say(f"note: {note}")
+        show(f"note: {with_flags(note)}")
     for problem in report.problems:
-        say(f"problem: {problem}")
+        show(f"problem: {with_flags(problem)}")
     for leak in report.leaks:
-        say(
+        show(
             f"leak: {leak.split} text of user {leak.user_id} on item {leak.item_id} is in train too "
             f"({leak.relation}: user {leak.train_user_id} on {leak.train_item_id}): {leak.text!r}"
         )
     if report.num_leaks > len(report.leaks):
-        say(f"and {report.num_leaks - len(report.leaks):,} more leaks")
+        show(f"and {report.num_leaks - len(report.leaks):,} more leaks")
     if report.ok:
-        say(f"{report.dataset}: files, indices and splits are sound")
+        show(f"{report.dataset}: files, indices and splits are sound")
     else:
         stderr.print(
             f"{report.dataset}: {report.num_leaks:,} leaks, {len(report.problems):,} problems",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.flags import with_flags
 
 if TYPE_CHECKING:
     from llmdirect.data.prepare import PrepareResult
@@ -84,7 +85,7 @@ def _fractions(text: str) -> tuple[float, float, float]:
     try:
         train, valid, test = (float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--fractions: {text!r} is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2") from None
+        raise ValueError(f"`fractions`: {text!r} is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2") from None
     return train, valid, test
 
 
@@ -134,6 +135,6 @@ def _show_prepared(result: "PrepareResult") -> None:
         )
     stdout.print(table)
     for note in result.notes:
-        stdout.print(f"note: {note}", highlight=False, markup=False)
+        show(f"note: {with_flags(note)}")
     word = "is complete already, nothing changed" if result.status == "unchanged" else "written"
-    stdout.print(f"{result.dataset}: {word} ({result.hash[:12]})", highlight=False, markup=False)
+    show(f"{result.dataset}: {word} ({result.hash[:12]})")
