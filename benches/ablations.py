@@ -35,7 +35,7 @@ from llmdirect.runs.trained import Trained
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.store.token_format import TokenFormat
-from llmdirect.text.words import content_tokens, word_spans, words_of_tokens
+from llmdirect.text.words import content_token_mask, token_word_ids, word_spans
 from llmdirect.training.train import train_on
 
 METRIC = "ndcg@10"
@@ -126,7 +126,7 @@ def content(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingS
     spans = store.spans.copy()
     for number, text in enumerate(_TEXTS[str(store.path)]):
         own = slice(store.offsets[number], store.offsets[number + 1])
-        spans[own][~content_tokens(text, spans[own])] = 0
+        spans[own][~content_token_mask(text, spans[own])] = 0
     return _like(store, folder, _floats(store), spans)
 
 
@@ -137,7 +137,7 @@ def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingSt
     for number, text in enumerate(_TEXTS[str(store.path)]):
         words = word_spans(text)
         own = slice(store.offsets[number], store.offsets[number + 1])
-        owner = words_of_tokens(store.spans[own], words)
+        owner = token_word_ids(store.spans[own], words)
         names = [text[a:b].casefold() for a, b in words.tolist()] + [""]
         ids = np.array([word_ids.setdefault(name, len(word_ids)) for name in names])
         types[own] = ids[owner]
@@ -152,7 +152,7 @@ def static(store: EmbeddingStore, dataset: Dataset, folder: Path) -> EmbeddingSt
 
 VARIANTS: Mapping[str, Variant] = {
     "default": Variant(),
-    "document unit": Variant(prepared={"unit": "document"}),
+    "document unit": Variant(prepared={"passage_unit": "document"}),
     "summary before the text": Variant(prepared={"with_summary": True}),
     "float32": Variant(prepared={}, dtype="float32"),
     "own review left in": Variant(patch=review_left_in),
@@ -263,7 +263,7 @@ def _encode_again(
     variant = VARIANTS[name]
     assert variant.prepared is not None
     # Documents are of one split's texts; anything else is encoded once.
-    by_split = variant.prepared.get("unit") == "document"
+    by_split = variant.prepared.get("passage_unit") == "document"
     folder = args.out / f"{name.replace(' ', '-')}-data{f'-{seed}' if by_split else ''}"
     if not (folder / "manifest.json").exists():
         options = full.manifest["options"]

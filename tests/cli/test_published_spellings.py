@@ -7,7 +7,8 @@ import typer.main
 
 from command_line import CommandLine
 from llmdirect.cli.app import app
-from llmdirect.cli.command import RENAMED, with_flags
+from llmdirect.cli.command import RENAMED
+from llmdirect.cli.flags import with_flags
 
 
 def options_of(command: str) -> set[str]:

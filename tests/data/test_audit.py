@@ -17,7 +17,7 @@ from llmdirect.common.types import canonical_json
 from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.store.audit import audit
-from llmdirect.text.duplicates import normalise
+from llmdirect.text.duplicates import normalize_text
 from review_files import INSTRUMENTS, MAGAZINES, random_reviews, real, review, write_lines
 from store_helpers import data_file, random_content, write_store
 
@@ -57,15 +57,15 @@ def put(frames: Frames, table: str, column: str, row: int, value: object) -> Non
 def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
     prepare(real(name), tmp_path / "out")
     result = audit(tmp_path / "out")
-    assert (result["ok"], result["num_leaks"], result["problems"]) == (True, 0, [])
-    assert result["files_checked"] == 4
+    assert (result.ok, result.num_leaks, result.problems) == (True, 0, [])
+    assert result.files_checked == 4
     answer = cli("audit", tmp_path / "out")
     assert answer.code == 0
     assert "files, indices and splits are sound" in answer.out
     dataset = Dataset.open(tmp_path / "out")  # the same, found naively
     train = set()
     passages = dataset.passages
-    words = [normalise(text) for text in passages.text]
+    words = [normalize_text(text) for text in passages.text]
     for n, split in enumerate(passages.split):
         if split == TRAIN and words[n]:
             train |= {("user", passages.user_idx[n], words[n]), ("item", passages.item_idx[n], words[n])}
@@ -74,7 +74,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
     assert not any(("item", passages.item_idx[n], words[n]) in train for n in held_out)
     elsewhere = {key[2] for key in train}
     coincidences = sum(words[n] in elsewhere for n in held_out)
-    noted = [note for note in result["notes"] if "by another user about another item" in note]
+    noted = [note for note in result.notes if "by another user about another item" in note]
     assert noted == (
         [f"{coincidences} held-out texts have a copy in train by another user about another item"]
         if coincidences
@@ -84,7 +84,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"split": "leave-last-out"}, {"split": "global-time"}, {"unit": "document"}, {"k_core": 3}],
+    [{}, {"split": "leave-last-out"}, {"split": "global-time"}, {"passage_unit": "document"}, {"k_core": 3}],
 )
 def test_whatever_prepare_writes_passes(tmp_path: Path, options: dict[str, Any]) -> None:
     for seed in range(4):
@@ -92,7 +92,7 @@ def test_whatever_prepare_writes_passes(tmp_path: Path, options: dict[str, Any])
         items = write_lines(tmp_path / "items.jsonl", [{"id": f"i{n}", "title": f"T {n}"} for n in range(9)])
         prepare(raw, tmp_path / str(seed), items=items, **options)
         result = audit(tmp_path / str(seed))
-        assert (result["ok"], result["leaks"], result["problems"]) == (True, [], [])
+        assert (result.ok, result.leaks, result.problems) == (True, [], [])
 
 
 # --- leaks ---
@@ -156,9 +156,9 @@ def test_many_leaks_are_counted(folder: Path, cli: CommandLine) -> None:
     before = Dataset.open(folder).interactions.split
     rewrite(folder, plant)
     result = audit(folder)
-    assert result["num_leaks"] == (before != TRAIN).sum() > 6
+    assert result.num_leaks == (before != TRAIN).sum() > 6
     answer = cli("audit", folder)
-    assert answer.out.count("leak: ") == min(20, result["num_leaks"])
+    assert answer.out.count("leak: ") == min(20, result.num_leaks)
     assert answer.code == 1
 
 
@@ -177,8 +177,8 @@ def test_copy_by_another_user_about_another_item_is_a_note(folder: Path) -> None
 
     rewrite(folder, plant)
     result = audit(folder)
-    assert (result["ok"], result["leaks"]) == (True, [])
-    assert result["notes"] == ["1 held-out texts have a copy in train by another user about another item"]
+    assert (result.ok, result.leaks) == (True, [])
+    assert result.notes == ["1 held-out texts have a copy in train by another user about another item"]
 
 
 # --- damage ---
@@ -206,7 +206,7 @@ def test_every_byte_counts(folder: Path, cli: CommandLine, table: str) -> None:
     ):
         audit(folder)
     path.write_bytes(good)
-    assert audit(folder)["ok"]
+    assert audit(folder).ok
 
 
 def edit_manifest(folder: Path, **changes: Any) -> None:
@@ -316,7 +316,7 @@ def test_store_with_every_passage(folder: Path) -> None:
     more = passage_keys(["another text"])
     add_store(folder, np.concatenate([more, dataset.passage_keys()]), source={"dataset": dataset.hash})
     result = audit(folder)
-    assert (result["ok"], result["stores_checked"], result["notes"]) == (True, ["tiny"], [])
+    assert (result.ok, result.stores_checked, result.notes) == (True, ["tiny"], [])
 
 
 def test_store_that_lacks_passages(folder: Path, cli: CommandLine) -> None:
@@ -333,10 +333,8 @@ def test_store_that_lacks_passages(folder: Path, cli: CommandLine) -> None:
 def test_store_of_another_dataset_is_noted(folder: Path) -> None:
     path = add_store(folder, Dataset.open(folder).passage_keys(), source={"dataset": "abc"})
     result = audit(folder)
-    assert result["ok"]
-    assert [
-        note for note in result["notes"] if note.startswith(f"{path}: was made from dataset abc, this is")
-    ]
+    assert result.ok
+    assert [note for note in result.notes if note.startswith(f"{path}: was made from dataset abc, this is")]
 
 
 def test_damaged_store(folder: Path, cli: CommandLine) -> None:
@@ -359,7 +357,7 @@ def test_damaged_store(folder: Path, cli: CommandLine) -> None:
 def test_store_still_in_shards_is_noted(folder: Path) -> None:
     (folder / "stores" / "half" / "shards").mkdir(parents=True)
     result = audit(folder)
-    assert result["ok"]
-    assert result["notes"] == [
+    assert result.ok
+    assert result.notes == [
         f"{folder / 'stores' / 'half'}: no manifest yet; `llmdirect consolidate {folder}` completes it"
     ]

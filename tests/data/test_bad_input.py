@@ -124,7 +124,7 @@ def test_file_that_cannot_be_used(tmp_path: Path, cli: CommandLine, case: Bad) -
         (("--split", "half"), "--split: 'half' is unknown; one of random, leave-last-out, global-time"),
         (("--seed", "-1"), "--seed: -1, expected 0 to 2^64 - 1"),
         (("--k-core", "-1"), "--k-core: -1, expected 0 (off) or more"),
-        (("--unit", "word"), "--unit: 'word' is unknown; one of review, document"),
+        (("--passage-unit", "word"), "--passage-unit: 'word' is unknown; one of review, document"),
         (("--fractions", "0.9,0.1"), "--fractions: '0.9,0.1' is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2"),
         (("--fractions", "0,0.5,0.5"), "must add up to 1, train above 0"),
         (("--fractions", "nan,0.5,0.5"), "must add up to 1, train above 0"),
@@ -234,7 +234,7 @@ def test_overwrite_mends_a_damaged_dataset(tmp_path: Path, damage: Callable[[Pat
     before = snapshot(out)
     damage(out)
     assert snapshot(out) != before
-    assert prepare(path, out, overwrite=True)["status"] == "written"
+    assert prepare(path, out, overwrite=True).status == "written"
     assert snapshot(out) == before
 
 
@@ -245,7 +245,7 @@ def test_a_lost_table_is_written_again(tmp_path: Path, lost: str) -> None:
     prepare(path, out)
     before = snapshot(out)
     next(out.glob(lost)).unlink()
-    assert prepare(path, out)["status"] == "written"
+    assert prepare(path, out).status == "written"
     assert snapshot(out) == before
 
 
@@ -267,7 +267,7 @@ def test_second_writer_is_sent_away(tmp_path: Path, cli: CommandLine) -> None:
             prepare(path, out)
         assert [name.name for name in out.iterdir()] == [".lock"]
         holder.kill()
-    assert prepare(path, out)["status"] == "written"
+    assert prepare(path, out).status == "written"
 
 
 def test_the_slower_of_two_writers_finds_the_work_done(
@@ -280,11 +280,11 @@ def test_the_slower_of_two_writers_finds_the_work_done(
     def overtaken(*arguments: object, **options: object) -> object:
         tables = build(*arguments, **options)  # type: ignore[arg-type]  # passed on as they come
         monkeypatch.setattr(documents, "build_tables", build)
-        assert prepare(path, out)["status"] == "written"
+        assert prepare(path, out).status == "written"
         return tables
 
     monkeypatch.setattr(documents, "build_tables", overtaken)
-    assert prepare(path, out)["status"] == "unchanged"
+    assert prepare(path, out).status == "unchanged"
     with (out / ".lock").open("wb") as handle:  # given back
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

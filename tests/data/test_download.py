@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from pathlib import Path
 
@@ -97,15 +97,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_fetches_once(tmp_path: Path, server: Behaviour) -> None:
     result = download("Musical_Instruments", tmp_path / "raw")
-    assert result["status"] == "fetched"
-    assert result["bytes"] == len(CONTENT)
-    assert result["path"] == str(tmp_path / "raw" / NAME)
+    assert result.status == "fetched"
+    assert result.bytes == len(CONTENT)
+    assert result.path == tmp_path / "raw" / NAME
     assert files(tmp_path / "raw") == {NAME: CONTENT}
     assert ranges(server) == [None]
-    assert download("Musical_Instruments", tmp_path / "raw") == result | {"status": "present"}
+    assert download("Musical_Instruments", tmp_path / "raw") == replace(result, status="present")
     assert len(server.requests) == 1
-    assert download("Magazine_Subscriptions", tmp_path, year=2018)["path"].endswith(
-        "/Magazine_Subscriptions_5.json.gz"
+    assert (
+        download("Magazine_Subscriptions", tmp_path, year=2018).path
+        == tmp_path / "Magazine_Subscriptions_5.json.gz"
     )
 
 
@@ -146,7 +147,7 @@ def test_a_complete_part_is_taken_without_sending_it_again(tmp_path: Path, serve
         download("Musical_Instruments", tmp_path, pause=0)
     (tmp_path / f"{NAME}.part").write_bytes(CONTENT)
     server.requests.clear()
-    assert download("Musical_Instruments", tmp_path, pause=0)["bytes"] == len(CONTENT)
+    assert download("Musical_Instruments", tmp_path, pause=0).bytes == len(CONTENT)
     assert ranges(server) == [f"bytes={len(CONTENT)}-"]
     assert files(tmp_path) == {NAME: CONTENT}
 

@@ -82,9 +82,9 @@ def test_new_folder(
     committed = number + (moment == "after") > COMMIT
     assert (out / "manifest.json").exists() == committed
     if committed:
-        assert audit(out)["ok"]
+        assert audit(out).ok
     result = prepare(raw, out, seed=1)
-    assert result["status"] == ("unchanged" if committed else "written")
+    assert result.status == ("unchanged" if committed else "written")
     assert contents(out) == whole[1]
 
 
@@ -96,14 +96,14 @@ def test_replaced_dataset(
     tmp_path: Path, raw: Path, whole: dict[int, dict[str, bytes]], number: int, moment: str
 ) -> None:
     out = tmp_path / "out"
-    before = prepare(raw, out, seed=1)["hash"]
+    before = prepare(raw, out, seed=1).hash
     with start(KILLED_AT, raw, out, number, moment, 2) as process:
         process.wait()
     assert process.returncode == KILLED
     dataset = Dataset.open(out)
     committed = number + (moment == "after") > COMMIT
     assert (dataset.hash != before) == committed
-    assert audit(out)["ok"]
+    assert audit(out).ok
     prepare(raw, out, seed=2, overwrite=not committed)
     assert contents(out) == whole[2]
 
@@ -123,6 +123,6 @@ def test_random_moments(tmp_path: Path, raw: Path, whole: dict[int, dict[str, by
             time.sleep(lasted * rng.uniform(part, part + 1) / 4)
             process.kill()
         if (out / "manifest.json").exists():
-            assert audit(out)["ok"]
+            assert audit(out).ok
     prepare(raw, out, seed=1)
     assert contents(out) == whole[1]

@@ -31,7 +31,7 @@ def prepared(folder: Path, records: list[Record], name: str = "out", **options: 
 def test_published_counts(tmp_path: Path) -> None:
     """The published size of the set, and the published shares of each user."""
     result = prepare(real(INSTRUMENTS), tmp_path / "out")
-    counts = result["counts"]
+    counts = result.counts
     assert (counts["interactions"], counts["users"], counts["items"]) == (10_261, 1_429, 900)
     assert (counts["duplicates_dropped"], counts["bad_lines"], counts["empty_texts"]) == (0, 0, 7)
     raw = pl.read_ndjson(real(INSTRUMENTS), schema={"reviewerID": pl.String})
@@ -49,7 +49,7 @@ def test_published_counts(tmp_path: Path) -> None:
         assert (held_out[alone] == wanted[alone]).all()
         assert (held_out <= wanted).all()
     k_core = prepare(real(INSTRUMENTS), tmp_path / "core", k_core=5)
-    assert k_core["counts"]["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
+    assert k_core.counts["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
 
 
 def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLine) -> None:
@@ -61,7 +61,7 @@ def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLin
     assert counts["rows_read"] == 16_862
     assert (counts["interactions"], counts["users"], counts["items"]) == (6_251, 398, 970)
     assert counts["without_time"] == 0
-    assert audit(tmp_path / "out")["ok"]
+    assert audit(tmp_path / "out").ok
 
 
 def test_order_and_values(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def train_pairs(dataset: Dataset) -> set[tuple[str, str]]:
 
 def test_documents_are_the_train_reviews(tmp_path: Path) -> None:
     records = unlike()
-    dataset = prepared(tmp_path, records, unit="document")
+    dataset = prepared(tmp_path, records, passage_unit="document")
     train = train_pairs(dataset)
     assert 0 < len(train) < len(records)
     expected = [naive_document(records, "user", name, train) for name in dataset.user_ids]
@@ -312,10 +312,10 @@ def test_held_out_texts_reach_no_document(
     """Another text of a held-out review changes no passage; of a train review, two."""
     folder = tmp_path_factory.mktemp("d")
     records = unlike()
-    before = prepared(folder, records, unit="document", split=split)
+    before = prepared(folder, records, passage_unit="document", split=split)
     changed = [dict(record) for record in records]
     changed[row]["text"] = f"changed {text} end"  # no other text is like it
-    after = prepared(folder, changed, unit="document", split=split)
+    after = prepared(folder, changed, passage_unit="document", split=split)
     np.testing.assert_array_equal(before.interactions.split, after.interactions.split)
     different = (before.passages.text != after.passages.text).sum()
     in_train = (records[row]["user"], records[row]["item"]) in train_pairs(before)
@@ -325,9 +325,9 @@ def test_held_out_texts_reach_no_document(
 def test_document_unit_says_what_it_cannot_do(tmp_path: Path, cli: CommandLine) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", unlike())
     for _ in range(2):  # written, then unchanged
-        answer = cli("prepare", raw, "--out", tmp_path / "out", "--unit", "document")
+        answer = cli("prepare", raw, "--out", tmp_path / "out", "--passage-unit", "document")
         assert answer.code == 0
-        assert "note: unit document:" in answer.out
+        assert "note: passage unit document:" in answer.out
         assert "training pairs see their own review" in answer.out
 
 

@@ -80,9 +80,11 @@ def test_there_and_back(tmp_path: Path) -> None:
 def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", [review(f"u{n % 4}", f"i{n}") for n in range(12)])
     prepare(raw, tmp_path / "a")
-    prepare(raw, tmp_path / "d", unit="document")
+    prepare(raw, tmp_path / "d", passage_unit="document")
     plain, documents = Dataset.open(tmp_path / "a"), Dataset.open(tmp_path / "d")
-    with pytest.raises(ValueError, match=rf"{tmp_path / 'd'}: unit document: .*prepare --unit document"):
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path / 'd'}: passage unit document: .*prepare --passage-unit document"
+    ):
         resplit(documents, seed=1)
     with pytest.raises(ValueError, match="--split: 'half' is unknown; one of random, leave-last-out, global"):
         resplit(plain, seed=1, split="half")

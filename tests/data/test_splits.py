@@ -16,7 +16,7 @@ from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.data.filtering import k_core_mask
 from llmdirect.data.prepare import prepare
 from llmdirect.data.splits import random_rooms, split_by_time
-from llmdirect.text.duplicates import copy_groups, normalise
+from llmdirect.text.duplicates import connected_groups, normalize_text
 from review_files import Record, random_reviews, review, write_lines
 
 Rows = dict[tuple[str, str], dict[str, Any]]
@@ -153,11 +153,15 @@ def test_copy_groups(rows: list[tuple[int, int]]) -> None:
             if same and group[a] > group[b]:
                 group[a], changed = group[b], True
     columns = np.array(rows, dtype=np.int64).T
-    assert copy_groups(columns[0], columns[1]).tolist() == group
+    assert connected_groups(columns[0], columns[1]).tolist() == group
 
 
-def test_normalise_levels_case_and_white_space() -> None:
-    assert normalise("  Straße\u00a0\t GUT\n") == normalise("STRASSE gut") != normalise("strasse, gut")
+def test_normalize_text_levels_case_and_white_space() -> None:
+    assert (
+        normalize_text("  Straße\u00a0\t GUT\n")
+        == normalize_text("STRASSE gut")
+        != normalize_text("strasse, gut")
+    )
 
 
 SPLIT_OPTIONS = [

@@ -89,7 +89,7 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
     said, sums = torch.zeros(len(target)).double(), {}
     for passage in explainer.texts.read_passages(explainer.texts.passages_of(source)):
         tokens = torch.from_numpy(
-            trained.lexicon.beside(passage.tokens, passage.text, passage.spans)
+            trained.lexicon.extend(passage.tokens, passage.text, passage.spans)
         ).double()
         for token, (start, end) in zip(tokens, passage.spans.tolist(), strict=True):
             term = model.token_terms(model.standard(token[None]))[0][0]

@@ -87,7 +87,7 @@ def test_effect_is_what_removing_the_words_tokens_does(
         said, mass = torch.zeros(trained.tables.query.shape[1]).double(), torch.zeros(model.aspects).double()
         for row, number in zip(rows, stored, strict=True):
             spans, tokens = store.read(number)
-            tokens = torch.from_numpy(trained.lexicon.beside(tokens, texts[row], spans))
+            tokens = torch.from_numpy(trained.lexicon.extend(tokens, texts[row], spans))
             spans = spans.astype(int).tolist()
             kept = [
                 n

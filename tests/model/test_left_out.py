@@ -190,7 +190,7 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
         used = data.passages.text.gather(view.passage_idx)
         lexicon = WordSimilarity(view, used).lexicon(view, 3)
         views.append(view.with_lexicon(lexicon, used))
-    assert views[0].lexicon.names == views[1].lexicon.names
+    assert views[0].lexicon.words == views[1].lexicon.words
     assert torch.equal(views[0].lexicon.vectors, views[1].lexicon.vectors)
     first, second = (export_tables(scores_of(model, view, True)) for view in views)
     for name in ("query", "item", "item_bias"):

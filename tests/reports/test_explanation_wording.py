@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from explanation_example import short
 from llmdirect.reports.style import DARK, LIGHT, STYLE
 from llmdirect.reports.wording import LEVELS, decimals, excerpt, signed
-from llmdirect.text.sentences import sentences
+from llmdirect.text.sentences import sentence_spans
 
 # ---- sentences
 
 
 @given(st.text("ab. !\n\u3002", max_size=700))
 def test_sentences_cover_the_text_in_order(text: str) -> None:
-    spans = sentences(text)
+    spans = sentence_spans(text)
     assert "".join(text[start:end] for start, end in spans) == text
     assert all(0 < end - start <= 240 for start, end in spans)
 
 
 def test_sentences_end_where_a_reader_ends_them() -> None:
     text = 'It costs 3.5 dollars. "Why not?" he said\nNext line! \u597d\u7434\u3002\u5f88\u597d'
-    assert [text[start:end] for start, end in sentences(text)] == [
+    assert [text[start:end] for start, end in sentence_spans(text)] == [
         "It costs 3.5 dollars. ",
         '"Why not?" ',
         "he said\n",

@@ -24,7 +24,7 @@ from llmdirect.store.calibration import CALIBRATION, quantize_int8
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.store.token_format import TokenFormat
-from llmdirect.text.words import STOP_WORDS, content_tokens, word_spans
+from llmdirect.text.words import STOP_WORDS, content_token_mask, word_spans
 from precompute_helpers import Checkpoint, build_checkpoints, store_of
 from run_helpers import write_reviews
 from store_helpers import visible, write_published
@@ -312,9 +312,9 @@ def test_content_tokens_by_hand() -> None:
     words = [text[a:b] for a, b in word_spans(text).tolist() if text[a].isalnum()]
     assert words == ["It", "isn't", "the", "well-made", "G-string", "is", "it", "5"]
     starts = [(text.index(part), text.index(part) + len(part)) for part in (*words, "-made", "'t", ",", "€")]
-    kept = content_tokens(text, np.array([(0, 0), *starts], np.uint32))
+    kept = content_token_mask(text, np.array([(0, 0), *starts], np.uint32))
     assert kept.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0]
-    assert content_tokens("", np.zeros((0, 2), np.uint32)).tolist() == []
+    assert content_token_mask("", np.zeros((0, 2), np.uint32)).tolist() == []
     assert TokenFormat("int8", 256, "content").name == "int8-256-content"
     assert TokenFormat().name == "int8"
 

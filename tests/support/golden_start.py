@@ -57,7 +57,7 @@ def recorded() -> Iterator[Start]:
 
     def fitted(*arguments: object) -> Lexicon:
         lexicon = load_or_fit_lexicon(*arguments)  # type: ignore[arg-type]
-        start.update({f"lexicon.{name}": value.clone() for name, value in lexicon.tensors().items()})
+        start.update({f"lexicon.{name}": value.clone() for name, value in lexicon.to_tensors().items()})
         return lexicon
 
     def initialised(model: Direct, *arguments: object) -> None:

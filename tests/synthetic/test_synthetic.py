@@ -25,7 +25,7 @@ from llmdirect.synthetic import sentences as templates
 from llmdirect.synthetic.corpus import CORE, REVIEWS_PER_USER, Corpus, generate, utilities
 from llmdirect.synthetic.recovery import oracle
 from llmdirect.synthetic.sentences import ASPECTS, LEXICON
-from llmdirect.text.duplicates import normalise
+from llmdirect.text.duplicates import normalize_text
 from llmdirect.text.words import word_spans
 
 NDCG = "ndcg@10"
@@ -134,8 +134,8 @@ def test_prepare_takes_the_files_whole(corpus: Corpus, dataset: Dataset) -> None
     assert set(dataset.item_ids) == set(corpus.item_ids)
     assert not np.isnan(dataset.interactions.rating).any()
     report = audit(dataset.path)
-    assert report["ok"]
-    assert not report["notes"]
+    assert report.ok
+    assert not report.notes
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_texts_are_of_the_declared_length_and_no_copies(tmp_path: Path, seed: in
     items = lines(corpus.items_path)
     texts = [review.text for review in corpus.reviews]
     passages = texts + [f"{item['title']}\n{item['description']}" for item in items]
-    assert len({normalise(text) for text in passages}) == len(passages)
+    assert len({normalize_text(text) for text in passages}) == len(passages)
     lengths = [len(text.split()) for text in texts]
     assert 40 <= np.median(lengths) <= 60
     # A CPU encodes it in under a minute at 1,500 tokens a second.

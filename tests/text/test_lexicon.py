@@ -27,28 +27,28 @@ LEXICON = Lexicon(("cable", "caf\u00e9s"), VECTORS)
 def test_tokens_belong_to_the_word_they_start_in(
     text: str, spans: list[list[int]], words: list[int], share: list[float]
 ) -> None:
-    found = LEXICON.find(text, np.array(spans, np.uint32).reshape(-1, 2))
+    found = LEXICON.lookup(text, np.array(spans, np.uint32).reshape(-1, 2))
     assert found[0].tolist() == words
     assert found[1].tolist() == share
 
 
 def test_a_combining_mark_does_not_end_a_word() -> None:
     lexicon = Lexicon(("cafe\u0301s",), VECTORS[:1])
-    assert lexicon.find("Cafe\u0301s", np.array([[0, 6]], np.uint32))[0].tolist() == [0]
+    assert lexicon.lookup("Cafe\u0301s", np.array([[0, 6]], np.uint32))[0].tolist() == [0]
 
 
 def test_numbers_stand_beside_the_embedding() -> None:
     tokens, spans = np.ones((3, 4), np.float32), np.array([[0, 2], [2, 5], [6, 9]], np.uint32)
-    beside = LEXICON.beside(tokens, "cable new", spans)
+    beside = LEXICON.extend(tokens, "cable new", spans)
     assert beside[:, :4].tolist() == tokens.tolist()
     assert beside[:, 4:].tolist() == [[0.5, 1.0], [0.5, 1.0], [0.0, 0.0]]
-    assert Lexicon.none().beside(tokens, "cable new", spans) is tokens
+    assert Lexicon.empty().extend(tokens, "cable new", spans) is tokens
 
 
 def test_a_file_keeps_it() -> None:
-    for lexicon in (LEXICON, Lexicon.none()):
-        again = Lexicon.from_tensors(lexicon.tensors())
-        assert again.names == lexicon.names
+    for lexicon in (LEXICON, Lexicon.empty()):
+        again = Lexicon.from_tensors(lexicon.to_tensors())
+        assert again.words == lexicon.words
         assert torch.equal(again.vectors, lexicon.vectors)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
-from llmdirect.text.words import word_spans, words_of_tokens
+from llmdirect.text.words import token_word_ids, word_spans
 from model_helpers import Row, dataset_of, write_embeddings
 
 
@@ -30,7 +30,7 @@ def test_words_cover_the_whole_text(text: str, words: list[str]) -> None:
 
 def test_tokens_belong_to_the_word_they_start_in() -> None:
     spans = np.array([[0, 0], [0, 3], [3, 6], [6, 7], [8, 10], [10, 11], [0, 0]], np.uint32)
-    assert words_of_tokens(spans, word_spans("abcdef, gh.")).tolist() == [-1, 0, 0, 1, 3, 4, -1]
+    assert token_word_ids(spans, word_spans("abcdef, gh.")).tolist() == [-1, 0, 0, 1, 3, 4, -1]
 
 
 def test_types_are_means_over_occurrences(tmp_path: Path) -> None:

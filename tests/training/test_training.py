@@ -240,7 +240,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
 def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     out = tmp_path / "run"
     if not torch.cuda.is_available():
-        with pytest.raises(MissingError, match=r"device cuda was asked for.*--device cpu"):
+        with pytest.raises(MissingError, match=r"device cuda was asked for.*`device=\"cpu\"`"):
             fit(dataset, out, device="cuda")
     with pytest.raises(MissingError, match=r"no store named 'none'; there is random"):
         train(dataset, out, store="none")
@@ -266,7 +266,7 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
         "".join(f'{{"user": "u{n % 9}", "item": "i{n % 4}", "text": "t{n}"}}\n' for n in range(18))
     )
     found = prepare(raw, tmp_path / "few")
-    assert found["notes"] == [NOTHING_HELD_OUT]
+    assert found.notes == [NOTHING_HELD_OUT]
     dataset = Dataset.open(tmp_path / "few")
     write_embeddings(tmp_path / "few" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
     with pytest.raises(DataError, match="validation split; users have one from three reviews"):

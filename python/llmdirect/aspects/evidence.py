@@ -16,7 +16,7 @@ from llmdirect.explanation.item_document import ReadPassage
 from llmdirect.ranking.rating_metrics import rating_metrics
 from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
-from llmdirect.text.sentences import sentences
+from llmdirect.text.sentences import sentence_spans
 
 _MAX_REVIEWS: Final = 5000
 _LIKED, _DISLIKED = 4.0, 2.0
@@ -69,7 +69,7 @@ def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence
     best: tuple[float, str | None] = (-np.inf, None)
     for item in items:
         for passage in explainer.texts.read_passages(explainer.texts.passages_of(item)):
-            spans = sentences(passage.text)
+            spans = sentence_spans(passage.text)
             excess = _excess_by_sentence(explainer, passage, group, [start for start, _ in spans])
             for (start, end), value in zip(spans, excess, strict=True):
                 if value > best[0] and (text := " ".join(passage.text[start:end].split())):

@@ -53,11 +53,11 @@ def _configure(
 
     from rich.logging import RichHandler
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=stderr, show_path=False, show_time=False)],
-    )
+    from llmdirect.cli.flags import FlagFormatter
+
+    handler = RichHandler(console=stderr, show_path=False, show_time=False)
+    handler.setFormatter(FlagFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

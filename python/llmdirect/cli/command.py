@@ -1,7 +1,5 @@
 """Base classes of the commands: errors with the names of options, former spellings, the list of commands."""
 
-import ast
-import re
 from typing import Any, Final
 
 import typer
@@ -9,9 +7,10 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from llmdirect.cli.console import stderr, stdout
+from llmdirect.cli.flags import running, with_flags
 from llmdirect.common.errors import LlmdirectError
 
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
@@ -22,9 +21,9 @@ RENAMED: Final = {
     "--run-out": "--lists-out",
     "--beside": "--other-runs",
     "--model": "--encoder",
+    "--unit": "--passage-unit",
 }
 """Former names of options."""
-_SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")
 
 
 class Group(TyperGroup):
@@ -67,6 +66,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error is printed, with the flags of the settings that it names."""
+        token = running.set(ctx)
         try:
             return super().invoke(ctx)
         except (LlmdirectError, OSError, ValueError) as error:
@@ -78,37 +78,5 @@ class Command(TyperCommand):
                 stderr.print_exception()
             # A plain ValueError is an argument that makes no sense; everything else failed on the way.
             ctx.exit(1 if isinstance(error, LlmdirectError | OSError) else 2)
-
-
-def with_flags(message: str, ctx: typer.Context) -> str:
-    """The message of the library with `setting` and `setting=value` as options of the command line.
-
-    A name is looked up in the running command, then in the others; one that no command has stays as it is.
-    """
-    group = ctx.parent.command if ctx.parent is not None else None
-    commands = [*(group.commands.values() if isinstance(group, TyperGroup) else ()), ctx.command]
-    parameters = {each.name: each for command in commands for each in command.params}
-
-    def flag(found: re.Match[str]) -> str:
-        parameter, value = parameters.get(found[1]), found[2]
-        if isinstance(parameter, TyperArgument):
-            return parameter.metavar or found[1].upper()
-        if not isinstance(parameter, TyperOption):
-            return found[0]
-        name = max(parameter.opts, key=len)
-        if value is None or value == "True":
-            return name
-        if value == "False":
-            return max(parameter.secondary_opts or [name], key=len)
-        return f"{name} {_plain(value)}"
-
-    return _SETTING.sub(flag, message)
-
-
-def _plain(value: str) -> str:
-    """A Python literal as it is typed on the command line."""
-    try:
-        found = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return ",".join(map(str, found)) if isinstance(found, tuple | list) else str(found)
+        finally:
+            running.reset(token)

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from llmdirect.cli.flags import with_flags
 from llmdirect.common.progress import Task
 
+_MESSAGES = ("notes", "problems")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 stderr = Console(stderr=True)
@@ -23,8 +25,18 @@ JsonFlag = Annotated[
 
 
 def emit(result: dict[str, Any]) -> None:
-    """Print the machine-readable result of a command: one JSON object on one line of stdout."""
+    """Print the result of a command as JSON on one line of stdout.
+
+    Notes and problems name settings as options of the command line.
+    """
+    texts = {key: [with_flags(text) for text in result[key]] for key in _MESSAGES if key in result}
+    result = result | texts
     sys.stdout.write(json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def show(text: str) -> None:
+    """Print text on stdout as it is: not wrapped, no markup, no colours."""
+    stdout.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def safe(text: str) -> str:

@@ -17,7 +17,7 @@ from llmdirect.common.decompositions import leading_eigenvectors
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
-from llmdirect.text.lexicon import COUNTED, Lexicon
+from llmdirect.text.lexicon import WORD_PATTERN, Lexicon
 
 _MIN_ITEMS = 2
 """Minimum document frequency of a word: one of a single item relates it to no other."""
@@ -57,7 +57,7 @@ class WordCounts:
         """
         counts = (
             pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
-            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(COUNTED))
+            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(WORD_PATTERN))
             .select("passage", "word")
             .explode("word")
             .drop_nulls()
@@ -151,7 +151,7 @@ class WordSimilarity:
             Dimensions; fewer where E has a lower rank, 0 for no lexicon.
         """
         if not size:
-            return Lexicon.none()
+            return Lexicon.empty()
         vectors = self.weight[:, None] * self._leading(size)
         counts, has_text = self.counts, (view.lengths > 0).cpu()
         passage = torch.repeat_interleave(torch.arange(len(has_text)), counts.indptr.diff())
@@ -163,7 +163,7 @@ class WordSimilarity:
         )
         spread = _spread((matrix @ vectors)[has_text] / view.lengths.cpu()[has_text, None])
         if not spread > 0:
-            return Lexicon.none()
+            return Lexicon.empty()
         scale = _SPREAD * _spread(view.pooled.cpu()[has_text].double()) / spread
         return Lexicon(tuple(counts.vocabulary.to_list()), (vectors * scale).float())
 

@@ -1,4 +1,4 @@
-"""Arrays from outside: NumPy arrays and CPU tensors become what the Rust extension takes, or an error."""
+"""Conversion of NumPy arrays and CPU tensors to the dtypes of the Rust extension."""
 
 from typing import Any, TypeAlias
 
@@ -10,8 +10,23 @@ ArrayOrTensor: TypeAlias = Any
 
 
 def index_array(name: str, value: ArrayOrTensor, ndim: int = 1) -> NDArray[np.int32]:
-    """`value` as C-contiguous int32; ValueError if it holds no integers, or one beyond int32."""
-    array = _array(name, value, ndim)
+    """C-contiguous int32 array of indices.
+
+    Parameters
+    ----------
+    name
+        Name of the argument in error messages.
+    value
+        Integers of any dtype.
+    ndim
+        Number of axes.
+
+    Raises
+    ------
+    ValueError
+        If `value` has other axes, is not of integers, or holds one outside int32.
+    """
+    array = _to_array(name, value, ndim)
     if array.size == 0:
         return np.zeros(array.shape, np.int32)
     if array.dtype.kind not in "iu":
@@ -22,23 +37,35 @@ def index_array(name: str, value: ArrayOrTensor, ndim: int = 1) -> NDArray[np.in
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-def border_array(name: str, value: ArrayOrTensor) -> NDArray[np.int64]:
-    """`value` as C-contiguous int64 with one axis; ValueError if it holds no integers."""
-    array = _array(name, value, 1)
+def offset_array(name: str, value: ArrayOrTensor) -> NDArray[np.int64]:
+    """C-contiguous int64 array of offsets, with one axis.
+
+    Raises
+    ------
+    ValueError
+        If `value` has other axes or is not of integers.
+    """
+    array = _to_array(name, value, 1)
     if array.size and array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers, not {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def float_array(name: str, value: ArrayOrTensor, ndim: int) -> NDArray[np.float32]:
-    """`value` as C-contiguous float32, without a copy where it is that already; ValueError otherwise."""
-    array = _array(name, value, ndim)
+    """C-contiguous float32 array, without a copy where `value` is one.
+
+    Raises
+    ------
+    ValueError
+        If `value` has other axes or is not of numbers.
+    """
+    array = _to_array(name, value, ndim)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold numbers, not {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _array(name: str, value: ArrayOrTensor, ndim: int) -> NDArray[Any]:
+def _to_array(name: str, value: ArrayOrTensor, ndim: int) -> NDArray[Any]:
     if hasattr(value, "detach"):
         value = value.detach()
         if value.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Where PyTorch computes."""
+"""Devices of PyTorch."""
 
 import torch
 
@@ -6,26 +6,39 @@ from llmdirect.common.errors import MissingError
 
 
 def has_own_memory(device: torch.device) -> bool:
-    """Whether the device refuses what does not fit; on a CPU the system would end the process."""
+    """Whether the device has its own memory, so that too large an allocation raises an error.
+
+    On a CPU the operating system may end the process instead.
+    """
     return device.type != "cpu"
 
 
 def find_device(device: str) -> torch.device:
-    """The device of this name; "auto" is CUDA where there is one, else the CPU.
+    """Device of this name.
 
-    Raises MissingError where it is asked for and not there, ValueError for an unknown name.
+    Parameters
+    ----------
+    device
+        "cpu", "cuda", "cuda:1", "mps", …, or "auto": CUDA where it is available, else the CPU.
+
+    Raises
+    ------
+    MissingError
+        If PyTorch does not see the device.
+    ValueError
+        If there is no such name.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
+        parsed = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device={device!r}; auto, cpu, cuda, cuda:1, mps, …") from None
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"`device={device!r}` is unknown; one of auto, cpu, cuda, cuda:1, mps, …") from None
+    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
         raise MissingError(
             f"device {device} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
-            "install a CUDA build of PyTorch and its driver, or take --device cpu"
+            'install a CUDA build of PyTorch and its driver, or choose `device="cpu"`'
         )
-    if place.type == "mps" and not torch.backends.mps.is_available():
-        raise MissingError("device mps was asked for, but PyTorch has no Metal here; take --device cpu")
-    return place
+    if parsed.type == "mps" and not torch.backends.mps.is_available():
+        raise MissingError('device mps was asked for, but PyTorch has no Metal here; choose `device="cpu"`')
+    return parsed

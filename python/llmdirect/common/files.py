@@ -14,12 +14,13 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
 
 MANIFEST = "manifest.json"
+"""Name of the manifest of an artefact."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def digest(*parts: bytes | str) -> str:
-    """32 hex digits over the parts, each with its length, so that their borders count too."""
+    """BLAKE2b hash of the parts and their lengths: 32 hex digits."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -29,13 +30,20 @@ def digest(*parts: bytes | str) -> str:
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a sibling, syncs it, renames it over `path`, syncs the folder: all of it or nothing."""
+    """Write a file completely or not at all.
+
+    A temporary file in the same folder is written, synced, and renamed to `path`.
+
+    Parameters
+    ----------
+    path
+        File to write or replace.
+    write
+        Function that writes the content into an open file.
+    """
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, write)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -44,7 +52,15 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Before the work whose result is to be this file: OSError where it cannot be written there."""
+    """Check, before long work, that its result can be written to a file.
+
+    Raises
+    ------
+    IsADirectoryError
+        If `path` is a folder.
+    FileNotFoundError
+        If the folder of the file does not exist.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the name of a file")
     if not path.parent.is_dir():
@@ -52,22 +68,32 @@ def check_writable(path: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """32 hex digits over a file's bytes, read in pieces."""
+    """BLAKE2b hash of a file's bytes: 32 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_hashed(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes]], object]) -> Json:
-    """Writes `<stem>-<hash of the bytes><suffix>` and returns its manifest entry: name, bytes, hash.
+    """Write a file that is named by its content: `<stem>-<hash><suffix>`.
 
-    The file means nothing until a manifest names it.
+    The file is not part of an artefact until a manifest names it.
+
+    Parameters
+    ----------
+    folder
+        Folder of the file.
+    stem, suffix
+        Parts of its name.
+    write
+        Function that writes the content into an open file.
+
+    Returns
+    -------
+    Entry for the manifest: name, bytes (length) and hash.
     """
     temporary = folder / f".{stem}{suffix}.tmp{os.getpid()}"
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, write)
         entry: Json = {"bytes": temporary.stat().st_size, "hash": file_digest(temporary)}
         entry["name"] = f"{stem}-{entry['hash']}{suffix}"
         os.replace(temporary, folder / entry["name"])
@@ -78,8 +104,15 @@ def write_hashed(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes
     return entry
 
 
+def _write_synced(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with path.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` survive a power cut."""
+    """Flush the entries of a folder to the disk, so that renames survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -88,16 +121,33 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: Json) -> None:
-    """The commit of an artefact: after this line a reader sees the new state, before it the old one."""
+    """Write `folder/manifest.json`, which commits the state of an artefact."""
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_atomic(folder / MANIFEST, lambda file: file.write(text.encode() + b"\n"))
 
 
 def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest: int | None = None) -> Json:
-    """Reads `folder/manifest.json` and checks that it is of this format and version, or from `oldest` on.
+    """Read `folder/manifest.json` and check its format and version.
 
-    Raises FileNotFoundError where there is none (naming the command that makes it), DataError where it
-    is not JSON, of another format, or of a version this code does not read.
+    Parameters
+    ----------
+    folder
+        Folder of the artefact.
+    format
+        Format that the manifest must state.
+    version
+        Newest version that is read.
+    made_by
+        Command that creates the artefact, for error messages.
+    oldest
+        Oldest version that is read; by default `version`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no manifest.
+    DataError
+        If it is not JSON, of another format, or of a version that is not read.
     """
     path = folder / MANIFEST
     try:
@@ -108,17 +158,32 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); remove it and run `{made_by}` again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != format:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise DataError(f"{path}: format is {found!r}, expected {format!r}, which `{made_by}` makes")
-    found = manifest.get("version")
-    if not isinstance(found, int) or not (oldest or version) <= found <= version:
-        read = version if oldest in (None, version) else f"{oldest} to {version}"
-        raise DataError(f"{path}: version {found}, this release reads {read}")
+        actual = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise DataError(f"{path}: format is {actual!r}, expected {format!r}, which `{made_by}` makes")
+    actual = manifest.get("version")
+    if not isinstance(actual, int) or not (oldest or version) <= actual <= version:
+        readable = version if oldest in (None, version) else f"{oldest} to {version}"
+        raise DataError(f"{path}: version {actual}, this release reads {readable}")
     return manifest
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:
-    """OSError (ENOSPC) where the disk of `folder`, which need not exist yet, has fewer free bytes."""
+    """Check the free space of the disk of a folder, which need not exist yet.
+
+    Parameters
+    ----------
+    folder
+        Folder to write into.
+    needed
+        Bytes to write.
+    what
+        Beginning of the error message, such as "the shards need".
+
+    Raises
+    ------
+    OSError
+        With errno ENOSPC, if the disk has fewer free bytes.
+    """
     free = free_bytes(folder)
     if needed > free:
         raise OSError(
@@ -130,17 +195,25 @@ def check_disk(folder: Path, needed: int, what: str) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk on which `folder` lies or would lie."""
+    """Free bytes of the disk of a folder, which need not exist yet."""
     folder = folder.absolute()
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 @contextmanager
 def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
-    """Adds the cure to the error of a full disk, a quota or a limit on file sizes."""
+    """Append a cure to the error of a full disk, a quota or a limit of file sizes.
+
+    Parameters
+    ----------
+    folder
+        Folder that the error names where the system names no file.
+    cure
+        What to do, such as "make room and run again".
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _DISK_FULL:
             raise
         raise OSError(error.errno, f"{error.strerror}; {cure}", error.filename or str(folder)) from None

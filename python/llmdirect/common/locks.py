@@ -1,4 +1,4 @@
-"""File locks: one writer at a time in a folder."""
+"""File locks: a single writer per folder."""
 
 import fcntl
 import os
@@ -11,22 +11,33 @@ from typing import IO
 from llmdirect.common.errors import BusyError
 
 LOCK = ".lock"
+"""Name of the lock file of a folder."""
 
-_ORPHAN = re.compile(r"\..+\.tmp\d+(-\d+)?")  # what the writers of this package call a file in the making
+_TEMPORARY = re.compile(r"\..+\.tmp\d+(-\d+)?")  # files that the writers of this package have not completed
 
 
 @contextmanager
 def single_writer(folder: Path) -> Iterator[Callable[[], None]]:
-    """Holds the folder's lock; a second writer gets BusyError at once. Cleans what a killed one left.
+    """Exclusive lock of a folder, as a context manager.
 
-    The lock belongs to the open file, so a killed process gives it back. The folder is made where it is
-    missing, and goes again where nothing was written into it. Yields a function after whose call
-    `shared_writer` may write too, and others still may not.
+    Temporary files of killed writers are removed. The lock belongs to the open file, so the system releases
+    that of a killed process. A folder that does not exist is created, and removed again if nothing was
+    written into it.
+
+    Yields
+    ------
+    share
+        Function to call to let `shared_writer` write too; others still may not.
+
+    Raises
+    ------
+    BusyError
+        If another process holds the lock.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with _lock(folder, fcntl.LOCK_EX) as handle:
         for path in folder.iterdir():
-            if _ORPHAN.fullmatch(path.name):
+            if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         try:
             yield lambda: _flock(handle, fcntl.LOCK_SH, folder)
@@ -40,16 +51,20 @@ def single_writer(folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def shared_writer(folder: Path) -> Iterator[None]:
-    """Writes beside a `single_writer` that shares its lock, and keeps others out like it, even after its end.
+    """Shared lock of a folder, next to a `single_writer` that shares its own.
 
-    Raises BusyError where the lock is not shared.
+    It keeps other writers out, also after the `single_writer` has ended.
+
+    Raises
+    ------
+    BusyError
+        If the lock is not shared.
     """
     with _lock(folder, fcntl.LOCK_SH):
         yield
 
 
 def _lock(folder: Path, kind: int) -> IO[bytes]:
-    """The folder's lock file, locked. BusyError where another process has it."""
     path = folder / LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +74,7 @@ def _lock(folder: Path, kind: int) -> IO[bytes]:
         except BusyError:
             handle.close()
             raise
-        if _lies_at(handle, path):
+        if _is_same_file(handle, path):
             return handle
         handle.close()  # the writer before removed it, after we had opened it
 
@@ -71,7 +86,7 @@ def _flock(handle: IO[bytes], kind: int, folder: Path) -> None:
         raise BusyError(f"{folder}: another llmdirect process is writing here; wait for it") from None
 
 
-def _lies_at(handle: IO[bytes], path: Path) -> bool:
+def _is_same_file(handle: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How long work reports itself: the library calls, the command line draws."""
+"""Progress of long work: the library reports it, the command line draws it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,20 +6,30 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One running piece of work."""
+    """A piece of work in progress."""
 
     def advance(self, amount: float = 1) -> None:
-        """`amount` more units are done."""
+        """Report `amount` more units as done."""
 
     def note(self, text: str) -> None:
-        """A few words shown beside the bar, such as the last loss."""
+        """Show a short text next to the bar, such as the last loss."""
 
 
 class Progress(Protocol):
-    """Receives what a stage is doing."""
+    """Receiver of progress reports."""
 
     def task(self, label: str, total: float | None, unit: str) -> AbstractContextManager[Task]:
-        """Starts a piece of work of `total` units (None: unknown); used in a `with` statement."""
+        """Start a piece of work, as a context manager.
+
+        Parameters
+        ----------
+        label
+            Name of the work.
+        total
+            Number of units, None if unknown.
+        unit
+            Name of the units, "B" for bytes.
+        """
 
 
 class _SilentTask:
@@ -31,7 +41,7 @@ class _SilentTask:
 
 
 class Silent:
-    """Draws nothing: the default in library calls."""
+    """Progress that is not shown: the default of library calls."""
 
     @contextmanager
     def task(self, label: str, total: float | None, unit: str) -> Iterator[Task]:

@@ -1,4 +1,4 @@
-"""JSON values, their canonical spelling, and results that convert to them."""
+"""JSON values, their canonical form, and results that convert to them."""
 
 import json
 from dataclasses import dataclass, fields
@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+"""A JSON object."""
 
 
 def canonical_json(value: Any) -> str:
-    """The one spelling of a JSON value that is hashed: sorted keys, no spaces, no NaN."""
+    """Canonical JSON text of a value, for hashing: sorted keys, no spaces.
+
+    Raises
+    ------
+    ValueError
+        If the value holds NaN or infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 

@@ -1,5 +1,6 @@
 """Integrity and leak checks of a dataset's tables."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -7,11 +8,29 @@ from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest
-from llmdirect.common.types import Json, canonical_json
+from llmdirect.common.types import Result, canonical_json
 from llmdirect.data.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
 from llmdirect.text.duplicates import pair_ids, text_ids
 
 EXCERPT: Final = 80  # characters
+
+
+@dataclass(frozen=True)
+class Leak(Result):
+    """A held-out text of which train holds a copy."""
+
+    relation: str
+    """What the two have in common: "same user" or "same item"."""
+    split: str
+    """Split of the held-out text: "valid" or "test"."""
+    passage_idx: int
+    user_id: str | None
+    item_id: str | None
+    train_passage_idx: int
+    train_user_id: str | None
+    train_item_id: str | None
+    text: str
+    """Beginning of the held-out text."""
 
 
 def check_manifest(dataset: Dataset) -> None:
@@ -71,20 +90,20 @@ def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
     return repeated
 
 
-def find_leaks(dataset: Dataset) -> tuple[list[Json], list[str]]:
+def find_leaks(dataset: Dataset) -> tuple[list[Leak], list[str]]:
     """The leaks, one entry a held-out passage, and notes on copies that are none."""
     passages = dataset.passages
     text_id = text_ids(passages.text)
     by_user, by_item = pair_ids(passages.user_idx, text_id), pair_ids(passages.item_idx, text_id)
     held_out = passages.split != TRAIN
-    leaks: dict[int, Json] = {}
+    leaks: dict[int, Leak] = {}
     for relation, pairs in (("same user", by_user), ("same item", by_item)):
         train_of = _first_rows(pairs, ~held_out)
         for row in np.flatnonzero(held_out & np.isin(pairs, list(train_of))).tolist():
             leaks.setdefault(row, _leak(dataset, row, train_of[int(pairs[row])], relation))
     notes = []
     if dataset.manifest["options"]["unit"] == "document":
-        notes.append("unit document: held-out texts are not stored, so there are no copies to look for")
+        notes.append("passage unit document: held-out texts are not stored, so none is compared")
 
     def count(name: str, ids: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
         shared = int((one & np.isin(ids, ids[other & (ids >= 0)]) & (ids >= 0)).sum())
@@ -114,20 +133,20 @@ def _first_rows(pairs: NDArray[np.int64], where: NDArray[np.bool_]) -> dict[int,
     return dict(zip(values.tolist(), rows[first].tolist(), strict=True))
 
 
-def _leak(dataset: Dataset, row: int, train_row: int, relation: str) -> Json:
+def _leak(dataset: Dataset, row: int, train_row: int, relation: str) -> Leak:
     passages = dataset.passages
 
-    def name(ids: list[str], index: np.int32) -> Any:
+    def name(ids: list[str], index: np.int32) -> str | None:
         return ids[index] if index >= 0 else None
 
-    return {
-        "relation": relation,
-        "split": SPLIT_NAMES[passages.split[row]],
-        "passage_idx": row,
-        "user_id": name(dataset.user_ids, passages.user_idx[row]),
-        "item_id": name(dataset.item_ids, passages.item_idx[row]),
-        "train_passage_idx": train_row,
-        "train_user_id": name(dataset.user_ids, passages.user_idx[train_row]),
-        "train_item_id": name(dataset.item_ids, passages.item_idx[train_row]),
-        "text": passages.text[row][:EXCERPT],
-    }
+    return Leak(
+        relation=relation,
+        split=SPLIT_NAMES[passages.split[row]],
+        passage_idx=row,
+        user_id=name(dataset.user_ids, passages.user_idx[row]),
+        item_id=name(dataset.item_ids, passages.item_idx[row]),
+        train_passage_idx=train_row,
+        train_user_id=name(dataset.user_ids, passages.user_idx[train_row]),
+        train_item_id=name(dataset.item_ids, passages.item_idx[train_row]),
+        text=passages.text[row][:EXCERPT],
+    )

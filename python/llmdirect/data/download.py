@@ -10,14 +10,15 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from llmdirect.common.errors import BusyError, DataError, MissingError
 from llmdirect.common.files import sync_folder, write_atomic
 from llmdirect.common.progress import SILENT, Progress, Task
-from llmdirect.common.types import Json
+from llmdirect.common.types import Result
 
 _2014: Final = """Amazon_Instant_Video Apps_for_Android Automotive Baby Beauty Books CDs_and_Vinyl
 Cell_Phones_and_Accessories Clothing_Shoes_and_Jewelry Digital_Music Electronics Grocery_and_Gourmet_Food
@@ -40,6 +41,17 @@ _ATTEMPTS: Final = 4  # in a row that bring nothing new
 _ELSEWHERE: Final = "download it on another machine and give the file to `llmdirect prepare`"
 
 
+@dataclass(frozen=True)
+class DownloadResult(Result):
+    """A review file that was fetched, or was there already."""
+
+    path: Path
+    url: str
+    status: Literal["fetched", "present"]
+    bytes: int
+    """Length of the file."""
+
+
 def download(
     category: str,
     folder: Path | str = ".",
@@ -48,14 +60,15 @@ def download(
     address: str | None = None,
     pause: float = 1.0,
     progress: Progress = SILENT,
-) -> Json:
+) -> DownloadResult:
     """Fetches the 5-core reviews of an Amazon category, collection of 2014 or 2018, into `folder`.
 
     A broken transfer goes on where it stopped, in this call or the next one. The file appears under its
     name only once its length and its gzip checksum are right. A file that is there already stays.
 
     address: another place to fetch from, with {} for the category; pause: seconds before the first new
-    attempt, doubled for each further one. Returns path, url, bytes and status ("fetched" or "present").
+    attempt, doubled for each further one.
+
     Raises MissingError for an unknown category or one the server does not have, OSError where the server
     cannot be reached, DataError where what came is not the file, BusyError where it is being fetched.
     """
@@ -67,9 +80,8 @@ def download(
     url = (address or ADDRESSES[year]).format(category)
     folder = Path(folder)
     path = folder / url.rsplit("/", 1)[1]
-    result: Json = {"path": str(path), "url": url}
     if path.exists():
-        return result | {"status": "present", "bytes": path.stat().st_size}
+        return DownloadResult(path, url, "present", path.stat().st_size)
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("ab") as file:
@@ -87,7 +99,7 @@ def download(
                 _state_path(part).unlink(missing_ok=True)
                 part.unlink(missing_ok=True)
     sync_folder(folder)
-    return result | {"status": "fetched", "bytes": total}
+    return DownloadResult(path, url, "fetched", total)
 
 
 def _state_path(part: Path) -> Path:

@@ -4,19 +4,20 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest, file_digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json, canonical_json
+from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.data.readers.raw_files import check_file, stem
 from llmdirect.data.readers.reviews import read_reviews
 from llmdirect.data.splits import Fractions, check_split
-from llmdirect.data.tables import UNITS, Positive, Tables, build_tables
+from llmdirect.data.tables import PASSAGE_UNITS, Positive, Tables, build_tables
 
 _log = logging.getLogger(__name__)
 _TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
@@ -25,9 +26,27 @@ NOTHING_HELD_OUT: Final = (
     "(--k-core 3 keeps those alone)"
 )
 DOCUMENT_NOTE: Final = (
-    "unit document: the text of a user or an item is one passage, so the review that is being scored "
+    "passage unit document: the text of a user or an item is one passage, so the review that is being scored "
     "cannot be taken out of it; training pairs see their own review"
 )
+
+
+@dataclass(frozen=True)
+class PrepareResult(Result):
+    """The prepared dataset of a call of `prepare`."""
+
+    status: Literal["written", "unchanged"]
+    """Unchanged: the folder held the same dataset, complete."""
+    dataset: Path
+    """Folder of the dataset."""
+    hash: str
+    """Content hash of the dataset: 32 hex digits."""
+    options: Json
+    """Options by name, the input files by their hashes."""
+    counts: Json
+    """Numbers of users, items, interactions, …, as in the manifest."""
+    notes: list[str]
+    """Remarks on the consequences of the options."""
 
 
 def prepare(
@@ -40,13 +59,13 @@ def prepare(
     seed: int = 242,
     fractions: Fractions = (0.7, 0.1, 0.2),
     positive: str | None = None,
-    unit: str = "review",
+    passage_unit: str = "review",
     items: Path | str | None = None,
     with_summary: bool = False,
     skip_bad_lines: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
-) -> Json:
+) -> PrepareResult:
     """Writes the dataset of a raw review file into the folder `out`.
 
     Reads, drops repeated (user, item) pairs (the last stays), reduces to the k-core, splits, and commits
@@ -54,17 +73,16 @@ def prepare(
     same bytes. A complete dataset of the same input and options is left as it is; with overwrite, any
     dataset is written anew, a damaged one too.
 
-    fractions: train, valid, test; positive: such as "rating>=4", None for every interaction; unit:
+    fractions: train, valid, test; positive: such as "rating>=4", None for every interaction; passage_unit:
     "review" (a passage per review) or "document" (a passage per user and per item, of train reviews);
     items: a file of titles and descriptions.
 
-    Returns status ("written" or "unchanged"), dataset, hash, options, counts and notes.
     Raises ValueError for options that make no sense, DataError for what the files hold (see
     `read_reviews`) or where `out` holds a dataset of other options, BusyError where another process
     writes there. Nothing is written then.
     """
     source, out = Path(source), Path(out)
-    _check_options(k_core, split, seed, fractions, unit)
+    _check_options(k_core, split, seed, fractions, passage_unit)
     rule = Positive.parse(positive)
     for path in (source, *([Path(items)] if items else [])):
         check_file(path)
@@ -78,7 +96,7 @@ def prepare(
         "skip_bad_lines": skip_bad_lines,
         "source": file_digest(source),
         "split": split,
-        "unit": unit,
+        "unit": passage_unit,
         "with_summary": with_summary,
     }
     if complete := _complete(out, options, overwrite):
@@ -97,7 +115,7 @@ def prepare(
         seed=seed,
         fractions=fractions,
         positive=rule,
-        unit=unit,
+        passage_unit=passage_unit,
         items=Path(items) if items else None,
         skip_bad_lines=skip_bad_lines,
         progress=progress,
@@ -106,7 +124,7 @@ def prepare(
         if complete := _complete(out, options, overwrite):  # another process may have been faster
             return _result(out, complete, "unchanged")
         manifest = _commit(out, options, tables)
-    if unit == "document":
+    if passage_unit == "document":
         _log.warning(DOCUMENT_NOTE)
     return _result(out, manifest, "written")
 
@@ -128,11 +146,11 @@ def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
     return Dataset.open(out)
 
 
-def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, unit: str) -> None:
+def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, passage_unit: str) -> None:
     if k_core < 0:
         raise ValueError(f"--k-core: {k_core}, expected 0 (off) or more")
-    if unit not in UNITS:
-        raise ValueError(f"--unit: {unit!r} is unknown; one of {', '.join(UNITS)}")
+    if passage_unit not in PASSAGE_UNITS:
+        raise ValueError(f"--passage-unit: {passage_unit!r} is unknown; one of {', '.join(PASSAGE_UNITS)}")
     check_split(split, seed, fractions)
 
 
@@ -199,18 +217,18 @@ def _remove_orphans(out: Path, manifest: Json) -> None:
         path.unlink(missing_ok=True)
 
 
-def _result(out: Path, manifest: Json, status: str) -> Json:
+def _result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
     if not manifest["counts"]["per_split"]["valid"] and (
         options["fractions"] is None or options["fractions"][1]
     ):
         notes.append(NOTHING_HELD_OUT)
-    return {
-        "status": status,
-        "dataset": str(out),
-        "hash": manifest["hash"],
-        "options": options,
-        "counts": manifest["counts"],
-        "notes": notes,
-    }
+    return PrepareResult(
+        status=status,
+        dataset=out,
+        hash=manifest["hash"],
+        options=options,
+        counts=manifest["counts"],
+        notes=notes,
+    )

@@ -31,8 +31,8 @@ def resplit(
     options = dataset.manifest["options"]
     if options["unit"] == "document":
         raise ValueError(
-            f"{dataset.path}: unit document: its passages are made of one split's texts, so another split "
-            "needs another `llmdirect prepare --unit document`"
+            f"{dataset.path}: passage unit document: its passages are made of one split's texts, so another "
+            "split needs another `llmdirect prepare --passage-unit document`"
         )
     check_split(split, seed, fractions)
     wanted = {

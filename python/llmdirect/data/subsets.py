@@ -19,8 +19,8 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     Items that none of them has are no candidates. The split codes stay. `hash` is
     `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users stay.
 
-    Raises DataError where no user has so many, ValueError for the unit "document" and where items are held
-    out already.
+    Raises DataError where no user has so many, ValueError for passages of the unit "document" and where
+    items are held out already.
     """
     if dataset.known is not None:
         raise ValueError(f"{dataset.path}: choose the users before items are held out")
@@ -78,7 +78,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     the copy would tell. Of whom a review of a held-out item was taken, that item is `known` to have, and is
     no candidate. The hash is that of this split with "cold items" and the share.
 
-    Raises DataError where no item has two reviews, ValueError for the unit "document".
+    Raises DataError where no item has two reviews, ValueError for passages of the unit "document".
     """
     whole = resplit(dataset, seed=seed)
     rows, passages = whole.interactions, whole.passages
@@ -121,7 +121,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
 def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
     """The same users and items, but no interaction and no text of the users in `held_out`, bool [U].
 
-    The hash is that of the dataset and of the users. ValueError for the unit "document".
+    The hash is that of the dataset and of the users. ValueError for passages of the unit "document".
     """
     rows, passages = dataset.interactions, dataset.passages
     kept = ~held_out[rows.user_idx]
@@ -136,9 +136,11 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
 
 
 def _written_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_]:
-    """bool [passages]: those of `users`, bool [U]. ValueError for the unit "document"."""
+    """bool [passages]: those of `users`, bool [U]. ValueError for passages of the unit "document"."""
     if dataset.manifest["options"]["unit"] == "document":
-        raise ValueError(f"{dataset.path}: unit document: its passages mix users; prepare the part itself")
+        raise ValueError(
+            f"{dataset.path}: passage unit document: its passages mix users; prepare the part itself"
+        )
     author = dataset.passages.user_idx
     return (author >= 0) & users[author]
 

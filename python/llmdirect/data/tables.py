@@ -26,9 +26,9 @@ from llmdirect.data.splits import (
     split_by_time,
     split_by_user,
 )
-from llmdirect.text.duplicates import copy_groups, pair_ids, text_ids
+from llmdirect.text.duplicates import connected_groups, pair_ids, text_ids
 
-UNITS: Final = ("review", "document")
+PASSAGE_UNITS: Final = ("review", "document")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def build_tables(
     seed: int,
     fractions: Fractions,
     positive: Positive | None,
-    unit: str,
+    passage_unit: str,
     items: Path | None,
     skip_bad_lines: bool,
     progress: Progress,
@@ -117,12 +117,12 @@ def build_tables(
     rows = rows.with_columns(positives.alias("positive"))
     split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
     rows = rows.with_columns(pl.Series("split", split_codes))
-    if unit == "review":
+    if passage_unit == "review":
         texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
     else:
         texts = _documents(rows, len(user_ids), len(item_ids))
     passages = pl.concat([_as_table(texts, "passages"), descriptions])
-    passage_idx = pl.int_range(rows.height) if unit == "review" else pl.lit(-1)
+    passage_idx = pl.int_range(rows.height) if passage_unit == "review" else pl.lit(-1)
     interactions = rows.with_columns(passage_idx.alias("passage_idx"))
     titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
     frames = {
@@ -227,7 +227,7 @@ def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.in
     by_user = pair_ids(rows["user_idx"].to_numpy(), text_id[:num_rows])
     described = by_item[num_rows:]
     pinned = np.isin(by_item[:num_rows], described[described >= 0])
-    return copy_groups(by_user, by_item[:num_rows]), pinned
+    return connected_groups(by_user, by_item[:num_rows]), pinned
 
 
 def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from llmdirect.model.direct import Direct
 from llmdirect.model.forms import aspect_products
 from llmdirect.model.vectors import tokens_per_vote
 from llmdirect.text.lexicon import Lexicon
-from llmdirect.text.words import word_spans, words_of_tokens
+from llmdirect.text.words import token_word_ids, word_spans
 
 _Inputs = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
 _TOKENS_AT_ONCE = 1 << 14
@@ -41,9 +41,9 @@ class ReadPassage:
         spans
             int64 [W, 2] characters of the words in which some token starts.
         """
-        tokens = lexicon.beside(self.tokens, self.text, self.spans)
+        tokens = lexicon.extend(self.tokens, self.text, self.spans)
         words = word_spans(self.text)
-        word = words_of_tokens(self.spans, words)
+        word = token_word_ids(self.spans, words)
         kept = word >= 0
         used, word = np.unique(word[kept], return_inverse=True)
         return torch.from_numpy(tokens[kept]).double(), word, words[used]

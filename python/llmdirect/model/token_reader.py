@@ -19,7 +19,7 @@ TOKEN_BUDGET = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class TokenWords:
-    """Lexicon words in which the tokens of passages start (`Lexicon.find`). R passages, T tokens."""
+    """Lexicon words in which the tokens of passages start (`Lexicon.lookup`). R passages, T tokens."""
 
     indptr: NDArray[np.int64]
     """[R + 1]"""
@@ -44,7 +44,7 @@ class TokenWords:
         counts, words, share = [0], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for passage, text in zip(stored.tolist(), texts, strict=True):
             spans = store.spans_of(passage)
-            own_words, own_share = lexicon.find(text, spans[spans[:, 1] > spans[:, 0]])
+            own_words, own_share = lexicon.lookup(text, spans[spans[:, 1] > spans[:, 0]])
             counts.append(len(own_words))
             words.append(own_words)
             share.append(own_share)
@@ -58,7 +58,7 @@ class TokenWords:
         table = torch.sparse_coo_tensor(
             torch.from_numpy(np.stack([passage, self.words])[:, in_lexicon]),
             torch.from_numpy((self.share / counts.clip(min=1)[passage])[in_lexicon]).double(),
-            (len(counts), len(lexicon.names)),
+            (len(counts), len(lexicon.words)),
             check_invariants=False,
         )
         return (table @ lexicon.vectors.double()).float()

@@ -62,7 +62,7 @@ class TrainView:
     stored: NDArray[np.int64]
     """[R] passage number in the store."""
     store: EmbeddingStore
-    lexicon: Lexicon = field(default_factory=Lexicon.none)
+    lexicon: Lexicon = field(default_factory=Lexicon.empty)
     """Vectors of words, appended to the embeddings of their tokens."""
     words: TokenWords | None = None
     """Lexicon words of the tokens; None without a lexicon."""
@@ -224,5 +224,5 @@ class TrainView:
         """Token embeddings float32 [T, D] of passages [B], concatenated, and their lengths [B]."""
         flat, lengths = read_tokens(self.store, self.stored[passages])
         if self.words is not None:
-            flat = torch.cat([flat, self.lexicon.numbers(*self.words.rows(passages))], 1)
+            flat = torch.cat([flat, self.lexicon.token_vectors(*self.words.rows(passages))], 1)
         return flat, lengths

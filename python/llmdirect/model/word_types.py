@@ -14,7 +14,7 @@ from llmdirect.model.direct import Direct
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.vectors import normalize
-from llmdirect.text.words import is_function_word, word_spans, words_of_tokens
+from llmdirect.text.words import is_function_word, token_word_ids, word_spans
 
 _MAX_PASSAGES = 20_000
 _MAX_TYPES = 4096
@@ -108,7 +108,7 @@ class _Occurrences:
     def add(self, text: str, spans: NDArray[np.uint32]) -> None:
         """Append a passage; spans: [T, 2] characters of its tokens."""
         words = word_spans(text)
-        owner = words_of_tokens(spans[spans[:, 1] > spans[:, 0]], words)
+        owner = token_word_ids(spans[spans[:, 1] > spans[:, 0]], words)
         used, word, tokens = np.unique(owner, return_inverse=True, return_counts=True)
         numbers = [
             self.numbers.setdefault(text[start:end].casefold(), len(self.numbers))

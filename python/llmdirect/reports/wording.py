@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from llmdirect.common.types import Json
-from llmdirect.text.sentences import Span, sentences
+from llmdirect.text.sentences import Span, sentence_spans
 from llmdirect.text.words import is_function_word
 
 PARTS: Final = {
@@ -224,7 +224,7 @@ def excerpt(passage: Json, limit: int) -> list[Span]:
     Takes sentences by their strongest word while they fit into `limit` characters, and always the first.
     Without words: the beginning of the text.
     """
-    spans = sentences(passage["text"])
+    spans = sentence_spans(passage["text"])
     peaks = [
         max((abs(w["contribution"]) for w in passage["words"] if start <= w["start"] < end), default=0.0)
         for start, end in spans

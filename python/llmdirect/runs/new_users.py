@@ -61,7 +61,7 @@ def read_texts(trained: Trained, texts: Sequence[str], encoder: "Encoder") -> Us
         [kept] = trained.token_format.kept([text], [embedding.spans])
         kept &= embedding.spans[:, 1] > embedding.spans[:, 0]
         vectors = trained.calibration.project(embedding.tokens.float()).numpy()
-        tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
+        tokens = torch.from_numpy(trained.lexicon.extend(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
             raise ValueError(f"`texts`: {text!r} holds no words; leave it out")
         mask = torch.ones(1, len(tokens), dtype=torch.bool)

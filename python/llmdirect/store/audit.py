@@ -1,5 +1,6 @@
 """Integrity check of a dataset folder and its embedding stores."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -9,9 +10,10 @@ from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json
+from llmdirect.common.types import Result
 from llmdirect.data.audit import (
     EXCERPT,
+    Leak,
     check_manifest,
     check_tables,
     find_leaks,
@@ -22,7 +24,29 @@ from llmdirect.store.store import EmbeddingStore
 _SHOWN: Final = 20  # leaks listed one by one; all are counted
 
 
-def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = SILENT) -> Json:
+@dataclass(frozen=True)
+class AuditReport(Result):
+    """What `audit` found in a dataset folder."""
+
+    ok: bool
+    """No leak and no problem."""
+    dataset: Path
+    """Folder of the dataset."""
+    hash: str
+    """Content hash of the dataset: 32 hex digits."""
+    files_checked: int
+    stores_checked: list[str]
+    """Names of the embedding stores."""
+    num_leaks: int
+    leaks: list[Leak]
+    """The first 20 leaks, in the order of the held-out passages."""
+    problems: list[str]
+    """Stores that are damaged or lack passages of the dataset, a line each."""
+    notes: list[str]
+    """Coincidences that are no leak, and stores that are not complete."""
+
+
+def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = SILENT) -> AuditReport:
     """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
 
     Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
@@ -53,17 +77,17 @@ def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = 
                     f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it"
                 )
             task.advance()
-    return {
-        "ok": not leaks and not problems,
-        "dataset": str(dataset.path),
-        "hash": dataset.hash,
-        "files_checked": len(dataset.manifest["files"]),
-        "stores_checked": stores,
-        "num_leaks": len(leaks),
-        "leaks": leaks[:_SHOWN],
-        "problems": problems,
-        "notes": notes,
-    }
+    return AuditReport(
+        ok=not leaks and not problems,
+        dataset=dataset.path,
+        hash=dataset.hash,
+        files_checked=len(dataset.manifest["files"]),
+        stores_checked=stores,
+        num_leaks=len(leaks),
+        leaks=leaks[:_SHOWN],
+        problems=problems,
+        notes=notes,
+    )
 
 
 def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[list[str], list[str]]:

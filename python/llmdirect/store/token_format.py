@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.types import Json
-from llmdirect.text.words import content_tokens
+from llmdirect.text.words import content_token_mask
 
 ITEM_BYTES: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "int8": 1}
 _SCALE_BYTES: Final = 2  # of an int8 token
@@ -103,5 +103,5 @@ class TokenFormat:
             bool [T] of each text.
         """
         if self.tokens == "content":
-            return [content_tokens(text, own) for text, own in zip(texts, spans, strict=True)]
+            return [content_token_mask(text, own) for text, own in zip(texts, spans, strict=True)]
         return [np.ones(len(own), np.bool_) for own in spans]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from llmdirect.common.files import write_atomic
 from llmdirect.synthetic.sentences import ASPECTS, LEXICON, PlantedWord, ReviewWriter
-from llmdirect.text.duplicates import normalise
+from llmdirect.text.duplicates import normalize_text
 
 CORE: Final = 5
 """Minimum number of reviews of every user and every item."""
@@ -295,9 +295,9 @@ def _reviews(
         while True:
             opinions = _opinions(rng, interests[user], qualities[item])
             text, planted = writer.review(opinions, asides=int(rng.random() < _ASIDE_PROBABILITY))
-            if normalise(text) not in seen:
+            if normalize_text(text) not in seen:
                 break
-        seen.add(normalise(text))
+        seen.add(normalize_text(text))
         value = 2.8 + 2.2 * interests[user] @ qualities[item] + _RATING_NOISE * rng.standard_normal()
         day = _FIRST_DAY + int(rng.integers(_DAYS))
         reviews.append(

@@ -11,7 +11,7 @@ from llmdirect.aspects.matching import match
 from llmdirect.common.types import Json
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.synthetic.corpus import Corpus
-from llmdirect.text.sentences import sentences
+from llmdirect.text.sentences import sentence_spans
 from llmdirect.text.words import is_function_word
 
 _CHANCE_DRAWS: Final = 200
@@ -89,7 +89,7 @@ def _word_hits(
     contributions: list[float] = []
     hits: list[tuple[bool, bool, bool]] = []
     for passage in explanation["passages"]:
-        starts = [start for start, _ in sentences(passage["text"])]
+        starts = [start for start, _ in sentence_spans(passage["text"])]
         words = passage["words"]
         aspects = [corpus.aspect_of_word.get(word["text"].casefold()) for word in words]
         positions = [bisect_right(starts, word["start"]) for word in words]

@@ -1,4 +1,4 @@
-"""Which texts are copies of each other: same words after case and white space are levelled."""
+"""Duplicate texts: the same words after normalisation of case and white space."""
 
 from collections.abc import Iterable
 
@@ -7,50 +7,74 @@ from numpy.typing import NDArray
 
 from llmdirect._core import passage_keys
 
-_CHUNK = 65_536  # normalised texts alive at once
+_CHUNK = 65_536  # normalised texts in memory at once
 
 
-def normalise(text: str) -> str:
-    """Case folded, every run of white space one blank, none at the ends."""
+def normalize_text(text: str) -> str:
+    """Case-folded text with single spaces, none at the ends."""
     return " ".join(text.casefold().split())
 
 
 def text_ids(texts: Iterable[str]) -> NDArray[np.int64]:
-    """Numbers the normalised texts: int64 [n], equal exactly for copies; -1 for a text without words."""
+    """Integer ids of normalised texts.
+
+    Returns
+    -------
+    int64 [n], equal exactly for duplicates; -1 for a text without words.
+    """
     keys: list[NDArray[np.uint8]] = []
     chunk: list[str] = []
-    empty: list[bool] = []
+    is_empty: list[bool] = []
 
     def flush() -> None:
         keys.append(passage_keys(chunk))
         chunk.clear()
 
     for text in texts:
-        words = normalise(text)
+        words = normalize_text(text)
         chunk.append(words)
-        empty.append(not words)
+        is_empty.append(not words)
         if len(chunk) == _CHUNK:
             flush()
     flush()
     halves = np.concatenate(keys).view(np.uint64)
-    ids = _number_rows(halves[:, 0], halves[:, 1])
-    ids[np.array(empty, dtype=np.bool_)] = -1
+    ids = _row_ids(halves[:, 0], halves[:, 1])
+    ids[np.array(is_empty, dtype=np.bool_)] = -1
     return ids
 
 
 def pair_ids(owner: NDArray[np.int32], text_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers the distinct (owner, text) pairs: int64 [n]; -1 where either of the two is negative."""
-    ids = _number_rows(owner, text_id)
+    """Integer ids of the distinct (owner, text) pairs.
+
+    Parameters
+    ----------
+    owner
+        int32 [n], indices of users or of items, -1 for none.
+    text_id
+        int64 [n], as `text_ids` returns them.
+
+    Returns
+    -------
+    int64 [n], -1 where the owner or the text is negative.
+    """
+    ids = _row_ids(owner, text_id)
     ids[(owner < 0) | (text_id < 0)] = -1
     return ids
 
 
-def copy_groups(*pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Joins rows that share a number in any of the given columns, and whatever those share in turn.
+def connected_groups(*ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Connected components of rows, where rows that share an id are connected.
 
-    Each column is int64 [n], -1 for "shares with nobody". Returns int64 [n]: the smallest row of the group.
+    Parameters
+    ----------
+    ids
+        Arrays int64 [n]; rows are connected where any of them holds the same number, -1 excepted.
+
+    Returns
+    -------
+    int64 [n], smallest row of the component of each row.
     """
-    parent = np.arange(len(pairs[0]), dtype=np.int64)
+    parent = np.arange(len(ids[0]), dtype=np.int64)
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -59,7 +83,7 @@ def copy_groups(*pairs: NDArray[np.int64]) -> NDArray[np.int64]:
         return row
 
     touched: set[int] = set()
-    for column in pairs:
+    for column in ids:
         order = np.argsort(column, kind="stable")
         ordered = column[order]
         same = np.flatnonzero((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0))
@@ -72,13 +96,13 @@ def copy_groups(*pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     return parent
 
 
-def _number_rows(*columns: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Dense numbers of the distinct rows of a table given by columns: int64 [n]."""
+def _row_ids(*columns: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Dense ids of the distinct rows of a table given by columns: int64 [n]."""
     order = np.lexsort(columns)
-    fresh = np.zeros(len(order), dtype=np.bool_)
+    is_new = np.zeros(len(order), dtype=np.bool_)
     for column in columns:
         ordered = column[order]
-        fresh[1:] |= ordered[1:] != ordered[:-1]
+        is_new[1:] |= ordered[1:] != ordered[:-1]
     ids = np.empty(len(order), dtype=np.int64)
-    ids[order] = np.cumsum(fresh)
+    ids[order] = np.cumsum(is_new)
     return ids

@@ -1,8 +1,8 @@
-"""What a word says whatever its context: numbers beside the embedding of each of its tokens.
+"""Context-free word vectors that extend the embeddings of tokens.
 
-A sentence encoder blurs names (of authors, of brands, of parts), though they decide what is alike. The
-leading directions of the items' TF-IDF (latent semantic analysis, Deerwester et al. 1990) keep them, and
-since a word brings the same numbers wherever it stands, a text remains a sum over its tokens.
+A sentence encoder blurs names (of authors, brands, parts), though they decide which items are similar. The
+leading directions of the items' TF-IDF vectors (latent semantic analysis, Deerwester et al. 1990) keep them.
+As the vector of a word does not depend on its context, a text remains a sum over its tokens.
 """
 
 import re
@@ -14,72 +14,98 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.text.words import plain_letters
+from llmdirect.text.words import mask_combining_marks
 
-COUNTED = r"\w{2,}"
-"""What counts as a word, for Python's expressions and for those of Rust."""
-_COUNTED = re.compile(COUNTED)
+WORD_PATTERN = r"\w{2,}"
+"""Regular expression of the words that are counted, for Python and for Rust."""
+_WORD = re.compile(WORD_PATTERN)
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Numbers of each word that it knows; `Lexicon.none()` knows none, and adds nothing to an embedding."""
+    """Vectors of words; an empty lexicon adds nothing to the embeddings."""
 
-    names: tuple[str, ...]
-    """V words, in lower case."""
+    words: tuple[str, ...]
+    """V words in lower case."""
     vectors: Tensor
     """float32 [V, L]"""
 
     @classmethod
-    def none(cls) -> "Lexicon":
-        """Without words, L = 0."""
+    def empty(cls) -> "Lexicon":
+        """Lexicon without words, L = 0."""
         return cls((), torch.zeros(0, 0))
 
     @property
     def dim(self) -> int:
-        """L"""
+        """Dimension L of the vectors."""
         return self.vectors.shape[1]
 
     @cached_property
-    def _place(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.names)}
+    def _index(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
 
-    def find(self, text: str, spans: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The word in which each token [T, 2] starts, -1 for none of these, and the token's share of it.
+    def lookup(self, text: str, spans: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Word and weight of each token of a text.
 
-        The tokens of a word share its numbers alike.
+        Parameters
+        ----------
+        text
+            The text.
+        spans
+            uint32 [T, 2], characters of its tokens.
+
+        Returns
+        -------
+        word_idx
+            int64 [T], the word in which the token starts; -1 for a word that the lexicon lacks, and for none.
+        weight
+            float32 [T], one over the number of tokens of the word, 0 where there is no word.
         """
-        matches = [match.span() for match in _COUNTED.finditer(plain_letters(text))]
+        matches = [match.span() for match in _WORD.finditer(mask_combining_marks(text))]
         borders = np.array(matches, np.int64).reshape(-1, 2)
-        words = np.array([self._place.get(text[a:b].lower(), -1) for a, b in matches] + [-1], np.int64)
+        words = np.array([self._index.get(text[a:b].lower(), -1) for a, b in matches] + [-1], np.int64)
         starts = spans[:, 0].astype(np.int64)
-        owner = np.searchsorted(borders[:, 1], starts, side="right")
-        inside = (spans[:, 1] > starts) & (starts >= np.append(borders[:, 0], np.iinfo(np.int64).max)[owner])
-        owner = np.where(inside, owner, len(matches))
-        share = 1 / np.bincount(owner, minlength=len(matches) + 1).clip(min=1)
-        return words[owner], np.where(inside, share[owner], 0.0).astype(np.float32)
+        match = np.searchsorted(borders[:, 1], starts, side="right")
+        inside = (spans[:, 1] > starts) & (starts >= np.append(borders[:, 0], np.iinfo(np.int64).max)[match])
+        match = np.where(inside, match, len(matches))
+        weight = 1 / np.bincount(match, minlength=len(matches) + 1).clip(min=1)
+        return words[match], np.where(inside, weight[match], 0.0).astype(np.float32)
 
-    def beside(
+    def extend(
         self, tokens: NDArray[np.float32], text: str, spans: NDArray[np.uint32]
     ) -> NDArray[np.float32]:
-        """float32 [T, D + L]: embeddings of a text's tokens [T, D], each with the numbers of its word."""
+        """Concatenate the embedding and the weighted word vector of each token of a text.
+
+        Parameters
+        ----------
+        tokens
+            float32 [T, D], embeddings.
+        text
+            The text.
+        spans
+            uint32 [T, 2], characters of its tokens.
+
+        Returns
+        -------
+        float32 [T, D + L].
+        """
         if not self.dim:
             return tokens
-        return np.concatenate([tokens, self.numbers(*self.find(text, spans)).numpy()], 1)
+        return np.concatenate([tokens, self.token_vectors(*self.lookup(text, spans)).numpy()], 1)
 
-    def numbers(self, words: NDArray[np.int64], share: NDArray[np.float32]) -> Tensor:
-        """float32 [T, L] of tokens that `find` told."""
-        found = torch.from_numpy(words)
-        known = torch.from_numpy(share * (words >= 0))
-        return self.vectors[found.clamp(min=0)] * known[:, None]
+    def token_vectors(self, word_idx: NDArray[np.int64], weight: NDArray[np.float32]) -> Tensor:
+        """Weighted word vectors of tokens, float32 [T, L], from the arrays that `lookup` returns."""
+        index = torch.from_numpy(word_idx)
+        factor = torch.from_numpy(weight * (word_idx >= 0))
+        return self.vectors[index.clamp(min=0)] * factor[:, None]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """As a file keeps it; `from_tensors` reads it."""
-        names = np.frombuffer("\n".join(self.names).encode(), np.uint8)
-        return {"vectors": self.vectors, "names": torch.from_numpy(names.copy())}
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Tensors for a file, which `from_tensors` reads."""
+        words = np.frombuffer("\n".join(self.words).encode(), np.uint8)
+        return {"vectors": self.vectors, "names": torch.from_numpy(words.copy())}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Lexicon":
-        """What `tensors` gave."""
-        names = tensors["names"].numpy().tobytes().decode()
-        return cls(tuple(names.split("\n")) if names else (), tensors["vectors"])
+        """Lexicon of the tensors that `to_tensors` returned."""
+        words = tensors["names"].numpy().tobytes().decode()
+        return cls(tuple(words.split("\n")) if words else (), tensors["vectors"])

@@ -1,4 +1,4 @@
-"""Words, function words and content tokens."""
+"""Word boundaries, function words and content tokens."""
 
 import re
 import unicodedata
@@ -9,33 +9,61 @@ from numpy.typing import NDArray
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 
-def plain_letters(text: str) -> str:
-    """As long as `text`, with a letter for each combining mark, which `re` does not count to a word."""
+def mask_combining_marks(text: str) -> str:
+    """Text of the same length with a letter for each combining mark, which `re` does not count to a word."""
     if text.isascii():
         return text
     return "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
 
 
 def word_spans(text: str) -> NDArray[np.int64]:
-    """Characters [n, 2], half-open: words, runs of punctuation, of white space; together the whole text."""
-    spans = [match.span() for match in _WORD.finditer(plain_letters(text))]
+    """Spans of the words, runs of punctuation and runs of white space, which together cover the text.
+
+    Returns
+    -------
+    int64 [n, 2], half-open ranges of characters.
+    """
+    spans = [match.span() for match in _WORD.finditer(mask_combining_marks(text))]
     return np.array(spans, np.int64).reshape(-1, 2)
 
 
-def words_of_tokens(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The word in which each token [T, 2] of a text starts: int64 [T]; -1 for a token without characters."""
-    owner = np.searchsorted(words[:, 1], spans[:, 0], side="right")
-    return np.where(spans[:, 1] > spans[:, 0], owner, -1)
+def token_word_ids(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the word in which each token starts.
+
+    Parameters
+    ----------
+    spans
+        uint32 [T, 2], characters of the tokens.
+    words
+        int64 [n, 2], as `word_spans` returns them.
+
+    Returns
+    -------
+    int64 [T], -1 for a token without characters.
+    """
+    word = np.searchsorted(words[:, 1], spans[:, 0], side="right")
+    return np.where(spans[:, 1] > spans[:, 0], word, -1)
 
 
-def content_tokens(text: str, spans: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """bool [T]: tokens [T, 2] that start in a word which is no function word.
+def content_token_mask(text: str, spans: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Mask of the tokens that start in a content word.
 
-    Tokens without characters (the model's special ones), punctuation and stop words are none.
+    Special tokens, which have no characters, punctuation and function words are masked out.
+
+    Parameters
+    ----------
+    text
+        Text of the tokens.
+    spans
+        uint32 [T, 2], characters of the tokens.
+
+    Returns
+    -------
+    bool [T].
     """
     words = word_spans(text)
-    names = [not is_function_word(text[start:end]) for start, end in words.tolist()]
-    return np.array([*names, False])[words_of_tokens(spans, words)]
+    is_content = [not is_function_word(text[start:end]) for start, end in words.tolist()]
+    return np.array([*is_content, False])[token_word_ids(spans, words)]
 
 
 _WORDS = """
@@ -53,9 +81,13 @@ they've wasn't we'd we'll we're we've weren't what's who's won't wouldn't you'd 
 """
 
 STOP_WORDS = frozenset(_WORDS.split())
+"""English function words in lower case, with a straight apostrophe."""
 
 
 def is_function_word(word: str) -> bool:
-    """Whether a word, in any case and with either apostrophe, names nothing by itself."""
+    """Whether a word is a function word, or has neither letters nor digits.
+
+    Case and the kind of apostrophe do not matter.
+    """
     plain = word.casefold().replace("\u2019", "'")
     return plain in STOP_WORDS or not any(letter.isalnum() for letter in plain)

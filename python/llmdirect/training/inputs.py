@@ -81,5 +81,5 @@ def load_or_fit_lexicon(run: RunFolder, view: TrainView, texts: pl.Series, size:
     if "best/lexicon" in run.manifest["files"]:
         return Lexicon.from_tensors(run.tensors("best/lexicon"))
     if not size:  # no words to count
-        return Lexicon.none()
+        return Lexicon.empty()
     return WordSimilarity(view, texts).lexicon(view, size)

@@ -82,7 +82,7 @@ class TrainState:
             "last/state": run.write("last/state", self._to_json()),
         }
         if "best/lexicon" not in run.manifest["files"]:
-            files["best/lexicon"] = run.write("best/lexicon", lexicon.tensors())
+            files["best/lexicon"] = run.write("best/lexicon", lexicon.to_tensors())
         if self.training.ema_decay:
             files["last/mean"] = run.write("last/mean", self.ema.parameters)
         if best is not None:

@@ -1,11 +1,15 @@
 """`llmdirect audit`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stderr, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stderr
+from llmdirect.cli.flags import with_flags
 from llmdirect.cli.options import DatasetArgument
+
+if TYPE_CHECKING:
+    from llmdirect.store.audit import AuditReport
 
 
 def audit(
@@ -24,35 +28,32 @@ def audit(
     """
     from llmdirect.store.audit import audit as work
 
-    result = work(dataset, verify_stores=not quick, progress=Bars())
+    report = work(dataset, verify_stores=not quick, progress=Bars())
     if as_json:
-        emit(result)
+        emit(report.to_json())
     else:
-        _show_audited(result)
-    if not result["ok"]:
+        _show_audited(report)
+    if not report.ok:
         raise typer.Exit(1)
 
 
-def _show_audited(result: dict[str, Any]) -> None:
-    def say(text: str) -> None:
-        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    for note in result["notes"]:
-        say(f"note: {note}")
-    for problem in result["problems"]:
-        say(f"problem: {problem}")
-    for leak in result["leaks"]:
-        say(
-            f"leak: {leak['split']} text of user {leak['user_id']} on item {leak['item_id']} is in train too "
-            f"({leak['relation']}: user {leak['train_user_id']} on {leak['train_item_id']}): {leak['text']!r}"
+def _show_audited(report: "AuditReport") -> None:
+    for note in report.notes:
+        show(f"note: {with_flags(note)}")
+    for problem in report.problems:
+        show(f"problem: {with_flags(problem)}")
+    for leak in report.leaks:
+        show(
+            f"leak: {leak.split} text of user {leak.user_id} on item {leak.item_id} is in train too "
+            f"({leak.relation}: user {leak.train_user_id} on {leak.train_item_id}): {leak.text!r}"
         )
-    if result["num_leaks"] > len(result["leaks"]):
-        say(f"and {result['num_leaks'] - len(result['leaks']):,} more leaks")
-    if result["ok"]:
-        say(f"{result['dataset']}: files, indices and splits are sound")
+    if report.num_leaks > len(report.leaks):
+        show(f"and {report.num_leaks - len(report.leaks):,} more leaks")
+    if report.ok:
+        show(f"{report.dataset}: files, indices and splits are sound")
     else:
         stderr.print(
-            f"{result['dataset']}: {result['num_leaks']:,} leaks, {len(result['problems']):,} problems",
+            f"{report.dataset}: {report.num_leaks:,} leaks, {len(report.problems):,} problems",
             highlight=False,
             markup=False,
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show
 
 
 def download(
@@ -14,7 +14,7 @@ def download(
     year: Annotated[int, typer.Option(help="Collection: 2014 or 2018.")] = 2014,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fetch the public 5-core reviews of an Amazon category; goes on where it broke off.
+    """Fetch the public 5-core reviews of an Amazon category; resumes a broken transfer.
 
     Example:
 
@@ -24,7 +24,7 @@ def download(
 
     result = work(category, out, year=year, progress=Bars())
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
-        word = "already there" if result["status"] == "present" else "fetched and verified"
-        stdout.print(f"{result['path']}: {word}, {result['bytes']:,} bytes", highlight=False, markup=False)
+        word = "already there" if result.status == "present" else "fetched and verified"
+        show(f"{result.path}: {word}, {result.bytes:,} bytes")

@@ -1,12 +1,16 @@
 """`llmdirect prepare`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.flags import with_flags
+
+if TYPE_CHECKING:
+    from llmdirect.data.prepare import PrepareResult
 
 
 def prepare(
@@ -26,7 +30,7 @@ def prepare(
     positive: Annotated[
         str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
     ] = None,
-    unit: Annotated[str, typer.Option(help="A passage is a review, or a whole document.")] = "review",
+    passage_unit: Annotated[str, typer.Option(help="A passage is a review, or a document.")] = "review",
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Titles and descriptions of items.")
     ] = None,
@@ -64,7 +68,7 @@ def prepare(
         seed=seed,
         fractions=_fractions(fractions),
         positive=positive,
-        unit=unit,
+        passage_unit=passage_unit,
         items=items,
         with_summary=with_summary,
         skip_bad_lines=skip_bad_lines,
@@ -72,7 +76,7 @@ def prepare(
         progress=Bars(),
     )
     if as_json:
-        emit(result)
+        emit(result.to_json())
     else:
         _show_prepared(result)
 
@@ -81,14 +85,14 @@ def _fractions(text: str) -> tuple[float, float, float]:
     try:
         train, valid, test = (float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--fractions: {text!r} is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2") from None
+        raise ValueError(f"`fractions`: {text!r} is not TRAIN,VALID,TEST, such as 0.7,0.1,0.2") from None
     return train, valid, test
 
 
-def _show_prepared(result: dict[str, Any]) -> None:
+def _show_prepared(result: "PrepareResult") -> None:
     from llmdirect.data.dataset import SPLIT_NAMES
 
-    counts = result["counts"]
+    counts = result.counts
     core, copies = counts["k_core_removed"], counts["copies_kept_together"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -117,7 +121,7 @@ def _show_prepared(result: dict[str, Any]) -> None:
     line("empty texts", f"{counts['empty_texts']:,}")
     if counts["without_rating"]:
         line("without rating", f"{counts['without_rating']:,}")
-    if result["options"]["k_core"]:
+    if result.options["k_core"]:
         line(
             "k-core removed", f"{core['interactions']:,}", f"{core['users']:,} users, {core['items']:,} items"
         )
@@ -130,7 +134,7 @@ def _show_prepared(result: dict[str, Any]) -> None:
             f"{metadata['descriptions']:,} descriptions",
         )
     stdout.print(table)
-    for note in result["notes"]:
-        stdout.print(f"note: {note}", highlight=False, markup=False)
-    word = "is complete already, nothing changed" if result["status"] == "unchanged" else "written"
-    stdout.print(f"{result['dataset']}: {word} ({result['hash'][:12]})", highlight=False, markup=False)
+    for note in result.notes:
+        show(f"note: {with_flags(note)}")
+    word = "is complete already, nothing changed" if result.status == "unchanged" else "written"
+    show(f"{result.dataset}: {word} ({result.hash[:12]})")
