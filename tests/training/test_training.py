@@ -205,7 +205,7 @@ def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
     pairs = {name: torch.zeros(1, dtype=torch.int64).expand(number) for name in ("user", "passage", "rating")}
     view: Any = SimpleNamespace(
         pair_item=torch.arange(number),
-        asked=torch.arange(number),
+        unique_text_pairs=torch.arange(number),
         **{f"pair_{name}": value for name, value in pairs.items()},
     )
     items = sampled_pairs(view).item
