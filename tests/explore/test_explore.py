@@ -223,7 +223,7 @@ def test_only_the_last_guests_are_kept(
     monkeypatch.setattr("llmdirect.explore.people._GUESTS", 2)
     guests = Guests(explainers("default").trained, no_encoder)  # type: ignore[arg-type]
     keys = [guests.add("", [item]) for item in range(3)]
-    assert guests.find(keys[2]).seen.row(0).tolist() == [2]
+    assert guests.find(keys[2]).users.seen.row(0).tolist() == [2]
     with pytest.raises(MissingError, match="write it once more"):
         guests.find(keys[0])
 

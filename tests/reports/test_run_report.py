@@ -146,7 +146,7 @@ def test_places_and_files_are_checked_before_anything_is_explained(
 
 
 def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
-    place = Path(Explainer.open(run).dataset.path)
+    place = Path(Explainer.open(run).texts.dataset.path)
     moved = place.rename(place.with_name("moved"))
     try:
         answer = cli("explain", run, "--user", "u0")

@@ -346,7 +346,7 @@ def test_every_stage_works_on_a_reduced_store(
     words = [word["text"].lower() for passage in why["passages"] for word in passage["words"]]
     assert words
     assert not STOP_WORDS & set(words)
-    new = ("recommend", run, "--model", bert.path, "-k", 3, "--text")
+    new = ("recommend", run, "--encoder", bert.path, "-k", 3, "--text")
     assert len(answer(*new, "It is a warm sound")["recommendations"][0]["items"]) == 3
     refused = cli(*new, FUNCTION)
     assert (refused.code, "holds no words" in refused.err) == (2, True)
