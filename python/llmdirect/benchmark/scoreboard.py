@@ -24,6 +24,7 @@ from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import TEST, TRAIN, Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.data.resplit import resplit
+from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.data.subsets import active_users, cold_items
 from llmdirect.evaluation.protocol import held_out_users, seen_before
 from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio
@@ -33,13 +34,13 @@ from llmdirect.ranking.top_k import rank
 from llmdirect.store.store import open_store
 
 METRICS = ("ndcg@10", "recall@20", "hit_rate@10", "mrr@10")
-FIRST_SEED = 242
+FIRST_SEED = DEFAULT_SEED
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
-    "direct": {"split": "random", "fractions": (0.7, 0.1, 0.2)},
+    "direct": {"split": "random", "fractions": DEFAULT_FRACTIONS},
     "mmrec": {"split": "random", "fractions": (0.8, 0.1, 0.1)},
     "alpharec": {"split": "random", "fractions": (0.4, 0.3, 0.3)},
     "leave-last-out": {"split": "leave-last-out"},
-    "global-time": {"split": "global-time", "fractions": (0.7, 0.1, 0.2)},
+    "global-time": {"split": "global-time", "fractions": DEFAULT_FRACTIONS},
     "cold-items": {"split": "random"},
 }
 """How the interactions are divided. leave-last-out and global-time do so in one way: they have one split.

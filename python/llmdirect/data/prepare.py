@@ -15,7 +15,7 @@ from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.data.readers.raw_files import check_file, stem
 from llmdirect.data.readers.reviews import read_reviews
-from llmdirect.data.splits import Fractions, check_split
+from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED, Fractions, check_split
 from llmdirect.data.tables import UNITS, Positive, Tables, build_tables
 
 _log = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     k_core: int = 0,
     split: str = "random",
-    seed: int = 242,
-    fractions: Fractions = (0.7, 0.1, 0.2),
+    seed: int = DEFAULT_SEED,
+    fractions: Fractions = DEFAULT_FRACTIONS,
     positive: str | None = None,
     unit: str = "review",
     items: Path | str | None = None,

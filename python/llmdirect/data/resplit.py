@@ -8,12 +8,12 @@ import polars as pl
 from llmdirect.common.files import digest
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset
-from llmdirect.data.splits import Fractions, check_split
+from llmdirect.data.splits import DEFAULT_FRACTIONS, Fractions, check_split
 from llmdirect.data.tables import split_rows
 
 
 def resplit(
-    dataset: Dataset, *, seed: int, split: str = "random", fractions: Fractions = (0.7, 0.1, 0.2)
+    dataset: Dataset, *, seed: int, split: str = "random", fractions: Fractions = DEFAULT_FRACTIONS
 ) -> Dataset:
     """The same users, items and passages, divided as `prepare` would divide them with these options.
 
