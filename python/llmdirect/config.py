@@ -1,4 +1,4 @@
-"""Every setting of the model and of its training, checked where it is declared."""
+"""Settings of the model and of its training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -7,49 +7,49 @@ from typing import Any, Final, get_args
 from llmdirect.choices import HistoryTermKind, ObjectiveName, Preset, ScoreFormName, Sentiment, UserSide
 
 HISTORY_TERMS = get_args(HistoryTermKind)[1:]
-"""What the collaborative term may be made of, simplest first."""
+"""Kinds of the collaborative term, simplest first."""
 
 PROJECTION = 64
-"""Size of the space in which mentions are decided, as published."""
+"""Dimensions of the mention space, as published."""
 AUXILIARY = ("contrastive", "rate", "orthogonality", "anchor")
 """Weights of the auxiliary losses."""
 HISTORY = 30
-"""Items, and passages, of a user that are read, newest first, as published."""
+"""Maximum number of items, and of passages, of a user that are read, newest first, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of DIRECT. `for_preset` gives the two that are documented."""
+    """Architecture of DIRECT; `for_preset` gives the two documented ones."""
 
     preset: Preset = "default"
     score_form: ScoreFormName = "cosine"
     """cosine: text term q·P / (|q| |P| tau). ratio: q·P / (q·Q + eps), interests in (0, 1)."""
     aspects: int = 16
     channels: int = 0
-    """Numbers an aspect keeps; 0: as many as bring aspects * channels to min(dim, 384)."""
+    """Channels of an aspect; 0: as many as bring aspects * channels to min(dim, 384)."""
     sentiment: Sentiment = "linear"
-    """linear: a vector of channels for each aspect. mlp: one number for all, tanh(MLP(h)), as published."""
+    """linear: a vector of channels for each aspect. mlp: one value for all, tanh(MLP(h)), as published."""
     user: UserSide = "history"
     equal_reviews: bool = False
-    """Each review one vote (mean over its tokens); otherwise each token, so that long reviews count more."""
+    """Reviews have equal weight (mean over tokens); otherwise tokens have, and long reviews weigh more."""
     popularity: bool = True
     """Item bias is alpha * log(n + 1), alpha learned; otherwise a learned bias for each item."""
     collaborative: bool = True
-    """Adds what the history's items say of others, weighted on validation; of a large catalogue the most
-    popular ones alone (`ease.MAX_ITEMS`)."""
+    """Adds an item-item term of the user's history, weighted on validation; of a large catalogue the most
+    popular items only (`ease.MAX_ITEMS`)."""
     history_term: HistoryTermKind = "auto"
-    """What says it: EASE, told by texts which items are alike, and with it a walk over who chose what, or
-    each item's neighbours by the trained text (cosine form). auto: what ranks best on validation."""
+    """Kind of that term: EASE with text similarity, and with it random walks, or text neighbours by the
+    trained text term (cosine form). auto: the kind that ranks best on validation."""
     lexicon: int = 64
-    """Numbers that a word brings whatever its context, beside the embeddings of its tokens; 0: none."""
+    """Dimensions of static word vectors, appended to the token embeddings; 0: none."""
     ridge: float | None = None
-    """Regularisation of EASE; None: found on train pairs that are left out."""
+    """L2 regularisation of EASE; None: selected on left-out train pairs."""
     word_similarity: float | None = None
-    """Weight in EASE of how alike the items' words are; None: found as the ridge is."""
+    """Weight in EASE of the similarity of the items' words; None: selected as the ridge is."""
     embedding_similarity: float | None = None
-    """The same of the items' mean embeddings."""
+    """Weight in EASE of the similarity of the items' mean embeddings."""
     batch_norm: bool = False
-    """Batch norm of the interests, as published; otherwise layer norm (ratio form)."""
+    """Batch normalisation of interests, as published; otherwise layer normalisation (ratio form)."""
 
     @classmethod
     def for_preset(cls, preset: Preset, **changes: Any) -> "ModelConfig":
@@ -71,7 +71,7 @@ class ModelConfig:
                 batch_norm=True,
             )
         else:
-            raise ValueError(f"preset {preset!r}; one of {', '.join(get_args(Preset))}")
+            raise ValueError(f"`preset`: {preset!r}, expected one of {', '.join(get_args(Preset))}")
         changes = {name: value for name, value in changes.items() if value is not None}
         if "channels" not in changes and (
             changes.get("score_form", base.score_form) == "ratio"
@@ -90,23 +90,23 @@ class ModelConfig:
         if self.aspects < 1:
             raise ValueError(f"`aspects`: {self.aspects}, expected at least 1")
         if self.lexicon < 0:
-            raise ValueError(f"lexicon: {self.lexicon}, expected 0 or above")
+            raise ValueError(f"`lexicon`: {self.lexicon}, expected 0 or above")
         if self.ridge is not None and not self.ridge > 0:
-            raise ValueError(f"ridge: {self.ridge}, expected above 0")
+            raise ValueError(f"`ridge`: {self.ridge}, expected above 0")
         for name in ("word_similarity", "embedding_similarity"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ValueError(f"{name}: {value}, expected 0 or above")
+                raise ValueError(f"`{name}`: {value}, expected 0 or above")
         by_cosines = self.collaborative and self.history_term == "ease+neighbours"
         if by_cosines and self.score_form != "cosine":
-            raise ValueError("history_term: neighbours are by cosines; the ratio form has none")
+            raise ValueError("`history_term`: neighbours are by cosines; the ratio form has none")
         if self.batch_norm and self.score_form == "cosine":
-            raise ValueError("batch_norm: belongs to the ratio form, whose interests it normalises")
+            raise ValueError("`batch_norm`: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:
-            raise ValueError(f"channels: {self.channels}, expected 0 (from the store) or more")
+            raise ValueError(f"`channels`: {self.channels}, expected 0 (from the store) or more")
         if self.channels != 1 and (self.score_form == "ratio" or self.sentiment == "mlp"):
             raise ValueError(
-                "the ratio form and the mlp sentiment have one channel an aspect: set channels=1"
+                "the ratio form and the mlp sentiment have one channel an aspect: set `channels=1`"
             )
 
     def width(self, dim: int) -> tuple[int, int]:
@@ -117,12 +117,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How DIRECT is fitted."""
+    """Training of DIRECT."""
 
     objective: ObjectiveName = "softmax"
     """softmax: over the catalogue, or sampled. bpr: against negatives. rating: squared error of ratings."""
     negatives: int = 0
-    """Negatives a positive; 0 under softmax: the whole catalogue."""
+    """Sampled negatives per positive; 0 with softmax: the whole catalogue."""
     num_epochs: int = 40
     batch_size: int = 256
     """Pairs of an update on pooled text; on tokens, pairs are divided among the updates of `token_budget`."""
@@ -130,34 +130,34 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     ema_decay: float = 0.99
-    """A running mean of the parameters is validated, kept and ranked with: the share of the old mean at every
-    update; 0: the last parameters themselves."""
+    """Decay of the exponential moving average of the parameters, which is validated and ranks; 0: the last
+    parameters themselves."""
     history_dropout: float = 0.7
     """Share of a user's history (and passages) hidden at random from each training pair."""
     train_on_duplicates: bool = False
-    """Whether pairs are trained on whose text their user posted elsewhere too. Copies stay in train together:
-    no such pair is ever ranked, and it is easy to guess."""
+    """Whether to train on pairs whose text their user posted elsewhere too. Copies stay in train together, so
+    no such pair is evaluated."""
     patience: int = 5
     """Epochs without a better validation score after which the learning rate drops, from the best state."""
     max_lr_drops: int = 2
     """Times the learning rate drops to a tenth before training stops."""
     token_epochs: int = 0
-    """Epochs on tokens after the pooled ones: they learn mentions. Needs the linear sentiment."""
+    """Epochs on tokens after the pooled ones; they train mentions. Needs the linear sentiment."""
     token_budget: int = 1 << 15
     """Tokens read with gradient for one update of an epoch on tokens."""
     contrastive: float = 0.0
-    """gamma 1: personal score from the item's document against that from the true review."""
+    """gamma 1: contrastive loss between the item's document and the true review."""
     rate: float = 0.0
-    """gamma 2: rate reduction, groups of words stay together, the whole spreads out."""
+    """gamma 2: rate reduction of mention vectors."""
     orthogonality: float = 0.0
-    """gamma 3: aspects stand at right angles."""
+    """gamma 3: orthogonality of aspects."""
     anchor: float = 0.0
     """Weight of the rating loss that ties the sign of the sentiment to stars."""
     damped_biases: bool = True
-    """Rating objective: biases of users and items are damped means, each rating left out of its own;
-    otherwise they are learned with the rest, as published."""
+    """Rating objective: biases of users and items are damped means, from which each rating is left out;
+    otherwise they are trained with the other parameters, as published."""
     metric: str = "ndcg@10"
-    """What validation watches (rating objective: always mse)."""
+    """Metric that validation watches (rating objective: always mse)."""
     seed: int = 0
     device: str = "auto"
     amp: bool = True
@@ -208,16 +208,16 @@ class TrainConfig:
         _check_choice("objective", self.objective, ObjectiveName)
         for name in ("num_epochs", "batch_size", "patience", "token_budget"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}, expected at least 1")
+                raise ValueError(f"`{name}`: {getattr(self, name)}, expected at least 1")
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)}, expected above 0")
+                raise ValueError(f"`{name}`: {getattr(self, name)}, expected above 0")
         for name in ("negatives", "max_lr_drops", "token_epochs", "weight_decay", *AUXILIARY):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 or above")
+                raise ValueError(f"`{name}`: {getattr(self, name)}, expected 0 or above")
         for name in ("history_dropout", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}, expected from 0 to below 1")
+                raise ValueError(f"`{name}`: {getattr(self, name)}, expected from 0 to below 1")
         if self.objective == "bpr" and self.negatives < 1:
             raise ValueError("the bpr objective needs at least one negative a positive")
 
@@ -251,26 +251,26 @@ def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig,
     collaborative term, unless `popularity` or `collaborative` are given. Raises ValueError for a setting that
     cannot be.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given.get("objective") == "rating":
-        given = {"popularity": False, "collaborative": False, **given}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if settings.get("objective") == "rating":
+        settings = {"popularity": False, "collaborative": False, **settings}
     in_model = ModelConfig.__dataclass_fields__.keys()
-    model = {name: value for name, value in given.items() if name in in_model}
-    training = {name: value for name, value in given.items() if name not in in_model}
+    model = {name: value for name, value in settings.items() if name in in_model}
+    training = {name: value for name, value in settings.items() if name not in in_model}
     return ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
-        raise ValueError(f"{name} {value!r}; one of {', '.join(get_args(choices))}")
+        raise ValueError(f"`{name}`: {value!r}, expected one of {', '.join(get_args(choices))}")
 
 
 def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
-    """Plain values, as a run keeps them in its manifest."""
+    """Plain values, as in the manifest of a run."""
     return asdict(config)
 
 
 def setting_names() -> set[str]:
-    """Every name that a grid may vary: all but preset and device."""
+    """Names of all settings that a search may vary: all but preset and device."""
     names = {field.name for config in (ModelConfig, TrainConfig) for field in fields(config)}
     return names - {"preset", "device"}

@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainView, WordSimil
 def test_directions_are_the_leading_ones(made: tuple[TrainView, WordSimilarity, TrainView, Lexicon]) -> None:
     """Of E, written out densely and decomposed: the same subspace, each word times its weight."""
     view, words, _, lexicon = made
-    said = words._of_items(torch.arange(view.num_items))
+    said = words._counts_of(torch.arange(view.num_items))
     rows = words._directions(said)
     leading = torch.linalg.svd(rows)[2][:6]
     found = torch.linalg.qr(lexicon.vectors.double() / words.weight.clamp(min=1e-12)[:, None])[0].T

@@ -31,18 +31,18 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: ModelConfig(score_form="dot"), "score_form 'dot'; one of cosine, ratio"),  # type: ignore[arg-type]
+        (lambda: ModelConfig(score_form="dot"), "`score_form`: 'dot', expected one of cosine, ratio"),  # type: ignore[arg-type]
         (lambda: ModelConfig(aspects=0), "`aspects`: 0, expected at least 1"),
-        (lambda: ModelConfig(ridge=0), "ridge: 0, expected above 0"),
-        (lambda: ModelConfig(ridge=math.nan), "ridge: nan, expected above 0"),
-        (lambda: ModelConfig(batch_norm=True), "batch_norm: belongs to the ratio form"),
-        (lambda: ModelConfig(score_form="ratio", channels=2), "set channels=1"),
-        (lambda: ModelConfig.for_preset("new"), "preset 'new'; one of default, paper"),  # type: ignore[arg-type]
-        (lambda: TrainConfig.for_preset("new"), "preset 'new'; one of default, paper"),  # type: ignore[arg-type]
-        (lambda: TrainConfig(lr=math.nan), "lr: nan, expected above 0"),
-        (lambda: TrainConfig(negatives=-1), "negatives: -1, expected 0 or above"),
-        (lambda: TrainConfig(rate=math.nan), "rate: nan, expected 0 or above"),
-        (lambda: TrainConfig(history_dropout=1.0), "history_dropout: 1.0, expected from 0 to below 1"),
+        (lambda: ModelConfig(ridge=0), "`ridge`: 0, expected above 0"),
+        (lambda: ModelConfig(ridge=math.nan), "`ridge`: nan, expected above 0"),
+        (lambda: ModelConfig(batch_norm=True), "`batch_norm`: belongs to the ratio form"),
+        (lambda: ModelConfig(score_form="ratio", channels=2), "set `channels=1`"),
+        (lambda: ModelConfig.for_preset("new"), "`preset`: 'new', expected one of default, paper"),  # type: ignore[arg-type]
+        (lambda: TrainConfig.for_preset("new"), "`preset`: 'new', expected one of default, paper"),  # type: ignore[arg-type]
+        (lambda: TrainConfig(lr=math.nan), "`lr`: nan, expected above 0"),
+        (lambda: TrainConfig(negatives=-1), "`negatives`: -1, expected 0 or above"),
+        (lambda: TrainConfig(rate=math.nan), "`rate`: nan, expected 0 or above"),
+        (lambda: TrainConfig(history_dropout=1.0), "`history_dropout`: 1.0, expected from 0 to below 1"),
         (lambda: TrainConfig(objective="bpr"), "bpr objective needs at least one negative"),
     ],
 )

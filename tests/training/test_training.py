@@ -256,7 +256,7 @@ def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: Comman
     assert all(word in answer.err for word in ("--objective", "softmin", "'softmax'", "'bpr'"))
     answer = cli("train", dataset, "--lr", "0", "--out", out)
     assert answer.code == 2
-    assert "lr: 0.0, expected above 0" in answer.err
+    assert "--lr: 0.0, expected above 0" in answer.err
     assert cli("train", "--out", out).code == 2
 
 
@@ -273,7 +273,7 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
         fit(tmp_path / "few", tmp_path / "run")
     prepare(raw, tmp_path / "none", fractions=(0.8, 0.0, 0.2))
     write_embeddings(tmp_path / "none" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
-    with pytest.raises(DataError, match=r"validation split; prepare it with --fractions 0\.7,0\.1,0\.2"):
+    with pytest.raises(DataError, match=r"split; prepare it with `fractions=\(0\.7, 0\.1, 0\.2\)`"):
         fit(tmp_path / "none", tmp_path / "run")
 
 
@@ -331,5 +331,5 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
 
 def test_ratings_are_not_learned_from_liked_items_alone(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "liked", positive="rating>=3")
-    with pytest.raises(DataError, match=r"liked: was prepared with --positive rating>=3.*prepare it without"):
+    with pytest.raises(DataError, match=r"liked: was prepared with `positive=rating>=3`.*prepare it without"):
         fit(data, tmp_path / "run", objective="rating")

@@ -25,6 +25,7 @@ from llmdirect.benchmark.rows import (
     write_json,
 )
 from llmdirect.benchmark.table import markdown, plot
+from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.csr import Csr
 from llmdirect.common.files import digest, write_atomic
 from llmdirect.common.locks import single_writer
@@ -48,13 +49,13 @@ from llmdirect.ranking.top_k import rank
 from llmdirect.store.store import open_store
 
 METRICS = ("ndcg@10", "recall@20", "hit_rate@10", "mrr@10")
-FIRST_SEED = 242
+FIRST_SEED = DEFAULT_SEED
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
-    "direct": {"split": "random", "fractions": (0.7, 0.1, 0.2)},
+    "direct": {"split": "random", "fractions": DEFAULT_FRACTIONS},
     "mmrec": {"split": "random", "fractions": (0.8, 0.1, 0.1)},
     "alpharec": {"split": "random", "fractions": (0.4, 0.3, 0.3)},
     "leave-last-out": {"split": "leave-last-out"},
-    "global-time": {"split": "global-time", "fractions": (0.7, 0.1, 0.2)},
+    "global-time": {"split": "global-time", "fractions": DEFAULT_FRACTIONS},
     "cold-items": {"split": "random"},
 }
 """Arguments of `resplit` by protocol. leave-last-out and global-time are deterministic: they have one split.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest, file_digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
@@ -56,8 +57,8 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     k_core: int = 0,
     split: str = "random",
-    seed: int = 242,
-    fractions: Fractions = (0.7, 0.1, 0.2),
+    seed: int = DEFAULT_SEED,
+    fractions: Fractions = DEFAULT_FRACTIONS,
     positive: str | None = None,
     passage_unit: str = "review",
     items: Path | str | None = None,

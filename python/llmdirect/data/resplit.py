@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from llmdirect.choices import DEFAULT_FRACTIONS
 from llmdirect.common.files import digest
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset
@@ -13,7 +14,7 @@ from llmdirect.data.tables import split_rows
 
 
 def resplit(
-    dataset: Dataset, *, seed: int, split: str = "random", fractions: Fractions = (0.7, 0.1, 0.2)
+    dataset: Dataset, *, seed: int, split: str = "random", fractions: Fractions = DEFAULT_FRACTIONS
 ) -> Dataset:
     """The same users, items and passages, divided as `prepare` would divide them with these options.
 

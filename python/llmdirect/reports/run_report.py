@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.common.progress import SILENT, Progress
@@ -118,10 +119,10 @@ def commands(explainer: Explainer) -> list[str]:
         prepare += ["--columns", ",".join(f"{role}={field}" for role, field in options["columns"].items())]
     if options["items"]:
         prepare += ["--items", "ITEMS"]
-    for name, usual in (("k_core", 0), ("split", "random"), ("seed", 242), ("unit", "review")):
+    for name, usual in (("k_core", 0), ("split", "random"), ("seed", DEFAULT_SEED), ("unit", "review")):
         if options[name] != usual:
             prepare += [f"--{name.replace('_', '-')}", str(options[name])]
-    if options["fractions"] and list(options["fractions"]) != [0.7, 0.1, 0.2]:
+    if options["fractions"] and tuple(options["fractions"]) != DEFAULT_FRACTIONS:
         prepare += ["--fractions", ",".join(f"{share:g}" for share in options["fractions"])]
     if options["positive"]:
         prepare += ["--positive", str(options["positive"])]

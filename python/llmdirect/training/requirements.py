@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from llmdirect.choices import DEFAULT_FRACTIONS
 from llmdirect.common.errors import DataError
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import TRAIN, VALID, Dataset
@@ -10,39 +11,47 @@ from llmdirect.ranking.metrics import parse_metric
 
 
 def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> None:
-    """ValueError for settings that do not go together, DataError for a dataset without what they need."""
+    """Check settings against each other and against the dataset.
+
+    Raises
+    ------
+    ValueError
+        If settings contradict each other.
+    DataError
+        If the dataset lacks what the settings need: ratings, a validation split.
+    """
     rows = dataset.interactions
     parse_metric(training.metric)
-    if idle := _shaping_nothing(model, training):
+    if idle := _losses_without_effect(model, training):
         raise ValueError(
-            f"{' and '.join(idle)}: shapes what tokens mention, which rests without epochs on tokens; give "
-            "--param token_epochs=5 too"
+            f"{' and '.join(idle)}: shapes the mentions of tokens, which only epochs on tokens train; set "
+            "`token_epochs=5` too"
         )
     if model.sentiment == "mlp" and training.token_epochs:
         raise ValueError("token_epochs: every epoch of the mlp sentiment is on tokens; leave it at 0")
     if not ((rows.split == VALID) & rows.positive).any():
         fractions = dataset.manifest["options"]["fractions"]
-        cure = "prepare it with --fractions 0.7,0.1,0.2"
+        cure = f"prepare it with `fractions={DEFAULT_FRACTIONS}`"
         if fractions is None or fractions[1]:
             cure = (
-                "users have one from three reviews on (liked ones, with --positive): prepare with --k-core 3"
+                "users have one from three reviews on (liked ones with `positive`); prepare with `k_core=3`"
             )
         raise DataError(f"{dataset.path}: no positive in the validation split; {cure}")
     if training.predicts_ratings or training.anchor:
         if np.isnan(rows.rating).all():
-            raise DataError(f"{dataset.path}: has no ratings, which --setup default and the anchor need")
+            raise DataError(f'{dataset.path}: has no ratings, which `objective="rating"` and `anchor` need')
         for split, name in ((TRAIN, "train"), (VALID, "valid")):
             if not (~np.isnan(rows.rating) & (rows.split == split)).any():
                 raise DataError(f"{dataset.path}: no rating in {name}, so ratings cannot be learned")
     if training.predicts_ratings and not rows.positive.all():
         raise DataError(
-            f"{dataset.path}: was prepared with --positive {dataset.manifest['options']['positive']}, but "
-            "--setup default learns all ratings, low ones too; prepare it without --positive"
+            f"{dataset.path}: was prepared with `positive={dataset.manifest['options']['positive']}`, but "
+            '`objective="rating"` learns all ratings, low ones too; prepare it without `positive`'
         )
 
 
-def _shaping_nothing(model: ModelConfig, training: TrainConfig) -> list[str]:
-    """Auxiliary losses with a weight, of parameters that no score reads."""
+def _losses_without_effect(model: ModelConfig, training: TrainConfig) -> list[str]:
+    """Auxiliary losses with a weight, of parameters that no score depends on."""
     if model.sentiment != "linear" or training.token_epochs:
         return []
     # The interests of the ratio form are read in mention space.

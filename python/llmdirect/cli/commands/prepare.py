@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
 from llmdirect.cli.flags import with_flags
 
@@ -25,8 +26,10 @@ def prepare(
     ] = None,
     k_core: Annotated[int, typer.Option(help="Keep users and items with at least this many; 0: all.")] = 0,
     split: Annotated[str, typer.Option(help="random, leave-last-out or global-time.")] = "random",
-    seed: Annotated[int, typer.Option(help="Of the random split.")] = 242,
-    fractions: Annotated[str, typer.Option(metavar="TRAIN,VALID,TEST", help="Add up to 1.")] = "0.7,0.1,0.2",
+    seed: Annotated[int, typer.Option(help="Of the random split.")] = DEFAULT_SEED,
+    fractions: Annotated[str, typer.Option(metavar="TRAIN,VALID,TEST", help="Add up to 1.")] = ",".join(
+        map(str, DEFAULT_FRACTIONS)
+    ),
     positive: Annotated[
         str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
     ] = None,
