@@ -131,7 +131,7 @@ def test_places_and_files_are_checked_before_anything_is_explained(
     for options, sentence in (
         (("report", run, "--out", nowhere), "there is no folder"),
         (("report", run, "--out", run), "is a folder; give the name of a file"),
-        (("report", run, "--scoreboard", nowhere), "not found; make it with `llmdirect scoreboard"),
+        (("report", run, "--scoreboard", nowhere), "not found; write it with `llmdirect scoreboard"),
         (("explain", run, "--user", "u0", "--html", nowhere), "there is no folder"),
     ):
         answer = cli(*options)
