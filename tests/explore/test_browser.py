@@ -122,7 +122,7 @@ def test_a_moved_slider_changes_the_order_at_once(page: Page, run: tuple[Explain
     lists = trained.recommend(trained.user_idx("u5"), interests={aspect: 3.0}, k=20)
     after = [trained.item_ids[item] for item in lists.items[0].tolist() if item >= 0]
     assert shown(page) == after != before
-    expect(page.locator("#told")).to_contain_text("moved")
+    expect(page.locator("#status")).to_contain_text("moved")
     page.reload()
     assert shown(page) == after
     open_sliders(page)
