@@ -24,7 +24,7 @@ def item_page(catalogue: Catalogue, item: int) -> str:
         summary.append(plural(facts["others"], "other text"))
     if facts["stars"] is not None:
         summary.append(f"mean rating {facts['stars']:.1f}")
-    summary.append(f"chosen by {plural(facts['positives'], 'user')}, rank {facts['place']:,} by popularity")
+    summary.append(f"chosen by {plural(facts['positives'], 'user')}, rank {facts['rank']:,} by popularity")
     reading = catalogue.reading(item)
     name, item_id = catalogue.name(item), trained.item_ids[item]
     identity = f"Item <bdi>{safe(item_id)}</bdi> · " if name != item_id else ""

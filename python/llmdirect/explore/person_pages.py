@@ -109,10 +109,10 @@ def ranking(catalogue: Catalogue, person: Person) -> str:
     places = decimals(sum(lead.values()) for lead in leads)
     before = person.places_before[items].tolist()
     rows = "".join(
-        _row(catalogue, person, item, place, before[place], lead, (low, high, places))
-        for place, (item, lead) in enumerate(zip(items.tolist(), leads, strict=True))
+        _row(catalogue, person, item, position, before[position], lead, (low, high, places))
+        for position, (item, lead) in enumerate(zip(items.tolist(), leads, strict=True))
     )
-    moved = sum(before[place] != place for place in range(len(items)))
+    moved = sum(before[position] != position for position in range(len(items)))
     changed = f"{plural(moved, 'item')} moved" if person.what_if.fields else ""
     kept = "".join(
         f'<input type="hidden" name="{safe(name)}" value="{safe(value)}">'
@@ -130,7 +130,7 @@ def _row(
     catalogue: Catalogue,
     person: Person,
     item: int,
-    place: int,
+    position: int,
     before: int,
     lead: dict[str, float],
     scale: tuple[float, float, int],
@@ -138,16 +138,17 @@ def _row(
     item_id = catalogue.explainer.trained.item_ids[item]
     why = person.address("/explain", ("item", item_id))
     arrow = ""
-    if before != place:
-        up = before > place
-        change = f"{'up' if up else 'down'} {abs(before - place)}"
+    if before != position:
+        up = before > position
+        change = f"{'up' if up else 'down'} {abs(before - position)}"
         arrow = f'<span class="moved {"up" if up else "down"}" title="{change} from rank {before + 1}">'
-        arrow += f"{'▲' if up else '▼'} {abs(before - place)}</span>"
+        arrow += f"{'▲' if up else '▼'} {abs(before - position)}</span>"
     name = safe(catalogue.name(item))
     return (
         f'<li class="rec" data-item="{safe(item_id)}"><details data-load="{safe(why)}"><summary>'
-        f'<span class="place num">{place + 1}</span><span class="what"><bdi class="name">{name}</bdi>{arrow}'
-        f'{keywords(catalogue, item)}</span>{_strip(lead, scale)}</summary><div class="why">'
+        f'<span class="place num">{position + 1}</span>'
+        f'<span class="what"><bdi class="name">{name}</bdi>{arrow}{keywords(catalogue, item)}</span>'
+        f'{_strip(lead, scale)}</summary><div class="why">'
         f'<p><a href="{safe(why)}">Why this item</a></p></div></details><label class="pick" '
         f'title="Compare"><input type="checkbox" name="item" value="{safe(item_id)}" '
         f'aria-label="Compare {name}"></label></li>'

@@ -129,7 +129,7 @@ class Catalogue:
         -------
         dict
             "reviews" and "others": numbers of texts, "stars": mean rating or None, "positives": number of
-            train interactions, "place": rank by it, from 1.
+            train interactions, "rank": rank by it, from 1.
         """
         dataset, rows = self.explainer.dataset, self.explainer.documents.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
@@ -140,7 +140,7 @@ class Catalogue:
             "others": len(rows) - len(reviews),
             "stars": float(stars.mean()) if len(stars) else None,
             "positives": int(self.positives[item]),
-            "place": int((self.positives > self.positives[item]).sum()) + 1,
+            "rank": int((self.positives > self.positives[item]).sum()) + 1,
         }
 
     @cached_property
