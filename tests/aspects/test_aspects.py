@@ -168,7 +168,7 @@ def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
 def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     fit(dataset, tmp_path / "other", seed=5)
     answer = cli(
-        "aspects", run, "--examples", "--quality", "--compare", f"{run},{tmp_path / 'other'}", "--json"
+        "aspects", run, "--examples", "--quality", "--other-runs", f"{run},{tmp_path / 'other'}", "--json"
     )
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)
@@ -178,7 +178,7 @@ def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandL
     shown = cli("aspects", run, "--examples", "--quality").out
     assert f"stars: AUC {told['quality']['stars']['auc']:.3f} of summed words" in shown
     assert all(entry["example"] in shown for entry in told["aspects"])
-    refused = cli("aspects", run, "--compare", run)
+    refused = cli("aspects", run, "--other-runs", run)
     assert refused.code == 2
     assert "--quality" in refused.err
 

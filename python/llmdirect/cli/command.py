@@ -14,7 +14,7 @@ from llmdirect.common.errors import LlmdirectError
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
 """Context settings: options and choices as the published scripts spell them (--num_epochs, BPR)."""
 RENAMED: Final = {
-    "--beside": "--compare",
+    "--beside": "--other-runs",
     "--form": "--score-form",
     "--refine-epochs": "--token-epochs",
 }

@@ -28,7 +28,7 @@ def aspects(
     quality: Annotated[
         bool, typer.Option("--quality", help="Measure coherence, uniqueness, usage entropy, AUC of stars.")
     ] = False,
-    compare: Annotated[
+    other_runs: Annotated[
         str | None, typer.Option(metavar="RUN,…", help="Stability: overlap with these runs (with --quality).")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Delete all former edits.")] = False,
@@ -40,14 +40,14 @@ def aspects(
 
       llmdirect aspects run
 
-      llmdirect aspects run --examples --quality --compare run-seed-1,run-seed-2
+      llmdirect aspects run --examples --quality --other-runs run-seed-1,run-seed-2
 
       llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
     """
     from llmdirect.aspects.overview import aspect_overview, edit_aspects
 
-    if compare and not quality:
-        raise typer.BadParameter("--compare: needs --quality")
+    if other_runs and not quality:
+        raise typer.BadParameter("--other-runs: needs --quality")
     if rename or merge or split or off or on or reset:
         names = {}
         for option in rename or []:
@@ -68,7 +68,7 @@ def aspects(
     if quality:
         from llmdirect.aspects.evidence import run_quality
 
-        result["quality"] = run_quality(run, compare.split(",") if compare else [])
+        result["quality"] = run_quality(run, other_runs.split(",") if other_runs else [])
     if as_json:
         emit(result)
         return
