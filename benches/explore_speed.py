@@ -41,7 +41,7 @@ def main() -> None:
     drawn = np.random.default_rng(1)
     users = [f"u{n}" for n in drawn.integers(0, asked.users, REQUESTS)]
     items = [f"i{n}" for n in drawn.permutation(asked.items)[: 2 * REQUESTS]]
-    print(f"{asked.items:,} items, {asked.users:,} users, {explainer.dataset.num_passages:,} texts, ")
+    print(f"{asked.items:,} items, {asked.users:,} users, {explainer.texts.dataset.num_passages:,} texts, ")
     print(f"{torch.get_num_threads()} threads\n\n| | median | 95 % |\n|---|---:|---:|")
     with served(explainer) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -81,7 +81,10 @@ def main() -> None:
         show("an item's page", timed(f"/item?id={item}" for item in items[:REQUESTS]))
         both = zip(items[:REQUESTS], items[REQUESTS:], strict=True)
         show("two items compared", timed(f"/compare?user={users[0]}&item={a}&item={b}" for a, b in both))
-        show("an aspect's page", timed(f"/aspect?n={n % explainer.model.aspects}" for n in range(REQUESTS)))
+        show(
+            "an aspect's page",
+            timed(f"/aspect?n={n % explainer.texts.model.aspects}" for n in range(REQUESTS)),
+        )
         show("a search", timed(f"/search?q=u{n}&part=all" for n in range(REQUESTS)))
 
 

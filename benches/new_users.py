@@ -27,7 +27,7 @@ from llmdirect.evaluation.statistics import interval, ratio
 from llmdirect.ranking.metrics import metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
-from llmdirect.runs.new_users import new_user, text_profiles
+from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 from llmdirect.store.store import open_store
 from llmdirect.training.train import train_on
@@ -88,11 +88,11 @@ def main() -> None:
             history, wanted, texts = split_reviews(whole, int(user))
             if len(history) + len(wanted) < FEWEST:
                 continue
-            written = text_profiles(trained, texts, encoder) if texts else None
+            read = read_texts(trained, texts, encoder) if texts else None
             one: dict[str, Any] = {name: of_history(tables, history) for name, tables in fitted.items()}
-            one["direct, from the history"] = new_user(trained, history, [], None).tables
-            if written is not None:
-                one["direct, from the texts"] = new_user(trained, history[:0], texts, written).tables
+            one["direct, from the history"] = new_user(trained, history).tables
+            if read is not None:
+                one["direct, from the texts"] = new_user(trained, history[:0], read).tables
             seen = Csr.from_pairs(np.zeros(len(history), np.int64), history, 1)
             for name, tables in one.items():
                 lists = rank(tables, [0], k=10, seen=seen).items

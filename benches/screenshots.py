@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
 from llmdirect.reports.run_report import report
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
@@ -20,7 +20,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 def main(run: Path) -> None:
     """Opens the best item of the first user in a wide light page and in a narrow dark one."""
     explainer = Explainer.open(run)
-    app = make_app(explainer, lambda: load_run_encoder(explainer.trained, None, "cpu"))
+    app = make_app(explainer, lambda: load_run_encoder(explainer.trained.run, None, "cpu"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -79,7 +79,7 @@ def _seconds_to(result: dict[str, Any], value: float) -> float | None:
 
 def published_epoch(dataset: Dataset, store: EmbeddingStore) -> float:
     """Seconds of an epoch, from some of its updates: three documents are read for each pair."""
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     user_of = dataset.passages.user_idx[view.passage_idx]
     item_of = view.passage_item.numpy()
     documents = [

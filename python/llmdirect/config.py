@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, get_args
 
 Preset = Literal["default", "paper"]
-ScoreForm = Literal["cosine", "ratio"]
+ScoreFormName = Literal["cosine", "ratio"]
 Sentiment = Literal["linear", "mlp"]
 UserSide = Literal["history", "text", "both"]
 ObjectiveName = Literal["softmax", "bpr", "rating"]
@@ -26,7 +26,7 @@ class ModelConfig:
     """Shape of DIRECT. `for_preset` gives the two that are documented."""
 
     preset: Preset = "default"
-    score_form: ScoreForm = "cosine"
+    score_form: ScoreFormName = "cosine"
     """cosine: text term q·P / (|q| |P| tau). ratio: q·P / (q·Q + eps), interests in (0, 1)."""
     aspects: int = 16
     channels: int = 0
@@ -87,7 +87,7 @@ class ModelConfig:
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
-        _check_choice("score_form", self.score_form, ScoreForm)
+        _check_choice("score_form", self.score_form, ScoreFormName)
         _check_choice("sentiment", self.sentiment, Sentiment)
         _check_choice("user", self.user, UserSide)
         _check_choice("history_term", self.history_term, HistoryTermKind)

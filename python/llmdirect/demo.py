@@ -90,7 +90,7 @@ def demo(
     ]
     shown = explainer.result(entries[:_EXPLAINED])
     if corpus is not None:
-        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.store)
+        result["recovery"] = _recovery(corpus, entries, trained, dataset, explainer.texts.store)
     page = out / "explanations.html"
     write_page(page, shown, "Three explained recommendations")
     return {**result, "explanations": shown, "page": str(page.resolve())}
@@ -116,7 +116,7 @@ def _recovery(
 ) -> Json:
     """How much of what was planted is found again."""
     words: dict[str, Any] = planted_word_precision(explained, corpus, k=10)
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     texts = dataset.passages.text.gather(view.passage_idx)
     types = WordTypes.from_view(view.with_lexicon(trained.lexicon, texts), texts)
     with torch.no_grad():

@@ -21,7 +21,8 @@ from llmdirect.aspects.quality import (
 )
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
+from llmdirect.model.vectors import normalize
 from llmdirect.model.word_types import WordTypes, aspect_names
 from llmdirect.runs.trained import Trained
 from model_helpers import DIM, config, normal
@@ -107,12 +108,12 @@ def test_overview_names_who_is_highest(run: Path) -> None:
     entries = aspect_overview(run)["aspects"]
     assert [entry["aspect"] for entry in entries] == [0, 1, 2]
     assert sum(entry["share"] for entry in entries) == pytest.approx(1)
-    query = trained.query.double().numpy()
+    query = trained.users.query.double().numpy()
     width = query.shape[1] // 3
     for entry in entries:
         aspect = entry["aspect"]
         share = np.square(query[:, aspect * width : (aspect + 1) * width]).sum(1) / np.square(query).sum(1)
-        assert entry["users"][0]["user_id"] == trained.user_ids[int(share.argmax())]
+        assert entry["users"][0]["user_id"] == trained.users.ids[int(share.argmax())]
         assert entry["users"][0]["share"] == pytest.approx(float(share.max()))
         assert ", ".join(entry["words"]) == entry["name"]
     edit_aspects(run, merge=[[2, 1]], rename={1: "rest"}, off=[0])
@@ -127,15 +128,15 @@ def test_overview_names_who_is_highest(run: Path) -> None:
 
 def test_the_example_says_most_of_the_aspect(run: Path) -> None:
     explainer = Explainer.open(run)
-    trained, model = explainer.trained, explainer.model
+    trained, model = explainer.trained, explainer.texts.model
     entries = aspect_overview(run, examples=True)["aspects"]
     plain = aspect_overview(run)["aspects"]
     assert [{k: v for k, v in entry.items() if k != "example"} for entry in entries] == plain
     for entry in entries:
         best, sentence = -np.inf, None
         for item in entry["items"]:
-            rows = explainer.passages_of(trained.item_idx(item["item_id"]))
-            for passage in explainer.read_passages(rows):  # texts without a full stop inside
+            rows = explainer.texts.passages_of(trained.item_idx(item["item_id"]))
+            for passage in explainer.texts.read_passages(rows):  # texts without a full stop inside
                 tokens, _, _ = passage.inputs(trained.lexicon)
                 said = model.token_terms(model.standard(tokens))[0].detach().numpy()
                 size = np.linalg.norm(said.reshape(len(said), 3, -1), axis=2)
@@ -150,12 +151,12 @@ def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run", shape)
     explainer = Explainer.open(tmp_path / "run")
     found = stars_auc(explainer)
-    rows, model = explainer.dataset.interactions, explainer.model
+    rows, model = explainer.texts.dataset.interactions, explainer.texts.model
     liked, disliked = [], []
     columns = (rows.user_idx.tolist(), rows.passage_idx.tolist(), rows.rating.tolist())
     for user, row, rating in zip(*columns, strict=True):
-        if explainer.dataset.passages.split[row] == TRAIN and rating != 3:
-            [passage] = explainer.read_passages(np.array([row]))
+        if explainer.texts.dataset.passages.split[row] == TRAIN and rating != 3:
+            [passage] = explainer.texts.read_passages(np.array([row]))
             terms, mentions = model.token_terms(model.standard(passage.inputs(explainer.trained.lexicon)[0]))
             said = terms.sum() / mentions.sum()
             if shape == "default":

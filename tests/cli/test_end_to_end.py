@@ -38,15 +38,15 @@ def test_every_stage_on_t5gemma(
         "train", data, "--out", run, "--num-epochs", "3", "--token-epochs", "1", "--aspc-num", "4"
     )
     lists = tmp_path / "lists.parquet"
-    tested = answer("test", data, "--parameters", run, "--metrics", "ndcg@10,auc", "--run-out", lists)
+    tested = answer("test", data, "--parameters", run, "--metrics", "ndcg@10,auc", "--lists-out", lists)
     assert trained["epochs"] == 4
     assert tested["metrics"].keys() == {"ndcg@10", "auc"}  # type: ignore[attr-defined]
     assert tested["num_items"] == 14
     check_figure(data, lists, tested["metrics"]["ndcg@10"])  # type: ignore[index]
     text = "warm sound, bright strings"
-    new = answer("recommend", run, "--text", text, "--history", "i1", "--model", encoder, "-k", "3")
+    new = answer("recommend", run, "--text", text, "--history", "i1", "--encoder", encoder, "-k", "3")
     assert len(new["recommendations"][0]["items"]) == 3  # type: ignore[index]
-    refused = cli("recommend", run, "--text", text, "--model", checkpoint / "nowhere")
+    refused = cli("recommend", run, "--text", text, "--encoder", checkpoint / "nowhere")
     assert refused.code == 1
     page = tmp_path / "why.html"
     why = answer("explain", run, "--user", "u3", "-k", "2", "--html", page)

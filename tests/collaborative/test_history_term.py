@@ -32,7 +32,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> CatalogueScores:
     ]
     dataset = dataset_of(rows, USERS, ITEMS)
     store = write_embeddings(tmp_path_factory.mktemp("terms") / "store", dataset.passages.text.to_list())
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     model = random_model(ModelConfig(aspects=2, channels=2), view)
     with torch.no_grad():
         return scores_of(model, view, False)

@@ -38,7 +38,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, Alike
             rows.append(Row(user, item, f"{words} u{user}i{item}"))
     dataset = dataset_of(rows, USERS, ITEMS)
     texts = dataset.passages.text.to_list()
-    view = TrainView.build(dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts))
+    view = TrainView.from_dataset(
+        dataset, write_embeddings(tmp_path_factory.mktemp("balance") / "store", texts)
+    )
     documents = ItemDocuments(view, equal_reviews=False)
     texts = dataset.passages.text.gather(view.passage_idx)
     return documents, (WordSimilarity(view, texts), EmbeddingSimilarity(documents, view.pooled.mean(0)))

@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Se
     dataset = dataset_of(ROWS, 5, ITEMS)
     texts = dataset.passages.text
     store = write_embeddings(tmp_path_factory.mktemp("likeness") / "store", texts.to_list())
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     return ItemDocuments(view, equal_reviews=False), texts.gather(view.passage_idx)
 
 
@@ -127,6 +127,6 @@ def test_many_rows_go_in_parts(
 def test_no_words_at_all(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(0, 1, "two"), Row(1, 1, "")], 2, 3)
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
-    words = WordSimilarity(TrainView.build(dataset, store), dataset.passages.text)
+    words = WordSimilarity(TrainView.from_dataset(dataset, store), dataset.passages.text)
     assert not words.gram(torch.arange(3)).any()
     assert not words.lost(torch.tensor([0]), torch.tensor([0]))[0].any()

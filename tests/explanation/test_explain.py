@@ -16,9 +16,10 @@ from llmdirect.explanation.counterfactual import _fewest
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.reencoding import Reencoder, without_words
-from llmdirect.model.direct import attention, normalize
+from llmdirect.model.direct import attention
+from llmdirect.model.vectors import normalize
 from llmdirect.reports.explanation_page import render
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 from llmdirect.store.consolidation import consolidate
 from llmdirect.text.words import word_spans
 from run_helpers import fit, write_reviews
@@ -49,10 +50,10 @@ def test_words_of_the_history_add_up(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     trained = explainer.trained
     for user in (1, 6):
-        (entry,) = explain(runs[name], trained.user_ids[user], k=1)["explanations"]
+        (entry,) = explain(runs[name], trained.users.ids[user], k=1)["explanations"]
         shared = sum(part["contribution"] for part in entry["collaboration"])
         assert shared == pytest.approx(entry["terms"]["collaboration"], rel=1e-5, abs=1e-9)
-        owned = {trained.item_ids[item] for item in trained.seen.row(user).tolist()}
+        owned = {trained.item_ids[item] for item in trained.users.seen.row(user).tolist()}
         assert {part["item_id"] for part in entry["collaboration"]} <= owned
         for part in entry["history"]:
             if name not in SHARED_OUT:
@@ -61,8 +62,8 @@ def test_words_of_the_history_add_up(runs: dict[str, Path], name: str) -> None:
             total = sum(word["contribution"] for word in part["words"])
             assert total == pytest.approx(part["contribution"], rel=1e-5, abs=1e-6)
             source = trained.item_ids.index(part["item_id"])
-            rows = explainer.passages_of(source).tolist()
-            own = [row for row in rows if explainer.dataset.passages.user_idx[row] == user]
+            rows = explainer.texts.passages_of(source).tolist()
+            own = [row for row in rows if explainer.texts.dataset.passages.user_idx[row] == user]
             assert [passage["passage_idx"] for passage in part["own"]] == own
             for passage in part["own"]:
                 said = sum(word["contribution"] for word in passage["words"])
@@ -74,19 +75,19 @@ def test_words_of_the_history_add_up(runs: dict[str, Path], name: str) -> None:
 def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path], name: str) -> None:
     """All tokens of a document of the history in a plain loop, with all channels."""
     explainer = Explainer.open(runs[name])
-    trained, model = explainer.trained, explainer.model
+    trained, model = explainer.trained, explainer.texts.model
     user = 2
     item = int(explainer.candidates(user)[0])
     entry = explainer.explain(user, item, history_words=True)
     part = entry["history"][0]
     source = trained.item_ids.index(part["item_id"])
-    recent = trained.recent.row(user).tolist()
+    recent = trained.users.recent.row(user).tolist()
     vectors = trained.profile[torch.tensor(recent)].double()
     weights = attention(model.user.history_query, vectors[None], torch.ones(1, len(recent)).bool())[0]
     interest = (weights[:, None] * vectors).sum(0)
     target = normalize(torch.from_numpy(np.asarray(trained.tables.item[item], np.float64)))
     said, sums = torch.zeros(len(target)).double(), {}
-    for passage in explainer.read_passages(explainer.passages_of(source)):
+    for passage in explainer.texts.read_passages(explainer.texts.passages_of(source)):
         tokens = torch.from_numpy(
             trained.lexicon.beside(passage.tokens, passage.text, passage.spans)
         ).double()
@@ -108,7 +109,7 @@ def test_one_item_beside_another(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     trained, user = explainer.trained, 4
     first, second = explainer.candidates(user)[[0, 3]].tolist()
-    ids = trained.user_ids[user], [trained.item_ids[first]]
+    ids = trained.users.ids[user], [trained.item_ids[first]]
     (entry,) = explain(runs[name], *ids, than=trained.item_ids[second])["explanations"]
     other = entry["than"]
     scores = trained.tables.score_pairs([user, user], [first, second])
@@ -151,8 +152,8 @@ def test_without_some_words() -> None:
 def read_afresh(explainer: Explainer, user: int, item: int, gone: list[dict[str, int]]) -> float:
     """The text term of the item, its texts read again without these words."""
     texts = []
-    for row in explainer.passages_of(item).tolist():
-        text = str(explainer.dataset.passages.text[row])
+    for row in explainer.texts.passages_of(item).tolist():
+        text = str(explainer.texts.dataset.passages.text[row])
         spans = word_spans(text)
         starts = [word["start"] for word in gone if word["passage_idx"] == row]
         texts.append(without_words(text, spans, np.isin(spans[:, 0], starts)))
@@ -168,10 +169,10 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=1)
     explainer = Explainer.open(tmp_path / "run")
-    encoder = load_run_encoder(explainer.trained, str(checkpoint), "cpu")
+    encoder = load_run_encoder(explainer.trained.run, str(checkpoint), "cpu")
     kept, again = Reencoder(explainer, encoder), Reencoder(explainer, encoder)
-    passages = explainer.read_passages(explainer.passages_of(2))
-    kept.know(passages)
+    passages = explainer.texts.read_passages(explainer.texts.passages_of(2))
+    kept.add(passages)
     texts = [passage.text for passage in passages]
     # Encoded in other batches: the last bit of a number differs, which may round to the next one.
     error = {"float32": 1e-5, "bfloat16": 1e-3, "int8": 3e-3}[dtype]
@@ -188,7 +189,7 @@ def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -
     for user in range(8):
         items = explainer.candidates(user)
         item = int(items[0])
-        ids = trained.user_ids[user], [trained.item_ids[item]]
+        ids = trained.users.ids[user], [trained.item_ids[item]]
         (entry,) = explain(runs["default"], *ids, counterfactual=2)["explanations"]
         result = entry["counterfactual"]
         others = trained.tables.score_pairs([user] * (len(items) - 1), items[1:])
@@ -208,7 +209,7 @@ def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -
         assert result["checked"]["rank"] == place(result["words"]) > 2
         assert place(result["words"][:-1]) <= 2
     assert found >= 2
-    ids = trained.user_ids[0], [trained.item_ids[int(explainer.candidates(0)[3])]]
+    ids = trained.users.ids[0], [trained.item_ids[int(explainer.candidates(0)[3])]]
     with pytest.raises(ValueError, match="has rank 4: it is not among the 2 best"):
         explain(runs["default"], *ids, counterfactual=2)
     with pytest.raises(ValueError, match="none can drop out"):
@@ -227,7 +228,7 @@ def test_explain_command_compares_and_takes_out(
     explainer = Explainer.open(runs["default"])
     ids = explainer.trained.item_ids
     first, second = (ids[item] for item in explainer.candidates(3)[:2].tolist())
-    user, page = explainer.trained.user_ids[3], tmp_path / "why.html"
+    user, page = explainer.trained.users.ids[3], tmp_path / "why.html"
     options = ("--user", user, "--item", first, "--than", second, "--counterfactual", "1", "--html", page)
     answer = cli("explain", runs["default"], *options)
     assert answer.code == 0, answer.err

@@ -16,12 +16,13 @@ from llmdirect.data.prepare import prepare
 from llmdirect.explanation import item_document as item_text
 from llmdirect.explanation.explain import explain
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.model.direct import normalize
+from llmdirect.model.vectors import normalize
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.folder import RunFolder
 from llmdirect.runs.new_users import new_user
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.runs.trained import Trained
+from llmdirect.runs.user_rows import UserTexts
 from llmdirect.training.train import train
 from model_helpers import write_embeddings
 from run_helpers import SHAPES, fit, fit_each, make_dataset, write_reviews
@@ -45,9 +46,9 @@ ALL = [*SHAPES, "refined"]
 @pytest.mark.parametrize("name", ALL)
 def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: str) -> None:
     trained = Trained.load(runs[name])
-    for user_id in trained.user_ids[:4]:
+    for user_id in trained.users.ids[:4]:
         user = trained.user_idx(user_id)
-        lists = rank(trained.tables, [user], k=3, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=3, seen=trained.users.seen)
         result = explain(runs[name], user_id, k=3)
         for place, entry in enumerate(result["explanations"]):
             item = trained.item_idx(entry["item_id"])
@@ -72,13 +73,13 @@ def test_effect_is_what_removing_the_words_tokens_does(
 ) -> None:
     monkeypatch.setattr(item_text, "_TOKENS_AT_ONCE", 20)  # a document is read in several groups
     explainer = Explainer.open(runs[name])
-    trained, store = explainer.trained, explainer.store
+    trained, store = explainer.trained, explainer.texts.store
     model, user = trained.model, 1
     item = int(explainer.candidates(user)[0])
     entry = explainer.explain(user, item)
     query = torch.from_numpy(np.asarray(trained.tables.query[user])).double()
     rows = [passage["passage_idx"] for passage in entry["passages"]]
-    stored = store.lookup(explainer.dataset.passage_keys()[rows]).tolist()
+    stored = store.lookup(explainer.texts.dataset.passage_keys()[rows]).tolist()
     texts = {passage["passage_idx"]: passage["text"] for passage in entry["passages"]}
 
     def text_term(removed: tuple[int, int, int] | None) -> float:
@@ -131,10 +132,10 @@ def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str
     explainer = Explainer.open(runs[name])
     for user in (5, 2):
         alone = explainer.for_users(explainer.trained.for_user(user))
-        assert alone.trained.user_ids == [explainer.trained.user_ids[user]]
+        assert alone.trained.users.ids == [explainer.trained.users.ids[user]]
         candidates = explainer.candidates(user)
         assert alone.candidates(0).tolist() == candidates.tolist()
-        for item in (int(candidates[0]), int(explainer.trained.seen.row(user)[0])):
+        for item in (int(candidates[0]), int(explainer.trained.users.seen.row(user)[0])):
             expected = explainer.explain(user, item)
             assert alone.explain(0, item) == expected
             assert alone.explain(0, item, candidates[::-1])["rank"] == (
@@ -145,7 +146,7 @@ def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str
 def test_an_explanation_is_the_same_after_its_document_was_forgotten(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmdirect.explanation.explainer._KEPT", 2)
+    monkeypatch.setattr("llmdirect.explanation.item_texts._CACHED_ITEMS", 2)
     explainer = Explainer.open(runs["default"])
     first = [explainer.explain(0, item) for item in range(4)]
     again = [explainer.explain(0, item) for item in (0, 3, 1, 2)]
@@ -154,8 +155,8 @@ def test_an_explanation_is_the_same_after_its_document_was_forgotten(
 
 def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
     trained = Trained.load(runs["default"])
-    (entry,) = explain(runs["default"], trained.user_ids[3], k=1)["explanations"]
-    seen = {trained.item_ids[item] for item in trained.seen.row(3).tolist()}
+    (entry,) = explain(runs["default"], trained.users.ids[3], k=1)["explanations"]
+    seen = {trained.item_ids[item] for item in trained.users.seen.row(3).tolist()}
     assert {part["item_id"] for part in entry["history"]} == seen
     assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
     text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
@@ -171,7 +172,7 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
         torch.randn(2, explainer.trained.profile.shape[1], generator=torch.Generator().manual_seed(1))
     )
     texts = ["warm and bright", "no noise"]
-    somebody = new_user(explainer.trained, np.array(items, np.int64), texts, written)
+    somebody = new_user(explainer.trained, np.array(items, np.int64), UserTexts(tuple(texts), written))
     entry = explainer.for_users(somebody).explain(0, 4)
     assert entry["user_id"] == "you"
     named = {(part["item_id"], part["title"]) for part in entry["history"]}
@@ -184,7 +185,7 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
 
 
 def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no user 'nobody'.*`recommend` with --history"):
+    with pytest.raises(MissingError, match=r"no user 'nobody'.*`llmdirect recommend` with `history`"):
         explain(runs["default"], "nobody")
     with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
         explain(runs["default"], "u1", ["i99"])
@@ -204,20 +205,20 @@ def test_explain_command(runs: dict[str, Path], tmp_path: Path, cli: CommandLine
 @pytest.mark.parametrize("name", ALL)
 def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, Path], name: str) -> None:
     trained = Trained.load(runs[name])
-    user = trained.user_ids[5]
-    history = [trained.item_ids[item] for item in trained.seen.row(5).tolist()]
-    (known,) = recommend(runs[name], [user], k=5)["recommendations"]
-    (new,) = recommend_new(runs[name], history=history, k=5)["recommendations"]
-    assert not {item["item_id"] for item in new["items"]} & set(history)
+    user = trained.users.ids[5]
+    history = [trained.item_ids[item] for item in trained.users.seen.row(5).tolist()]
+    (known,) = recommend(runs[name], [user], k=5).recommendations
+    (new,) = recommend_new(runs[name], history=history, k=5).recommendations
+    assert not {item.item_id for item in new.items} & set(history)
     if trained.model.config.user == "history":
-        assert [item["item_id"] for item in new["items"]] == [item["item_id"] for item in known["items"]]
+        assert [item.item_id for item in new.items] == [item.item_id for item in known.items]
     config: Any = trained.model.config
     if config.user == "history" and config.collaborative is False:
         bias = trained.tables.user_bias
         assert bias is not None
         offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
-        for one, two in zip(known["items"], new["items"], strict=True):
-            assert one["score"] - two["score"] == pytest.approx(offset, abs=1e-5)
+        for one, two in zip(known.items, new.items, strict=True):
+            assert one.score - two.score == pytest.approx(offset, abs=1e-5)
 
 
 def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
@@ -335,5 +336,5 @@ def test_somebody_new_needs_what_the_run_reads(dataset: Path, tmp_path: Path) ->
         model=ModelConfig(aspects=3, user="text"),
         training=TrainConfig(num_epochs=1),
     )
-    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give --text"):
+    with pytest.raises(ValueError, match=r"run: reads interests from texts alone; give `texts`"):
         recommend_new(tmp_path / "run", history=["i1"])

@@ -15,7 +15,7 @@ from llmdirect.explanation import faithfulness as module
 from llmdirect.explanation.attribution import by_effect, deletions, gradient_x_input
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.faithfulness import METHODS, PREDICTIONS, SHARES, faithfulness, rank_correlation
-from llmdirect.explanation.item_document import ItemText, text_term
+from llmdirect.explanation.item_document import ItemText
 from llmdirect.explanation.reencoding import Reencoder, texts_without
 from run_helpers import fit_each, write_reviews
 from word_encoder import WordEncoder, write_words
@@ -52,8 +52,8 @@ def measured(runs: dict[str, Path], dataset: Path) -> dict[str, Any]:
 def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path], name: str) -> None:
     """`only` against sums over the tokens that are left, whose vectors stay as they were read."""
     explainer = Explainer.open(runs[name])
-    trained, model, user = explainer.trained, explainer.model, 1
-    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))
+    trained, model, user = explainer.trained, explainer.texts.model, 1
+    passages = explainer.texts.read_passages(explainer.texts.passages_of(int(explainer.candidates(user)[0])))
     text = ItemText.from_passages(passages, model, trained.lexicon)
     query = explainer.query(user)
 
@@ -69,7 +69,7 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
             kept = np.isin(word, words)
             weight = 1 / max(1, int(kept.sum())) if model.config.equal_reviews else 1.0
             said, mass = said + terms[kept].sum(0) * weight, mass + mentions[kept].sum(0) * weight
-        return float(text_term(model, query, said, mass))
+        return float(model.form.text_term(query, said, mass))
 
     left = list(range(len(text)))
     for words, term in deletions(text, query, model, 12):
@@ -86,8 +86,10 @@ def test_documents_of_some_words_are_those_of_their_tokens(runs: dict[str, Path]
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
-    trained, model, user = explainer.trained, explainer.model, 2
-    passages = explainer.read_passages(explainer.passages_of(int(explainer.candidates(user)[0])))[:2]
+    trained, model, user = explainer.trained, explainer.texts.model, 2
+    passages = explainer.texts.read_passages(explainer.texts.passages_of(int(explainer.candidates(user)[0])))[
+        :2
+    ]
     query = explainer.query(user)
     text = ItemText.from_passages(passages, model, trained.lexicon)
     for centred in (False, True):
@@ -104,7 +106,7 @@ def test_gradient_is_that_of_finite_differences(runs: dict[str, Path], name: str
                 first += len(spans)
                 weight = 1 / len(tokens) if model.config.equal_reviews else 1.0
                 said, mass = said + terms.sum(0) * weight, mass + mentions.sum(0) * weight
-            return float(text_term(model, query, said, mass))
+            return float(model.form.text_term(query, said, mass))
 
         for word in range(0, len(text), 7):
             slope = (moved(word, 1e-5) - moved(word, -1e-5)) / 2e-5
@@ -116,7 +118,7 @@ def test_figures_are_those_of_a_plain_loop(
 ) -> None:
     explainer = Explainer.open(runs["default"])
     generator = np.random.default_rng(0)
-    pairs = module._pairs(explainer, 10, 0, generator)
+    pairs = module._sample_pairs(explainer, 10, 0, generator)
     assert len(pairs) == len({pair.user for pair in pairs}) == measured["pairs"] == 10
     falls, ranks = [], []
     for pair in pairs:
@@ -129,7 +131,7 @@ def test_figures_are_those_of_a_plain_loop(
         assert place < 10
         whole = pair.base + reader.text_term(query, [passage.text for passage in pair.passages])
         assert whole == pytest.approx(scores[place], rel=1e-4)
-        order = by_effect(pair.text, query, explainer.model)
+        order = by_effect(pair.text, query, explainer.texts.model)
         gone = order[: max(1, round(0.1 * len(order)))]
         left = []
         for number, passage in enumerate(pair.passages):
@@ -184,7 +186,7 @@ def test_figures_fit_together(measured: dict[str, Any]) -> None:
 def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -> None:
     """Without context a text read again has the tokens it had: an effect is the change, whatever the form."""
     explainer = Explainer.open(runs["default"])
-    pair = module._pairs(explainer, 1, 0, np.random.default_rng(3))[0]
+    pair = module._sample_pairs(explainer, 1, 0, np.random.default_rng(3))[0]
     whole_of: dict[str, Any] = {}
 
     class Remembers(WordEncoder):
@@ -196,7 +198,7 @@ def test_an_encoder_without_context_makes_effects_exact(runs: dict[str, Path]) -
             rows = [words.index(text[start:end]) for start, end in made.spans.tolist()]
             return type(made)(torch.from_numpy(passage.tokens[rows]), made.spans)
 
-    query, model = explainer.query(pair.user), explainer.model
+    query, model = explainer.query(pair.user), explainer.texts.model
     effects, _ = pair.text.effects(query, model)
 
     def term(gone: list[int]) -> float:
@@ -218,10 +220,10 @@ def test_rank_correlation_by_hand() -> None:
 def test_documents_are_read_up_to_a_limit(runs: dict[str, Path]) -> None:
     explainer = Explainer.open(runs["default"])
     for limit in (1, 12, 40):
-        for pair in module._pairs(explainer, 6, limit, np.random.default_rng(1)):
+        for pair in module._sample_pairs(explainer, 6, limit, np.random.default_rng(1)):
             lengths = [len(passage.text.split()) for passage in pair.passages]
             assert sum(lengths) <= limit or len(lengths) == 1
-            about = explainer.read_passages(explainer.passages_of(pair.item))
+            about = explainer.texts.read_passages(explainer.texts.passages_of(pair.item))
             if sum(lengths) > limit:
                 assert lengths[0] == min(len(passage.text.split()) for passage in about)
 

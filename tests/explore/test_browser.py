@@ -13,7 +13,8 @@ from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore.app import make_app
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.ranking.top_k import rank
+from llmdirect.runs.inputs import load_run_encoder
 from llmdirect.store.consolidation import consolidate
 from run_helpers import fit, write_reviews
 
@@ -36,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explainer, str]:
 def site(run: tuple[Explainer, str]) -> Iterator[str]:
     """Address of the pages, served from a thread of this process."""
     explainer, checkpoint = run
-    app = make_app(explainer, lambda: load_run_encoder(explainer.trained, checkpoint, "cpu"))
+    app = make_app(explainer, lambda: load_run_encoder(explainer.trained.run, checkpoint, "cpu"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -119,7 +120,9 @@ def test_a_moved_slider_changes_the_order_at_once(page: Page, run: tuple[Explain
     expect(page.locator(".slider output").first).to_have_text("\N{MULTIPLICATION SIGN}3")
     page.wait_for_url(f"**a{aspect}=3*")
     trained = run[0].trained
-    lists = trained.recommend(trained.user_idx("u5"), interests={aspect: 3.0}, k=20)
+    user = trained.user_idx("u5")
+    changed = trained.with_interests(user, {aspect: 3.0})
+    lists = rank(changed.tables, [user], k=20, seen=changed.users.seen)
     after = [trained.item_ids[item] for item in lists.items[0].tolist() if item >= 0]
     assert shown(page) == after != before
     expect(page.locator("#status")).to_contain_text("moved")

@@ -19,7 +19,7 @@ from html_page import Page
 from llmdirect.common.errors import MissingError
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
-from llmdirect.explanation import explainer as explanation
+from llmdirect.explanation import item_texts
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import pages
 from llmdirect.explore.app import HEADERS, MAX_FORM_BYTES, make_app
@@ -27,7 +27,7 @@ from llmdirect.explore.people import Guests, Person, WhatIf
 from llmdirect.explore.prefetch import Prefetcher
 from llmdirect.explore.server import LOCAL
 from llmdirect.reports.catalogue import Catalogue
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 from llmdirect.store.consolidation import consolidate
 from run_helpers import fit, write_reviews
 
@@ -99,7 +99,7 @@ def test_errors_are_pages_that_say_what_is_wrong(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     explainer = explainers("default")
-    asked, user = client(explainer), explainer.trained.user_ids[0]
+    asked, user = client(explainer), explainer.trained.users.ids[0]
     cases: list[tuple[str, dict[str, object], int, str]] = [
         ("/nowhere", {}, 404, "There is no such page"),
         ("/user", {"user": "<b>nobody"}, 404, "no user '<b>nobody'"),
@@ -149,7 +149,7 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
     explainer = explainers("default")
     ids = explainer.trained.item_ids
     with client(explainer) as site:
-        user, other = explainer.trained.user_ids[:2]
+        user, other = explainer.trained.users.ids[:2]
         shown = site.get(f"/user?user={user}&part=1").text
         shown_user = from_run(explainer, explainer.trained.for_user(0), ("user", user), WhatIf())
         order = shown_user.order[:20].tolist()
@@ -168,16 +168,17 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
 def test_documents_longest_not_asked_for_go_first(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explainer = Explainer.open(explainers("default").trained.run.path)
-    monkeypatch.setattr(explanation, "_KEPT", 2)
-    first = explainer.read(0)
-    explainer.read(1)
-    assert explainer.read(0) is first
-    explainer.read(2)  # 1 goes
-    assert explainer.read(0) is first
+    run = explainers("default").trained.run.path
+    monkeypatch.setattr(item_texts, "_CACHED_ITEMS", 2)
+    explainer = Explainer.open(run)
+    first = explainer.texts.read(0)
+    explainer.texts.read(1)
+    assert explainer.texts.read(0) is first
+    explainer.texts.read(2)  # 1 goes
+    assert explainer.texts.read(0) is first
     with ThreadPoolExecutor(4) as threads:
-        texts = list(threads.map(explainer.read, [0, 3, 4, 3, 0, 5] * 5))
-    assert explainer.read.cache_info().currsize == 2  # type: ignore[attr-defined]
+        texts = list(threads.map(explainer.texts.read, [0, 3, 4, 3, 0, 5] * 5))
+    assert explainer.texts.read.cache_info().currsize == 2  # type: ignore[attr-defined]
     assert all(torch.equal(text.preference, first.preference) for text in texts[::6])
 
 
@@ -223,7 +224,7 @@ def test_only_the_last_guests_are_kept(
     monkeypatch.setattr("llmdirect.explore.people._GUESTS", 2)
     guests = Guests(explainers("default").trained, no_encoder)  # type: ignore[arg-type]
     keys = [guests.add("", [item]) for item in range(3)]
-    assert guests.find(keys[2]).seen.row(0).tolist() == [2]
+    assert guests.find(keys[2]).users.seen.row(0).tolist() == [2]
     with pytest.raises(MissingError, match="write it once more"):
         guests.find(keys[0])
 
@@ -237,7 +238,7 @@ def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) 
     consolidate(data)
     fit(data, tmp_path / "run", num_epochs=2)
     explainer = Explainer.open(tmp_path / "run")
-    app = make_app(explainer, lambda: load_run_encoder(explainer.trained, str(checkpoint), "cpu"))
+    app = make_app(explainer, lambda: load_run_encoder(explainer.trained.run, str(checkpoint), "cpu"))
     asked = TestClient(app, follow_redirects=False)
     text = "warm sound & bright <b>strings</b>"
     answer = asked.post("/guest", data={"text": text, "item": explainer.trained.item_ids[3]})
@@ -275,7 +276,7 @@ def test_comparison_shows_both_and_what_lies_between(
 def test_search_finds_ids_and_titles_whatever_the_case(explainers: Callable[[str], Explainer]) -> None:
     explainer = explainers("default")
     catalogue = Catalogue(explainer)
-    ids = explainer.trained.user_ids
+    ids = explainer.trained.users.ids
     assert ids[catalogue.find("users", "U1")[0]].startswith("u1")
     assert catalogue.find("users", "zebra") == catalogue.find("users", "  ") == []
     titled = next(item for item, title in enumerate(explainer.trained.titles) if title)

@@ -30,7 +30,7 @@ def test_order_parts_and_places_are_those_of_the_ranking(
     trained = explainer.trained
     for user in range(6):
         found = person(explainer, user)
-        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.seen)
+        lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
         expected = lists.items[0][lists.items[0] >= 0]
         assert found.order.tolist() == expected.tolist()
         for item, lead in zip(expected[:4].tolist(), found.leads(expected[:4]), strict=True):
@@ -47,7 +47,7 @@ def test_what_if_reorders_as_the_ranking_does(explainers: Callable[[str], Explai
     for user in range(8):
         found = person(explainer, user, interests={0: 3.0, 2: 0.0})
         moved = trained.with_interests(user, {0: 3.0, 2: 0.0})
-        lists = rank(moved.tables, [user], k=trained.tables.num_items, seen=trained.seen)
+        lists = rank(moved.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
         assert found.order.tolist() == lists.items[0][lists.items[0] >= 0].tolist()
         plain = person(explainer, user)
         assert found.order_before.tolist() == plain.order.tolist()
@@ -87,14 +87,14 @@ def test_spread_is_that_of_what_an_aspect_adds(explainers: Callable[[str], Expla
 def test_aspects_that_are_off_or_merged_are_shown_so(explainers: Callable[[str], Explainer]) -> None:
     run = explainers("default").trained.run
     edits = AspectEdits().merge([0, 2]).switch(off=[1])
-    edits.write(run.path, run.parameters)
+    edits.write(run.path, run.weights_hash)
     try:
         catalogue = Catalogue(Explainer.open(run.path))
     finally:
         (run.path / "aspects.json").unlink()
     assert catalogue.aspects == [0]
     np.testing.assert_allclose(catalogue.item_shares[catalogue.item_shares.any(1)], [[1, 0, 0]] * 14)
-    text = client(catalogue.explainer).get("/user", params={"user": catalogue.explainer.trained.user_ids[0]})
+    text = client(catalogue.explainer).get("/user", params={"user": catalogue.explainer.trained.users.ids[0]})
     assert 'name="a0"' in text.text
     assert 'name="a1"' not in text.text
     assert 'name="a2"' not in text.text
@@ -122,7 +122,7 @@ def test_catalogue_tells_items_by_their_words_and_counts(explainers: Callable[[s
 @pytest.mark.parametrize("shape", ["default", "ratio"])
 def test_pages_and_overview_tell_the_same_shares(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    catalogue, ids = Catalogue(explainer), explainer.trained.user_ids
+    catalogue, ids = Catalogue(explainer), explainer.trained.users.ids
     for entry in aspect_overview(explainer.trained.run.path)["aspects"]:
         shares = catalogue.user_shares[:, entry["aspect"]]
         for user in entry["users"]:

@@ -34,8 +34,8 @@ from left_out_world import (
     World,
     build,
     config,
-    rows_of_the_world,
     sentence,
+    world_rows,
 )
 from llmdirect.collaborative.similarity import WordSimilarity
 from llmdirect.config import HISTORY, ModelConfig
@@ -136,11 +136,11 @@ def test_a_prepared_dataset(tmp_path: Path) -> None:
     prepare(write_lines(tmp_path / "reviews.jsonl", records), tmp_path / "dataset", positive="rating>=2")
     dataset = Dataset.open(tmp_path / "dataset")
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     pairs = list(zip(view.pair_user.tolist(), view.pair_item.tolist(), strict=True))
     copied = [pair for pair in pairs if copies_of(dataset, row_of(dataset, *pair))]
     assert copied
-    chosen = World.of(dataset, store, copied + pairs[::4])
+    chosen = World.from_dataset(dataset, store, copied + pairs[::4])
     for form, user in product(("cosine", "ratio"), ("history", "both")):
         model = random_model(config(score_form=form, user=user, collaborative=True), chosen.view)
         assert chosen.differences(model, tokens=True).max() <= TOLERANCE
@@ -178,7 +178,7 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     rows = [
         row if row.split == 0 else replace(row, text=sentence(rng), time=int(rng.integers(99)), rating=1.0)
-        for row in rows_of_the_world()
+        for row in world_rows()
     ]
     changed = dataset_of(rows, USERS, ITEMS, {DESCRIBED: "a description of it", 5: "another"})
     texts = [*world.dataset.passages.text.to_list(), *changed.passages.text.to_list()]
@@ -186,7 +186,7 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
     model = random_model(config(user="both"), world.view)
     views = []
     for data in (world.dataset, changed):
-        view = TrainView.build(data, store)
+        view = TrainView.from_dataset(data, store)
         used = data.passages.text.gather(view.passage_idx)
         lexicon = WordSimilarity(view, used).lexicon(view, 3)
         views.append(view.with_lexicon(lexicon, used))
@@ -209,7 +209,7 @@ def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Pa
         ]
         dataset = dataset_of(rows, 12 * size, 10 * size)
         store = write_embeddings(tmp_path / str(size), dataset.passages.text.to_list())
-        view = TrainView.build(dataset, store)
+        view = TrainView.from_dataset(dataset, store)
         model = random_model(config(user="both"), view)
         frozen = scores_of(model, view, False)
         everyone, passages = view.pooled.mean(0), len(view.pooled)

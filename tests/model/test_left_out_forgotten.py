@@ -16,8 +16,8 @@ from llmdirect.config import HISTORY
 from llmdirect.model.direct import Direct
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.scores import CatalogueScores
+from llmdirect.model.slots import Slots
 from llmdirect.model.token_tables import PooledTable, TokenTable
-from llmdirect.model.train_view import Slots
 from model_helpers import (
     random_model,
 )
@@ -90,7 +90,7 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         False,
     ),
     "copies in the history, ratio": (
-        forget(ItemDocuments, "pooled_without", keep_the_passage),
+        forget(ItemDocuments, "without", keep_the_passage),
         {"user": "history", "score_form": "ratio"},
         True,
     ),
@@ -167,11 +167,11 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
         )
         for kind in (WordSimilarity, EmbeddingSimilarity)
     },
-    "float64, pooled": (forget(ItemDocuments, "pooled_without", in_float32), {"equal_reviews": False}, False),
+    "float64, pooled": (forget(ItemDocuments, "without", in_float32), {"equal_reviews": False}, False),
     "float64, tokens": (
         forget(
             ItemDocuments,
-            "without",
+            "subtract",
             lambda original, self, sums, *args: original(self, sums.float(), *args),
         ),
         {"equal_reviews": False},

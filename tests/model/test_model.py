@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from llmdirect.collaborative.ease import EaseInputs
 from llmdirect.config import PROJECTION, ModelConfig, TrainConfig
 from llmdirect.data.dataset import Dataset
-from llmdirect.model.direct import Direct, UserSide, attend, normalize
+from llmdirect.model.direct import Direct, UserSide, attend
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.scores import CatalogueScores, SlotDropout, export_tables
 from llmdirect.model.token_tables import TokenTable, read_all, read_passages, refreshed
 from llmdirect.model.train_view import TrainView
+from llmdirect.model.vectors import normalize
 from llmdirect.model.word_types import WordTypes
 from llmdirect.ranking.top_k import rank
 from llmdirect.training.objective import Objective

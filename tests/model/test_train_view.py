@@ -82,7 +82,7 @@ def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: 
     with pytest.raises(
         DataError, match=r"1 of 14 passages are not in the store.*precompute.*which add what is new"
     ):
-        TrainView.build(dataset, store)
+        TrainView.from_dataset(dataset, store)
 
 
 def test_without_times_the_later_row_is_newer(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_documents_of_users_and_items_as_single_passages(dataset: Dataset, tmp_p
     documents = replace(
         dataset, interactions=replace(rows, passage_idx=np.full(len(rows), -1)), passages=passages
     )
-    view = TrainView.build(documents, write_embeddings(tmp_path / "store", texts))
+    view = TrainView.from_dataset(documents, write_embeddings(tmp_path / "store", texts))
     assert (view.pair_passage == -1).all()
     pairs = all_pairs(view)
     with torch.no_grad():

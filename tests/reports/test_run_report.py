@@ -43,7 +43,13 @@ def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli:
     assert not re.search(r"https?://|url\(", text)
     assert "default-src 'none'" in text
     shown, explainer = page.text(), Explainer.open(run)
-    for fact in (explainer.dataset.hash, explainer.store.hash, f"{explainer.store.num_rows:,}", "24", "14"):
+    for fact in (
+        explainer.texts.dataset.hash,
+        explainer.texts.store.hash,
+        f"{explainer.texts.store.num_rows:,}",
+        "24",
+        "14",
+    ):
         assert fact in shown
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     best = max(entry["valid"]["ndcg@10"] for entry in history)
@@ -140,12 +146,12 @@ def test_places_and_files_are_checked_before_anything_is_explained(
 
 
 def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
-    place = Path(Explainer.open(run).dataset.path)
+    place = Path(Explainer.open(run).texts.dataset.path)
     moved = place.rename(place.with_name("moved"))
     try:
         answer = cli("explain", run, "--user", "u0")
         assert answer.code == 1
-        assert f"{place}: not there any more" in answer.err
+        assert f"{place}: not found" in answer.err
         assert "--dataset" in answer.err
         assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
     finally:
@@ -233,14 +239,14 @@ def test_commands_read_texts_as_they_were_read(run: Path) -> None:
 
 def test_commands_of_a_split_without_fractions(run: Path) -> None:
     explainer = Explainer.open(run)
-    explainer.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
+    explainer.texts.dataset.manifest["options"].update(split="leave-last-out", fractions=None)
     assert commands(explainer)[0].endswith("--split leave-last-out")
 
 
 def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer.open(run)
     form = TokenFormat("bfloat16", 64, "content")
-    monkeypatch.setattr(type(explainer.store), "token_format", form)
+    monkeypatch.setattr(type(explainer.texts.store), "token_format", form)
     assert commands(explainer)[1].endswith(" --dtype bfloat16 --project 64 --tokens content")
 
 

@@ -12,8 +12,9 @@ from llmdirect.data.dataset import TEST, Dataset
 from llmdirect.evaluation.protocol import by_user
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.ranking.metrics import mean_metrics
+from llmdirect.ranking.top_k import rank
 from llmdirect.runs.aspect_edits import FILE, AspectEdits
-from llmdirect.runs.evaluate import measure
+from llmdirect.runs.evaluate import evaluate
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.runs.trained import Trained
 from run_helpers import fit_each, make_dataset
@@ -34,7 +35,7 @@ def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 def by_hand(trained: Trained, user: int, factors: list[float]) -> np.ndarray:
     """Scores [I] of a user whose interests are so many times the model's, by a plain loop over aspects."""
     tables = trained.tables
-    query, item = trained.query[user].double().numpy(), np.asarray(tables.item, np.float64)
+    query, item = trained.users.query[user].double().numpy(), np.asarray(tables.item, np.float64)
     width = len(query) // len(factors)
     parts = np.stack([query[a * width : (a + 1) * width] for a in range(len(factors))])
     text = np.zeros(len(item))
@@ -59,12 +60,13 @@ def test_a_moved_interest_ranks_as_by_hand(runs: dict[str, Path], name: str) -> 
     trained = Trained.load(runs[name])
     for user, factors in ((0, [1.0, 2.5, 1.0]), (3, [0.0, 1.0, 0.5])):
         moved = {aspect: factor for aspect, factor in enumerate(factors) if factor != 1}
-        lists = trained.recommend(user, interests=moved, k=5)
+        changed = trained.with_interests(user, moved)
+        lists = rank(changed.tables, [user], k=5, seen=changed.users.seen)
         expected = by_hand(trained, user, factors)
-        assert lists.items[0].tolist() == order(expected, trained.seen.row(user).tolist())[:5]
+        assert lists.items[0].tolist() == order(expected, trained.users.seen.row(user).tolist())[:5]
         assert lists.scores[0] == pytest.approx(expected[lists.items[0]], rel=1e-5)
         assert lists.user_rows.tolist() == [user]
-    unmoved = trained.recommend(0, k=5)
+    unmoved = rank(trained.tables, [0], k=5, seen=trained.users.seen)
     assert unmoved.scores[0] == pytest.approx(by_hand(trained, 0, [1.0] * 3)[unmoved.items[0]], rel=1e-5)
 
 
@@ -84,15 +86,15 @@ def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path
 def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], dataset: Path, name: str) -> None:
     run = runs[name]
     plain = Trained.load(run)
-    before = measure(dataset, run, metrics=["ndcg@5"])
+    before = evaluate(dataset, run, metrics=["ndcg@5"])
     try:
-        AspectEdits().switch(off=[1]).write(run, plain.run.parameters)
+        AspectEdits().switch(off=[1]).write(run, plain.run.weights_hash)
         trained = Trained.load(run)
         expected = by_hand(trained, 4, [1.0, 0.0, 1.0])
-        (listed,) = recommend(run, [trained.user_ids[4]], k=4)["recommendations"]
-        items = [trained.item_idx(entry["item_id"]) for entry in listed["items"]]
-        assert items == order(expected, trained.seen.row(4).tolist())[:4]
-        assert [entry["score"] for entry in listed["items"]] == pytest.approx(expected[items], rel=1e-5)
+        (listed,) = recommend(run, [trained.users.ids[4]], k=4).recommendations
+        items = [trained.item_idx(entry.item_id) for entry in listed.items]
+        assert items == order(expected, trained.users.seen.row(4).tolist())[:4]
+        assert [entry.score for entry in listed.items] == pytest.approx(expected[items], rel=1e-5)
 
         entry = Explainer.open(run).explain(4, items[0])
         parts = {aspect["aspect"]: aspect["contribution"] for aspect in entry["aspects"]}
@@ -104,18 +106,18 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
         # An interest that is off stays off, whatever it is multiplied by.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
         without = mean_metrics(by_user(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
-        found = measure(dataset, run, metrics=["ndcg@5"])
-        assert (found["metrics"], found["aspects_off"], before["aspects_off"]) == (without, [1], [])
-        with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* --on 1` first"):
-            recommend(run, [trained.user_ids[4]], interests={0: 2.0, 1: 2.0})
-        assert (without != before["metrics"]) or name == "paper"  # whose text says little so far
+        found = evaluate(dataset, run, metrics=["ndcg@5"])
+        assert (found.metrics, found.aspects_off, before.aspects_off) == (without, [1], [])
+        with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* `on=1` first"):
+            recommend(run, [trained.users.ids[4]], interests={0: 2.0, 1: 2.0})
+        assert (without != before.metrics) or name == "paper"  # whose text says little so far
         if trained.model.config.user == "history":
-            history = [trained.item_ids[item] for item in trained.seen.row(4).tolist()]
-            (new,) = recommend_new(run, history=history, k=4)["recommendations"]
-            assert [one["item_id"] for one in new["items"]] == [one["item_id"] for one in listed["items"]]
+            history = [trained.item_ids[item] for item in trained.users.seen.row(4).tolist()]
+            (new,) = recommend_new(run, history=history, k=4).recommendations
+            assert [one.item_id for one in new.items] == [one.item_id for one in listed.items]
     finally:
         (run / FILE).unlink()
-    assert measure(dataset, run, metrics=["ndcg@5"])["metrics"] == before["metrics"]
+    assert evaluate(dataset, run, metrics=["ndcg@5"]).metrics == before.metrics
 
 
 def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
@@ -124,7 +126,7 @@ def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
     item = int(plain.candidates(1)[0])
     apart = {one["aspect"]: one["contribution"] for one in plain.explain(1, item)["aspects"]}
     try:
-        AspectEdits().merge([2, 0]).rename({2: "sound"}).write(run, plain.trained.run.parameters)
+        AspectEdits().merge([2, 0]).rename({2: "sound"}).write(run, plain.trained.run.weights_hash)
         merged = Explainer.open(run)
         entry = merged.explain(1, item)
         together = {one["aspect"]: one["contribution"] for one in entry["aspects"]}
@@ -160,9 +162,9 @@ def test_the_file_is_checked(runs: dict[str, Path], tmp_path: Path) -> None:
     edits.write(tmp_path, "abc")
     assert AspectEdits.read(tmp_path, "abc", 3) == edits
     assert json.loads((tmp_path / FILE).read_text())["names"] == {"0": "klänge"}
-    with pytest.raises(MismatchError, match=r"trained again since.*--reset"):
+    with pytest.raises(MismatchError, match=r"trained again since.*`reset=True`"):
         AspectEdits.read(tmp_path, "abd", 3)
-    with pytest.raises(DataError, match=r"aspects.json: damaged \(there is no aspect 2.*--reset"):
+    with pytest.raises(DataError, match=r"aspects.json: damaged \(there is no aspect 2.*`reset=True`"):
         AspectEdits.read(tmp_path, "abc", 2)
     for broken in ("{", "[]", '{"format": "llmdirect-aspects", "version": 9}', '{"format": "x"}'):
         (tmp_path / FILE).write_text(broken)
@@ -173,8 +175,8 @@ def test_the_file_is_checked(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_recommend_command_moves_interests(runs: dict[str, Path], cli: CommandLine) -> None:
     run = runs["default"]
     trained = Trained.load(run)
-    expected = order(by_hand(trained, 2, [1.5, 1.0, 0.2]), trained.seen.row(2).tolist())[:3]
-    user = trained.user_ids[2]
+    expected = order(by_hand(trained, 2, [1.5, 1.0, 0.2]), trained.users.seen.row(2).tolist())[:3]
+    user = trained.users.ids[2]
     answer = cli(
         *("recommend", run, "--user", user, "-k", "3", "--json"),
         *("--interest", "0=+50%", "--interest", "2=-80%"),

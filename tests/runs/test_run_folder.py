@@ -23,7 +23,7 @@ def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run")
     before = content(tmp_path / "run")
     with pytest.raises(
-        MismatchError, match=r"run: holds another run \(lr is 0.001 there, 0.01 here\).*--overwrite"
+        MismatchError, match=r"run: holds another run \(lr is 0.001 there, 0.01 here\).*`overwrite=True`"
     ):
         fit(dataset, tmp_path / "run", lr=0.01)
     assert content(tmp_path / "run") == before

@@ -17,7 +17,7 @@ from llmdirect.data.prepare import prepare
 from llmdirect.encoding.encoders import load_encoder
 from llmdirect.encoding.precompute import precompute
 from llmdirect.model.train_view import TrainView
-from llmdirect.runs.new_users import text_profiles
+from llmdirect.runs.new_users import read_texts
 from llmdirect.runs.trained import Trained
 from llmdirect.store.calibration import CALIBRATION, to_int8
 from llmdirect.store.consolidation import consolidate
@@ -351,13 +351,13 @@ def test_every_stage_works_on_a_reduced_store(
     assert (refused.code, "holds no words" in refused.err) == (2, True)
 
     # A text encoded for a request is read as the same text of the store was, but for eight bits.
-    trained, view = Trained.load(run), TrainView.build(found, EmbeddingStore.open(store_of(dataset)))
+    trained, view = Trained.load(run), TrainView.from_dataset(found, EmbeddingStore.open(store_of(dataset)))
     view = view.with_lexicon(trained.lexicon, found.passages.text.gather(view.passage_idx))
     row = int(view.lengths.argmax())
     tokens, mask = view.tokens(torch.tensor([row]))
     said, _ = trained.model.passages(tokens, mask)
     text = found.passages.text[int(view.passage_idx[row])]
     encoder = load_encoder(str(bert.path), device="cpu")
-    read = text_profiles(trained, [text], encoder)
+    read = read_texts(trained, [text], encoder).profiles
     expected = torch.nn.functional.normalize(said, dim=1)
     torch.testing.assert_close(read, expected, atol=0.03, rtol=0)

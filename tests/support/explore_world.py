@@ -71,7 +71,7 @@ def client(explainer: Explainer, **options: object) -> TestClient:
 
 def person(explainer: Explainer, user: int, **changes: object) -> Person:
     alone = explainer.trained.for_user(user)
-    return Person.from_run(explainer, alone, ("user", alone.user_ids[0]), WhatIf(**changes))  # type: ignore[arg-type]
+    return Person.from_run(explainer, alone, ("user", alone.users.ids[0]), WhatIf(**changes))  # type: ignore[arg-type]
 
 
 USED = ["default", "both", "ratio", "paper"]

@@ -1,4 +1,4 @@
-"""A small world with every trait for which leaving a pair out may go wrong, and what is left without each."""
+"""Dataset with every trait for which leaving a pair out may go wrong, and its remains without each pair."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +59,7 @@ def sentence(rng: np.random.Generator, length: int = 0) -> str:
     return " ".join(rng.choice(WORDS, length or int(rng.integers(1, 12))))
 
 
-def rows_of_the_world() -> list[Row]:
+def world_rows() -> list[Row]:
     """Interactions that have every trait for which leaving one out may go wrong."""
     rng = np.random.default_rng(5)
     same, again = "the same words everywhere", "posted once, posted twice"
@@ -87,23 +87,27 @@ def rows_of_the_world() -> list[Row]:
 
 
 def ease_of(
-    dataset: Dataset, view: TrainView, centre: Tensor, items: Tensor, like: WordSimilarity | None = None
+    dataset: Dataset,
+    view: TrainView,
+    centre: Tensor,
+    items: Tensor,
+    fixed: WordSimilarity | None = None,
 ) -> Ease:
-    """Of these items, with texts that weigh as much as a few users; like: whose map of words is taken."""
+    """EASE of these items, with texts that weigh as much as a few users; fixed: for its word weights."""
     texts, documents = (
         dataset.passages.text.gather(view.passage_idx),
         ItemDocuments(view, equal_reviews=False),
     )
-    alike = WordSimilarity(view, texts, like), EmbeddingSimilarity(documents, centre)
-    return EaseInputs(view.positives, items, *alike).ease(RIDGE, 3.0, 2.0)
+    similarities = WordSimilarity(view, texts, fixed), EmbeddingSimilarity(documents, centre)
+    return EaseInputs(view.positives, items, *similarities).ease(RIDGE, 3.0, 2.0)
 
 
 def history_term(ease: Ease, model: Direct, view: TrainView, tokens: bool) -> HistoryTerm | None:
-    """All that a history can say, each with a weight of its own, where the model has such a term."""
+    """Sum of all item-item terms, each with its own weight, where the model is collaborative."""
     if not model.config.collaborative:
         return None
     terms: list[HistoryTerm] = [ease, RandomWalkTerm(ease.positives, len(ease.items))]
-    if model.config.score_form == "cosine":
+    if model.form.unit_vectors:
         terms.append(TextNeighbourTerm(scores_of(model, view, tokens), ease.items))
     term = WeightedSum(terms, [1.0, 0.01, 3.0][: len(terms)])
     if len(ease.items) < view.num_items:
@@ -113,7 +117,7 @@ def history_term(ease: Ease, model: Direct, view: TrainView, tokens: bool) -> Hi
 
 @dataclass
 class World:
-    """A data set, and what is left of it without each of some train pairs."""
+    """Dataset, and what remains of it without each of some train pairs."""
 
     dataset: Dataset
     store: EmbeddingStore
@@ -123,7 +127,7 @@ class World:
     without: list[tuple[TrainView, Ease]]
 
     @classmethod
-    def of(
+    def from_dataset(
         cls,
         dataset: Dataset,
         store: EmbeddingStore,
@@ -134,7 +138,7 @@ class World:
 
         items: what the collaborative term is of; all if not given.
         """
-        plain = TrainView.build(dataset, store)
+        plain = TrainView.from_dataset(dataset, store)
         centre = plain.pooled.mean(0)  # a fixed map, as of the model
         items = torch.arange(plain.num_items) if items is None else items
         ease = ease_of(dataset, plain, centre, items)
@@ -149,7 +153,7 @@ class World:
         without = []
         for number, (user, item) in enumerate(pairs):
             smaller = delete(dataset, row_of(dataset, user, item), drop_copies=number % 2 == 1)
-            rebuilt = TrainView.build(smaller, store)
+            rebuilt = TrainView.from_dataset(smaller, store)
             again = ease_of(smaller, rebuilt, centre, items, words)
             texts = smaller.passages.text.gather(rebuilt.passage_idx)
             without.append((rebuilt.with_lexicon(lexicon, texts), again))
@@ -193,9 +197,11 @@ class World:
 
 
 def build(folder: Path, items: Tensor | None = None) -> World:
-    """The world, its embeddings in `folder`; items: as for `World.of`."""
-    dataset = dataset_of(rows_of_the_world(), USERS, ITEMS, {DESCRIBED: "a description of it", 5: "another"})
-    return World.of(dataset, write_embeddings(folder, dataset.passages.text.to_list()), PAIRS, items)
+    """World with its embeddings in `folder`; items: as `World.from_dataset` takes them."""
+    dataset = dataset_of(world_rows(), USERS, ITEMS, {DESCRIBED: "a description of it", 5: "another"})
+    return World.from_dataset(
+        dataset, write_embeddings(folder, dataset.passages.text.to_list()), PAIRS, items
+    )
 
 
 def config(**settings: Any) -> ModelConfig:

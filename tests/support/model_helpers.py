@@ -148,7 +148,9 @@ def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: i
 
 def view_of(dataset: Dataset, folder: Path) -> TrainView:
     """What a model sees of the dataset, whose passages have random tokens in a store in the folder."""
-    return TrainView.build(dataset, write_embeddings(folder / "store", dataset.passages.text.to_list()))
+    return TrainView.from_dataset(
+        dataset, write_embeddings(folder / "store", dataset.passages.text.to_list())
+    )
 
 
 def random_model(config: ModelConfig, view: TrainView, seed: int = 0) -> Direct:

@@ -80,9 +80,9 @@ def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> 
         ids = ("--user", found.user_ids[user], "--item", found.item_ids[item])
         answer("explain", run, *ids, "--html", tmp_path / "why.html")
     for text in (HARD[4], HARD[5], "half \ud83d"):
-        assert answer("recommend", run, "--text", text, "--model", model)["recommendations"]
+        assert answer("recommend", run, "--text", text, "--encoder", model)["recommendations"]
     for text in ("", " "):
-        assert "holds no words" in cli("recommend", run, "--text", text, "--model", model).err
+        assert "holds no words" in cli("recommend", run, "--text", text, "--encoder", model).err
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainView, WordSimil
     rows.append(Row(0, 9, ""))
     dataset = dataset_of(rows, 12, 10)
     texts = dataset.passages.text
-    view = TrainView.build(
+    view = TrainView.from_dataset(
         dataset, write_embeddings(tmp_path_factory.mktemp("lexicon") / "store", texts.to_list())
     )
     texts = texts.gather(view.passage_idx)
@@ -109,7 +109,7 @@ def test_passages_spread_half_as_far_by_words(
 def test_nothing_to_tell_items_apart_by_is_no_lexicon(tmp_path: object) -> None:
     dataset = dataset_of([Row(user, item, "same words") for user in range(3) for item in range(3)], 3, 3)
     texts = dataset.passages.text
-    view = TrainView.build(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
+    view = TrainView.from_dataset(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]
     words = WordSimilarity(view, texts.gather(view.passage_idx))
     assert words.lexicon(view, 4).dim == 0
     assert words.lexicon(view, 0).dim == 0

@@ -39,7 +39,7 @@ def test_types_are_means_over_occurrences(tmp_path: Path) -> None:
     rows = [Row(number % 4, number % 5, text) for number, text in enumerate(texts)]
     dataset = dataset_of(rows, 4, 5)
     store = write_embeddings(tmp_path / "store", texts)
-    view = TrainView.build(dataset, store)
+    view = TrainView.from_dataset(dataset, store)
     types = WordTypes.from_view(view, dataset.passages.text.gather(view.passage_idx))
     found = defaultdict(list)
     for text, number in zip(dataset.passages.text.to_list(), view.stored.tolist(), strict=True):

@@ -26,7 +26,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     rows[5] = replace(rows[5], rating=float("nan"))
     dataset = dataset_of(rows, USERS, ITEMS)
     folder: Path = tmp_path_factory.mktemp("biases") / "store"
-    return TrainView.build(dataset, write_embeddings(folder, dataset.passages.text.to_list()))
+    return TrainView.from_dataset(dataset, write_embeddings(folder, dataset.passages.text.to_list()))
 
 
 def test_biases_are_damped_means_of_what_the_others_leave(view: TrainView) -> None:

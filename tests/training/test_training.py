@@ -25,7 +25,7 @@ from llmdirect.evaluation.protocol import by_user, rating_means
 from llmdirect.explanation.explain import explain
 from llmdirect.model.left_out import sampled_pairs, train_left_out
 from llmdirect.ranking.metrics import mean_metrics
-from llmdirect.runs.evaluate import measure
+from llmdirect.runs.evaluate import evaluate
 from llmdirect.runs.folder import RunFolder
 from llmdirect.runs.recommend import recommend
 from llmdirect.runs.trained import Trained
@@ -139,11 +139,11 @@ def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape: str) -> None:
     result: Any = fit(dataset, tmp_path / "run", shape)
-    found = measure(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
-    assert found["metrics"]["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
+    found = evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
+    assert found.metrics["ndcg@10"] == pytest.approx(result["best_value"], abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
     again = mean_metrics(by_user(trained.tables, data, TEST, ["ndcg@10"]))
-    assert measure(dataset, tmp_path / "run", metrics=["ndcg@10"])["metrics"] == again
+    assert evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"]).metrics == again
 
 
 def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
     result: Any = train(
         dataset, tmp_path / "run", model=shape, training=TrainConfig(objective="rating", num_epochs=2)
     )
-    figures = measure(dataset, tmp_path / "run", split="valid")["metrics"]
+    figures = evaluate(dataset, tmp_path / "run", split="valid").metrics
     assert figures["mse"] == pytest.approx(result["best_value"])
     assert {"rmse", "mae", "accuracy", "f1"} <= figures.keys()
     data, tables = Dataset.open(dataset), Trained.load(tmp_path / "run").tables
@@ -219,7 +219,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
     from model_helpers import random_model, scores_of
 
     data = Dataset.open(dataset)
-    view = TrainView.build(data, open_store(dataset))
+    view = TrainView.from_dataset(data, open_store(dataset))
     scores = scores_of(random_model(SHAPES["default"], view), view, False)
     gains, areas = [], []
     with torch.no_grad():
@@ -280,16 +280,16 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
 def test_what_is_measured_is_checked_first(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run", num_epochs=1)
     for wrong, sentence in (
-        ({"split": "train"}, "split is 'train', expected one of valid, test"),
-        ({"metrics": "ndcg@10"}, "metrics is 'ndcg@10', expected a list"),
-        ({"depth": 0}, "depth is 0"),
-        ({"run_out": tmp_path / "lists.csv"}, "ends in .parquet"),
+        ({"split": "train"}, "`split` is 'train', expected one of valid, test"),
+        ({"metrics": "ndcg@10"}, "`metrics` is 'ndcg@10', expected a list"),
+        ({"depth": 0}, "`depth` is 0"),
+        ({"lists_out": tmp_path / "lists.csv"}, "ends in .parquet"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            measure(dataset, tmp_path / "run", **wrong)  # type: ignore[arg-type]
+            evaluate(dataset, tmp_path / "run", **wrong)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        measure(dataset, tmp_path / "run", run_out=tmp_path / "nowhere" / "lists.parquet")
-    measure(dataset, tmp_path / "run", run_out=str(tmp_path / "lists.parquet"), depth=2)
+        evaluate(dataset, tmp_path / "run", lists_out=tmp_path / "nowhere" / "lists.parquet")
+    evaluate(dataset, tmp_path / "run", lists_out=str(tmp_path / "lists.parquet"), depth=2)
     assert (tmp_path / "lists.parquet").exists()
     with pytest.raises(ValueError, match="user_ids is 'u0', expected a list"):
         recommend(tmp_path / "run", "u0")

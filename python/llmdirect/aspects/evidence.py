@@ -1,4 +1,4 @@
-"""What the train texts show of a run's aspects: a sentence about each, and whether words tell stars."""
+"""Evidence for a run's aspects in the train texts: example sentences, agreement with ratings."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,38 +12,63 @@ from llmdirect.aspects.quality import aspect_quality
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.explanation.item_document import ReadPassage, text_term
+from llmdirect.explanation.item_document import ReadPassage
 from llmdirect.ranking.rating_metrics import rating_metrics
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 from llmdirect.text.sentences import sentences
 
-_MOST_TEXTS: Final = 5000
+_MAX_REVIEWS: Final = 5000
 _LIKED, _DISLIKED = 4.0, 2.0
 
 
-def run_quality(run: Path | str, beside: Sequence[Path | str] = ()) -> Json:
-    """`aspect_quality` of a run beside others of the same dataset, and `stars`: `stars_auc`.
+def run_quality(run: Path | str, other_runs: Sequence[Path | str] = ()) -> Json:
+    """Aspect quality of a run, with `stars` from `stars_auc`.
 
-    Raises MismatchError where dataset or store are not what the run was trained on, or another run was
-    trained on another dataset.
+    Parameters
+    ----------
+    other_runs
+        Runs of the same dataset, for the stability of aspects.
+
+    Returns
+    -------
+    quality
+        What `aspect_quality` returns, and "stars".
+
+    Raises
+    ------
+    MismatchError
+        If dataset or store are not those of the run, or another run is of another dataset.
     """
     explainer = Explainer.open(run)
-    others = [Trained.load(other) for other in beside]
+    others = [Trained.load(other) for other in other_runs]
     for other in others:
-        other.check_dataset(explainer.dataset)
-    quality = aspect_quality(explainer.trained, explainer.dataset, others)
+        check_dataset(other.run, explainer.texts.dataset)
+    quality = aspect_quality(explainer.trained, explainer.texts.dataset, others)
     return {**quality, "stars": stars_auc(explainer)}
 
 
 def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence[int]) -> str | None:
-    """The sentence, of the train texts about these items, that says most of the aspects `group`.
+    """Sentence in the train texts about some items that is most typical of aspects.
 
-    The largest sum over its tokens of the excess of |s_t m_t| in these aspects over that in as many average
-    ones; the earlier of equals. None where the items have no text.
+    It has the largest sum over its tokens of the excess of |s_t m_t| in these aspects over that in as many
+    average ones; the first of equals.
+
+    Parameters
+    ----------
+    group
+        Aspects.
+    items
+        Item indices.
+
+    Returns
+    -------
+    sentence
+        None where the items have no text.
     """
     best: tuple[float, str | None] = (-np.inf, None)
     for item in items:
-        for passage in explainer.read_passages(explainer.passages_of(item)):
+        for passage in explainer.texts.read_passages(explainer.texts.passages_of(item)):
             spans = sentences(passage.text)
             excess = _excess_by_sentence(explainer, passage, group, [start for start, _ in spans])
             for (start, end), value in zip(spans, excess, strict=True):
@@ -53,54 +78,53 @@ def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence
 
 
 def stars_auc(explainer: Explainer) -> Json | None:
-    """How well what words say of an item tells its reviews of 4 stars and more from those of 2 and less.
+    """AUC with which the signed terms of reviews separate 4 stars and more from 2 and less.
 
-    auc: share of such pairs in which the better review says the more, ties half (0.5: no better than chance).
-    In the ratio form that is Σ s_t m_t / Σ m_t over its tokens and all aspects. In the cosine form, where a
-    word says a vector, for or against an item beside a user's interest alone, it is the text term of the
-    review by itself for its author, whose interest is read from a history with this very item. `liked` and
-    `disliked`: how many reviews of each were read, at most 5,000 in all, evenly spread over train. None where
-    either kind is missing.
+    In the ratio form a review's score is Σ s_t m_t / Σ m_t over its tokens and all aspects. In the cosine
+    form, where terms are vectors without a sign of their own, it is the text term of the review by itself for
+    its author, whose interest is read from a history with this very item.
+
+    Returns
+    -------
+    stars
+        {"auc", "liked", "disliked"}: the AUC, ties half, and the numbers of reviews, together at most 5,000,
+        evenly spread over train. None where either kind is missing.
     """
-    trained, model = explainer.trained, explainer.model
-    rows = explainer.dataset.interactions
-    rating, split = np.asarray(rows.rating), explainer.dataset.passages.split[rows.passage_idx]
+    trained, model = explainer.trained, explainer.texts.model
+    rows = explainer.texts.dataset.interactions
+    rating, split = np.asarray(rows.rating), explainer.texts.dataset.passages.split[rows.passage_idx]
     rated = (rows.passage_idx >= 0) & (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
-    chosen = np.flatnonzero(rated)
-    chosen = chosen[
-        np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_TEXTS)).astype(np.int64))
-    ]
-    said, stars = [], []
-    passages = explainer.read_passages(rows.passage_idx[chosen])
-    authors = rows.user_idx[chosen].tolist()
-    for passage, author, stars_of_passage in zip(passages, authors, rating[chosen].tolist(), strict=True):
+    candidates = np.flatnonzero(rated)
+    count = len(candidates)
+    sample = candidates[np.unique(np.linspace(0, count - 1, min(count, _MAX_REVIEWS)).astype(np.int64))]
+    scores, stars = [], []
+    passages = explainer.texts.read_passages(rows.passage_idx[sample])
+    authors = rows.user_idx[sample].tolist()
+    for passage, author, stars_of_passage in zip(passages, authors, rating[sample].tolist(), strict=True):
         terms, mentions = passage.sums(model, trained.lexicon)
         if mentions.any():
-            if model.config.score_form == "cosine":
-                said.append(float(text_term(model, explainer.query(author), terms, mentions)))
-            else:
-                said.append(float(terms.sum() / mentions.sum()))
+            scores.append(float(model.form.review_score(explainer.query(author), terms, mentions)))
             stars.append(stars_of_passage)
     liked = sum(value >= _LIKED for value in stars)
     if liked in (0, len(stars)):
         return None
-    auc = rating_metrics(np.array(said), np.array(stars), threshold=_LIKED)["auc"]
+    auc = rating_metrics(np.array(scores), np.array(stars), threshold=_LIKED)["auc"]
     return {"auc": auc, "liked": liked, "disliked": len(stars) - liked}
 
 
 def _excess_by_sentence(
     explainer: Explainer, passage: ReadPassage, group: Sequence[int], borders: list[int]
 ) -> list[float]:
-    """By how much more the tokens of each sentence say of these aspects than of as many average ones."""
+    """Size of the sentences' signed terms in some aspects minus that in as many average ones."""
     tokens, word, words = passage.inputs(explainer.trained.lexicon)
     sums = np.zeros(len(borders))
     if len(tokens):
-        model = explainer.model
+        model = explainer.texts.model
         with torch.no_grad():
-            said, _ = model.token_terms(model.standard(tokens))
-        size = said.view(len(said), model.aspects, -1).norm(dim=2).numpy()
+            terms, _ = model.token_terms(model.standard(tokens))
+        size = terms.view(len(terms), model.aspects, -1).norm(dim=2).numpy()
         excess = size[:, list(group)].sum(1) - len(group) * size.mean(1)
         sentence = np.array([bisect_right(borders, start) - 1 for start in words[:, 0].tolist()])
         np.add.at(sums, sentence[word], excess)
-    found: list[float] = sums.tolist()
-    return found
+    excesses: list[float] = sums.tolist()
+    return excesses

@@ -5,20 +5,31 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_MATCHED: Final = 12
-"""Columns that `match` takes: it visits all subsets of them."""
+MAX_COLUMNS: Final = 12
+"""Most columns of `match`, which visits all subsets of them."""
 
 
 def match(gains: NDArray[np.float64]) -> dict[int, int]:
-    """The one-to-one matching of rows and columns with the largest sum of gains: column -> row.
+    """Maximum weight matching of rows and columns, by dynamic programming over subsets of columns.
 
-    gains: [K, A], none negative. Exact: best[mask], the best sum with the columns in `mask` taken, is
-    carried from row to row. Pairs without gain are left out.
-    Raises ValueError for more than 12 columns, whose subsets are too many.
+    Parameters
+    ----------
+    gains
+        [n, m] non-negative weights.
+
+    Returns
+    -------
+    matching
+        Column -> row; pairs without gain are left out.
+
+    Raises
+    ------
+    ValueError
+        For more than 12 columns.
     """
     num_rows, num_columns = gains.shape
-    if num_columns > MOST_MATCHED:
-        raise ValueError(f"{num_columns} columns to match, at most {MOST_MATCHED}")
+    if num_columns > MAX_COLUMNS:
+        raise ValueError(f"{num_columns} columns to match, at most {MAX_COLUMNS}")
     best = np.full(1 << num_columns, -np.inf)
     best[0] = 0.0
     masks = np.arange(1 << num_columns)

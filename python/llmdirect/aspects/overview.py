@@ -1,4 +1,4 @@
-"""A run's aspects as a table: their words, in whom and what they are highest; and what is decided of them."""
+"""Table of a run's aspects with top words, users and items, and edits of it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,18 +13,27 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.runs.aspect_edits import FILE, AspectEdits
 from llmdirect.runs.trained import Trained
 
-_EXAMPLES = 3
+_TOP = 3
+"""Users and items shown of each aspect."""
 
 
 def aspect_overview(run: Path | str, examples: bool = False) -> Json:
-    """The aspects of a run, merged ones as one, in the order of their numbers.
+    """Aspects of a run in the order of their indices, merged ones as one.
 
-    examples: `example` of each aspect too, the sentence that says most of it (None without texts), out of the
-    texts about the items in which it is highest; they are read from the run's store.
+    Parameters
+    ----------
+    run
+        Folder that `train` wrote.
+    examples
+        Whether to add the most typical sentence of each aspect (`example_sentence`), of the texts about its
+        top items; reads the run's store.
 
-    Returns {"run", "aspects": [{"aspect", "name", "words" (most telling first), "off", "merged" (numbers of
-    all that are this one), "share" (of what the items' texts say), "users", "items"}]}; the users and items
-    are those in which the aspect is highest: {"user_id" or "item_id" and "title", "share"}.
+    Returns
+    -------
+    overview
+        {"run", "aspects": [{"aspect", "name", "words", "off", "merged", "share", "users", "items"}]}: top
+        words first, `merged` indices of the group, `share` in the size of all items, and the users and items
+        with the largest share of the aspect: {"user_id" or "item_id" and "title", "share"}.
     """
     explainer = Explainer.open(run) if examples else None
     trained = Trained.load(run) if explainer is None else explainer.trained
@@ -32,7 +41,7 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
     words = top_words(trained)
     usage = edits.combined(usage_shares(trained).tolist())
     off = edits.factors(aspects) == 0
-    by_user = _shares(user_sizes(trained, trained.query.numpy()))
+    by_user = _shares(user_sizes(trained, trained.users.query.numpy()))
     by_item = _shares(item_sizes(trained))
     entries = []
     for aspect, share in usage.items():
@@ -46,12 +55,12 @@ def aspect_overview(run: Path | str, examples: bool = False) -> Json:
                 **example,
                 "aspect": aspect,
                 "name": trained.aspect_names[aspect],
-                "words": [word for one in group for word in words[one]],
+                "words": [word for member in group for word in words[member]],
                 "off": bool(off[aspect]),
                 "merged": group,
                 "share": share,
                 "users": [
-                    {"user_id": trained.user_ids[row], "share": float(users[row])} for row in _highest(users)
+                    {"user_id": trained.users.ids[row], "share": float(users[row])} for row in _highest(users)
                 ],
                 "items": [
                     {
@@ -76,16 +85,32 @@ def edit_aspects(
     on: Sequence[int] = (),
     reset: bool = False,
 ) -> AspectEdits:
-    """Changes RUN/aspects.json, after which rankings and explanations of the run honour it.
+    """Change the names, groups and switches of a run's aspects, in RUN/aspects.json.
 
-    rename: aspect -> name, empty for its words. merge: lists of aspects that become one; split takes such a
-    group apart. off, on: switches. reset: forgets what was decided before. Raises ValueError for an aspect
-    that is none.
+    Parameters
+    ----------
+    run
+        Folder that `train` wrote.
+    rename
+        Aspect -> name; an empty name restores its top words.
+    merge
+        Lists of aspects that become one.
+    split
+        Aspects whose groups are dissolved.
+    off, on
+        Aspects that are switched off, or on again.
+    reset
+        Whether to discard earlier edits first.
+
+    Raises
+    ------
+    ValueError
+        For an aspect that does not exist.
     """
     trained = Trained.load(run, AspectEdits())
-    folder, parameters = trained.run.path, trained.run.parameters
+    folder, weights_hash = trained.run.path, trained.run.weights_hash
     aspects = trained.model.aspects
-    edits = AspectEdits() if reset else AspectEdits.read(folder, parameters, aspects)
+    edits = AspectEdits() if reset else AspectEdits.read(folder, weights_hash, aspects)
     edits = edits.split(split).rename(rename or {})
     for group in merge:
         edits = edits.merge(group)
@@ -94,17 +119,17 @@ def edit_aspects(
     if edits == AspectEdits():
         (folder / FILE).unlink(missing_ok=True)
     else:
-        edits.write(folder, parameters)
+        edits.write(folder, weights_hash)
     return edits
 
 
 def _shares(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n, A]: share of each aspect in a row; zeros for zeros."""
+    """[n, A] share of each aspect in its row; zeros for rows of zeros."""
     shares: NDArray[np.float64] = sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-300)
     return shares
 
 
 def _highest(values: NDArray[np.float64]) -> list[int]:
-    """Rows of the largest values, at most three, the earlier of equals first."""
-    rows: list[int] = np.argsort(-values, kind="stable")[:_EXAMPLES].tolist()
+    """Rows of the largest values, at most three, the first of equals first."""
+    rows: list[int] = np.argsort(-values, kind="stable")[:_TOP].tolist()
     return rows

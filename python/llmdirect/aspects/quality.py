@@ -1,4 +1,4 @@
-"""How good the aspects of a run are: whether their words belong together, differ, recur, and tell stars."""
+"""Quality of aspects: coherence, uniqueness, usage entropy, stability."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,32 +6,51 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from llmdirect.aspects.matching import MOST_MATCHED, match
+from llmdirect.aspects.matching import MAX_COLUMNS, match
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN, Dataset
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 from llmdirect.text.words import word_spans
 
 
 def top_words(trained: Trained) -> list[list[str]]:
-    """The most telling words of each aspect, as they name it when nobody has named it otherwise."""
+    """Top words of each aspect, whatever it was renamed to."""
     catalogue = trained.run.values("best/catalogue")
     return [name.split(", ") for name in catalogue["aspects"]]
 
 
-def aspect_quality(trained: Trained, dataset: Dataset, beside: Sequence[Trained] = ()) -> Json:
-    """What can be said of a run's aspects without judging them by eye.
+def aspect_quality(trained: Trained, dataset: Dataset, other_runs: Sequence[Trained] = ()) -> Json:
+    """Intrinsic quality of a run's aspects.
 
-    - `coherence`: mean NPMI of the pairs of an aspect's top words over train passages (Lau et al. 2014): 1
-      where they only ever stand together, 0 by chance, -1 never together; `by_aspect` of each;
-    - `uniqueness`: share of distinct words among all top words: 1 where no two aspects share one;
-    - `usage_entropy`: of the shares that aspects have of what the items' texts say, over its maximum;
-    - `stability`: mean Jaccard of the top words with those of the aspect of another run that is matched with
-      it (one to one, so that the sum is largest), over `beside`; None without other runs.
+    Parameters
+    ----------
+    dataset
+        That of the run.
+    other_runs
+        Runs of the same dataset, for the stability.
 
-    Raises MismatchError where the run was trained on another dataset.
+    Returns
+    -------
+    quality
+        - "coherence": mean NPMI of the pairs of an aspect's top words over train passages, from -1 (never
+          together) over 0 (chance) to 1 (always together); "by_aspect" of each;
+        - "uniqueness": share of distinct words among all top words;
+        - "usage_entropy": normalised entropy of the aspects' shares "usage" in the items' texts;
+        - "stability": mean Jaccard similarity of the top words with those of the matched aspect of another
+          run (one to one, with the largest sum), over `other_runs`; None without other runs;
+        - "top_words".
+
+    Raises
+    ------
+    MismatchError
+        If the run was trained on another dataset.
+
+    References
+    ----------
+    Lau, J. H., et al. (2014). Machine Reading Tea Leaves.
     """
-    trained.check_dataset(dataset)
+    check_dataset(trained.run, dataset)
     words = top_words(trained)
     coherence = npmi(words, _train_texts(dataset))
     usage = usage_shares(trained)
@@ -41,31 +60,31 @@ def aspect_quality(trained: Trained, dataset: Dataset, beside: Sequence[Trained]
         "uniqueness": uniqueness(words),
         "usage_entropy": normalised_entropy(usage),
         "usage": usage.tolist(),
-        "stability": float(np.mean([stability(words, top_words(other)) for other in beside]))
-        if beside
+        "stability": float(np.mean([stability(words, top_words(other)) for other in other_runs]))
+        if other_runs
         else None,
         "top_words": words,
     }
 
 
 def npmi(words: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float]:
-    """For each list of words the mean NPMI of its pairs, a passage being the window.
+    """Mean normalised pointwise mutual information of each list of words, with passages as windows.
 
-    log(p(a, b) / (p(a) p(b))) / -log p(a, b); -1 for words that never stand together, 1 for those that stand
-    in every passage. 0 for a list of fewer than two words.
+    NPMI = log(p(a, b) / (p(a) p(b))) / -log p(a, b); -1 for words that never occur together, 1 for those that
+    occur in every passage. 0 for a list of fewer than two words.
     """
-    wanted = {word: number for number, word in enumerate(dict.fromkeys(w for one in words for w in one))}
-    present = np.zeros((len(texts), len(wanted)), bool)
+    index = {word: number for number, word in enumerate(dict.fromkeys(w for row in words for w in row))}
+    present = np.zeros((len(texts), len(index)), bool)
     for row, text in enumerate(texts):
         for start, end in word_spans(text).tolist():
-            number = wanted.get(text[start:end].casefold())
+            number = index.get(text[start:end].casefold())
             if number is not None:
                 present[row, number] = True
-    together = present.T.astype(np.float64) @ present.astype(np.float64) / max(1, len(texts))
+    joint = present.T.astype(np.float64) @ present.astype(np.float64) / max(1, len(texts))
     scores = []
-    for one in words:
-        pairs = [(wanted[a], wanted[b]) for a, b in combinations(one, 2) if a != b]
-        values = [_npmi(together[a, b], together[a, a], together[b, b]) for a, b in pairs]
+    for row_words in words:
+        pairs = [(index[a], index[b]) for a, b in combinations(row_words, 2) if a != b]
+        values = [_npmi(joint[a, b], joint[a, a], joint[b, b]) for a, b in pairs]
         scores.append(float(np.mean(values)) if values else 0.0)
     return scores
 
@@ -78,15 +97,12 @@ def _npmi(both: float, first: float, second: float) -> float:
 
 def uniqueness(words: Sequence[Sequence[str]]) -> float:
     """Share of distinct words among all words of the lists."""
-    everything = [word for one in words for word in one]
-    return len(set(everything)) / max(1, len(everything))
+    all_words = [word for row in words for word in row]
+    return len(set(all_words)) / max(1, len(all_words))
 
 
 def usage_shares(trained: Trained) -> NDArray[np.float64]:
-    """float64 [A]: share of each aspect in what the items' texts say, over all items that have text.
-
-    In the cosine form of the squared length of the item vectors, in the ratio form of the mentions.
-    """
+    """Share float64 [A] of each aspect in the items: of squared length (cosine form), of mentions (ratio)."""
     sizes, aspects = item_sizes(trained), trained.model.aspects
     total = sizes.sum()
     shares: NDArray[np.float64] = sizes.sum(0) / total if total else np.full(aspects, 1 / aspects)
@@ -94,40 +110,29 @@ def usage_shares(trained: Trained) -> NDArray[np.float64]:
 
 
 def item_sizes(trained: Trained) -> NDArray[np.float64]:
-    """[I, A] how much an item's texts say of each aspect: `aspect_sizes`, or the mentions (ratio form)."""
-    mass = trained.tables.item_mentions
-    if mass is not None:
-        return np.asarray(mass, np.float64)
-    return aspect_sizes(trained.tables.item, trained.model.aspects)
+    """[I, A] size of each aspect in the items: squared length (cosine form), mentions (ratio form)."""
+    model, tables = trained.model, trained.tables
+    return model.form.item_sizes(tables.item, tables.item_mentions, model.aspects)
 
 
 def user_sizes(trained: Trained, query: ArrayLike) -> NDArray[np.float64]:
-    """[U, A] how much of users' `query` is in each aspect: `aspect_sizes`, or the interests (ratio form)."""
-    if trained.tables.kernel == "ratio":
-        return np.asarray(query, np.float64)
-    return aspect_sizes(query, trained.model.aspects)
-
-
-def aspect_sizes(vectors: ArrayLike, aspects: int) -> NDArray[np.float64]:
-    """[n, A] squared length of each aspect's channels in vectors [n, K]."""
-    rows = np.asarray(vectors, np.float64)
-    sizes: NDArray[np.float64] = np.square(rows).reshape(len(rows), aspects, -1).sum(2)
-    return sizes
+    """[U, A] size of each aspect in users' queries: squared length (cosine form), interest (ratio form)."""
+    return trained.model.form.user_sizes(query, trained.model.aspects)
 
 
 def normalised_entropy(shares: NDArray[np.float64]) -> float:
-    """Entropy of shares over the log of their number: 1 where all are alike, 0 where one is all."""
+    """Entropy of shares over the log of their number: 1 where all are equal, 0 where one has all."""
     present = shares[shares > 0]
     return float(-(present * np.log(present)).sum() / np.log(len(shares))) if len(shares) > 1 else 0.0
 
 
 def stability(words: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> float:
-    """Mean Jaccard of lists of words matched one to one with those of another run.
+    """Mean Jaccard similarity of lists of words, matched one to one with those of another run.
 
-    The matching is the best there is up to MOST_MATCHED lists, beyond that greedy by Jaccard.
+    The matching is optimal up to MAX_COLUMNS lists, greedy beyond.
     """
-    gains = np.array([[_jaccard(one, other) for other in others] for one in words])
-    if gains.shape[1] <= MOST_MATCHED:
+    gains = np.array([[_jaccard(first, second) for second in others] for first in words])
+    if gains.shape[1] <= MAX_COLUMNS:
         return float(sum(gains[row, column] for column, row in match(gains).items()) / len(words))
     total = 0.0
     for _ in range(min(gains.shape)):
@@ -137,9 +142,9 @@ def stability(words: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -
     return total / len(words)
 
 
-def _jaccard(one: Sequence[str], other: Sequence[str]) -> float:
-    union = set(one) | set(other)
-    return len(set(one) & set(other)) / len(union) if union else 0.0
+def _jaccard(first: Sequence[str], second: Sequence[str]) -> float:
+    union = set(first) | set(second)
+    return len(set(first) & set(second)) / len(union) if union else 0.0
 
 
 def _train_texts(dataset: Dataset) -> list[str]:

@@ -14,9 +14,11 @@ from llmdirect.common.errors import LlmdirectError
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
 """Context settings: options and choices as the published scripts spell them (--num_epochs, BPR)."""
 RENAMED: Final = {
-    "--beside": "--other-runs",
     "--form": "--score-form",
     "--refine-epochs": "--token-epochs",
+    "--run-out": "--lists-out",
+    "--beside": "--other-runs",
+    "--model": "--encoder",
 }
 """Former names of options."""
 _SETTING: Final = re.compile(r"`(\w+)(?:=([^`]+))?`")
@@ -27,9 +29,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse arguments; a former name of an option is an error that gives the present one."""
+        present = {option for parameter in self.params for option in parameter.opts}
         for argument in args:
             name = argument.partition("=")[0].lower().replace("_", "-")
-            if name in RENAMED:
+            if name in RENAMED and name not in present and RENAMED[name] in present:
                 raise typer.BadParameter(f"{name} is called {RENAMED[name]} now", ctx)
         return super().parse_args(ctx, args)
 

@@ -190,9 +190,8 @@ def select_term(
     alone = [one for ease in eases for one in tried("ease", ease, ease)]
     ease = _best(alone, near).ease
     found = [_Candidate("ease", ease, ease, None, 0.0, values_of(plain)), *alone]
-    cosine = text.model.config.score_form == "cosine"
     for name in HISTORY_TERMS[1:]:
-        if wanted in ("auto", name) and (cosine or name != "ease+neighbours"):
+        if wanted in ("auto", name) and (text.model.form.unit_vectors or name != "ease+neighbours"):
             other = (
                 TextNeighbourTerm(text, items)
                 if name == "ease+neighbours"

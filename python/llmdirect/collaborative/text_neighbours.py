@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from llmdirect.model.direct import normalize
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.scores import CatalogueScores
+from llmdirect.model.vectors import normalize
 
 _PART = 1 << 14
 """Passages at a time."""

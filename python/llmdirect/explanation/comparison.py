@@ -1,4 +1,4 @@
-"""Why one item rather than another: two explanations for one user, laid side by side."""
+"""Comparison of two items' explanations for one user."""
 
 from collections.abc import Iterable
 
@@ -7,36 +7,46 @@ from llmdirect.common.types import Json
 _PARTS = ("words", "words_everywhere", "popularity", "collaboration")
 
 
-def compare(here: Json, there: Json) -> Json:
-    """What the first item has over the second, from the explanations of both for one user.
+def compare(first: Json, second: Json) -> Json:
+    """Difference of the scores of two items, by the parts of their explanations.
 
-    item_id, title, rank, score of the second; `total`, by how much the first scores higher, and its `parts`,
-    which add up to it; `words` (by word type, in lower case) add up to the part of that name, `aspects` too,
-    `collaboration` (by item of the history) to its own. Of these each entry has `here`, `there` and
-    `difference`; the largest difference goes first. `history`: the same of what each item of the history
-    brings to the text terms, where that can be told: they add up to words and words_everywhere together.
+    Parameters
+    ----------
+    first, second
+        What `Explainer.explain` returned for the same user.
+
+    Returns
+    -------
+    comparison
+        item_id, title, rank, score of the second; `total`, the first score minus the second, and its `parts`,
+        which add up to it; `words` (by word type, in lower case), which add up to the part of that name, as
+        `aspects` do; `collaboration` (by item of the history), which add up to theirs. Each entry has `here`
+        (first), `there` (second) and `difference`; the largest difference comes first. `history`: the same of
+        the items of the history, which add up to words and words_everywhere together; empty where interests
+        cannot be attributed to items.
     """
-    parts = {name: here["terms"][name] - there["terms"][name] for name in _PARTS}
-    names = {entry["aspect"]: entry["name"] for one in (there, here) for entry in one["aspects"]}
+    parts = {name: first["terms"][name] - second["terms"][name] for name in _PARTS}
+    both = (first, second)
+    names = {entry["aspect"]: entry["name"] for side in (second, first) for entry in side["aspects"]}
     titles = {
         entry["item_id"]: entry["title"]
-        for one in (there, here)
-        for entry in (*one["history"], *one["collaboration"])
+        for side in (second, first)
+        for entry in (*side["history"], *side["collaboration"])
     }
 
     def of_items(key: str) -> list[Json]:
-        sums = (_sums((e["item_id"], e["contribution"] or 0.0) for e in one[key]) for one in (here, there))
+        sums = (_sums((e["item_id"], e["contribution"] or 0.0) for e in side[key]) for side in both)
         return [{**entry, "title": titles[entry["item_id"]]} for entry in _differences("item_id", *sums)]
 
-    told = all(entry["contribution"] is not None for entry in here["history"])
-    aspects = (_sums((e["aspect"], e["contribution"]) for e in one["aspects"]) for one in (here, there))
+    has_contributions = all(entry["contribution"] is not None for entry in first["history"])
+    aspects = (_sums((e["aspect"], e["contribution"]) for e in side["aspects"]) for side in both)
     return {
-        **{key: there[key] for key in ("item_id", "title", "rank", "score")},
-        "total": here["score"] - there["score"],
+        **{key: second[key] for key in ("item_id", "title", "rank", "score")},
+        "total": first["score"] - second["score"],
         "parts": parts,
         "aspects": [{**e, "name": names[e["aspect"]]} for e in _differences("aspect", *aspects)],
-        "words": _differences("text", *(_sums(_words(one)) for one in (here, there))),
-        "history": of_items("history") if told else [],
+        "words": _differences("text", *(_sums(_words(side)) for side in both)),
+        "history": of_items("history") if has_contributions else [],
         "collaboration": of_items("collaboration"),
     }
 

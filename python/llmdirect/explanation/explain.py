@@ -1,4 +1,4 @@
-"""Explanations of a run: of a user's best items, of one item beside another, and what would change it."""
+"""Explain stage: a user's top items, comparisons with another item, counterfactuals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.explanation.comparison import compare
-from llmdirect.explanation.counterfactual import counterfactual as fewest_words
+from llmdirect.explanation.counterfactual import counterfactual as find_counterfactual
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.reencoding import Reencoder
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 
 def explain(
@@ -21,25 +21,49 @@ def explain(
     than: str | None = None,
     counterfactual: int | None = None,
     dataset: Path | str | None = None,
-    model: str | None = None,
+    encoder: str | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Json:
-    """Explains the score of `item_ids` for a user, or of the user's `k` best items.
+    """Explain the scores of items for a user.
 
-    than: another item, beside which each of them is laid. counterfactual: the words without which each would
-    not be among so many best, checked with the language model, which lies at `model` if its name is not
-    enough. dataset: where the run's dataset lies now, if it was moved.
+    Parameters
+    ----------
+    run
+        Folder that `train` wrote.
+    item_ids
+        External ids; the user's top `k` items by default.
+    than
+        External id of another item to compare each with.
+    counterfactual
+        Size of the top list for which words are found whose deletion drops the item out of it, checked with
+        the run's encoder.
+    dataset
+        Present location of the run's dataset, where it was moved.
+    encoder
+        Location of the run's encoder, where its id does not suffice; read for `counterfactual` alone.
+    device
+        Of the encoder.
 
-    Returns {"explanations": […], "model": …, "dataset": …}; `Explainer.explain` documents an entry, which
-    has `than` (`comparison.compare`) and `counterfactual` (`counterfactual.counterfactual`) where asked.
-    Raises MissingError for an unknown user or item, MismatchError where dataset or store have changed,
-    ValueError for an item that cannot drop out of the best.
+    Returns
+    -------
+    result
+        {"explanations": [...], "model": ..., "dataset": ...}; `Explainer.explain` documents an entry, which
+        has `than` (`comparison.compare`) and `counterfactual` where requested.
+
+    Raises
+    ------
+    MissingError
+        For an unknown user or item.
+    MismatchError
+        If dataset, store or encoder are not those of the run.
+    ValueError
+        For an item that is not in the top list of `counterfactual`.
     """
     if isinstance(item_ids, str):
         raise ValueError(f"item_ids is {item_ids!r}, expected a list of ids")
     if than in (item_ids or []):
-        raise ValueError(f"than: {than} is the item itself; name another one")
+        raise ValueError(f"`than`: {than} is the item itself; name another one")
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
     user = trained.user_idx(user_id)
@@ -51,7 +75,7 @@ def explain(
     other = None if than is None else explainer.explain(user, trained.item_idx(than), candidates)
     reader = None
     if counterfactual is not None:
-        reader = Reencoder(explainer, load_run_encoder(trained, model, device))
+        reader = Reencoder(explainer, load_run_encoder(trained.run, encoder, device))
     entries = []
     with progress.task("Explaining", len(items), "items") as task:
         for item in items:
@@ -59,7 +83,7 @@ def explain(
             if other is not None:
                 entry["than"] = compare(entry, other)
             if reader is not None and counterfactual is not None:
-                entry["counterfactual"] = fewest_words(explainer, reader, user, item, counterfactual)
+                entry["counterfactual"] = find_counterfactual(explainer, reader, user, item, counterfactual)
             entries.append(entry)
             task.advance()
     return explainer.result(entries)

@@ -1,16 +1,13 @@
-"""Why this item: every word's own term of the score, and what the score would be without the word.
+"""Additive explanation of a score by words, with the closed-form effect of removing each word.
 
     score = user + popularity + words everywhere + Σ words + collaboration
 
-A word's `contribution` is its own term, less what a word of an average item gets; its `effect` is the score
-with it less the score without it, in closed form (norms and mentions of the rest change too). Neither says
-what re-encoding the text without the word would give. All sums are float64.
+A word's `contribution` is its own term minus that of a word of an average item; its `effect` is the score
+with it minus the score without it, in closed form (norms and mentions of the rest change, too). Neither is
+what encoding the text again without the word would give. All sums are float64.
 """
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,71 +15,66 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect._core import passage_keys
-from llmdirect.common.csr import Csr
-from llmdirect.common.errors import DataError, MismatchError
+from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import KINDS, TRAIN, Dataset
+from llmdirect.data.dataset import KINDS
 from llmdirect.explanation.history import (
     collaboration_by_item,
+    has_additive_interests,
     interest_by_item,
     interest_by_word,
-    is_weighted_sum,
 )
-from llmdirect.explanation.item_document import ItemText, ReadPassage
-from llmdirect.model.direct import Direct
-from llmdirect.ranking.scorer import EPS
+from llmdirect.explanation.item_document import ItemText
+from llmdirect.explanation.item_texts import ItemTexts
 from llmdirect.ranking.top_k import rank
+from llmdirect.runs.inputs import open_run_dataset, open_run_store
 from llmdirect.runs.trained import Trained
-from llmdirect.store.store import EmbeddingStore
-
-_KEPT = 256
-"""Documents kept as they were read: their words are the same for every user."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """A run together with the texts and token embeddings that it was trained on."""
+    """Explanations of a run's scores from the texts that it was trained on."""
 
     trained: Trained
-    dataset: Dataset
-    store: EmbeddingStore
+    texts: ItemTexts
 
     @classmethod
     def open(cls, run: Path | str, dataset: Path | str | None = None) -> "Explainer":
-        """Opens what the run names. MismatchError where one of them is not what the run was trained on."""
+        """Open a run with its dataset and store.
+
+        Parameters
+        ----------
+        dataset
+            Present location of the dataset, where it was moved.
+
+        Raises
+        ------
+        MismatchError
+            If dataset or store are not those that the run was trained on.
+        """
         trained = Trained.load(run)
-        manifest = trained.run.manifest
-        found = trained.open_dataset(dataset)
-        place = Path(manifest["store"]["path"])
-        moved = found.path / "stores" / place.name
-        store = EmbeddingStore.open(moved if dataset is not None and moved.exists() else place)
-        if store.hash != manifest["store"]["hash"]:
-            raise MismatchError(
-                f"{store.path}: is not the store that {trained.run.path} was trained on; "
-                "run `llmdirect train` again"
-            )
-        return cls(trained, found, store)
+        opened = open_run_dataset(trained.run, dataset)
+        store = open_run_store(trained.run, None if dataset is None else opened.path)
+        return cls(trained, ItemTexts(trained, opened, store))
 
     def for_users(self, trained: Trained) -> "Explainer":
-        """The same texts for other users of the run, or other interests; what was read is shared."""
-        other = replace(self, trained=trained)
-        for name in ("model", "documents", "ratings", "_average_item", "read"):
-            other.__dict__[name] = getattr(self, name)
-        return other
+        """The same texts for other users of the run, or with other interests."""
+        return replace(self, trained=trained)
 
     def result(self, entries: list[Json]) -> Json:
-        """The explanations with what they come from: what `explain` returns, and the views show."""
+        """Explanations with their model and dataset, as `explain` returns them."""
         manifest = self.trained.run.manifest
         return {
             "explanations": entries,
             "model": {**manifest["config"]["model"], "encoder": manifest["store"]["encoder"].get("id")},
-            "dataset": str(self.dataset.path),
+            "dataset": str(self.texts.dataset.path),
         }
 
     def candidates(self, user: int) -> NDArray[np.int32]:
-        """Items that the user has not seen in train, best first."""
-        lists = rank(self.trained.tables, [user], k=self.trained.tables.num_items, seen=self.trained.seen)
+        """Items int32 [n] that the user has not seen in train, best first."""
+        lists = rank(
+            self.trained.tables, [user], k=self.trained.tables.num_items, seen=self.trained.users.seen
+        )
         items: NDArray[np.int32] = lists.items[0]
         return items[items >= 0]
 
@@ -93,20 +85,34 @@ class Explainer:
         candidates: NDArray[np.int32] | None = None,
         history_words: bool = False,
     ) -> Json:
-        """One explanation; `candidates` as the method of this name gives them, where they are known already.
+        """Explain the score of an item for a user.
 
-        user_id, item_id, title; rank among the user's candidates (from 1; None for an item seen in train),
-        num_candidates; score and its `terms` (they add up to it); `lead` over the user's median candidate;
-        `aspects`; `passages` with their words; `history`, from which the interest was read; `collaboration`,
-        what each item that the user has adds to the term of that name. history_words: read also what is said
-        of each item of the history, and give each word its share.
+        Parameters
+        ----------
+        candidates
+            What the method of this name returned, to save its time.
+        history_words
+            Whether to attribute the score to the words about each item of the history, too.
+
+        Returns
+        -------
+        explanation
+            user_id, item_id, title; rank among the user's candidates (from 1; None for an item seen in
+            train), num_candidates; score and its `terms`, which add up to it; `lead` over the user's median
+            candidate; `aspects`; `passages` with their words; `history`, from which the interest was read;
+            `collaboration`, contributions of the user's items to the term of that name.
+
+        Raises
+        ------
+        DataError
+            If the words do not add up to the score.
         """
         trained = self.trained
         ids, titles = trained.item_ids, trained.titles
         candidates = self.candidates(user) if candidates is None else candidates
-        place = np.flatnonzero(candidates == item)
+        position = np.flatnonzero(candidates == item)
         terms = self._terms(user, item)
-        text = self.read(item)
+        text = self.texts.read(item)
         contributions, aspects = self.contributions(user, text)
         effects, passage_effects = text.effects(self.query(user), self.trained.model)
         if not np.isclose(contributions.sum(), terms["words"], rtol=1e-5, atol=1e-5):
@@ -115,10 +121,10 @@ class Explainer:
                 f"score has {terms['words']:.6f} from words; the run is damaged, train it again"
             )
         return {
-            "user_id": trained.user_ids[user],
+            "user_id": trained.users.ids[user],
             "item_id": ids[item],
             "title": titles[item],
-            "rank": int(place[0]) + 1 if len(place) else None,
+            "rank": int(position[0]) + 1 if len(position) else None,
             "num_candidates": len(candidates),
             "score": sum(terms.values()),
             "terms": terms,
@@ -131,69 +137,33 @@ class Explainer:
             "collaboration": collaboration_by_item(trained, user, item),
         }
 
-    @cached_property
-    def model(self) -> Direct:
-        """The run's model in float64."""
-        return copy.deepcopy(self.trained.model).double()
-
-    @cached_property
-    def _average_item(self) -> Tensor:
-        """float64 [K] mean of the item vectors."""
-        return torch.from_numpy(np.mean(self.trained.tables.item, 0, dtype=np.float64))
-
-    @cached_property
-    def documents(self) -> Csr:
-        """Rows of the dataset's train passages about each item."""
-        passages = self.dataset.passages
-        rows = np.flatnonzero((passages.item_idx >= 0) & (passages.split == TRAIN))
-        return Csr.from_pairs(passages.item_idx[rows], rows, self.dataset.num_items)
-
-    @cached_property
-    def ratings(self) -> NDArray[np.float32]:
-        """Rating of the review in each row of the passages; NaN without."""
-        rows = self.dataset.interactions
-        ratings = np.full(self.dataset.num_passages, np.nan, np.float32)
-        told = rows.passage_idx >= 0
-        ratings[rows.passage_idx[told]] = rows.rating[told]
-        return ratings
-
-    def _item(self, item: int) -> Tensor:
-        """float64 [K] its vector as ranking reads it."""
+    def _item_vector(self, item: int) -> Tensor:
+        """float64 [K] exported item vector."""
         return torch.from_numpy(np.asarray(self.trained.tables.item[item], np.float64))
 
     def query(self, user: int) -> Tensor:
-        """float64 [K or A]; in the cosine form the temperature is in it."""
+        """float64 [K or A] exported query of a user; in the cosine form the temperature is in it."""
         return torch.from_numpy(np.asarray(self.trained.tables.query[user], np.float64))
 
-    def text_of(self, user: int, item: int) -> Tensor:
-        """float64 [A]: the text term of an item, by aspect."""
-        query, tables = self.query(user), self.trained.tables
-        products = (self._item(item) * query).view(self.trained.model.aspects, -1).sum(1)
-        if tables.kernel == "ratio":
-            mass = torch.from_numpy(np.asarray(tables.item_mentions[item], np.float64))
-            products = products / (mass @ query + EPS)
-        return products
-
-    def _average_text(self, user: int) -> Tensor:
-        """float64 [A]: the mean of the items' text terms, by aspect."""
-        query, tables, aspects = self.query(user), self.trained.tables, self.trained.model.aspects
-        if tables.kernel == "dot":
-            return (self._average_item * query).view(aspects, -1).sum(1)
-        items, masses = (torch.from_numpy(table).double() for table in (tables.item, tables.item_mentions))
-        products = (items * query).view(len(items), aspects, -1).sum(2)
-        return (products / (masses @ query + EPS)[:, None]).mean(0)
+    def text_term_by_aspect(self, user: int, item: int) -> Tensor:
+        """float64 [A] text term of an item by aspect."""
+        model, tables = self.trained.model, self.trained.tables
+        mentions = None
+        if tables.item_mentions is not None:
+            mentions = torch.from_numpy(np.asarray(tables.item_mentions[item], np.float64))
+        return model.form.item_products(self.query(user), self._item_vector(item), mentions, model.aspects)
 
     def _terms(self, user: int, item: int) -> dict[str, float]:
-        """The parts of a score; they add up to it."""
+        """Terms of a score, which add up to it."""
         tables = self.trained.tables
-        has_text = bool((self._item(item) != 0).any())
-        everywhere = float(self._average_text(user).sum()) if has_text else 0.0
+        has_text = bool((self._item_vector(item) != 0).any())
+        everywhere = float(self.texts.mean_products(self.query(user)).sum()) if has_text else 0.0
         pair = np.array([user], np.int32), np.array([item], np.int32)
         return {
             "user": 0.0 if tables.user_bias is None else float(tables.user_bias[user]),
             "popularity": float(tables.item_bias[item]),
             "words_everywhere": everywhere,
-            "words": float(self.text_of(user, item).sum()) - everywhere,
+            "words": float(self.text_term_by_aspect(user, item).sum()) - everywhere,
             "collaboration": float(tables.score_collaborative_pairs(*pair)[0]),
         }
 
@@ -210,28 +180,12 @@ class Explainer:
             "collaboration": collaboration,
         }
 
-    def passages_of(self, item: int) -> NDArray[np.int64]:
-        """Rows of the dataset's passages that make the item's document."""
-        return self.documents.row(item).astype(np.int64)
-
-    @cached_property
-    def read(self) -> Callable[[int], ItemText]:
-        """Gives an item's document word by word, from any thread; the last ones read are kept."""
-        return lru_cache(_KEPT)(self._read)
-
-    def _read(self, item: int) -> ItemText:
-        passages = self.read_passages(self.passages_of(item))
-        return ItemText.from_passages(passages, self.model, self.trained.lexicon)
-
-    def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
-        """These rows of the dataset's passages, as the store has them."""
-        texts = self.dataset.passages.text.gather(rows).to_list()
-        stored = self.store.lookup(passage_keys(texts)).tolist()
-        return [ReadPassage(text, *self.store.read(n)) for text, n in zip(texts, stored, strict=True)]
-
     def contributions(self, user: int, text: ItemText) -> tuple[NDArray[np.float64], Tensor]:
-        """[W] contributions; [W, A] the same by aspect. Centred on the catalogue, each adds up to `words`."""
-        average = self._average_text(user)
+        """Contributions of words float64 [W], and the same by aspect [W, A].
+
+        Centred on the catalogue: they add up to the term `words`.
+        """
+        average = self.texts.mean_products(self.query(user))
         by_aspect = text.products(self.query(user), self.trained.model) - text.share[:, None] * average
         return by_aspect.sum(1).numpy(), by_aspect
 
@@ -250,33 +204,33 @@ class Explainer:
         effects: Tensor,
         passage_effects: Tensor,
     ) -> list[Json]:
-        """Each passage with its words, the one that adds most first."""
-        passages, rows = self.dataset.passages, self.passages_of(item)
+        """Passages with their words, the largest contribution first."""
+        passages, rows = self.texts.dataset.passages, self.texts.passages_of(item)
         edits = self.trained.edits
         strongest = [edits.group(aspect)[0] for aspect in by_aspect.abs().argmax(1).tolist()]
-        adds, changes, spans = contributions.tolist(), effects.tolist(), text.spans.tolist()
-        found: list[Json] = []
+        word_contributions, word_effects = contributions.tolist(), effects.tolist()
+        spans, entries = text.spans.tolist(), list[Json]()
         for number, row in enumerate(rows.tolist()):
             words = np.flatnonzero(text.passage.numpy() == number)
-            whole = str(passages.text[row])
-            rating = float(self.ratings[row])
+            passage_text = str(passages.text[row])
+            rating = float(self.texts.ratings[row])
             author = int(passages.user_idx[row])
-            found.append(
+            entries.append(
                 {
                     "passage_idx": row,
                     "kind": KINDS[passages.kind[row]],
-                    "user_id": self.dataset.user_ids[author] if author >= 0 else None,
+                    "user_id": self.texts.dataset.user_ids[author] if author >= 0 else None,
                     "rating": None if np.isnan(rating) else rating,
-                    "text": whole,
+                    "text": passage_text,
                     "contribution": float(contributions[words].sum()),
                     "effect": float(passage_effects[number]) if len(words) else 0.0,
                     "words": [
                         {
                             "start": start,
                             "end": end,
-                            "text": whole[start:end],
-                            "contribution": adds[word],
-                            "effect": changes[word],
+                            "text": passage_text[start:end],
+                            "contribution": word_contributions[word],
+                            "effect": word_effects[word],
                             "aspect": strongest[word],
                         }
                         for word in words.tolist()
@@ -284,19 +238,15 @@ class Explainer:
                     ],
                 }
             )
-        return sorted(found, key=lambda passage: -passage["contribution"])
+        return sorted(entries, key=lambda passage: -passage["contribution"])
 
     def _history(self, user: int, item: int, words: bool) -> list[Json]:
-        """Items from which the interest was read; with their words, where asked and where they add up."""
-        trained, model = self.trained, self.model
+        """Items from which the interest was read, with their words where they can be attributed."""
+        trained, model = self.trained, self.texts.model
         entries = interest_by_item(trained, model, user, item)
         for entry in entries:
             entry |= {"words": None, "own": None}
-            if words and is_weighted_sum(model) and entry["item_id"] is not None:
+            if words and has_additive_interests(model) and entry["item_id"] is not None:
                 source = trained.item_ids.index(entry["item_id"])
-                rows = self.passages_of(source)
-                read = self.read_passages(rows)
-                entry["words"], entry["own"] = interest_by_word(
-                    trained, model, self.dataset, user, item, source, read, rows.tolist()
-                )
+                entry["words"], entry["own"] = interest_by_word(trained, self.texts, user, item, source)
         return entries

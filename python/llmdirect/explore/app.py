@@ -60,7 +60,7 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     hosts
         Accepted host names; all if None. Others are refused, which prevents DNS rebinding.
     """
-    prefetcher = Prefetcher(explainer.read)
+    prefetcher = Prefetcher(explainer.texts.read)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -62,10 +62,10 @@ def keywords(catalogue: Catalogue, item: int) -> str:
 def user_link(catalogue: Catalogue, user: int) -> str:
     """Link to a user's list."""
     trained = catalogue.explainer.trained
-    count = plural(len(trained.seen.row(user)), "item")
+    count = plural(len(trained.users.seen.row(user)), "item")
     return (
-        f'<a class="name" href="{address("/user", ("user", trained.user_ids[user]))}"><bdi>'
-        f'{safe(trained.user_ids[user])}</bdi></a> <span class="says muted small">{count}</span>'
+        f'<a class="name" href="{address("/user", ("user", trained.users.ids[user]))}"><bdi>'
+        f'{safe(trained.users.ids[user])}</bdi></a> <span class="says muted small">{count}</span>'
     )
 
 
@@ -77,10 +77,10 @@ def listing(entries: Iterable[str], style: str = "plain") -> str:
 def home(catalogue: Catalogue) -> str:
     """Start page: users, popular items, form of new users, aspects."""
     explainer = catalogue.explainer
-    trained, dataset = explainer.trained, explainer.dataset
+    trained, dataset = explainer.trained, explainer.texts.dataset
     manifest: Json = trained.run.manifest
-    users, items = len(trained.user_ids), len(trained.item_ids)
-    sample = sorted(range(users), key=lambda user: -len(trained.seen.row(user)))[:: max(1, users // 40)]
+    users, items = len(trained.users.ids), len(trained.item_ids)
+    sample = sorted(range(users), key=lambda user: -len(trained.users.seen.row(user)))[:: max(1, users // 40)]
     encoder = safe(manifest["store"]["encoder"].get("id", "unnamed"))
     facts = " · ".join(
         [

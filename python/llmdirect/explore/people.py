@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ from llmdirect.common.types import Json
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.wording import PARTS
-from llmdirect.runs.new_users import new_user, text_profiles
+from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 
 TERMS = ("popularity", "collaboration")
@@ -67,7 +67,7 @@ class WhatIf:
         if not self.without:
             return changed
         flags = {term: term in self.without for term in TERMS}
-        return replace(changed, tables=changed.tables.without(**flags))
+        return changed.without(**flags)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +139,9 @@ class Person:
         """
         tables, model = self.plain.tables, self.plain.model
         chosen = np.unique(np.linspace(0, tables.num_items - 1, min(tables.num_items, _SAMPLE)).astype(int))
-        products = (tables.item[chosen] * tables.query[0]).reshape(len(chosen), model.aspects, -1).sum(2)
-        if tables.kernel == "ratio":
-            products = products / (tables.item_mentions[chosen] @ tables.query[0] + tables.eps)[:, None]
+        query, items = torch.tensor(tables.query[0]), torch.tensor(tables.item[chosen])
+        mentions = None if tables.item_mentions is None else torch.tensor(tables.item_mentions[chosen])
+        products = model.form.item_products(query, items, mentions, model.aspects).numpy()
         combined = self.plain.edits.combined(list(products.T))
         return {aspect: float(np.std(values)) for aspect, values in combined.items()}
 
@@ -149,7 +149,7 @@ class Person:
 def _order(trained: Trained) -> NDArray[np.int32]:
     scores = trained.tables.score_user(0)
     unseen = np.ones(len(scores), np.bool_)
-    unseen[trained.seen.row(0)] = False
+    unseen[trained.users.seen.row(0)] = False
     candidates = np.flatnonzero(unseen).astype(np.int32)
     order: NDArray[np.int32] = candidates[np.argsort(-scores[candidates], kind="stable")]
     return order
@@ -187,10 +187,10 @@ class Guests:
         if key not in self.kept:
             texts = [text] if text else []
             with torch.inference_mode():
-                written = text_profiles(self.trained, texts, self.encoder()) if texts else None
+                read = read_texts(self.trained, texts, self.encoder()) if texts else None
             while len(self.kept) >= _GUESTS:
                 self.kept.popitem(last=False)
-            self.kept[key] = new_user(self.trained, np.array(items, np.int64), texts, written)
+            self.kept[key] = new_user(self.trained, np.array(items, np.int64), read)
         return key
 
     def find(self, key: str) -> Trained:

@@ -26,7 +26,7 @@ _ASPECTS: Final = 10
 def person_page(catalogue: Catalogue, person: Person) -> str:
     """Page of a user: history, list and sliders."""
     guest = person.who[0] == "guest"
-    name = "Your list" if guest else person.trained.user_ids[0]
+    name = "Your list" if guest else person.trained.users.ids[0]
     body = (
         f'<header class="who"><h1><bdi>{safe(name)}</bdi></h1>{_history(catalogue, person)}</header>\n'
         f'<div class="board"><aside>{_sliders(catalogue, person)}</aside>\n'
@@ -41,9 +41,10 @@ def _history(catalogue: Catalogue, person: Person) -> str:
     """Texts and items of the user."""
     trained = person.trained
     quotes = ""
-    if trained.written is not None:
-        quotes = "".join(f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in trained.written[0])
-    items = trained.seen.row(0).tolist()
+    if trained.users.texts is not None:
+        texts_of_user = trained.users.texts.texts
+        quotes = "".join(f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in texts_of_user)
+    items = trained.users.seen.row(0).tolist()
     entries = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[:_SHOWN_HISTORY])
     if len(items) > _SHOWN_HISTORY:
         rest = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[_SHOWN_HISTORY:])

@@ -10,7 +10,7 @@ from llmdirect.common.errors import MissingError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.runs.new_users import load_run_encoder
+from llmdirect.runs.inputs import load_run_encoder
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 """Names of this machine, as addresses and as browsers send them."""
@@ -23,7 +23,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     dataset: Path | str | None = None,
-    model: str | None = None,
+    encoder: str | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> None:
@@ -37,7 +37,7 @@ def serve(
         Called with the address when the server listens.
     host, port
         Address to listen on; port 0 selects a free one.
-    dataset, model, device
+    dataset, encoder, device
         As for `explain` and `recommend_new`.
 
     Raises
@@ -55,12 +55,12 @@ def serve(
         raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
 
     @cache
-    def encoder() -> Encoder:
-        return load_run_encoder(explainer.trained, model, device)
+    def loaded_encoder() -> Encoder:
+        return load_run_encoder(explainer.trained.run, encoder, device)
 
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)
-        app = make_app(explainer, encoder, list(LOCAL) if host in LOCAL else None)
+        app = make_app(explainer, loaded_encoder, list(LOCAL) if host in LOCAL else None)
     gc.collect()
     gc.freeze()  # the run stays open: collecting over its objects took a third of the time of slow answers
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -7,20 +7,34 @@ from torch import Tensor, nn
 from llmdirect.common.decompositions import ROUNDING, eigenvectors, first_largest
 from llmdirect.common.errors import DataError
 from llmdirect.config import PROJECTION
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
+from llmdirect.model.vectors import normalize
 
-_TURNS = 4
-"""In how many turns an aspect takes its channels: fewer is faster, more is fairer to the last aspect."""
+_ROUNDS = 4
+"""Rounds in which aspects take their channels: fewer is faster, more is fairer to the last aspect."""
 
 
 def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, seed: int) -> None:
-    """Starts the model from train text: centre and scale, the linear map, and topics for the aspects.
+    """Initialise a model in place from train text: centre, scale, linear sentiment, topics of the aspects.
 
-    pooled: float32 [R, D] pooled train passages with text; items: [I, D] means of items that have some;
-    tokens: [T, D] a sample of train tokens; all of them and the model on the CPU. The linear map starts as
-    the principal directions of the items, halfway to whitened (singular values to the power 1/2), which
-    spreads cosines better than raw text. Raises DataError where there is no text, or a value in it that is
-    not finite.
+    The linear sentiment starts as the principal directions of the items, half whitened (singular values to
+    the power 1/2), which spreads cosines better than raw text.
+
+    Parameters
+    ----------
+    model
+        On the CPU.
+    pooled
+        float32 [R, D] pooled train passages with text, on the CPU.
+    items
+        [I, D] mean embeddings of the items that have text.
+    tokens
+        [T, D] sample of train tokens.
+
+    Raises
+    ------
+    DataError
+        If there is no text, or embeddings are not finite.
     """
     if not len(pooled):
         raise DataError("no passage in train has text, so there is nothing to learn words from")
@@ -34,42 +48,49 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
         # Texts that are all the same have no spread, and any scale will do.
         model.scale.copy_(torch.where(scale > 0, scale, 1.0))
         if isinstance(model.sentiment, nn.Parameter):
-            # In float64 to the end, so that no choice is left to rounding, which differs between processors.
+            # In float64 to the end: no choice may depend on rounding, which differs between processors.
             sentiment = half_whitened(model.standard(items.double()), model.sentiment.shape[1])
             # Sharpness 0 has no gradient for the topics: they start as clusters of tokens instead.
             standard = model.standard(tokens.double())
             mention = principal(standard, PROJECTION)[0]
-            mentioned = normalize(standard @ mention)
-            aspect = topics(mentioned, model.aspects, seed)
-            if model.config.score_form == "cosine":
+            projected = normalize(standard @ mention)
+            aspect = topics(projected, model.aspects, seed)
+            if model.form.unit_vectors:
                 # Cosines do not change when all channels are rotated alike, so each aspect may start from
-                # the channels in which the tokens of its topic say the most.
-                nearest = first_largest((mentioned - aspect[:1]) @ aspect[1:].T)
+                # the channels in which the tokens of its topic are largest.
+                nearest = first_largest((projected - aspect[:1]) @ aspect[1:].T)
                 sentiment = sentiment @ topic_rotation(standard @ sentiment, nearest, model.aspects)
             model.sentiment.copy_(sentiment)
             model.mention.weight.copy_(mention.T)
             model.aspect.copy_(aspect)
 
 
-def topic_rotation(said: Tensor, topic: Tensor, aspects: int) -> Tensor:
-    """An orthogonal [K, K] whose block of columns a holds what tokens of topic a say more than others do.
+def topic_rotation(terms: Tensor, topic: Tensor, aspects: int) -> Tensor:
+    """Rotation float64 [K, K] that gives each aspect the channels in which its topic stands out.
 
-    float64. said: [T, K] what each token says; topic: int64 [T]. In turns, each aspect takes the leading
-    directions of its tokens' second moment, less that of all tokens, among those that are still free.
+    In rounds, each aspect takes the leading directions of its tokens' second moment minus that of all tokens,
+    among those that are still free.
+
+    Parameters
+    ----------
+    terms
+        [T, K] linear sentiment of each token.
+    topic
+        int64 [T] topic of each token, from 0 to A - 1.
     """
-    width = said.shape[1]
+    width = terms.shape[1]
     channels = width // aspects
-    said = said.double()
-    overall = said.T @ said / max(1, len(said))
+    terms = terms.double()
+    overall = terms.T @ terms / max(1, len(terms))
     moments = []
     for aspect in range(aspects):
-        own = said[topic == aspect]
+        own = terms[topic == aspect]
         moments.append(own.T @ own / max(1, len(own)) - overall)
     free = torch.eye(width, dtype=torch.float64)
     blocks: list[list[Tensor]] = [[] for _ in range(aspects)]
     taken = 0
     while taken < channels:
-        step = min(max(1, channels // _TURNS), channels - taken)
+        step = min(max(1, channels // _ROUNDS), channels - taken)
         for block, moment in zip(blocks, moments, strict=True):
             directions = eigenvectors(free.T @ moment @ free, overall.trace())[1]
             block.append(free @ directions[:, :step])
@@ -79,10 +100,7 @@ def topic_rotation(said: Tensor, topic: Tensor, aspects: int) -> Tensor:
 
 
 def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` principal directions float64 [D, count] (zeros beyond D), and their variances.
-
-    rows: float64 [n, D].
-    """
+    """Principal directions float64 [D, count] (zeros beyond D) and variances of rows float64 [n, D]."""
     size = rows.square().sum() / max(1, len(rows))
     rows = rows - rows.mean(0)
     variances, directions = eigenvectors(rows.T @ rows / max(1, len(rows) - 1), size)
@@ -91,9 +109,9 @@ def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def half_whitened(rows: Tensor, count: int) -> Tensor:
-    """Principal directions over the fourth root of their variance, the first one unchanged.
+    """Principal directions float64 [D, count] of rows [n, D], divided by the fourth root of their variance.
 
-    float64 [D, count] of rows float64 [n, D].
+    Variances are relative to the first one, whose direction is unchanged.
     """
     directions, variances = principal(rows, count)
     relative = (variances / variances[0].clamp(min=1e-12)).clamp(min=1e-3)
@@ -101,9 +119,14 @@ def half_whitened(rows: Tensor, count: int) -> Tensor:
 
 
 def topics(vectors: Tensor, count: int, seed: int, rounds: int = 15) -> Tensor:
-    """float64 [count + 1, M]: the mean direction (background), then `count` centres by spherical k-means.
+    """Topic centres by spherical k-means, float64 [count + 1, M], the first the mean direction (background).
 
-    vectors: float64 [T, M] of length 1, or 0.
+    Parameters
+    ----------
+    vectors
+        float64 [T, M] of length 1, or 0.
+    rounds
+        Iterations of k-means.
     """
     generator = torch.Generator().manual_seed(seed)
     background = vectors.mean(0, keepdim=True)
@@ -122,5 +145,5 @@ def topics(vectors: Tensor, count: int, seed: int, rounds: int = 15) -> Tensor:
 
 
 def _normalize_beyond_rounding(vectors: Tensor) -> Tensor:
-    """Rows scaled to length 1, but zeros where unit vectors have cancelled and rounding alone is left."""
+    """Rows scaled to length 1; zeros where unit vectors cancelled up to rounding."""
     return normalize(torch.where(vectors.norm(dim=1, keepdim=True) > ROUNDING, vectors, 0.0))

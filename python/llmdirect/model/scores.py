@@ -1,22 +1,30 @@
-"""Scores from parameters and documents: of the whole catalogue, and of a pair as if it did not exist.
+"""Scores of the catalogue from parameters and documents, with and without one training pair.
 
-Every statistic that enters a score goes through this file or a `HistoryTerm`, with and without one
-interaction side by side, so that the two cannot drift apart. Axes as in `model`; N pairs of a batch.
+Every statistic of a score is computed in this file or a `HistoryTerm`, with and without one interaction next
+to each other, so that the two cannot diverge. Axes as in `direct`.
 """
 
 import torch
 from torch import Tensor
 
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import Direct, normalize
+from llmdirect.model.direct import Direct
 from llmdirect.model.history_term import HistoryTerm
 from llmdirect.model.item_documents import ItemDocuments, Pairs
-from llmdirect.model.token_tables import Table
+from llmdirect.model.token_tables import PassageSums, Table
 from llmdirect.ranking.scorer import EPS, ScoreTables, add_item_item
 
 
 class CatalogueScores:
-    """Everything of one step: parameters, documents and the vectors made from them."""
+    """Scores of one training step, of all items for some users.
+
+    Parameters
+    ----------
+    table
+        Preference and mentions of the passages under the present parameters.
+    collaboration
+        Collaborative term; None while the text is trained.
+    """
 
     def __init__(
         self, model: Direct, documents: ItemDocuments, table: Table, collaboration: HistoryTerm | None
@@ -24,35 +32,23 @@ class CatalogueScores:
         self.model, self.documents, self.table = model, documents, table
         self.view, self.collaboration = documents.view, collaboration
         self.preference, self.mentions = table.items()
-        self.item = normalize(self.preference) if model.config.score_form == "cosine" else self.preference
-        self.profiles = (
-            self.item
-            if model.config.score_form == "cosine"
-            else self._profile(documents.pooled, documents.item_weight)
-        )
-
-    def _profile(self, sums: Tensor, mentions: Tensor) -> Tensor:
-        """Mean text in mention space [..., M]: what the interests of the ratio form are read from."""
-        mean = (sums / mentions.clamp(min=1)[..., None]).float()
-        profile: Tensor = self.model.mention(self.model.standard(mean))
-        return profile * (mentions > 0)[..., None]
-
-    def _item_profiles_without(self, items: Tensor, passages: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return normalize(self.table.without(items, passages)[0])
-        return self._profile(*self.documents.pooled_without(items, passages))
-
-    def _passage_profiles(self, passages: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return normalize(self.table.rows(passages)[0])
-        weight = self.documents.weight[passages]
-        return self._profile(self.view.pooled[passages] * weight[..., None], weight)
+        form = model.form
+        self.item = form.item_vectors(self.preference)
+        self.profiles = form.item_profiles(self.item, documents.items, model.project)
+        self._profile_sums: PassageSums = form.profile_source(table, documents)
 
     def interests(self, users: Tensor, out: Pairs | None = None, keep: "SlotDropout | None" = None) -> Tensor:
         """Query of each user, [B, K] (cosine) or [B, A] (ratio).
 
-        out: the pair that each row is scored for; it, and every copy of its text by the same user, is taken
-        out of history and passages first, so that the next entry moves up. keep: random slots of training.
+        Parameters
+        ----------
+        users
+            int64 [B].
+        out
+            Pair that each row leaves out: it, and every copy of its text by the same user, is removed from
+            history and passages first, so that the next entries take its slots.
+        keep
+            Random slots of training.
         """
         model = self.model
         history = texts = None
@@ -63,7 +59,7 @@ class CatalogueScores:
             if out is not None:
                 mask = mask & (entries != out.passage[:, None]) & ~self._copies(entries, out)
             mask = newest(mask)
-            texts = self._passage_profiles(entries), keep(mask) if keep else mask
+            texts = model.profiles(*self._profile_sums.rows(entries)), keep(mask) if keep else mask
         return model.interests(model.user(history, texts))
 
     def _history(self, users: Tensor, out: Pairs | None, keep: "SlotDropout | None") -> tuple[Tensor, Tensor]:
@@ -72,33 +68,29 @@ class CatalogueScores:
         if out is not None:
             mask = mask & (entries != out.item[:, None])
             copied = mask & self._copies(own, out)
-            if copied.any():  # that item's document loses the copy too
-                without = self._item_profiles_without(entries[copied], own[copied])
+            if copied.any():  # the document of that item loses the copy, too
+                without = self.model.profiles(*self._profile_sums.without(entries[copied], own[copied]))
                 vectors = vectors.index_put(copied.nonzero(as_tuple=True), without.to(vectors.dtype))
         mask = newest(mask)
         return vectors, keep(mask) if keep else mask
 
     def _copies(self, passages: Tensor, out: Pairs) -> Tensor:
-        """bool [B, L]: passages that hold the same text by the same user as the pair's own."""
-        theirs = self.documents.groups(passages)
-        return (theirs == self.documents.groups(out.passage)[:, None]) & (theirs >= 0)
+        """bool [B, L]: passages with the text and the user of the pair's own passage."""
+        groups = self.documents.groups(passages)
+        return (groups == self.documents.groups(out.passage)[:, None]) & (groups >= 0)
 
     def catalogue(self, query: Tensor) -> Tensor:
-        """Text term and item bias of every item: [B, I]."""
-        text = query @ self.item.T
-        if self.model.config.score_form == "cosine":
-            text = self.model.temperature() * text
-        else:
-            text = text / (query @ self.mentions.T + EPS)
-        return text + self.model.item_bias_of(self.view.popularity)
+        """Text term plus item bias [B, I] of every item for queries [B, K or A]."""
+        model = self.model
+        text = model.form.score_catalogue(query, self.item, self.mentions, model.temperature())
+        return text + model.item_bias_of(self.view.popularity)
 
     def left_out(self, out: Pairs, keep: "SlotDropout | None" = None) -> tuple[Tensor, Tensor]:
-        """Scores [B, I] of the catalogue for each pair as if the pair did not exist, and queries [B, K].
+        """Left-out scores [B, I], each as if its pair did not exist, and queries [B, K or A].
 
         The pair's own item is scored without the pair's passage, its popularity without the pair; an item
         with a copy of that passage by the same user (a candidate where its rating made it no positive) is
-        scored without the copy. The user's bias and the global one, equal for all items, are left to the
-        caller.
+        scored without the copy. User bias and global bias, equal for all items, are left to the caller.
         """
         query = self.interests(out.user, out, keep)
         scores = self.catalogue(query)
@@ -117,60 +109,62 @@ class CatalogueScores:
         return scores, query
 
     def document_term(self, query: Tensor, out: Pairs) -> Tensor:
-        """Text term [B] of query b with the document of its item, less the pair's own passage."""
+        """Text term [B] of query b with the document of its item without the pair's own passage."""
         return self._paired_term(query, *self.table.without(out.item, out.passage))
 
     def passage_term(self, query: Tensor, passages: Tensor) -> Tensor:
-        """Text term [B] of query b with a single passage, as if it were an item's whole document."""
+        """Text term [B] of query b with a single passage as an item's whole document."""
         return self._paired_term(query, *self.table.rows(passages))
 
     def _paired_term(self, query: Tensor, preference: Tensor, mentions: Tensor) -> Tensor:
-        if self.model.config.score_form == "cosine":
-            return self.model.temperature() * (query * normalize(preference)).sum(-1)
-        return (query * preference).sum(-1) / ((query * mentions).sum(-1) + EPS)
+        model = self.model
+        return model.form.score_documents(query, preference, mentions, model.temperature())
 
 
 class SlotDropout:
-    """Hides a share of the slots at random, anew at every call."""
+    """Dropout of slots: every call hides another random share of them."""
 
     def __init__(self, dropout: float, generator: torch.Generator) -> None:
         self.dropout, self.generator = dropout, generator
 
     def __call__(self, mask: Tensor) -> Tensor:
-        """`mask` less the hidden slots."""
-        drawn = torch.rand(mask.shape, generator=self.generator) >= self.dropout
-        return mask & drawn.to(mask.device)
+        """The mask without the hidden slots."""
+        kept = torch.rand(mask.shape, generator=self.generator) >= self.dropout
+        return mask & kept.to(mask.device)
 
 
 def newest(mask: Tensor) -> Tensor:
-    """The first HISTORY entries of each row of `mask`."""
+    """Mask of the first HISTORY entries of each row of a mask."""
     return mask & (mask.cumsum(1) <= HISTORY)
 
 
 def export_tables(scores: CatalogueScores) -> ScoreTables:
-    """All that ranking needs, of all users, for `ranking.rank`: float32 tables, nothing left out.
+    """Score tables of all users and items in float32, with no pair left out.
 
-    Raises ValueError for a model with batch norm that is in training mode.
+    Raises
+    ------
+    ValueError
+        For a model with batch norm in training mode.
     """
     model, view = scores.model, scores.view
     if model.training and model.config.batch_norm:
-        raise ValueError("batch norm would rank by who else is in the batch: call model.eval() first")
+        raise ValueError("batch norm in training mode depends on the batch: call model.eval() first")
     with torch.no_grad():
         device = scores.item.device
-        everyone = torch.split(torch.arange(view.num_users, device=device), 1024)
-        query = torch.cat([scores.interests(users) for users in everyone])
-        cosine = model.config.score_form == "cosine"
-        found = ScoreTables(
-            kernel="dot" if cosine else "ratio",
-            query=(query * model.temperature() if cosine else query).cpu(),
+        batches = torch.split(torch.arange(view.num_users, device=device), 1024)
+        query = torch.cat([scores.interests(users) for users in batches])
+        mentions = model.form.export_mentions(scores.mentions)
+        tables = ScoreTables(
+            kernel=model.form.kernel,
+            query=model.form.export_query(query, model.temperature()).cpu(),
             item=scores.item.cpu(),
-            item_mentions=None if cosine else scores.mentions.cpu().contiguous(),
+            item_mentions=None if mentions is None else mentions.cpu(),
             eps=EPS,
             item_bias=model.item_bias_of(view.popularity).cpu(),
             user_bias=(model.bias + model.user_bias).cpu(),
         )
         if scores.collaboration is None:
-            return found
+            return tables
         collaboration = scores.collaboration
-        beside = add_item_item(found, collaboration.positives, collaboration.item_item())
-        return beside.weighted(float(model.collaboration))
+        combined = add_item_item(tables, collaboration.positives, collaboration.item_item())
+        return combined.weighted(float(model.collaboration))

@@ -1,4 +1,6 @@
-"""Sums of signed terms and mentions of passages and items."""
+"""Preference P and mentions Q of passages and items."""
+
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,33 +13,50 @@ from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
 
 
+class PassageSums(Protocol):
+    """Sums over the passages of items: `Table` of terms, `ItemDocuments` of embeddings."""
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """Sums [I, ...] of items, and their mentions or weights."""
+
+    def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """The same [N, ...] of items without one passage each."""
+
+    def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of single passages, in the shape of `passages`."""
+
+
 class PooledTable:
-    """P and Q while all mentions are alike: a linear map of pooled text, which costs I rows, not R."""
+    """P and Q from pooled text, a linear map while `Direct.mentions_uniform`: I rows, not R."""
 
     def __init__(self, model: Direct, documents: ItemDocuments) -> None:
         self.model, self.documents = model, documents
 
     def items(self) -> tuple[Tensor, Tensor]:
         """P [I, K] and Q [I, A]."""
-        return self.model.pooled_terms(self.documents.pooled, self.documents.item_weight)
+        return self.model.pooled_terms(*self.documents.items())
 
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
-        return self.model.pooled_terms(*self.documents.pooled_without(items, passages))
+        return self.model.pooled_terms(*self.documents.without(items, passages))
 
     def rows(self, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [..., K] and Q [..., A] of single passages."""
-        weight = self.documents.weight[passages]
-        return self.model.pooled_terms(
-            self.documents.view.pooled[passages].double() * weight[..., None], weight
-        )
+        return self.model.pooled_terms(*self.documents.rows(passages))
 
 
 class TokenTable:
-    """P and Q of each passage from its tokens."""
+    """P and Q of each passage from its tokens.
+
+    Parameters
+    ----------
+    preference
+        P [R, K].
+    mentions
+        Q [R, A].
+    """
 
     def __init__(self, documents: ItemDocuments, preference: Tensor, mentions: Tensor) -> None:
-        """preference: P [R, K]; mentions: Q [R, A]."""
         self.documents, self.preference, self.mentions = documents, preference, mentions
         self.sums = documents.sum_over_items(preference), documents.sum_over_items(mentions)
 
@@ -48,9 +67,9 @@ class TokenTable:
     def without(self, items: Tensor, passages: Tensor) -> tuple[Tensor, Tensor]:
         """P [N, K] and Q [N, A] of items without one passage each."""
         documents = self.documents
-        left = documents.without(documents.item_weight, documents.weight, items, passages) > 0
-        preference = documents.without(self.sums[0], self.preference, items, passages)
-        mentions = documents.without(self.sums[1], self.mentions, items, passages)
+        left = documents.subtract(documents.item_weight, documents.weight, items, passages) > 0
+        preference = documents.subtract(self.sums[0], self.preference, items, passages)
+        mentions = documents.subtract(self.sums[1], self.mentions, items, passages)
         return (
             torch.where(left[:, None], preference, 0.0).float(),
             torch.where(left[:, None], mentions, 0.0).float(),
@@ -65,7 +84,7 @@ Table = PooledTable | TokenTable
 
 
 def read_passages(model: Direct, view: TrainView, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """P [N, K] and Q [N, A] of these passages [N] of the view, with gradients where they are on."""
+    """P [N, K] and Q [N, A] of passages of the view; rows: int64 [N]."""
     lengths = view.lengths[rows].cpu().numpy()
     preference: list[Tensor] = []
     mentions: list[Tensor] = []
@@ -85,17 +104,26 @@ def read_passages(model: Direct, view: TrainView, rows: Tensor) -> tuple[Tensor,
 
 
 def read_all(model: Direct, documents: ItemDocuments) -> TokenTable:
-    """The table of all passages, without gradients."""
+    """Token table of all passages, without gradients."""
     with torch.no_grad():
         rows = torch.arange(len(documents.view.lengths), device=documents.view.lengths.device)
         return TokenTable(documents, *read_passages(model, documents.view, rows))
 
 
 def refreshed(table: TokenTable, rows: Tensor, preference: Tensor, mentions: Tensor) -> TokenTable:
-    """`table` with the passages `rows` read anew: gradients reach the model through these alone.
+    """Token table with some passages replaced, the only ones with gradients.
 
-    The other passages keep what an earlier read gave, so documents are whole at every update while only
-    `rows` cost memory.
+    The other passages keep their values, so that documents are complete at every update while only `rows`
+    cost memory.
+
+    Parameters
+    ----------
+    rows
+        int64 [N] passages.
+    preference
+        P [N, K] of these.
+    mentions
+        Q [N, A] of these.
     """
     return TokenTable(
         table.documents,

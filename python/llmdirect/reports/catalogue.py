@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import log
 
@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from llmdirect.aspects.quality import item_sizes, user_sizes
-from llmdirect.common.csr import Csr
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import KINDS
 from llmdirect.explanation.explainer import Explainer
-from llmdirect.runs.trained import scaled
+from llmdirect.runs.user_rows import UserRows
 from llmdirect.text.words import is_function_word
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -45,7 +44,7 @@ class Catalogue:
             f"{title or ''} {item_id}".casefold()
             for title, item_id in zip(trained.titles, trained.item_ids, strict=True)
         ]
-        return {"users": [user_id.casefold() for user_id in trained.user_ids], "items": items}
+        return {"users": [user_id.casefold() for user_id in trained.users.ids], "items": items}
 
     def find(self, what: str, query: str, limit: int = 8) -> list[int]:
         """Users or items whose id or title contains all words of the query.
@@ -80,15 +79,15 @@ class Catalogue:
     def positives(self) -> NDArray[np.int64]:
         """int64 [I]: number of train interactions of each item."""
         trained = self.explainer.trained
-        return np.bincount(trained.seen.indices, minlength=len(trained.item_ids))
+        return np.bincount(trained.users.seen.indices, minlength=len(trained.item_ids))
 
     @cached_property
     def _document_frequency(self) -> tuple[Counter[str], int]:
         """Document frequency of words in a sample of passages, and the size of the sample."""
-        rows = np.sort(self.explainer.documents.indices)
+        rows = np.sort(self.explainer.texts.item_passages.indices)
         sample = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64))]
         counts: Counter[str] = Counter()
-        for text in self.explainer.dataset.passages.text.gather(sample).to_list():
+        for text in self.explainer.texts.dataset.passages.text.gather(sample).to_list():
             counts.update(_words(text))
         return counts, len(sample)
 
@@ -103,8 +102,8 @@ class Catalogue:
         """
         if item not in self._keywords:
             frequency, total = self._document_frequency
-            rows = self.explainer.documents.row(item)[:_MAX_TEXTS]
-            texts = self.explainer.dataset.passages.text.gather(rows).to_list()
+            rows = self.explainer.texts.item_passages.row(item)[:_MAX_TEXTS]
+            texts = self.explainer.texts.dataset.passages.text.gather(rows).to_list()
             counts = Counter(word for text in texts for word in _words(text[:_MAX_CHARACTERS]))
             # A word of one text alone is often a misspelling.
             min_count = 2 if len(texts) > 2 else 1
@@ -131,9 +130,9 @@ class Catalogue:
             "reviews" and "others": numbers of texts, "stars": mean rating or None, "positives": number of
             train interactions, "rank": rank by it, from 1.
         """
-        dataset, rows = self.explainer.dataset, self.explainer.documents.row(item)
+        dataset, rows = self.explainer.texts.dataset, self.explainer.texts.item_passages.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
-        stars = self.explainer.ratings[reviews]
+        stars = self.explainer.texts.ratings[reviews]
         stars = stars[~np.isnan(stars)]
         return {
             "reviews": len(reviews),
@@ -177,7 +176,7 @@ class Catalogue:
     def similar(self, item: int, count: int) -> list[tuple[int, float]]:
         """Items with the most similar texts and their cosines; none in the ratio form."""
         tables = self.explainer.trained.tables
-        if tables.kernel == "ratio" or not tables.item[item].any():
+        if not self.explainer.texts.model.form.unit_vectors or not tables.item[item].any():
             return []
         return _best(tables.item @ tables.item[item], item, count)
 
@@ -198,23 +197,11 @@ class Catalogue:
         distinguish its texts from those of an average item.
         """
         trained = self.explainer.trained
-        base = trained.tables.without(popularity=True, collaboration=True)
-        if base.kernel == "ratio":
-            query = np.ones((1, trained.model.aspects), np.float32)
-        else:
-            query = base.item[item : item + 1] * np.float32(trained.model.temperature())
-        query = scaled(query, trained.edits.factors(trained.model.aspects))
-        nobody = Csr.from_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
-        reader = replace(
-            trained,
-            tables=base.for_users(query),
-            seen=nobody,
-            recent=nobody,
-            user_ids=["reader"],
-            query=torch.from_numpy(query),
-            what_if={},
-        )
-        return self.explainer.for_users(reader).explain(0, item, np.zeros(0, np.int32))
+        model, items = trained.model, trained.item_tables.item
+        query = model.form.item_query(torch.from_numpy(items[item]), model.temperature(), model.aspects)
+        reader = UserRows.new_user("reader", query, np.zeros(0, np.int64))
+        other = trained.without(popularity=True, collaboration=True).with_users(reader)
+        return self.explainer.for_users(other).explain(0, item, np.zeros(0, np.int32))
 
 
 def _words(text: str) -> set[str]:

@@ -59,7 +59,7 @@ def render(
     environment
         Versions of the system and of packages.
     """
-    name = f"{explainer.dataset.path.name}: {explainer.trained.run.path.name}"
+    name = f"{explainer.texts.dataset.path.name}: {explainer.trained.run.path.name}"
     sections = {
         "Data": _data(explainer),
         "Training": _training(explainer, history),
@@ -90,8 +90,8 @@ def render(
 def _headline(explainer: Explainer, history: Sequence[Json]) -> str:
     trained = explainer.trained
     training = trained.run.train_config
-    figures = [(f"{len(trained.user_ids):,}", "users"), (f"{len(trained.item_ids):,}", "items")]
-    figures.append((f"{explainer.store.num_rows:,}", "token embeddings"))
+    figures = [(f"{len(trained.users.ids):,}", "users"), (f"{len(trained.item_ids):,}", "items")]
+    figures.append((f"{explainer.texts.store.num_rows:,}", "token embeddings"))
     if history:
         best = _best(training, history)["valid"][training.watched]
         term = "" if training.lower_is_better else " of the text term"
@@ -115,7 +115,7 @@ def _facts(title: str, facts: Mapping[str, object]) -> str:
 
 
 def _data(explainer: Explainer) -> str:
-    dataset, store, run = explainer.dataset, explainer.store, explainer.trained.run
+    dataset, store, run = explainer.texts.dataset, explainer.texts.store, explainer.trained.run
     counts, options = dataset.manifest["counts"], dataset.manifest["options"]
     split = ", ".join(f"{name} {count:,}" for name, count in counts["per_split"].items())
     data = {

@@ -92,7 +92,7 @@ def report(
     }
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
-    users = np.unique(np.linspace(0, len(trained.user_ids) - 1, recommendations).astype(int)).tolist()
+    users = np.unique(np.linspace(0, len(trained.users.ids) - 1, recommendations).astype(int)).tolist()
     explanations = []
     with progress.task("Explaining", len(users), "users") as task:
         for user in users:
@@ -131,7 +131,7 @@ def _read(path: Path | None, key: str, command: str) -> Json | None:
 
 def commands(explainer: Explainer) -> list[str]:
     """Shell commands that reproduce the run from the reviews; settings of the preset are omitted."""
-    options, dataset = explainer.dataset.manifest["options"], str(explainer.dataset.path)
+    options, dataset = explainer.texts.dataset.manifest["options"], str(explainer.texts.dataset.path)
     prepare: list[str] = ["prepare", "REVIEWS", "--out", dataset]
     if options["columns"]:
         prepare += ["--columns", ",".join(f"{role}={field}" for role, field in options["columns"].items())]
@@ -148,7 +148,7 @@ def commands(explainer: Explainer) -> list[str]:
     run = explainer.trained.run
     train = ["train", dataset, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
     encoder = _encoder(run.manifest["store"]["encoder"])
-    precompute = ["precompute", dataset, *encoder, *_token_format(explainer.store.token_format)]
+    precompute = ["precompute", dataset, *encoder, *_token_format(explainer.texts.store.token_format)]
     stages = [prepare, precompute, ["consolidate", dataset], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
 

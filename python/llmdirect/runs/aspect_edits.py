@@ -1,6 +1,6 @@
-"""What somebody has decided about a run's aspects: their names, which ones are one, which do not count.
+"""Manual edits of a run's aspects: names, merged groups, switches.
 
-Kept beside the checkpoint, in RUN/aspects.json, which may be edited by hand:
+They are kept next to the checkpoint in RUN/aspects.json, which may be edited by hand:
 
     {"format": "llmdirect-aspects", "version": 1, "model": HASH of the parameters,
      "names": {"3": "strings"}, "merged": [[4, 7]], "off": [2]}
@@ -25,49 +25,61 @@ FILE = "aspects.json"
 
 @dataclass(frozen=True)
 class AspectEdits:
-    """Names, groups and switches of A aspects. Whatever is decided of one of a group holds for all of it."""
+    """Names, groups and switches of A aspects; an edit of one aspect of a group holds for the whole group."""
 
     names: Mapping[int, str] = field(default_factory=dict)
     merged: tuple[tuple[int, ...], ...] = ()
-    """Groups of two and more, each ascending; no aspect is in two of them."""
+    """Disjoint groups of two and more, each ascending."""
     off: frozenset[int] = frozenset()
+    """Aspects that are switched off."""
 
     @classmethod
-    def read(cls, run: Path, model: str, aspects: int) -> "AspectEdits":
-        """What RUN/aspects.json says; nothing where there is none.
+    def read(cls, run: Path, weights_hash: str, aspects: int) -> "AspectEdits":
+        """Read RUN/aspects.json; no edits where there is none.
 
-        model: hash of the parameters whose aspects they are, `aspects` of them. Raises DataError for a
-        damaged file, MismatchError for one about other parameters.
+        Parameters
+        ----------
+        weights_hash
+            Hash of the run's parameters.
+        aspects
+            Number A of aspects.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        MismatchError
+            If it is about the aspects of other parameters.
         """
         path = run / FILE
         if not path.exists():
             return cls()
-        cure = f"mend it, or forget it with `llmdirect aspects {run} --reset`"
+        reset = f"run `llmdirect aspects {run}` with `reset=True`"
         try:
             content = json.loads(path.read_bytes())
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
-            made_for = str(content["model"])
+            edited_hash = str(content["model"])
             edits = cls().rename({int(aspect): str(name) for aspect, name in content["names"].items()})
             for group in content["merged"]:
                 edits = edits.merge([int(aspect) for aspect in group])
             edits = edits.switch(off=[int(aspect) for aspect in content["off"]])
             edits.check(aspects)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: damaged ({error}); {cure}") from None
-        if made_for != model:
+            raise DataError(f"{path}: damaged ({error}); correct it, or to discard it {reset}") from None
+        if edited_hash != weights_hash:
             raise MismatchError(
-                f"{path}: is about the aspects of other parameters, the run was trained again since; forget "
-                f"it with `llmdirect aspects {run} --reset`"
+                f"{path}: is about the aspects of other parameters, the run was trained again since; "
+                f"to discard it {reset}"
             )
         return edits
 
-    def write(self, run: Path, model: str) -> None:
-        """Replaces RUN/aspects.json."""
+    def write(self, run: Path, weights_hash: str) -> None:
+        """Replace RUN/aspects.json."""
         content: Json = {
             "format": FORMAT,
             "version": VERSION,
-            "model": model,
+            "model": weights_hash,
             "names": {str(aspect): name for aspect, name in sorted(self.names.items())},
             "merged": [list(group) for group in self.merged],
             "off": sorted(self.off),
@@ -76,39 +88,48 @@ class AspectEdits:
         write_atomic(run / FILE, lambda file: file.write(text.encode()))
 
     def check(self, aspects: int) -> None:
-        """ValueError naming an aspect that is not one of the `aspects`."""
-        for aspect in sorted({*self.names, *self.off, *(one for group in self.merged for one in group)}):
+        """Raise ValueError for an aspect that is not below `aspects`."""
+        members = (member for group in self.merged for member in group)
+        for aspect in sorted({*self.names, *self.off, *members}):
             _check_number(aspect, aspects)
 
     def group(self, aspect: int) -> tuple[int, ...]:
-        """The aspects that are one with this one, itself among them; the first stands for all."""
+        """Aspects merged with this one, itself included, in ascending order."""
         return next((group for group in self.merged if aspect in group), (aspect,))
 
     def rename(self, names: Mapping[int, str]) -> "AspectEdits":
-        """With these names; an empty one gives an aspect its words back."""
-        kept = {**self.names, **{aspect: name.strip() for aspect, name in names.items()}}
-        return replace(self, names={aspect: name for aspect, name in kept.items() if name})
+        """Edits with other names; an empty name restores the top words."""
+        merged = {**self.names, **{aspect: name.strip() for aspect, name in names.items()}}
+        return replace(self, names={aspect: name for aspect, name in merged.items() if name})
 
     def merge(self, aspects: Sequence[int]) -> "AspectEdits":
-        """With these, and what each was one with, as one. ValueError for fewer than two."""
+        """Edits with these aspects, and their groups, as one group; ValueError for fewer than two."""
         if len(set(aspects)) < 2:
             raise ValueError(f"{list(aspects)}: two aspects or more make one")
-        whole = {one for aspect in aspects for one in self.group(aspect)}
-        others = [group for group in self.merged if not whole & set(group)]
-        return replace(self, merged=tuple(sorted([*others, tuple(sorted(whole))])))
+        union = {member for aspect in aspects for member in self.group(aspect)}
+        others = [group for group in self.merged if not union & set(group)]
+        return replace(self, merged=tuple(sorted([*others, tuple(sorted(union))])))
 
     def split(self, aspects: Sequence[int]) -> "AspectEdits":
-        """With each of the groups that hold one of these taken apart."""
+        """Edits without the groups that hold one of these aspects."""
         return replace(self, merged=tuple(group for group in self.merged if not set(aspects) & set(group)))
 
     def switch(self, *, off: Sequence[int] = (), on: Sequence[int] = ()) -> "AspectEdits":
-        """With these switched off, and those on again."""
+        """Edits with aspects switched off, and others on again."""
         return replace(self, off=(self.off | set(off)) - set(on))
 
     def factors(self, aspects: int, interests: Mapping[int, float] | None = None) -> NDArray[np.float64]:
-        """float64 [A]: what each interest is multiplied by: 0 where it is off, as `interests` asks elsewhere.
+        """Factor float64 [A] of each interest: 0 where the aspect is off, else that of its group, or 1.
 
-        ValueError for an aspect that is none, and a factor that is negative or not finite.
+        Parameters
+        ----------
+        interests
+            Aspect -> factor.
+
+        Raises
+        ------
+        ValueError
+            For an aspect that does not exist, and a factor that is negative or not finite.
         """
         factors = np.ones(aspects)
         for aspect, factor in (interests or {}).items():
@@ -116,23 +137,23 @@ class AspectEdits:
             if not (np.isfinite(factor) and factor >= 0):
                 raise ValueError(f"interest {aspect} times {factor}: a factor is 0 or above")
             factors[list(self.group(aspect))] = factor
-        factors[[one for aspect in self.off for one in self.group(aspect)]] = 0.0
+        factors[[member for aspect in self.off for member in self.group(aspect)]] = 0.0
         return factors
 
     def named(self, words: Sequence[str]) -> list[str]:
-        """A name for each aspect: the one that it, or the first of its group that has one, was given.
+        """Name of each aspect: the first given to its group, else the words of the group's first aspect.
 
-        words: what each is called otherwise.
+        words: names of the aspects without edits.
         """
-        named = []
+        names = []
         for aspect in range(len(words)):
             group = self.group(aspect)
-            given = next((self.names[one] for one in group if one in self.names), None)
-            named.append(given or words[group[0]])
-        return named
+            name = next((self.names[member] for member in group if member in self.names), None)
+            names.append(name or words[group[0]])
+        return names
 
     def combined(self, values: Sequence[Any]) -> dict[int, Any]:
-        """Values of A aspects added up by group: first of the group -> sum."""
+        """Sums of the values [A] by group: first aspect of the group -> sum."""
         sums: dict[int, Any] = {}
         for aspect, value in enumerate(values):
             first = self.group(aspect)[0]

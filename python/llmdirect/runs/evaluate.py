@@ -1,18 +1,20 @@
-"""The test stage: one full ranking of a held-out split by a finished run."""
+"""Test stage: full ranking of a held-out split by a finished run."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json
+from llmdirect.common.types import Json, Result
 from llmdirect.data.dataset import SPLIT_NAMES, Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.evaluation.protocol import by_user, held_out_users, rating_means, seen_before
 from llmdirect.ranking.metrics import mean_metrics, parse_metric
 from llmdirect.ranking.ranked_lists import check_ranked_lists_path, write_ranked_lists
 from llmdirect.ranking.top_k import rank
+from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 
 HeldOut = Literal["valid", "test"]
@@ -27,66 +29,107 @@ METRICS = (
     "map@10",
     "auc",
 )
-"""What `test` reports where nothing else is asked for."""
+"""Metrics of `evaluate` by default."""
 
 
-def measure(
+@dataclass(frozen=True)
+class Evaluation(Result):
+    """Metrics of a run on a held-out split."""
+
+    metrics: dict[str, float]
+    """Mean over users by metric; metrics that are defined for no user are left out."""
+    num_users: int
+    num_items: int
+    split: str
+    """How the dataset was split."""
+    seed: int
+    """Of the dataset's split."""
+    positive: str
+    """Which interactions of the dataset count as positives."""
+    run: str
+    aspects_off: list[int]
+    """Aspects that were switched off in the run."""
+    lists_out: Path | None
+    """Ranked lists in Parquet; "run_out" in JSON."""
+
+    def to_json(self) -> Json:
+        """Fields as JSON values."""
+        values = super().to_json()
+        return {**values, "run_out": values.pop("lists_out")}
+
+
+def evaluate(
     dataset: Path | str,
     run: Path | str,
     *,
     metrics: Sequence[str] | None = None,
     split: HeldOut = "test",
-    run_out: Path | str | None = None,
+    lists_out: Path | str | None = None,
     depth: int = 100,
     progress: Progress = SILENT,
-) -> Json:
-    """Ranks the full catalogue for every user with a positive in `split`, and measures.
+) -> Evaluation:
+    """Rank the full catalogue for every user with a positive in the split, and compute metrics.
 
-    metrics: names such as "ndcg@10" (`docs/metrics.md`); without them METRICS, or, for a run of the default
-    setup, the figures of rating prediction. run_out: a Parquet file for the best `depth` items of each user;
-    its TREC twin lies beside it. Validation hides what users have in train, test also what they have in
-    validation.
+    Items of train are hidden, and in the test split also those of validation.
 
-    Returns {"metrics", "num_users", "num_items", …}; "aspects_off" are those that somebody has switched off,
-    with which it was measured; a metric that is defined for nobody (the AUC where all candidates are
-    relevant) is left out. Raises MismatchError where the run was trained on another dataset, ValueError for
-    an unknown metric or split.
+    Parameters
+    ----------
+    dataset
+        Folder that `prepare` wrote, or a raw file.
+    run
+        Folder that `train` wrote.
+    metrics
+        Names such as "ndcg@10" (docs/metrics.md). By default METRICS, or the metrics of rating prediction for
+        a run with the rating objective.
+    lists_out
+        Parquet file for the ranked lists; a TREC file is written next to it.
+    depth
+        Items a user in the ranked lists.
+
+    Raises
+    ------
+    MismatchError
+        If the run was trained on another dataset.
+    ValueError
+        For an unknown metric or split, and a depth below 1.
     """
     if split not in get_args(HeldOut):
-        raise ValueError(f"split is {split!r}, expected one of {', '.join(get_args(HeldOut))}")
+        raise ValueError(f"`split` is {split!r}, expected one of {', '.join(get_args(HeldOut))}")
     if isinstance(metrics, str):
-        raise ValueError(f"metrics is {metrics!r}, expected a list of names")
+        raise ValueError(f"`metrics` is {metrics!r}, expected a list of names")
     names = list(metrics or METRICS)
     for name in names:
-        parse_metric(name)  # a misspelled name is told before anything is read
+        parse_metric(name)  # a misspelled name is reported before anything is read
     if depth < 1:
-        raise ValueError(f"depth is {depth}, expected at least 1")
-    if run_out is not None:
-        check_ranked_lists_path(Path(run_out))
+        raise ValueError(f"`depth` is {depth}, expected at least 1")
+    lists_path = None if lists_out is None else Path(lists_out)
+    if lists_path is not None:
+        check_ranked_lists_path(lists_path)
     code = SPLIT_NAMES.index(split)
-    found, trained = open_or_prepare(dataset, progress), Trained.load(run)
-    trained.check_dataset(found)
-    users = held_out_users(found, code)
+    opened, trained = open_or_prepare(dataset, progress), Trained.load(run)
+    check_dataset(trained.run, opened)
+    users = held_out_users(opened, code)
     if metrics is None and trained.run.train_config.objective == "rating":
-        figures = rating_means(trained.tables, found, code)
+        values = rating_means(trained.tables, opened, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(by_user(trained.tables, found, code, names))
-            figures = {name: value for name, value in means.items() if not math.isnan(value)}
+            means = mean_metrics(by_user(trained.tables, opened, code, names))
+            values = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
-    if run_out is not None:
-        _write_lists(trained, found, code, Path(run_out), depth)
-    return {
-        "metrics": figures,
-        "num_users": len(users),
-        "num_items": found.num_items,
-        "split": found.manifest["options"]["split"],
-        "seed": found.manifest["options"]["seed"],
-        "positive": found.manifest["options"]["positive"] or "every interaction",
-        "run": str(run),
-        "aspects_off": sorted(trained.edits.off),
-        "run_out": str(run_out) if run_out else None,
-    }
+    if lists_path is not None:
+        _write_lists(trained, opened, code, lists_path, depth)
+    options = opened.manifest["options"]
+    return Evaluation(
+        metrics=values,
+        num_users=len(users),
+        num_items=opened.num_items,
+        split=options["split"],
+        seed=options["seed"],
+        positive=options["positive"] or "every interaction",
+        run=str(run),
+        aspects_off=sorted(trained.edits.off),
+        lists_out=lists_path,
+    )
 
 
 def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:

@@ -1,4 +1,4 @@
-"""Tensors and ids that a run keeps for ranking."""
+"""Score tables and ids that a run folder keeps for ranking."""
 
 from typing import Any
 
@@ -14,18 +14,28 @@ from llmdirect.model.word_types import WordTypes, aspect_names
 def ranking_files(
     scores: CatalogueScores, dataset: Dataset, words: WordTypes
 ) -> tuple[dict[str, Tensor], Json]:
-    """What a run keeps beside the parameters: the tensors of `Trained`, and the external ids.
+    """Contents of best/tables and best/catalogue; none of them depends on the held-out splits.
 
-    Nothing in them says anything of the held-out splits.
+    Parameters
+    ----------
+    words
+        From which the aspects are named.
+
+    Returns
+    -------
+    tensors
+        What `Trained.load` reads.
+    catalogue
+        External ids, titles, and names of the aspects.
     """
-    ranking, view = export_tables(scores), scores.view
+    exported, view = export_tables(scores), scores.view
     projection = view.store.calibration.projection
-    tables: dict[str, Any] = {
-        "query": ranking.query,
-        "item": ranking.item,
-        "item_mass": ranking.item_mentions,
-        "item_bias": ranking.item_bias,
-        "user_bias": ranking.user_bias,
+    arrays: dict[str, Any] = {
+        "query": exported.query,
+        "item": exported.item,
+        "item_mass": exported.item_mentions,
+        "item_bias": exported.item_bias,
+        "user_bias": exported.user_bias,
         "profile": scores.profiles.cpu().numpy(),
         "recent_indptr": view.recent.indptr,
         "recent_indices": view.recent.indices,
@@ -33,15 +43,15 @@ def ranking_files(
         "seen_indptr": view.seen.indptr,
         "seen_indices": view.seen.indices,
     }
-    if ranking.item_item is not None and ranking.history is not None:
-        indptr, indices, values = ranking.item_item
-        tables |= {"item_item_indptr": indptr, "item_item_indices": indices, "item_item_values": values}
-        tables |= {"history_indptr": ranking.history.indptr, "history_indices": ranking.history.indices}
-    kept = {name: torch.tensor(value) for name, value in tables.items() if value is not None}
+    if exported.item_item is not None and exported.history is not None:
+        indptr, indices, values = exported.item_item
+        arrays |= {"item_item_indptr": indptr, "item_item_indices": indices, "item_item_values": values}
+        arrays |= {"history_indptr": exported.history.indptr, "history_indices": exported.history.indices}
+    tensors = {name: torch.tensor(value) for name, value in arrays.items() if value is not None}
     catalogue = {
         "users": dataset.user_ids,
         "items": dataset.item_ids,
         "titles": dataset.item_titles,
         "aspects": aspect_names(scores.model, words),
     }
-    return kept, catalogue
+    return tensors, catalogue

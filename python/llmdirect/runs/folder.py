@@ -1,12 +1,12 @@
-"""A run folder: the best model with its ranking tables, and the last state, from which training goes on.
+"""Run folder of a training: the best model with its score tables, and the last state, to resume from.
 
 manifest.json                      the only commit: names the files, holds config, progress and hashes
 best/model-<hash>.safetensors      parameters of the best epoch
-best/lexicon-<hash>.safetensors    numbers of each word, beside the embeddings of its tokens
-best/tables-<hash>.safetensors     what ranking needs, once training has ended; and what users, items and
-best/catalogue-<hash>.json         aspects are called, with the figures of the collaborative term
+best/lexicon-<hash>.safetensors    vectors of words, appended to the embeddings of their tokens
+best/tables-<hash>.safetensors     score tables, once training has ended
+best/catalogue-<hash>.json         external ids, titles, names of aspects, metrics with the collaborative term
 last/model-, mean-, optimiser-<hash>.safetensors, last/state-<hash>.json
-history.jsonl                      one line an epoch, a copy of what the state holds
+history.jsonl                      one line an epoch, a copy of the history in the state
 """
 
 import json
@@ -33,9 +33,9 @@ from llmdirect.config import ModelConfig, TrainConfig, current_settings
 
 FORMAT, VERSION = "llmdirect-run", 4
 _OLDEST = 3
-"""Version 3 has some settings under other names and is read as well."""
+"""Version 3 has some settings under former names and is read, too."""
 
-_MADE_BY = "llmdirect train DATASET --out RUN"
+_MADE_BY = "llmdirect train"
 
 _FOLDERS = ("best", "last")
 
@@ -46,14 +46,23 @@ _DATA_FILE = re.compile(
 
 @dataclass(eq=False)
 class RunFolder:
-    """Reads and commits the files of a run. `manifest` is what the last commit said."""
+    """Files of a run, read and committed."""
 
     path: Path
     manifest: Json
+    """Content of manifest.json at the last commit, with the changes of `drop`."""
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
-        """The run in this folder. FileNotFoundError where there is none, DataError where it is damaged."""
+        """Open the run in a folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no run.
+        DataError
+            If its manifest is damaged.
+        """
         manifest = read_manifest(Path(path), FORMAT, VERSION, _MADE_BY, oldest=_OLDEST)
         if manifest["version"] < VERSION:
             config = {name: current_settings(settings) for name, settings in manifest["config"].items()}
@@ -64,33 +73,62 @@ class RunFolder:
     def read(
         cls, path: Path | str, tensors: Sequence[str], values: str
     ) -> tuple["RunFolder", list[dict[str, Tensor]], Json]:
-        """The run with these of its files, all of one commit, though training may go on. Raises as `open`."""
+        """Read files of one commit, while training may make further commits.
+
+        Parameters
+        ----------
+        tensors
+            Names of tensor files, such as "best/model".
+        values
+            Name of a JSON file.
+
+        Returns
+        -------
+        run, tensors, values
+            Tensors in the order of the names.
+
+        Raises
+        ------
+        FileNotFoundError, DataError
+            As `open`; DataError for a file that is missing or damaged, too.
+        """
         while True:
             run = cls.open(path)
             try:
                 return run, [run.tensors(name) for name in tensors], run.values(values)
             except (DataError, FileNotFoundError):
-                # The files of a commit go when the next one is made.
+                # The files of a commit are removed by the next one.
                 if cls.open(path).manifest == run.manifest:
                     raise
 
     @classmethod
     def open_or_create(cls, path: Path, identity: Json, overwrite: bool = False) -> "RunFolder":
-        """The run of this identity in the folder: what is already there of it, or a new one.
+        """Open the run of this identity in a folder, or create it.
 
-        identity: config, dataset and store. More epochs than before are the same run, continued.
-        Raises MismatchError where the folder holds a run of another identity, unless `overwrite`.
+        Parameters
+        ----------
+        identity
+            Config, dataset and store. A run with another number of epochs is the same run, resumed.
+        overwrite
+            Whether to replace a run of another identity.
+
+        Raises
+        ------
+        MismatchError
+            If the folder holds a run of another identity.
+        NotADirectoryError
+            If the path is a file.
         """
         if path.exists() and not path.is_dir():
-            raise NotADirectoryError(f"{path}: is a file; --out names a folder")
+            raise NotADirectoryError(f"{path}: is a file; `out` names a folder")
         fresh = {"format": FORMAT, "version": VERSION, **identity, "files": {}, "finished": False}
         if (path / MANIFEST).exists() and not overwrite:
             run = cls.open(path)
             different = list(_differences(_comparable(run.manifest), _comparable(fresh)))
             if different:
                 raise MismatchError(
-                    f"{path}: holds another run ({'; '.join(different)}); choose another --out, or replace "
-                    "it with --overwrite"
+                    f"{path}: holds another run ({'; '.join(different)}); choose another `out`, or "
+                    "replace it with `overwrite=True`"
                 )
             run.manifest["config"] = identity["config"]
             return run
@@ -103,28 +141,36 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether training has ended and the tables are there."""
+        """Whether training has ended and score tables exist."""
         return bool(self.manifest["finished"])
 
     @property
-    def parameters(self) -> str:
-        """Hash of the best parameters."""
+    def weights_hash(self) -> str:
+        """Hash of the parameters of the best epoch."""
         return str(self.manifest["files"]["best/model"]["hash"])
 
     @property
     def model_config(self) -> ModelConfig:
-        """Shape of the model."""
+        """Configuration of the model."""
         return ModelConfig(**self.manifest["config"]["model"])
 
     @property
     def train_config(self) -> TrainConfig:
-        """How it was trained."""
+        """Configuration of the training."""
         return TrainConfig(**self.manifest["config"]["training"])
 
     def write(self, name: str, content: Mapping[str, Tensor] | Json) -> Json:
-        """Writes tensors (safetensors) or plain values (JSON); `name` such as "best/model". Not a commit.
+        """Write a file of tensors (safetensors) or plain values (JSON), without a commit.
 
-        Returns the file's manifest entry.
+        Parameters
+        ----------
+        name
+            Such as "best/model".
+
+        Returns
+        -------
+        entry
+            Manifest entry of the file, for `commit`.
         """
         folder, stem = name.split("/")
         values = dict(content)
@@ -136,7 +182,7 @@ class RunFolder:
         return write_hashed(self.path / folder, stem, suffix, lambda file: file.write(data))
 
     def commit(self, files: Mapping[str, Json], *, history: list[Json], finished: bool = False) -> None:
-        """Makes `files` (by name) part of the run, then removes what they replaced."""
+        """Add files to the manifest by name, then remove those that they replaced."""
         self.manifest = {**self.manifest, "files": {**self.manifest["files"], **files}, "finished": finished}
         write_manifest(self.path, self.manifest)
         lines = "".join(canonical_json(entry) + "\n" for entry in history).encode()
@@ -144,12 +190,12 @@ class RunFolder:
         self.clean()
 
     def drop(self, *names: str) -> None:
-        """Leaves these files out of the next commit."""
+        """Leave files out of the next commit."""
         files = {name: entry for name, entry in self.manifest["files"].items() if name not in names}
         self.manifest = {**self.manifest, "files": files}
 
     def clean(self) -> None:
-        """Removes data files that the manifest does not name: replaced, or a killed run's."""
+        """Remove data files that the manifest does not name: replaced ones, and those of a killed process."""
         named = {(name.split("/")[0], entry["name"]) for name, entry in self.manifest["files"].items()}
         for folder in _FOLDERS:
             for path in (self.path / folder).glob("*"):
@@ -158,8 +204,8 @@ class RunFolder:
             for path in (self.path / folder).glob(".*.tmp*"):
                 path.unlink()
 
-    def is_whole(self, *names: str) -> bool:
-        """Whether these files are there, byte for byte."""
+    def is_complete(self, *names: str) -> bool:
+        """Whether these files exist and are undamaged."""
         try:
             for name in names:
                 self._checked(name)
@@ -168,7 +214,7 @@ class RunFolder:
         return True
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Tensors of a file, on the CPU. DataError where it is missing or damaged."""
+        """Tensors of a file, on the CPU; DataError where it is missing or damaged."""
         path = self._checked(name)
         try:
             return load_file(path)
@@ -176,7 +222,7 @@ class RunFolder:
             raise DataError(f"{path}: damaged ({error}); {self._cure(name)}") from None
 
     def values(self, name: str) -> Json:
-        """Plain values of a file. DataError where it is missing or damaged."""
+        """Plain values of a file; DataError where it is missing or damaged."""
         result: Json = json.loads(self._checked(name).read_bytes())
         return result
 
@@ -194,14 +240,14 @@ class RunFolder:
         return path
 
     def _cure(self, name: str) -> str:
-        command = f"llmdirect train {self.manifest['dataset']['path']} --out {self.path}"
-        again = f"run `{command}`, with the options it had, again"
-        # Tables are made again from the best parameters; nothing else can be.
-        return again if name in ("best/tables", "best/catalogue") else f"{again}, and --overwrite"
+        dataset = self.manifest["dataset"]["path"]
+        cure = f"run `llmdirect train` on {dataset} again with `out={self.path}` and the same settings"
+        # Tables are rebuilt from the best parameters; nothing else can be.
+        return cure if name in ("best/tables", "best/catalogue") else f"{cure}, and `overwrite=True`"
 
 
 def _comparable(manifest: Json) -> Json:
-    """What makes a run the same run: not where its inputs lie, nor how many epochs it may take."""
+    """Identity of a run: settings and hashes of inputs, without paths and the number of epochs."""
     config = manifest["config"]
     training = {
         key: value for key, value in config["training"].items() if key not in ("num_epochs", "device")
@@ -214,9 +260,9 @@ def _comparable(manifest: Json) -> Json:
     }
 
 
-def _differences(found: Json, wanted: Json) -> list[str]:
+def _differences(stored: Json, requested: Json) -> list[str]:
     return [
-        f"{key} is {found.get(key)!r} there, {value!r} here"
-        for key, value in wanted.items()
-        if found.get(key) != value
+        f"{key} is {stored.get(key)!r} there, {value!r} here"
+        for key, value in requested.items()
+        if stored.get(key) != value
     ]

@@ -1,6 +1,6 @@
-"""Profiles of users who are not in the training data."""
+"""Users who are not in the training data, by their items and texts."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,83 +8,67 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.common.csr import Csr
-from llmdirect.common.errors import MismatchError
 from llmdirect.config import HISTORY
-from llmdirect.model.direct import normalize
-from llmdirect.runs.trained import Trained, scaled
+from llmdirect.runs.trained import Trained
+from llmdirect.runs.user_rows import UserRows, UserTexts
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
     from llmdirect.encoding.encoders import Encoder
 
 
 def new_user(
-    trained: Trained, items: NDArray[np.int64], texts: list[str], written: Tensor | None, name: str = "you"
+    trained: Trained, items: NDArray[np.int64], texts: UserTexts | None = None, user_id: str = "you"
 ) -> Trained:
-    """The run with somebody new as its one user: items [n], newest first, and `text_profiles` of `texts`."""
-    model, base = trained.model, trained.tables
+    """The run with a new user as its only one, without retraining.
+
+    Parameters
+    ----------
+    items
+        [n] items of the user, newest first.
+    texts
+        What `read_texts` returned. Texts are read as further entries of the history where the model reads
+        histories alone, else as the user's own passages.
+    """
+    model = trained.model
     history = trained.profile[torch.from_numpy(items[:HISTORY])]
-    nothing = trained.profile[:0]
-    read = nothing if written is None else written
+    empty = trained.profile[:0]
+    passages = empty if texts is None else texts.profiles
     if model.config.user == "history":
-        history, read = torch.cat([history, read]), nothing
-    sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, read)]
+        history, passages = torch.cat([history, passages]), empty
+    sides = [(rows[None], torch.ones(1, len(rows), dtype=torch.bool)) for rows in (history, passages)]
     with torch.no_grad():
-        query = model.interests(model.user(*sides))
-        if model.config.score_form == "cosine":
-            query = query * model.temperature()
-    own = Csr.from_pairs(np.zeros(len(items), np.int64), items, 1)
-    shown = scaled(query, trained.edits.factors(model.aspects))
-    return replace(
-        trained,
-        tables=base.for_users(
-            shown,
-            None if base.item_item is None else own,
-            None if base.user_bias is None else model.bias.reshape(1),
-        ),
-        seen=own,
-        recent=Csr.from_pairs(np.zeros(len(items[:HISTORY]), np.int64), items[:HISTORY], 1),
-        user_ids=[name],
-        query=query,
-        what_if={},
-        written=None if written is None else (tuple(texts), written),
-    )
+        query = model.form.export_query(model.interests(model.user(*sides)), model.temperature())
+    bias = None if trained.users.bias is None else model.bias.reshape(1)
+    return trained.with_users(UserRows.new_user(user_id, query, items, bias, texts))
 
 
-def load_run_encoder(trained: Trained, model: str | None = None, device: str = "auto") -> "Encoder":
-    """The language model that the run's embeddings are of.
+def read_texts(trained: Trained, texts: Sequence[str], encoder: "Encoder") -> UserTexts:
+    """Profiles of texts of a new user.
 
-    model: where it lies, if its name is not enough. Raises MismatchError for another one.
+    Parameters
+    ----------
+    encoder
+        That of the run's embeddings (`load_run_encoder`).
+
+    Raises
+    ------
+    ValueError
+        If a text has no words.
     """
-    from llmdirect.encoding.encoders import load_encoder
-
-    made_by = trained.run.manifest["store"]["encoder"]
-    encoder = load_encoder(model or made_by["id"], device=device, max_length=made_by["max_length"])
-    found = encoder.describe()
-    if (found["weights"], found["tokenizer"]) != (made_by["weights"], made_by["tokenizer"]):
-        raise MismatchError(
-            f"{model or made_by['id']} is not the model whose embeddings {trained.run.path} was trained on "
-            f"({made_by['id']}, weights {made_by['weights'][:12]}); name it with --model"
-        )
-    return encoder
-
-
-def text_profiles(trained: Trained, texts: list[str], encoder: "Encoder") -> Tensor:
-    """What each text says, as a row of the history or of the user's own passages: [N, K or M].
-
-    encoder: the one that the run's embeddings are of. ValueError for a text without words.
-    """
-    direct, rows = trained.model, []
+    model, rows = trained.model, []
+    sums = model.form.profile_source(model.passages, _embedding_sums)
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
         [kept] = trained.token_format.kept([text], [embedding.spans])
         kept &= embedding.spans[:, 1] > embedding.spans[:, 0]
         vectors = trained.calibration.project(embedding.tokens.float()).numpy()
         tokens = torch.from_numpy(trained.lexicon.beside(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
-            raise ValueError(f"--text {text!r}: holds no words")
-        if direct.config.score_form == "cosine":
-            preference, _ = direct.passages(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
-            rows.append(normalize(preference))
-        else:
-            rows.append(direct.mention(direct.standard(tokens.mean(0, keepdim=True))))
-    return torch.cat(rows)
+            raise ValueError(f"`texts`: {text!r} holds no words; leave it out")
+        mask = torch.ones(1, len(tokens), dtype=torch.bool)
+        rows.append(model.profiles(*sums(tokens[None], mask)))
+    return UserTexts(tuple(texts), torch.cat(rows))
+
+
+def _embedding_sums(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums [R, D] and numbers [R] of the tokens [R, T, D] in the mask [R, T]."""
+    return (tokens * mask[..., None]).sum(1), mask.sum(1)

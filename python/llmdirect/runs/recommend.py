@@ -1,20 +1,45 @@
-"""The best items for users of the run, or for somebody new, without retraining."""
+"""Top-k items for users of a run, or for a new user, without retraining."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmdirect.common.types import Json
+from llmdirect.common.types import Result
 from llmdirect.data.dataset import SPLIT_NAMES
 from llmdirect.evaluation.protocol import seen_before
 from llmdirect.ranking.top_k import RankedLists, rank
+from llmdirect.runs.inputs import load_run_encoder, open_run_dataset
+from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 
-if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
-    pass
-from llmdirect.runs.new_users import load_run_encoder, new_user, text_profiles
+
+@dataclass(frozen=True)
+class RecommendedItem(Result):
+    """Item of a list."""
+
+    rank: int
+    """From 1."""
+    item_id: str
+    title: str | None
+    score: float
+
+
+@dataclass(frozen=True)
+class UserRecommendations(Result):
+    """List of one user."""
+
+    user_id: str | None
+    """None for a new user."""
+    items: list[RecommendedItem]
+
+
+@dataclass(frozen=True)
+class Recommendations(Result):
+    """Lists of several users."""
+
+    recommendations: list[UserRecommendations]
 
 
 def recommend(
@@ -25,34 +50,53 @@ def recommend(
     interests: Mapping[int, float] | None = None,
     new_only: bool = False,
     dataset: Path | str | None = None,
-) -> Json:
-    """The `k` best items for each of these users, without what they have in train.
+) -> Recommendations:
+    """Top-k items of users, without the items that they have in train.
 
-    interests: aspect -> factor, as if these users' interest in it were so many times as large. new_only:
-    without what was held out of train to measure either, for which the run's dataset is read; it lies at
-    `dataset`, if it was moved.
+    Parameters
+    ----------
+    run
+        Folder that `train` wrote.
+    user_ids
+        External ids.
+    k
+        Length of each list.
+    interests
+        Aspect -> factor by which these users' interest in it is multiplied.
+    new_only
+        Whether to leave out held-out items, too; reads the run's dataset.
+    dataset
+        Present location of the run's dataset, where it was moved.
 
-    Returns {"recommendations": [{"user_id", "items": [{"rank", "item_id", "title", "score"}]}]}.
-    Raises MissingError for a user that the run does not know, ValueError for an aspect that is none or that
-    is switched off.
+    Raises
+    ------
+    MissingError
+        For a user that the run does not have.
+    ValueError
+        For an aspect that does not exist or is switched off.
+
+    Examples
+    --------
+    >>> recommend("run", ["u1"], k=5, interests={3: 1.5}).recommendations[0].items  # doctest: +SKIP
     """
     if isinstance(user_ids, str):
         raise ValueError(f"user_ids is {user_ids!r}, expected a list of ids")
     trained = Trained.load(run)
     if off := sorted(trained.edits.off & (interests or {}).keys()):
         raise ValueError(
-            f"interest {off[0]}: the aspect is switched off; `llmdirect aspects {run} --on {off[0]}` first"
+            f"interest {off[0]}: the aspect is switched off; "
+            f"run `llmdirect aspects {run}` with `on={off[0]}` first"
         )
     users = [trained.user_idx(user_id) for user_id in user_ids]
     for user in users if interests else []:
         trained = trained.with_interests(user, interests or {})
-    seen = seen_before(trained.open_dataset(dataset), len(SPLIT_NAMES)) if new_only else trained.seen
+    seen = trained.users.seen
+    if new_only:
+        seen = seen_before(open_run_dataset(trained.run, dataset), len(SPLIT_NAMES))
     lists = rank(trained.tables, users, k=min(k, len(trained.item_ids)), seen=seen)
-    return {
-        "recommendations": [
-            {"user_id": user_id, "items": _items(trained, lists, row)} for row, user_id in enumerate(user_ids)
-        ]
-    }
+    return Recommendations(
+        [UserRecommendations(user_id, _items(trained, lists, row)) for row, user_id in enumerate(user_ids)]
+    )
 
 
 def recommend_new(
@@ -61,37 +105,55 @@ def recommend_new(
     history: list[str] | None = None,
     texts: list[str] | None = None,
     k: int = 10,
-    model: str | None = None,
+    encoder: str | None = None,
     device: str = "auto",
-) -> Json:
-    """The `k` best items for somebody new, who has the items `history` (newest first) or wrote `texts`.
+) -> Recommendations:
+    """Top-k items of a new user, given their items or texts; one list.
 
-    model: where the run's language model lies, if its name is not enough; read for `texts` alone.
-    A text is read as what an item of the history says (user side "history"), else as the user's own.
+    Parameters
+    ----------
+    run
+        Folder that `train` wrote.
+    history
+        External ids of the user's items, newest first.
+    texts
+        Texts of the user. A model that reads histories alone takes each as a further item of the history.
+    k
+        Length of the list.
+    encoder
+        Location of the run's encoder, where its id does not suffice; read for `texts` alone.
+    device
+        Of the encoder.
 
-    Raises MissingError for an unknown item or a model that cannot be had, MismatchError for another model,
-    ValueError without any history and text.
+    Raises
+    ------
+    MissingError
+        For an unknown item, or an encoder that cannot be found.
+    MismatchError
+        For another encoder.
+    ValueError
+        Without history and texts.
     """
     trained = Trained.load(run)
     items = np.array([trained.item_idx(item_id) for item_id in dict.fromkeys(history or [])], np.int64)
     if not len(items) and not texts:
-        raise ValueError("somebody new is known by --history ITEM,… or --text; give one of them")
-    written = text_profiles(trained, texts, load_run_encoder(trained, model, device)) if texts else None
+        raise ValueError("a new user needs items or texts: give `history`, `texts` or both")
     if trained.model.config.user == "text" and not texts:
-        raise ValueError(f"{run}: reads interests from texts alone; give --text")
-    somebody = new_user(trained, items, texts or [], written)
-    lists = rank(somebody.tables, [0], k=min(k, len(trained.item_ids)), seen=somebody.seen)
-    return {"recommendations": [{"user_id": None, "items": _items(trained, lists, 0)}]}
+        raise ValueError(f"{run}: reads interests from texts alone; give `texts`")
+    read = read_texts(trained, texts, load_run_encoder(trained.run, encoder, device)) if texts else None
+    new = new_user(trained, items, read)
+    lists = rank(new.tables, [0], k=min(k, len(trained.item_ids)), seen=new.users.seen)
+    return Recommendations([UserRecommendations(None, _items(trained, lists, 0))])
 
 
-def _items(trained: Trained, lists: RankedLists, row: int) -> list[Json]:
+def _items(trained: Trained, lists: RankedLists, row: int) -> list[RecommendedItem]:
     return [
-        {
-            "rank": place + 1,
-            "item_id": trained.item_ids[item],
-            "title": trained.titles[item],
-            "score": float(lists.scores[row, place]),
-        }
-        for place, item in enumerate(lists.items[row].tolist())
+        RecommendedItem(
+            rank=position + 1,
+            item_id=trained.item_ids[item],
+            title=trained.titles[item],
+            score=float(lists.scores[row, position]),
+        )
+        for position, item in enumerate(lists.items[row].tolist())
         if item >= 0
     ]

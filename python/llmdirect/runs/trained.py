@@ -1,23 +1,22 @@
-"""A finished run as ranking needs it: tables, ids and parameters, without store or dataset."""
+"""Finished run as ranking needs it: tables, ids and parameters, without store or dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.common.arrays import ArrayOrTensor
 from llmdirect.common.csr import Csr
-from llmdirect.common.errors import MismatchError, MissingError
-from llmdirect.data.dataset import Dataset
+from llmdirect.common.errors import MissingError
 from llmdirect.model.direct import Direct
+from llmdirect.model.forms import ScoreForm
 from llmdirect.ranking.scorer import EPS, ScoreTables
-from llmdirect.ranking.top_k import RankedLists, rank
 from llmdirect.runs.aspect_edits import AspectEdits
 from llmdirect.runs.folder import RunFolder
+from llmdirect.runs.user_rows import UserRows
 from llmdirect.store.calibration import Calibration
 from llmdirect.store.token_format import TokenFormat
 from llmdirect.text.lexicon import Lexicon
@@ -25,189 +24,163 @@ from llmdirect.text.lexicon import Lexicon
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The best state of a finished run. U users, I items."""
+    """Items, users and parameters of a finished run. U users, I items."""
 
     run: RunFolder
     model: Direct
     lexicon: Lexicon
-    """What the model reads of a word beside the embeddings of its tokens."""
+    """Vectors of words that the model reads next to the embeddings of their tokens."""
     token_format: TokenFormat
     """Which tokens of a text the model reads."""
     calibration: Calibration
-    """What the encoder's vectors go through before the model reads them."""
-    tables: ScoreTables
+    """Projection of the encoder's vectors before the model reads them."""
+    item_tables: ScoreTables
+    """Score tables of the items; their users are replaced by `users`."""
     profile: Tensor
-    """float32 [I, K or M]: what a user's interest is read from, where these items stand in the history."""
-    seen: Csr
-    """Train interactions of each user."""
-    recent: Csr
-    """The newest of each user's train positives, at most 30: the history that is read."""
+    """float32 [I, K or M] vectors of items in a history, from which interests are read."""
     aspect_names: list[str]
-    """Of each aspect: its most telling words, or what somebody named it."""
-    user_ids: list[str]
+    """Of each aspect: its top words, or the name in `edits`."""
     item_ids: list[str]
     titles: list[str | None]
-    query: Tensor
-    """float32 [U, K or A]: the scorer's queries as the model has them: no aspect is off, none was moved."""
+    users: UserRows
     edits: AspectEdits = field(default_factory=AspectEdits)
-    """What was decided about the aspects; the scorer's queries have nothing of those that are off."""
-    what_if: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
-    """Users whose interests were moved: float64 [A] what each is multiplied by."""
-    written: tuple[tuple[str, ...], Tensor] | None = None
-    """Of somebody new: what they wrote, and what each text says, as a row of `profile`."""
+    """Names, groups and switches of aspects."""
 
     @classmethod
     def load(cls, path: Path | str, edits: AspectEdits | None = None) -> "Trained":
-        """Reads a run, with what RUN/aspects.json says of its aspects, or with these `edits` instead.
+        """Load a finished run.
 
-        FileNotFoundError where there is none, DataError where it is damaged or unfinished.
+        Parameters
+        ----------
+        path
+            Run folder.
+        edits
+            Instead of those in RUN/aspects.json.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no run.
+        DataError
+            If it is damaged or unfinished.
         """
         run, (tables, parameters, words), catalogue = RunFolder.read(
             path, ("best/tables", "best/model", "best/lexicon"), "best/catalogue"
         )
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
-        lexicon = Lexicon.from_tensors(words)
         model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
         model.load_state_dict(parameters)
         model.eval().requires_grad_(False)
-        score_form = run.model_config.score_form
-        collaborative: dict[str, Any] = {}
-        if "item_item_values" in tables:
-            table = (tables[f"item_item_{part}"].numpy() for part in ("indptr", "indices", "values"))
-            collaborative = {
-                "history": Csr(tables["history_indptr"].numpy(), tables["history_indices"].numpy()),
-                "item_item": tuple(table),
-            }
-        ranking = ScoreTables(
-            kernel="dot" if score_form == "cosine" else "ratio",
-            query=tables["query"],
-            item=tables["item"],
-            item_bias=tables["item_bias"],
-            eps=EPS,
-            item_mentions=tables.get("item_mass"),
-            user_bias=tables.get("user_bias"),
-            **collaborative,
-        )
         if edits is None:
-            edits = AspectEdits.read(run.path, run.parameters, model.aspects)
-        if edits.off:
-            query = scaled(tables["query"], edits.factors(model.aspects))
-            ranking = ranking.for_users(query, ranking.history, ranking.user_bias)
+            edits = AspectEdits.read(run.path, run.weights_hash, model.aspects)
+        users = _user_rows(tables, catalogue["users"])
         return cls(
             run=run,
             model=model,
-            lexicon=lexicon,
+            lexicon=Lexicon.from_tensors(words),
             token_format=TokenFormat.from_manifest({"dtype": "float32", **run.manifest["store"]}),
             calibration=Calibration(projection=tables.get("projection")),
-            tables=ranking,
+            item_tables=_item_tables(tables, model.form, users),
             profile=tables["profile"],
-            seen=Csr(tables["seen_indptr"].numpy(), tables["seen_indices"].numpy()),
-            recent=Csr(tables["recent_indptr"].numpy(), tables["recent_indices"].numpy()),
             aspect_names=edits.named(catalogue["aspects"]),
-            user_ids=catalogue["users"],
             item_ids=catalogue["items"],
             titles=catalogue["titles"],
-            query=tables["query"],
+            users=users,
             edits=edits,
         )
 
+    @cached_property
+    def tables(self) -> ScoreTables:
+        """Score tables of the users and all items, aspect switches and factors included."""
+        users, has_history = self.users, self.item_tables.item_item is not None
+        query = users.scaled_query(self.edits.factors(self.model.aspects))
+        return self.item_tables.for_users(query, users.history if has_history else None, users.bias)
+
+    def with_users(self, users: UserRows) -> "Trained":
+        """The same items with other users."""
+        return replace(self, users=users)
+
     def for_user(self, user: int) -> "Trained":
-        """The run with this user alone, who becomes user 0; the tables of items are shared."""
-        rows, base = np.array([user]), self.tables
-        history = None if base.history is None else base.history.rows(rows)
-        bias = None if base.user_bias is None else base.user_bias[rows]
-        return replace(
-            self,
-            tables=base.for_users(base.query[rows], history, bias),
-            seen=self.seen.rows(rows),
-            recent=self.recent.rows(rows),
-            user_ids=[self.user_ids[user]],
-            query=self.query[rows],
-            what_if={0: self.what_if[user]} if user in self.what_if else {},
-        )
+        """The run with a single user, who becomes user 0; the tables of items are shared."""
+        return self.with_users(self.users.for_user(user))
 
     def factors(self, user: int) -> NDArray[np.float64]:
-        """float64 [A]: what the model's interest of the user is multiplied by, 0 for aspects that are off."""
-        return self.what_if.get(user, self.edits.factors(self.model.aspects))
+        """float64 [A] factor of each interest of the user, 0 for aspects that are off."""
+        return self.users.factors.get(user, self.edits.factors(self.model.aspects))
 
     def with_interests(self, user: int, interests: Mapping[int, float]) -> "Trained":
-        """The run as if some of the user's interests were so many times the model's: {3: 1.5} for +50 %.
+        """The run with some of a user's interests multiplied, such as {3: 1.5} for +50 %.
 
-        In the cosine form this multiplies the aspect's contribution to every item's score, and nothing else
-        changes; in the ratio form the interest counts so many times as much. An aspect that is switched off
-        stays off; of merged ones any number stands for all. Seen items, popularity and the collaborative
-        term do not depend on interests. Raises ValueError for an aspect that is none or a negative factor.
+        In the cosine form this multiplies the aspect's contribution to every item's score and nothing else;
+        in the ratio form the interest is multiplied. An aspect that is switched off stays off; the index of
+        any aspect of a merged group stands for the whole group. Seen items, popularity and the collaborative
+        term do not depend on interests.
+
+        Raises
+        ------
+        ValueError
+            For an aspect that does not exist, or a negative factor.
         """
         factors = self.edits.factors(self.model.aspects, interests)
-        base, query = self.tables, self.tables.query.copy()
-        query[user] = scaled(self.query[user], factors)
-        return replace(
-            self,
-            tables=base.for_users(query, base.history, base.user_bias),
-            what_if={**self.what_if, user: factors},
-        )
+        return self.with_users(self.users.with_factors(user, factors))
 
-    def recommend(
-        self, user: int, *, interests: Mapping[int, float] | None = None, k: int = 10
-    ) -> RankedLists:
-        """The `k` best items for a user, without what they have in train; one row.
-
-        interests: aspect -> factor, what `with_interests` takes. Exact: the items' table is ranked anew.
-        """
-        moved = self.with_interests(user, interests) if interests else self
-        return rank(moved.tables, [user], k=k, seen=self.seen)
+    def without(self, *, popularity: bool = False, collaboration: bool = False) -> "Trained":
+        """The run without the popularity of items, or without the collaborative term."""
+        tables = self.item_tables.without(popularity=popularity, collaboration=collaboration)
+        return replace(self, item_tables=tables)
 
     def user_idx(self, user_id: str) -> int:
-        """Index of an external user id; MissingError naming what to do for a new user."""
-        return _place(
-            self.user_ids,
-            user_id,
-            f"{self.run.path}: no user {user_id!r}; for somebody new: `recommend` with --history or --text",
+        """Index of an external user id; MissingError where the run does not have it."""
+        missing = (
+            f"{self.run.path}: no user {user_id!r}; "
+            "for a new user run `llmdirect recommend` with `history` or `texts`"
         )
+        return _index(self.users.ids, user_id, missing)
 
     def item_idx(self, item_id: str) -> int:
-        """Index of an external item id; MissingError with ids that look like it."""
-        return _place(self.item_ids, item_id, f"{self.run.path}: no item {item_id!r} in the catalogue")
-
-    def open_dataset(self, moved: Path | str | None = None) -> Dataset:
-        """The dataset that the run was trained on; moved: where it lies now.
-
-        Raises FileNotFoundError where it is not there any more, MismatchError for another one.
-        """
-        place = Path(moved or self.run.manifest["dataset"]["path"])
-        if moved is None and not place.exists():
-            raise FileNotFoundError(
-                f"{place}: not there any more, and {self.run.path} was trained on it; name with --dataset "
-                "where it lies now"
-            )
-        found = Dataset.open(place)
-        self.check_dataset(found)
-        return found
-
-    def check_dataset(self, dataset: Dataset) -> None:
-        """MismatchError unless the run was trained on this very dataset."""
-        made_from = self.run.manifest["dataset"]["hash"]
-        if dataset.hash != made_from:
-            raise MismatchError(
-                f"{self.run.path} was trained on dataset {made_from[:12]} "
-                f"({self.run.manifest['dataset']['path']}), {dataset.path} is {dataset.hash[:12]}: "
-                "test a run on its own dataset, or train on this one"
-            )
+        """Index of an external item id; MissingError with similar ids where the run does not have it."""
+        return _index(self.item_ids, item_id, f"{self.run.path}: no item {item_id!r} in the catalogue")
 
 
-def scaled(query: ArrayOrTensor, factors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """float32 [..., K]: queries [..., K] with each aspect's channels times its factor [A]."""
-    channels = query.shape[-1] // len(factors)
-    return np.asarray(query, np.float32) * np.repeat(factors, channels).astype(np.float32)
+def _user_rows(tables: Mapping[str, Tensor], ids: list[str]) -> UserRows:
+    def rows(name: str) -> Csr:
+        return Csr(tables[f"{name}_indptr"].numpy(), tables[f"{name}_indices"].numpy())
+
+    return UserRows(
+        ids=ids,
+        query=tables["query"],
+        seen=rows("seen"),
+        recent=rows("recent"),
+        history=rows("history") if "item_item_values" in tables else None,
+        bias=tables.get("user_bias"),
+    )
 
 
-def _place(ids: list[str], wanted: str, message: str) -> int:
-    wanted = str(wanted)  # ids are text, whatever they were in the raw file
+def _item_tables(tables: Mapping[str, Tensor], form: ScoreForm, users: UserRows) -> ScoreTables:
+    item_item = None
+    if users.history is not None:
+        indptr, indices, values = (tables[f"item_item_{name}"] for name in ("indptr", "indices", "values"))
+        item_item = indptr.numpy(), indices.numpy(), values.numpy()
+    return ScoreTables(
+        kernel=form.kernel,
+        query=users.query,
+        item=tables["item"],
+        item_bias=tables["item_bias"],
+        eps=EPS,
+        item_mentions=tables.get("item_mass"),
+        user_bias=users.bias,
+        history=users.history,
+        item_item=item_item,
+    )
+
+
+def _index(ids: list[str], external: str, missing: str) -> int:
+    external = str(external)  # ids are text, whatever they were in the raw file
     try:
-        return ids.index(wanted)
+        return ids.index(external)
     except ValueError:
         from difflib import get_close_matches
 
-        close = get_close_matches(wanted, ids[:50_000], n=3)
+        close = get_close_matches(external, ids[:50_000], n=3)
         hint = f" (did you mean {', '.join(close)}?)" if close else ""
-        raise MissingError(f"{message}{hint}") from None
+        raise MissingError(f"{missing}{hint}") from None

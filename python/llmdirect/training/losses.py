@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llmdirect.model.direct import normalize
+from llmdirect.model.vectors import normalize
 
 
 def softmax_loss(positive: Tensor, others: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.data.dataset import TRAIN, VALID, Dataset
 from llmdirect.data.prepare import open_or_prepare
+from llmdirect.model.forms import score_form
 from llmdirect.ranking.metrics import parse_metric
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore, open_store
@@ -136,6 +137,6 @@ def _shaping_nothing(model: ModelConfig, training: TrainConfig) -> list[str]:
     """Auxiliary losses with a weight, of parameters that no score reads."""
     if model.sentiment != "linear" or training.token_epochs:
         return []
-    # The interests of the ratio form are read in mention space.
-    losses = ["orthogonality"] if model.score_form == "ratio" else ["rate", "orthogonality"]
+    pooled_trains_mentions = score_form(model).profiles_in_mention_space
+    losses = ["orthogonality"] if pooled_trains_mentions else ["rate", "orthogonality"]
     return [name for name in losses if getattr(training, name)]

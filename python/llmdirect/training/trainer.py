@@ -62,7 +62,7 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self.dataset, self.run, self.training, self.progress = dataset, run, training, progress
-        plain = TrainView.build(dataset, store, progress=progress)
+        plain = TrainView.from_dataset(dataset, store, progress=progress)
         self.texts = dataset.passages.text.gather(plain.passage_idx)
         """Of the view's passages."""
         lexicon = self._find_lexicon(plain, config.lexicon)
@@ -153,7 +153,7 @@ class Trainer:
         if (
             self.run.finished
             and not self._has_next_epoch()
-            and self.run.is_whole("best/tables", "best/catalogue")
+            and self.run.is_complete("best/tables", "best/catalogue")
         ):
             return
         with self.progress.task("Training", self.schedule.epochs, "epochs") as task:

@@ -83,7 +83,7 @@ class TrainData:
         """Pooled texts of train."""
         if self.store is None:
             raise ValueError("this baseline reads texts: it needs a store")
-        return TrainView.build(self.dataset, self.store)
+        return TrainView.from_dataset(self.dataset, self.store)
 
     @cached_property
     def documents(self) -> ItemDocuments:

@@ -25,8 +25,8 @@ def explain(
         typer.Option(metavar="K", help="Words without which it would not be among the K best.", min=1),
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the language model lies (for --counterfactual).")
+    encoder: Annotated[
+        str | None, typer.Option(help="Location of the run's encoder (for --counterfactual).")
     ] = None,
     device: Annotated[str, typer.Option(help="For --counterfactual: auto, cpu, cuda.")] = "auto",
     dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
@@ -55,7 +55,7 @@ def explain(
         than=than,
         counterfactual=counterfactual,
         dataset=dataset,
-        model=model,
+        encoder=encoder,
         device=device,
         progress=Bars(),
     )

@@ -14,8 +14,8 @@ def explore(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0: a free one.", min=0, max=65535)] = 8000,
     dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the language model lies, for pasted texts.")
+    encoder: Annotated[
+        str | None, typer.Option(help="Location of the run's encoder, for pasted texts.")
     ] = None,
     device: Annotated[str, typer.Option(help="For pasted texts: auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -25,7 +25,7 @@ def explore(
 
       llmdirect explore run
 
-      llmdirect explore run --port 8080 --model ./encoder
+      llmdirect explore run --port 8080 --encoder ./encoder
     """
     from llmdirect.explore.server import serve
 
@@ -37,7 +37,7 @@ def explore(
         host=host,
         port=port,
         dataset=dataset,
-        model=model,
+        encoder=encoder,
         device=device,
         ready=print_address,
         progress=Bars(),

@@ -20,7 +20,7 @@ def faithfulness(
         int, typer.Option(help="Largest number of words of an item's document; 0: all.", min=0)
     ] = 200,
     seed: Annotated[int, typer.Option(help="Seed of users, items, passages and random words.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Where the language model lies.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Location of the run's encoder.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
@@ -40,7 +40,7 @@ def faithfulness(
         pairs=pairs,
         words=words,
         seed=seed,
-        model=model,
+        encoder=encoder,
         device=device,
         progress=Bars(),
     )

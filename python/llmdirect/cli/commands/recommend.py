@@ -23,27 +23,28 @@ def recommend(
     ] = None,
     history: Annotated[
         str | None,
-        typer.Option(
-            metavar="ITEM,…", help='Somebody new: their items, newest first; "quote" one with a comma.'
-        ),
+        typer.Option(metavar="ITEM,…", help='New user: their items, newest first; "quote" one with a comma.'),
     ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="Somebody new: what they wrote; may be given often.")
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="New user: a text of theirs; may be given often.")
     ] = None,
     new_only: Annotated[
         bool, typer.Option("--new-only", help="Leave out what was held out to measure, too.")
     ] = False,
     dataset: Annotated[
-        Path | None, typer.Option(help="Where the run's dataset lies now, if moved (for --new-only).")
+        Path | None, typer.Option(help="Location of the run's dataset, if moved (for --new-only).")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Where the language model lies (for --text).")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Location of the run's encoder (for --text)."),
+    ] = None,
     device: Annotated[str, typer.Option(help="For --text: auto, cpu, cuda.")] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """The best items for users of the dataset, or for somebody new, without retraining.
+    """Top-k items for users of the dataset, or for a new user, without retraining.
 
     Left out is what users have in train, with --new-only also what was held out of it to measure; for
-    somebody new the items of --history.
+    a new user the items of --history.
 
     Examples:
 
@@ -53,37 +54,39 @@ def recommend(
 
       llmdirect recommend run --history B0002E1G5C,B0002D0CEO --text "I want a warm sound and little noise"
     """
-    from llmdirect.runs.recommend import recommend as known
-    from llmdirect.runs.recommend import recommend_new as unknown
+    from llmdirect.runs.recommend import recommend as recommend_known
+    from llmdirect.runs.recommend import recommend_new
 
-    new = history is not None or bool(text)
+    new = history is not None or bool(texts)
     if new == bool(user):
         raise typer.BadParameter(
-            "give --user for somebody of the dataset, or --history or --text (or both) for somebody new"
+            "give --user for one of the dataset, or --history or --text (or both) for a new user"
         )
     if new and interest:
         raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
     if new and new_only:
         raise typer.BadParameter("--new-only is for a --user of the dataset")
     if user:
-        result = known(run, user, k=k, interests=_factors(interest or []), new_only=new_only, dataset=dataset)
+        interests = _factors(interest or [])
+        result = recommend_known(run, user, k=k, interests=interests, new_only=new_only, dataset=dataset)
     else:
-        result = unknown(run, history=_ids(history or ""), texts=text or [], k=k, model=model, device=device)
+        items = _ids(history or "")
+        result = recommend_new(run, history=items, texts=texts, k=k, encoder=encoder, device=device)
     if as_json:
-        emit(result)
+        emit(result.to_json())
         return
-    for entry in result["recommendations"]:
-        titled = any(item["title"] for item in entry["items"])
-        whose = literal(entry["user_id"]) if entry["user_id"] else "somebody new"
+    for entry in result.recommendations:
+        titled = any(item.title for item in entry.items)
+        whose = literal(entry.user_id) if entry.user_id else "a new user"
         table = Table(box=None, pad_edge=False, title=whose, title_justify="left")
         table.add_column("", justify="right", style="dim")
         table.add_column("item", style="bold")
         if titled:
             table.add_column("title")
         table.add_column("score", justify="right")
-        for item in entry["items"]:
-            name = [literal(item["title"] or "")] if titled else []
-            table.add_row(str(item["rank"]), literal(item["item_id"]), *name, f"{item['score']:.3f}")
+        for item in entry.items:
+            name = [literal(item.title or "")] if titled else []
+            table.add_row(str(item.rank), literal(item.item_id), *name, f"{item.score:.3f}")
         stdout.print(table)
 
 

@@ -10,7 +10,7 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
 from llmdirect.cli.options import DatafileOption, DatasetOrFile, dataset_or_datafile
 
 
-def measure(
+def evaluate(
     dataset: DatasetOrFile = None,
     parameters: Annotated[
         Path, typer.Option("--parameters", metavar="RUN", help="Folder that train wrote.")
@@ -19,8 +19,8 @@ def measure(
         str | None, typer.Option(metavar="NAME,…", help="Such as ndcg@10,recall@20,auc; see docs/metrics.md.")
     ] = None,
     split: Annotated[Literal["valid", "test"], typer.Option(help="What is ranked.")] = "test",
-    run_out: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec beside it.")
+    lists_out: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec next to it.")
     ] = None,
     depth: Annotated[int, typer.Option(help="Items a user in the ranked lists.", min=1)] = 100,
     datafile: DatafileOption = None,
@@ -32,37 +32,37 @@ def measure(
 
       llmdirect test instruments --parameters run
 
-      llmdirect test instruments --parameters run --metrics ndcg@10,auc --run-out lists.parquet
+      llmdirect test instruments --parameters run --metrics ndcg@10,auc --lists-out lists.parquet
     """
-    from llmdirect.runs.evaluate import measure as work
+    from llmdirect.runs.evaluate import evaluate as work
 
     result = work(
         dataset_or_datafile(dataset, datafile),
         parameters,
         metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
         split=split,
-        run_out=run_out,
+        lists_out=lists_out,
         depth=depth,
         progress=Bars(),
     )
     if as_json:
-        emit(result)
+        emit(result.to_json())
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("metric", style="bold")
     table.add_column(split, justify="right")
-    for name, value in result["metrics"].items():
+    for name, value in result.metrics.items():
         table.add_row(name, f"{value:.4f}")
     stdout.print(table)
-    ranked = "mse" not in result["metrics"]
+    ranked = "mse" not in result.metrics
     lines = [
-        f"{result['num_users']:,} users, {result['num_items']:,} items, "
-        f"{'full ranking; ' if ranked else ''}split {result['split']}, seed {result['seed']}"
-        + (f"; positive: {result['positive']}" if ranked else "")
+        f"{result.num_users:,} users, {result.num_items:,} items, "
+        f"{'full ranking; ' if ranked else ''}split {result.split}, seed {result.seed}"
+        + (f"; positive: {result.positive}" if ranked else "")
     ]
-    if result["aspects_off"]:
-        off = ", ".join(map(str, result["aspects_off"]))
-        lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result['run']})")
-    if result["run_out"]:
-        lines.append(f"lists: {result['run_out']}")
+    if result.aspects_off:
+        off = ", ".join(map(str, result.aspects_off))
+        lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result.run})")
+    if result.lists_out:
+        lines.append(f"lists: {result.lists_out}")
     stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

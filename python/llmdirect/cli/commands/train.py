@@ -16,7 +16,7 @@ from llmdirect.cli.options import (
     dataset_or_datafile,
     objective_or_setup,
 )
-from llmdirect.config import HistoryTermKind, ScoreForm, UserSide, configure
+from llmdirect.config import HistoryTermKind, ScoreFormName, UserSide, configure
 
 
 def train(
@@ -24,7 +24,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")] = Path("run"),
     preset: PresetOption = "default",
     objective: ObjectiveOption = None,
-    score_form: Annotated[ScoreForm | None, typer.Option(help="Of the text term.")] = None,
+    score_form: Annotated[ScoreFormName | None, typer.Option(help="Of the text term.")] = None,
     aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
     user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
     collaborative: Annotated[
