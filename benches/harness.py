@@ -87,9 +87,9 @@ def run(jobs: Iterable[Job], data: str, folder: Path) -> None:
 def page(rows: list[dict[str, object]], data: str) -> str:
     """Markdown table of the results, with data, machine and versions."""
     lines = [
-        "# Speed of the core and its peers",
+        "# Speed of the core compared with its peers",
         "",
-        "Written by `make bench`: one process, same data, in turns, medians; every job first asserts that",
+        "Written by `make bench`: one process, same data, alternating, medians; every job first asserts that",
         "ours and the peer's results agree. A ratio above 1 means that ours is faster. Interactions:",
         f"{data}.",
         "",

@@ -177,7 +177,7 @@ def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandL
     expected = aspect_quality(found[0], Dataset.open(dataset), found)
     assert told["quality"] == {**expected, "stars": stars_auc(Explainer.open(run))}
     shown = cli("aspects", run, "--examples", "--quality").out
-    assert f"stars: AUC {told['quality']['stars']['auc']:.3f} of what reviews say" in shown
+    assert f"stars: AUC {told['quality']['stars']['auc']:.3f} of summed words" in shown
     assert all(entry["example"] in shown for entry in told["aspects"])
     refused = cli("aspects", run, "--other-runs", run)
     assert refused.code == 2

@@ -111,13 +111,13 @@ def test_what_is_missing_is_said() -> None:
     told = flat(printed(bare))
     assert told.startswith("B0002D0CEO A2XYZ7Q4JW1M already has this item")
     assert "There is no candidate left to compare it with." in told
-    assert "No text about this item was read." in told
+    assert "There is no text about this item." in told
 
 
 def test_the_measures_are_explained_once() -> None:
     told = flat(printed(*example.result()["explanations"]))
     assert told.count("contribution: the word's own term in the score") == 1
-    assert told.count("Neither claims to equal") == 1
+    assert told.count("Neither is exactly the change") == 1
 
 
 def test_data_cannot_steer_the_terminal() -> None:

@@ -235,10 +235,10 @@ def test_explain_command_compares_and_takes_out(
     answer = cli("explain", runs["default"], *options)
     assert answer.code == 0, answer.err
     for text in (answer.out, page.read_text()):
-        assert f"Its score less that of {second}, which has rank 2, is" in text
-        assert "read again by the language model" in text or "other reasons than words" in text
-    assert "What goes with it in the history" in page.read_text()
-    assert "interest read from" in answer.out
+        assert f"Its score minus that of {second}, which has rank 2, is" in text
+        assert "encoded again by the language model (" in text or "its words are not the reason" in text
+    assert "Collaboration by item of the history" in page.read_text()
+    assert "interest by item of the history" in answer.out
     answer = cli("explain", runs["default"], *options, "--json")
     told = json.loads(answer.out)["explanations"][0]
     assert told["than"]["item_id"] == second

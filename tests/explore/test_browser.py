@@ -125,7 +125,7 @@ def test_a_moved_slider_changes_the_order_at_once(page: Page, run: tuple[Explain
     lists = rank(changed.tables, [user], k=20, seen=changed.users.seen)
     after = [trained.item_ids[item] for item in lists.items[0].tolist() if item >= 0]
     assert shown(page) == after != before
-    expect(page.locator("#told")).to_contain_text("moved")
+    expect(page.locator("#status")).to_contain_text("moved")
     page.reload()
     assert shown(page) == after
     open_sliders(page)

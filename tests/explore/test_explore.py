@@ -1,4 +1,4 @@
-"""The pages of `llmdirect explore`: data stays data, errors say what is wrong, somebody new gets a list."""
+"""The pages of `llmdirect explore`: data stays data, errors say what is wrong, a new user gets a list."""
 
 import socket
 import sys
@@ -22,9 +22,9 @@ from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation import item_texts
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import pages
-from llmdirect.explore.app import HEADERS, LARGEST, make_app
+from llmdirect.explore.app import HEADERS, MAX_FORM_BYTES, make_app
 from llmdirect.explore.people import Guests, Person, WhatIf
-from llmdirect.explore.prefetch import ReadAhead
+from llmdirect.explore.prefetch import Prefetcher
 from llmdirect.explore.server import LOCAL
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.runs.inputs import load_run_encoder
@@ -110,7 +110,7 @@ def test_errors_are_pages_that_say_what_is_wrong(
         ("/aspect", {"n": "9"}, 404, "there is no aspect 9"),
         ("/user", {"guest": "123"}, 404, "the server no longer has"),
         ("/compare", {"user": user, "item": explainer.trained.item_ids[0]}, 400, "pick exactly two"),
-        ("/guest", {}, 405, "cannot be asked for in this way"),
+        ("/guest", {}, 405, "does not support the request method"),
     ]
     for path, params, status, sentence in cases:
         answer = asked.get(path, params=params)
@@ -128,7 +128,7 @@ def test_errors_are_pages_that_say_what_is_wrong(
     assert "secret detail" in caplog.text
 
 
-# ---- somebody new
+# ---- new users
 
 
 def test_a_list_is_made_once_and_its_texts_are_read_next(
@@ -137,21 +137,22 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
     made: list[tuple[object, ...]] = []
     read: list[list[int]] = []
     stopped: list[int] = []
-    of = Person.from_run
+    from_run = Person.from_run
 
     def counted(explainer: Explainer, plain: object, who: object, what_if: object) -> Person:
         made.append((who, what_if))
-        return of(explainer, plain, who, what_if)  # type: ignore[arg-type]
+        return from_run(explainer, plain, who, what_if)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Person, "from_run", counted)
-    monkeypatch.setattr(ReadAhead, "of", lambda self, items: read.append(items))
-    monkeypatch.setattr(ReadAhead, "stop", lambda self: stopped.append(len(read)))
+    monkeypatch.setattr(Prefetcher, "schedule", lambda self, items: read.append(items))
+    monkeypatch.setattr(Prefetcher, "cancel", lambda self: stopped.append(len(read)))
     explainer = explainers("default")
     ids = explainer.trained.item_ids
     with client(explainer) as site:
         user, other = explainer.trained.users.ids[:2]
         shown = site.get(f"/user?user={user}&part=1").text
-        order = of(explainer, explainer.trained.for_user(0), ("user", user), WhatIf()).order[:20].tolist()
+        shown_user = from_run(explainer, explainer.trained.for_user(0), ("user", user), WhatIf())
+        order = shown_user.order[:20].tolist()
         assert read == [order]
         for address in (f"/user?user={user}", f"/explain?user={user}&item={ids[order[0]]}"):
             assert site.get(address).status_code == 200
@@ -200,10 +201,10 @@ def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str]
     ("sent", "status", "sentence"),
     [
         ({"text": ""}, 400, "Write a text, or pick an item"),
-        ({"text": "... !"}, 400, "Your text holds no words"),
+        ({"text": "... !"}, 400, "Your text has no words"),
         ({"text": "warm", "item": "nothing"}, 404, "no item 'nothing'"),
         ({"text": "warm sound"}, 404, "no language model here"),
-        ({"text": "x" * LARGEST}, 413, "64 KiB"),
+        ({"text": "x" * MAX_FORM_BYTES}, 413, "64 KiB"),
     ],
 )
 def test_a_form_that_cannot_be_used_says_why(
@@ -281,7 +282,7 @@ def test_search_finds_ids_and_titles_whatever_the_case(explainers: Callable[[str
     titled = next(item for item, title in enumerate(explainer.trained.titles) if title)
     assert titled in catalogue.find("items", f"t {explainer.trained.item_ids[titled]}".upper())
     assert len(catalogue.find("users", "u", 5)) == 5
-    assert "Nothing is called so" in Page(client(explainer).get("/search?q=zebra").text).text()
+    assert "No match" in Page(client(explainer).get("/search?q=zebra").text).text()
 
 
 def test_somebody_who_has_everything_gets_a_page(explainers: Callable[[str], Explainer]) -> None:
@@ -290,7 +291,7 @@ def test_somebody_who_has_everything_gets_a_page(explainers: Callable[[str], Exp
     answer = asked.post("/guest", data={"item": explainer.trained.item_ids})
     page = asked.get(answer.headers["location"])
     assert page.status_code == 200
-    assert "There is no item left" in Page(page.text).text()
+    assert "There is no candidate left" in Page(page.text).text()
     key = answer.headers["location"].partition("guest=")[2]
     for part in ({}, {"part": "1"}):
         why = asked.get("/explain", params={"guest": key, "item": explainer.trained.item_ids[0], **part})

@@ -61,12 +61,12 @@ def test_what_if_reorders_as_the_ranking_does(explainers: Callable[[str], Explai
 
 def test_what_if_survives_an_address_and_refuses_what_it_is_not() -> None:
     one = WhatIf({3: 1.5, 0: 0.0}, ("popularity",))
-    assert WhatIf.read([*one.fields, ("a7", "1")]) == one
-    assert WhatIf.read([("a1", "1.0")]) == WhatIf()
+    assert WhatIf.from_fields([*one.fields, ("a7", "1")]) == one
+    assert WhatIf.from_fields([("a1", "1.0")]) == WhatIf()
     with pytest.raises(ValueError, match="a1=much: expected a number"):
-        WhatIf.read([("a1", "much")])
-    with pytest.raises(ValueError, match="there are popularity and collaboration"):
-        WhatIf.read([("without", "words")])
+        WhatIf.from_fields([("a1", "much")])
+    with pytest.raises(ValueError, match="expected popularity or collaboration"):
+        WhatIf.from_fields([("without", "words")])
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
@@ -135,7 +135,7 @@ def test_likeness_and_what_is_chosen_together(explainers: Callable[[str], Explai
     explainer = explainers(shape)
     catalogue, tables = Catalogue(explainer), explainer.trained.tables
     for item in (0, 5):
-        alike, together = catalogue.alike(item, 4), catalogue.together(item, 4)
+        alike, together = catalogue.similar(item, 4), catalogue.related(item, 4)
         if shape == "ratio":
             assert alike == []
         else:

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from llmdirect.explore import prefetch as ahead
-from llmdirect.explore.prefetch import ReadAhead
+from llmdirect.explore import prefetch
+from llmdirect.explore.prefetch import Prefetcher
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "PAUSE", 0.01)
+    monkeypatch.setattr(prefetch, "DELAY", 0.01)
 
 
 async def until(done: threading.Event) -> None:
@@ -29,9 +29,9 @@ def test_the_list_that_stays_is_read_beside_the_loop() -> None:
             last.set()
 
     async def ask() -> None:
-        reader = ReadAhead(read)
-        reader.of([1, 2])  # gone before the pause is over
-        reader.of([3, 4, 5])
+        reader = Prefetcher(read)
+        reader.schedule([1, 2])  # gone before the pause is over
+        reader.schedule([3, 4, 5])
         assert not found
         await until(last)
 
@@ -48,12 +48,12 @@ def test_the_end_does_not_wait_for_what_is_left() -> None:
         begun.set()
         assert go_on.wait(60)
 
-    reader = ReadAhead(read)
+    reader = Prefetcher(read)
 
     async def ask() -> None:
-        reader.of([1, 2, 3])
+        reader.schedule([1, 2, 3])
         await until(begun)
-        reader.stop()
+        reader.cancel()
         go_on.set()
 
     asyncio.run(asyncio.wait_for(ask(), 60))
@@ -73,10 +73,10 @@ def test_what_is_left_of_a_list_is_dropped_for_the_next() -> None:
             last.set()
 
     async def ask() -> None:
-        reader = ReadAhead(read)
-        reader.of([1, 2, 3])
+        reader = Prefetcher(read)
+        reader.schedule([1, 2, 3])
         await until(begun)  # the first is being read
-        reader.of([9])
+        reader.schedule([9])
         go_on.set()
         await until(last)
 

@@ -15,7 +15,15 @@ import explanation_example as example
 from explanation_example import short
 from html_page import Page
 from llmdirect.reports.explanation_page import render, write_page
-from llmdirect.reports.wording import LEVELS, level, main_words, placed, reason, segments, signed
+from llmdirect.reports.wording import (
+    LEVELS,
+    lead_sentence,
+    rank_sentence,
+    segments,
+    shade_level,
+    signed,
+    top_words,
+)
 
 Json = dict[str, Any]
 TAGS = set(
@@ -80,21 +88,21 @@ def test_the_page_holds_every_figure_of_the_lead_and_the_headline() -> None:
             3,
             -0.1,
             "Its lead over a typical candidate (+2.70) comes from popularity (+3.00). "
-            "Words (-0.20) and collaboration (-0.10) speak against it.",
+            "Words (-0.20) and collaboration (-0.10) count against it.",
         ),
         (
             -3,
             1,
             0,
             "Its distance behind a typical candidate (-2.00) comes from words (-3.00). "
-            "Popularity (+1.00) speaks for it.",
+            "Popularity (+1.00) counts for it.",
         ),
         (
             1,
             -3,
             0,
             "Its distance behind a typical candidate (-2.00) comes from popularity (-3.00). "
-            "Words (+1.00) speak for it.",
+            "Words (+1.00) count for it.",
         ),
         (0, 0, 0, "It scores the same as a typical candidate."),
         (1, -1, 0, "It scores the same as a typical candidate: words (+1.00) and popularity (-1.00)."),
@@ -104,12 +112,13 @@ def test_the_reason_is_a_true_sentence(
     words: float, popularity: float, collaboration: float, expected: str
 ) -> None:
     parts = {"words": words, "popularity": popularity, "collaboration": collaboration}
-    assert reason({"item_id": "m", "total": sum(parts.values()), **parts}, minus="-") == expected
+    assert lead_sentence({"item_id": "m", "total": sum(parts.values()), **parts}, minus="-") == expected
 
 
 def test_an_item_that_the_user_has_gets_no_rank_and_no_candidates_no_lead() -> None:
     had = example.explanation(rank=None)
-    assert placed(had) == "A2XYZ7Q4JW1M already has this item, so it has no rank among the 412 candidates."
+    sentence = "A2XYZ7Q4JW1M already has this item, so it has no rank among the 412 candidates."
+    assert rank_sentence(had) == sentence
     alone = Page(render(one({**had, "num_candidates": 0, "lead": None}), "t"))
     assert "There is no candidate left to compare it with." in alone.text()
     assert "How it compares with a typical candidate" not in alone.text()
@@ -118,8 +127,8 @@ def test_an_item_that_the_user_has_gets_no_rank_and_no_candidates_no_lead() -> N
 def test_texts_without_words_and_empty_parts_are_said_to_be_empty() -> None:
     bare = {**example.explanation(), "passages": [], "history": [], "aspects": []}
     text = Page(render(one(bare), "t")).text()
-    assert "No text about this item was read." in text
-    assert "Nothing in this user's history was read." in text
+    assert "There is no text about this item." in text
+    assert "No item of this user's history was used." in text
     assert "The strongest words" not in text
     Page(render(one(short("no words at all")), "t"))
 
@@ -135,7 +144,7 @@ def test_every_term_and_the_model_are_listed() -> None:
 
 def test_both_measures_are_explained_without_claiming_too_much() -> None:
     text = Page(render(one(), "t")).text()
-    assert "Neither claims to equal what would happen if the text were written without the word" in text
+    assert "Neither is exactly the change of the score if the text were written without the word" in text
 
 
 # ---- marked words
@@ -164,16 +173,16 @@ def test_marks_say_sign_size_and_figures() -> None:
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_contribution_never_has_a_lighter_shade(a: float, b: float) -> None:
     low, high = sorted((a, b))
-    assert 0 <= level(low, 1.0) <= level(high, 1.0) <= LEVELS == level(1.0, 1.0)
-    assert level(-low, 1.0) == level(low, 1.0)
+    assert 0 <= shade_level(low, 1.0) <= shade_level(high, 1.0) <= LEVELS == shade_level(1.0, 1.0)
+    assert shade_level(-low, 1.0) == shade_level(low, 1.0)
 
 
 def test_main_words_add_up_what_is_marked_over_texts_and_cases() -> None:
     text = "Good good bad the the the the !!"
     weak = [(at, at + 3, 0.07) for at in (14, 18, 22, 26)]
     explanation = short(text, (0, 4, 0.3), (5, 9, 0.4), (10, 13, -0.2), *weak, (30, 32, 0.39))
-    assert main_words(explanation, True, 5) == [("good", pytest.approx(0.7))]
-    assert main_words(explanation, False, 5) == [("bad", -0.2)]
+    assert top_words(explanation, True, 5) == [("good", pytest.approx(0.7))]
+    assert top_words(explanation, False, 5) == [("bad", -0.2)]
 
 
 @pytest.mark.parametrize("spans", [[(0, 4), (3, 8)], [(5, 8), (0, 4)], [(14, 99)], [(3, 3)], [(-1, 2)]])

@@ -137,7 +137,7 @@ def test_places_and_files_are_checked_before_anything_is_explained(
     for options, sentence in (
         (("report", run, "--out", nowhere), "there is no folder"),
         (("report", run, "--out", run), "is a folder; give the name of a file"),
-        (("report", run, "--scoreboard", nowhere), "not found; make it with `llmdirect scoreboard"),
+        (("report", run, "--scoreboard", nowhere), "not found; write it with `llmdirect scoreboard"),
         (("explain", run, "--user", "u0", "--html", nowhere), "there is no folder"),
     ):
         answer = cli(*options)
@@ -151,7 +151,7 @@ def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
     try:
         answer = cli("explain", run, "--user", "u0")
         assert answer.code == 1
-        assert f"{place}: not there any more" in answer.err
+        assert f"{place}: not found" in answer.err
         assert "--dataset" in answer.err
         assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
     finally:

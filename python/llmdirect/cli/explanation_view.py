@@ -1,4 +1,4 @@
-"""Explanations in the terminal: coloured words where there are colours, +word+ and -word- where not."""
+"""Explanations in the terminal, with coloured words or, without colours, +word+ and -word-."""
 
 from typing import Final
 
@@ -11,46 +11,56 @@ from rich.text import Text
 from llmdirect.cli.console import literal, one_line, safe
 from llmdirect.common.types import Json
 from llmdirect.reports.wording import (
+    CAVEAT,
     CONTRIBUTION,
     EFFECT,
-    NO_CLAIM,
     PARTS,
     aspect_names,
-    counted,
+    comparison_sentence,
+    content_words,
+    counterfactual_sentence,
     decimals,
     excerpt,
-    fewest,
+    item_name,
     lead_decimals,
-    level,
-    name_of,
-    other_reason,
-    placed,
-    readable,
-    reason,
+    lead_sentence,
+    marked_words,
+    max_contribution,
+    rank_sentence,
     segments,
+    shade_level,
     signed,
-    strongest,
-    telling,
-    words_of,
+    visible,
+    word_counts,
 )
 
 _FOR: Final = "bold bright_blue"
 _AGAINST: Final = "underline dark_orange3"
 _EXCERPT: Final = 240
-_LISTED: Final = 6
-"""Rows of a list."""
+_ROWS: Final = 6
 _HISTORY_WORDS: Final = 4
-_COUNTED: Final = 24
+_COUNTERFACTUAL_WORDS: Final = 24
 
 
 def show(result: Json, console: Console, max_passages: int = 3, max_words: int = 10) -> None:
-    """Prints each explanation: where the item stands and why, its strongest sentences and words.
+    """Print explanations: rank, parts of the lead, the strongest sentences and words.
 
-    result: as `explanation` makes it. max_passages, max_words: how many of each, at most; all the rest is
-    counted. Raises ValueError, before the first line, for a word span that does not fit its text.
+    Parameters
+    ----------
+    result
+        Result of `explain` as JSON.
+    console
+        Where to print.
+    max_passages, max_words
+        Largest numbers of passages and words; of more passages the number is printed.
+
+    Raises
+    ------
+    ValueError
+        If a word's span does not fit its text. Nothing is printed.
     """
     plain = console.no_color or console.color_system is None
-    blocks = [_blocks(one, plain, max_passages, max_words) for one in result["explanations"]]
+    blocks = [_blocks(entry, plain, max_passages, max_words) for entry in result["explanations"]]
     for number, block in enumerate(blocks):
         if number:
             console.print()
@@ -58,48 +68,54 @@ def show(result: Json, console: Console, max_passages: int = 3, max_words: int =
             console.print(part)
     if blocks:
         console.print()
-        console.print(Text(f"contribution: {CONTRIBUTION}\neffect: {EFFECT}\n{NO_CLAIM}", style="dim"))
+        console.print(Text(f"contribution: {CONTRIBUTION}\neffect: {EFFECT}\n{CAVEAT}", style="dim"))
 
 
 def _blocks(
     explanation: Json, plain: bool, max_passages: int, max_words: int
 ) -> list[Text | Table | Padding]:
     blocks: list[Text | Table | Padding] = [_title(explanation)]
-    blocks.append(Text(safe(f"{placed(explanation)} {reason(explanation['lead'], minus='-')}")))
+    blocks.append(Text(safe(f"{rank_sentence(explanation)} {lead_sentence(explanation['lead'], minus='-')}")))
     if explanation["lead"] is not None:
         blocks.append(_lead(explanation["lead"]))
     blocks.append(Text())
     blocks.extend(_passages(explanation, plain, max_passages))
-    words = words_of(explanation)[:max_words]
+    words = marked_words(explanation)[:max_words]
     if words:
         blocks += [Text(), _word_table(explanation, words, plain)]
-    for listed in (_history(explanation), _collaboration(explanation), *_than(explanation)):
-        if listed is not None:
-            blocks += [Text(), listed]
-    if (found := explanation.get("counterfactual")) is not None:
-        gone = [one_line(word) for word in counted(found["words"])]
-        more = f" and {len(gone) - _COUNTED} more" if len(gone) > _COUNTED else ""
-        blocks += [Text(), Text(safe(fewest(found)))]
-        if gone:
-            blocks.append(Text(", ".join(gone[:_COUNTED]) + more, style="bold"))
+    for block in (_history(explanation), _collaboration(explanation), *_than(explanation)):
+        if block is not None:
+            blocks += [Text(), block]
+    if explanation.get("counterfactual") is not None:
+        blocks += [Text(), *_counterfactual(explanation["counterfactual"])]
     return blocks
 
 
+def _counterfactual(result: Json) -> list[Text]:
+    words = [one_line(word) for word in word_counts(result["words"])]
+    sentence = Text(safe(counterfactual_sentence(result)))
+    if not words:
+        return [sentence]
+    hidden = len(words) - _COUNTERFACTUAL_WORDS
+    more = f" and {hidden} more" if hidden > 0 else ""
+    return [sentence, Text(", ".join(words[:_COUNTERFACTUAL_WORDS]) + more, style="bold")]
+
+
 def _history(explanation: Json) -> Table | None:
-    """The items from which the interest was read, and the words about them that say most."""
+    """Items of the history with attention, contribution and strongest words."""
     entries = explanation["history"]
     if not entries:
         return None
-    told = [entry["contribution"] for entry in entries if entry["contribution"] is not None]
-    table = _plain_table("interest read from", "attention")
-    if told:
+    contributions = [entry["contribution"] for entry in entries if entry["contribution"] is not None]
+    table = _plain_table("interest by item of the history", "attention")
+    if contributions:
         table.add_column("contribution", justify="right", no_wrap=True)
-        table.add_column("most by", style="dim")
-    places = decimals(told)
-    for entry in entries[:_LISTED]:
+        table.add_column("strongest words", style="dim")
+    places = decimals(contributions)
+    for entry in entries[:_ROWS]:
         row = [one_line(entry["title"] or entry["item_id"]), f"{entry['weight']:.0%}"]
-        if told:
-            words = telling(entry.get("words") or [])[:_HISTORY_WORDS]
+        if contributions:
+            words = content_words(entry.get("words") or [])[:_HISTORY_WORDS]
             row.append(signed(entry["contribution"] or 0.0, places, "-"))
             row.append(", ".join(one_line(word["text"]) for word in words))
         table.add_row(*(Text(cell) for cell in row))
@@ -107,24 +123,24 @@ def _history(explanation: Json) -> Table | None:
 
 
 def _collaboration(explanation: Json) -> Table | None:
-    """What each item that the user has adds to the collaborative term."""
+    """Collaborative term by item of the history."""
     entries = explanation.get("collaboration") or []
     if not entries:
         return None
     rows = [(entry["title"] or entry["item_id"], entry["contribution"]) for entry in entries]
-    return _numbers("goes with, in the history", "collaboration", rows)
+    return _numbers("collaboration by item of the history", "contribution", rows)
 
 
 def _than(explanation: Json) -> list[Text | Table]:
-    """What the item has over another one."""
+    """Difference to another item, by word and aspect."""
     other = explanation.get("than")
     if other is None:
         return []
-    words = [(readable(e["text"]), e["difference"]) for e in telling(other["words"], "difference")]
+    words = [(visible(e["text"]), e["difference"]) for e in content_words(other["words"], "difference")]
     aspects = [(e["name"], e["difference"]) for e in other["aspects"]]
     tables = [("difference by word", words), ("difference by aspect", aspects)]
     return [
-        Text(safe(other_reason(other, minus="-"))),
+        Text(safe(comparison_sentence(other, minus="-"))),
         *(_numbers(name, "difference", rows) for name, rows in tables if rows),
     ]
 
@@ -137,16 +153,16 @@ def _plain_table(first: str, second: str) -> Table:
 
 
 def _numbers(first: str, second: str, rows: list[tuple[str, float]]) -> Table:
-    """Names with signed numbers, the first few."""
+    """Table of the first names with signed numbers."""
     places = decimals(value for _, value in rows)
     table = _plain_table(first, second)
-    for name, value in rows[:_LISTED]:
+    for name, value in rows[:_ROWS]:
         table.add_row(literal(name), signed(value, places, "-"))
     return table
 
 
 def _title(explanation: Json) -> Text:
-    title = Text(safe(name_of(explanation)), style="bold")
+    title = Text(safe(item_name(explanation)), style="bold")
     if explanation["title"]:
         title.append(safe(f"  {explanation['item_id']}"), style="not bold dim")
     return title
@@ -162,8 +178,8 @@ def _lead(lead: Json) -> Text:
 def _passages(explanation: Json, plain: bool, count: int) -> list[Text | Padding]:
     passages = explanation["passages"]
     if not passages:
-        return [Text("No text about this item was read.")]
-    scale = strongest(explanation)
+        return [Text("There is no text about this item.")]
+    scale = max_contribution(explanation)
     places = decimals(passage["contribution"] for passage in passages)
     lines: list[Text | Padding] = [_key(plain)]
     for number, passage in enumerate(passages[:count], 1):
@@ -190,21 +206,21 @@ def _source(passage: Json) -> str:
 
 
 def _sentences(passage: Json, scale: float, plain: bool) -> Text:
-    """The sentences with the strongest words; an ellipsis stands for each gap."""
-    told, position = Text(), 0
+    """Sentences with the strongest words; gaps are shown as ellipses."""
+    shown, position = Text(), 0
     for start, end in excerpt(passage, _EXCERPT):
-        told.append("… " if start > position else "")
+        shown.append("… " if start > position else "")
         for piece, word in segments(passage, start, end):
-            # Signs around punctuation could not be told from the text.
-            if word is not None and level(word["contribution"], scale) and any(map(str.isalnum, piece)):
-                told.append_text(_mark(one_line(piece), word["contribution"], plain))
+            # Signs around punctuation would look like part of the text.
+            if word is not None and shade_level(word["contribution"], scale) and any(map(str.isalnum, piece)):
+                shown.append_text(_mark(one_line(piece), word["contribution"], plain))
             else:
-                told.append(one_line(piece))
-        told.rstrip()
-        told.append(" ")
+                shown.append(one_line(piece))
+        shown.rstrip()
+        shown.append(" ")
         position = end
-    told.append("…" if position < len(passage["text"]) else "")
-    return told
+    shown.append("…" if position < len(passage["text"]) else "")
+    return shown
 
 
 def _mark(word: str, contribution: float, plain: bool) -> Text:
@@ -223,10 +239,10 @@ def _word_table(explanation: Json, words: list[tuple[int, Json]], plain: bool) -
     table.add_column("contribution", justify="right", no_wrap=True)
     table.add_column("effect", justify="right", no_wrap=True)
     table.add_column("text", justify="right", no_wrap=True)
-    table.add_column("aspect", style="dim")  # alone in giving way where the terminal is narrow
+    table.add_column("aspect", style="dim")  # the only column that shrinks in a narrow terminal
     for number, word in words:
         table.add_row(
-            _mark(one_line(readable(word["text"])), word["contribution"], plain),
+            _mark(one_line(visible(word["text"])), word["contribution"], plain),
             signed(word["contribution"], places, "-"),
             signed(word["effect"], places, "-"),
             str(number),

@@ -1,5 +1,5 @@
-"""`llmdirect explore`: a run as web pages, served to one's own machine.
+"""Local web pages of a run (`llmdirect explore`).
 
-catalogue: names, words and aspects of items; people: whose list it is, and what if; pages and
-person_pages, item_pages: HTML; app: addresses, and the headers that forbid foreign scripts.
+app: routes and security headers; server: the process; people: users, new users and changed interests; pages,
+person_pages, item_pages, style: HTML and CSS; prefetch: texts of the list that is shown.
 """

@@ -1,7 +1,7 @@
-"""The addresses of the pages, and what every answer is sent with.
+"""FastAPI application of the pages: routes, errors, security headers.
 
-Nothing but the style sheet and the script of this package may load, by a content security policy. Requests
-are answered one after another: a list takes milliseconds. Beside them, the texts of its items are read.
+A content security policy allows the package's own style sheet and script only. Requests are handled one after
+another, since a list takes milliseconds; the texts of its items are prefetched in a thread.
 """
 
 import logging
@@ -22,13 +22,13 @@ from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import item_pages, pages, person_pages
 from llmdirect.explore.people import Guests, Person, WhatIf
-from llmdirect.explore.prefetch import ReadAhead
+from llmdirect.explore.prefetch import Prefetcher
 from llmdirect.explore.style import SHEET
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.reports.style import DARK, LIGHT
 
-LARGEST: Final = 64 * 1024
-"""Bytes of what somebody new may send."""
+MAX_FORM_BYTES: Final = 64 * 1024
+"""Largest form that a new user may send."""
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -49,30 +49,35 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[str] | None = None) -> FastAPI:
-    """The pages of a run.
+    """Application with the pages of a run.
 
-    encoder: gives the run's language model, asked once a text is pasted. hosts: names under which the
-    pages may be asked for; all if not given. Others are refused, so that no foreign page reads them by
-    giving a name of its own to this machine's address.
+    Parameters
+    ----------
+    explainer
+        The opened run.
+    encoder
+        Returns the run's encoder; called for the first text of a new user.
+    hosts
+        Accepted host names; all if None. Others are refused, which prevents DNS rebinding.
     """
-    ahead = ReadAhead(explainer.texts.read)
+    prefetcher = Prefetcher(explainer.texts.read)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        ahead.stop()  # the end does not wait for what nobody will see
+        prefetcher.cancel()  # do not delay the shutdown
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
-    pages.home(catalogue)  # what is counted once for all pages is counted before the first request
+    pages.home(catalogue)  # fills the caches of the catalogue before the first request
     trained = explainer.trained
 
-    @lru_cache(maxsize=64)  # the order is there when one of its items is opened
+    @lru_cache(maxsize=64)  # the order is cached when one of its items is opened
     def person(who: tuple[str, str], changes: tuple[tuple[str, str], ...]) -> Person:
         kind, key = who
         plain = guests.find(key) if kind == "guest" else trained.for_user(trained.user_idx(key))
-        return Person.from_run(explainer, plain, who, WhatIf.read(list(changes)))
+        return Person.from_run(explainer, plain, who, WhatIf.from_fields(list(changes)))
 
     def person_of(request: Request) -> Person:
         fields = request.query_params.multi_items()
@@ -89,24 +94,26 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
             response = await answer(request)
         except Exception:
             _log.exception("%s", request.url.path)
-            response = _error(500, "Something failed", "The page could not be made. The terminal says why.")
+            response = _error(
+                500, "Internal error", "The page could not be made. See the terminal for the error."
+            )
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, failure: HTTPException) -> Response:
-        known = {404: "There is no such page.", 405: "This page cannot be asked for in this way."}
-        return _error(failure.status_code, "No such page", known.get(failure.status_code, failure.detail))
+        messages = {404: "There is no such page.", 405: "This page does not support the request method."}
+        return _error(failure.status_code, "No such page", messages.get(failure.status_code, failure.detail))
 
     @app.exception_handler(LlmdirectError)
     async def failed(request: Request, failure: LlmdirectError) -> Response:
         missing = isinstance(failure, MissingError)
-        return _error(404 if missing else 500, "Not found" if missing else "It did not work", str(failure))
+        return _error(404 if missing else 500, "Not found" if missing else "Error", str(failure))
 
     @app.exception_handler(ValueError)
     async def refused(request: Request, failure: ValueError) -> Response:
-        return _error(400, "This cannot be shown", str(failure))
+        return _error(400, "Bad request", str(failure))
 
     @app.get("/")
     async def home() -> Response:
@@ -116,29 +123,29 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     async def search(q: str = "", part: str = "") -> Response:
         if part:
             return HTMLResponse(pages.suggestions(catalogue, q, part))
-        return HTMLResponse(pages.found(catalogue, q))
+        return HTMLResponse(pages.search_page(catalogue, q))
 
     @app.get("/new")
     async def new() -> Response:
-        return HTMLResponse(pages.new(catalogue))
+        return HTMLResponse(pages.new_user_page(catalogue))
 
     @app.post("/guest")
     async def add_guest(request: Request) -> Response:
-        sent = bytearray()
+        body = bytearray()
         async for chunk in request.stream():
-            sent += chunk
-            if len(sent) > LARGEST:
-                return _error(413, "Too long", f"A text may have {LARGEST // 1024} KiB; shorten it.")
-        fields = parse_qsl(sent.decode("utf-8", "replace"), max_num_fields=1000)
+            body += chunk
+            if len(body) > MAX_FORM_BYTES:
+                return _error(413, "Too long", f"A text may have {MAX_FORM_BYTES // 1024} KiB; shorten it.")
+        fields = parse_qsl(body.decode("utf-8", "replace"), max_num_fields=1000)
         text = " ".join(value for name, value in fields if name == "text")
         items = [trained.item_idx(value) for name, value in dict.fromkeys(fields) if name == "item"]
         try:
             key = guests.add(text, items)
         except LlmdirectError:
             raise
-        except ValueError as wrong:
-            sentence = f"{str(wrong)[:1].upper()}{str(wrong)[1:]}."
-            return HTMLResponse(pages.new(catalogue, text, items, sentence), status_code=400)
+        except ValueError as problem:
+            sentence = f"{str(problem)[:1].upper()}{str(problem)[1:]}."
+            return HTMLResponse(pages.new_user_page(catalogue, text, items, sentence), status_code=400)
         return RedirectResponse(f"/user?{urlencode({'guest': key})}", status_code=303)
 
     @app.get("/user")
@@ -146,16 +153,16 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
         person = person_of(request)
         make = person_pages.ranking if part else person_pages.person_page
         page = make(catalogue, person)
-        ahead.of(person.order[: person_pages.SHOWN].tolist())
+        prefetcher.schedule(person.order[: person_pages.SHOWN].tolist())
         return HTMLResponse(page)
 
     @app.get("/explain")
     async def explain(request: Request, part: str = "") -> Response:
-        ahead.stop()  # what is asked for goes first
+        prefetcher.cancel()  # the requested item has priority
         make = person_pages.explanation_inner if part else person_pages.explanation_page
         person, item = person_of(request), item_of(request)
         page = make(catalogue, person, item)
-        ahead.of(person.order[: person_pages.SHOWN].tolist())
+        prefetcher.schedule(person.order[: person_pages.SHOWN].tolist())
         return HTMLResponse(page)
 
     @app.get("/compare")
@@ -181,21 +188,21 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
         return HTMLResponse(item_pages.aspect_page(catalogue, int(number)))
 
     script = files("llmdirect.explore").joinpath("explore.js").read_text(encoding="utf-8")
-    kept = {"Cache-Control": "no-cache"}
+    cached = {"Cache-Control": "no-cache"}
 
     @app.get("/explore.css")
     async def style() -> Response:
-        return Response(SHEET, media_type="text/css", headers=kept)
+        return Response(SHEET, media_type="text/css", headers=cached)
 
     @app.get("/explore.js")
     async def javascript() -> Response:
-        return Response(script, media_type="text/javascript", headers=kept)
+        return Response(script, media_type="text/javascript", headers=cached)
 
     @app.get("/icon.svg")
     async def icon() -> Response:
-        # Its own styles are what the policy of a page would refuse.
-        own = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return Response(_ICON, media_type="image/svg+xml", headers=kept | own)
+        # The icon has inline styles, which the policy of the pages forbids.
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return Response(_ICON, media_type="image/svg+xml", headers=cached | policy)
 
     return app
 

@@ -1,4 +1,4 @@
-// Makes the pages quicker than links and forms alone, which work without it.
+// Faster navigation; links and forms work without it.
 "use strict";
 document.documentElement.classList.add("js");
 
@@ -16,13 +16,13 @@ function withPart(address) {
 // Suggestions below a search field.
 function suggest(input) {
   const box = document.getElementById(input.getAttribute("aria-controls"));
-  let asked = 0;
+  let latest = 0;
   const close = () => { box.hidden = true; };
   input.addEventListener("input", async () => {
-    const mine = ++asked;
+    const request = ++latest;
     const query = new URLSearchParams({ q: input.value, part: input.dataset.suggest });
     const { ok, html } = await fragment("/search?" + query);
-    if (mine !== asked) return;
+    if (request !== latest) return;
     box.innerHTML = ok ? html : "";
     box.hidden = !ok || !html;
   });
@@ -30,18 +30,18 @@ function suggest(input) {
     if (event.key === "Escape") { close(); input.focus(); }
     if (event.key === "Enter" && input.dataset.suggest === "items") event.preventDefault();
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-    const places = [input, ...box.querySelectorAll("a, input")];
-    const next = places.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
-    if (!box.hidden && places[next]) { event.preventDefault(); places[next].focus(); }
+    const targets = [input, ...box.querySelectorAll("a, input")];
+    const next = targets.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
+    if (!box.hidden && targets[next]) { event.preventDefault(); targets[next].focus(); }
   });
   document.addEventListener("click", (event) => {
     if (!input.closest(".find").contains(event.target)) close();
   });
   if (input.dataset.suggest !== "items") return;
-  // What is picked from the suggestions moves to the items below.
+  // A picked suggestion moves to the items below.
   const picks = document.getElementById("picks");
   box.addEventListener("change", (event) => {
-    const same = [...picks.querySelectorAll("input")].find((one) => one.value === event.target.value);
+    const same = [...picks.querySelectorAll("input")].find((box) => box.value === event.target.value);
     if (same) same.checked = true;
     else picks.prepend(event.target.closest("li"));
     input.value = "";
@@ -65,20 +65,20 @@ function whenOpened(list) {
   }, true);
 }
 
-// Where items were, so that they are seen to move to where they are.
-function places(list) {
-  const found = new Map();
-  for (const row of list.querySelectorAll(".rec")) found.set(row.dataset.item, row.getBoundingClientRect().top);
-  return found;
+// Vertical positions of the items, for the transition to their new ones.
+function positions(list) {
+  const tops = new Map();
+  for (const row of list.querySelectorAll(".rec")) tops.set(row.dataset.item, row.getBoundingClientRect().top);
+  return tops;
 }
 
 function replaceList(list, html) {
-  const before = places(list);
+  const before = positions(list);
   const open = new Map();
   for (const row of list.querySelectorAll(".rec:has(details[open])")) {
     open.set(row.dataset.item, row.querySelector(".why").innerHTML);
   }
-  const picked = new Set([...list.querySelectorAll(".pick input:checked")].map((one) => one.value));
+  const picked = new Set([...list.querySelectorAll(".pick input:checked")].map((box) => box.value));
   list.innerHTML = html;
   for (const row of list.querySelectorAll(".rec")) {
     if (open.has(row.dataset.item)) {
@@ -96,12 +96,12 @@ function replaceList(list, html) {
       requestAnimationFrame(() => { row.style.transition = ""; row.style.transform = ""; });
     }
   }
-  document.getElementById("told").textContent = list.querySelector("p").textContent;
+  document.getElementById("status").textContent = list.querySelector("p").textContent;
   showCompare(list);
 }
 
 function whatIf(form, list) {
-  let wanted = null;
+  let pending = null;
   let running = false;
   const fields = () => {
     const query = new URLSearchParams();
@@ -110,20 +110,20 @@ function whatIf(form, list) {
     }
     return query;
   };
-  const tell = () => {
+  const showFactors = () => {
     for (const range of form.querySelectorAll("input[type=range]")) {
       range.closest(".slider").classList.toggle("moved", range.value !== "1");
       range.closest(".slider").querySelector("output").textContent = "×" + Number(range.value);
     }
   };
   const refresh = async () => {
-    tell();
-    wanted = form.getAttribute("action") + "?" + fields();
-    if (running) return;  // the one under way sees that another is wanted
+    showFactors();
+    pending = form.getAttribute("action") + "?" + fields();
+    if (running) return;  // the running request sees the pending one
     running = true;
-    while (wanted) {
-      const address = wanted;
-      wanted = null;
+    while (pending) {
+      const address = pending;
+      pending = null;
       const { ok, html } = await fragment(withPart(address));
       if (ok) {
         replaceList(list, html);
@@ -140,8 +140,8 @@ function whatIf(form, list) {
     for (const box of form.querySelectorAll("input[type=checkbox]")) box.checked = false;
     refresh();
   });
-  tell();
-  // Narrow pages show the list first; the sliders are a touch away.
+  showFactors();
+  // Narrow pages show the list first, with the sliders folded.
   if (matchMedia("(max-width: 59.9rem)").matches) form.querySelector(".fold").open = false;
 }
 

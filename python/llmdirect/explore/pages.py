@@ -1,4 +1,4 @@
-"""The frame of every page, the first page, what a search finds, and errors."""
+"""Page frame, start page, search, form of new users, errors."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -13,17 +13,17 @@ _POPULAR: Final = 8
 
 
 def address(page: str, *fields: tuple[str, object]) -> str:
-    """`/item?id=…`, fit for an attribute."""
+    """URL such as `/item?id=…`, escaped for an attribute."""
     return safe(f"{page}?{urlencode([(name, str(value)) for name, value in fields])}" if fields else page)
 
 
-def plural(count: int, one: str) -> str:
+def plural(count: int, noun: str) -> str:
     """`1 review`, `1,204 reviews`."""
-    return f"{count:,} {one}{'s' * (count != 1)}"
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def frame(title: str, body: str, *, query: str = "") -> str:
-    """A whole page: head, search, and `body` as its main part."""
+    """HTML document with head, search field and `body`."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -39,13 +39,13 @@ def frame(title: str, body: str, *, query: str = "") -> str:
         f'<input type="search" name="q" value="{safe(query)}" placeholder="Find a user or an item" '
         'aria-label="Find a user or an item" autocomplete="off" data-suggest="all" '
         'aria-controls="found"><div id="found" class="found" hidden></div></form>'
-        '<nav aria-label="Pages"><a href="/aspects">Aspects</a> <a href="/new">Somebody new</a></nav>'
+        '<nav aria-label="Pages"><a href="/aspects">Aspects</a> <a href="/new">New user</a></nav>'
         f'</div></header>\n<main id="main" class="wrap">\n{body}</main>\n</body>\n</html>\n'
     )
 
 
 def item_link(catalogue: Catalogue, item: int) -> str:
-    """The item's name, which leads to its page, and its words."""
+    """Link to an item's page, with its keywords."""
     item_id = catalogue.explainer.trained.item_ids[item]
     return (
         f'<a class="name" href="{address("/item", ("id", item_id))}"><bdi>{safe(catalogue.name(item))}</bdi>'
@@ -54,13 +54,13 @@ def item_link(catalogue: Catalogue, item: int) -> str:
 
 
 def keywords(catalogue: Catalogue, item: int) -> str:
-    """The item's words, small."""
+    """An item's keywords."""
     words = " · ".join(safe(word) for word in catalogue.keywords(item))
     return f' <span class="says muted small"><bdi>{words}</bdi></span>' if words else ""
 
 
 def user_link(catalogue: Catalogue, user: int) -> str:
-    """The user's id, which leads to their list."""
+    """Link to a user's list."""
     trained = catalogue.explainer.trained
     count = plural(len(trained.users.seen.row(user)), "item")
     return (
@@ -70,47 +70,48 @@ def user_link(catalogue: Catalogue, user: int) -> str:
 
 
 def listing(entries: Iterable[str], style: str = "plain") -> str:
-    """A list of ready entries."""
+    """HTML list of entries."""
     return f'<ul class="{style}">{"".join(f"<li>{entry}</li>" for entry in entries)}</ul>'
 
 
 def home(catalogue: Catalogue) -> str:
-    """Where everything starts: somebody of the data, somebody new, what it is about."""
+    """Start page: users, popular items, form of new users, aspects."""
     explainer = catalogue.explainer
     trained, dataset = explainer.trained, explainer.texts.dataset
     manifest: Json = trained.run.manifest
     users, items = len(trained.users.ids), len(trained.item_ids)
-    chosen = sorted(range(users), key=lambda user: -len(trained.users.seen.row(user)))[:: max(1, users // 40)]
+    sample = sorted(range(users), key=lambda user: -len(trained.users.seen.row(user)))[:: max(1, users // 40)]
     encoder = safe(manifest["store"]["encoder"].get("id", "unnamed"))
     facts = " · ".join(
         [
             plural(users, "user"),
             plural(items, "item"),
-            f"{dataset.num_passages:,} texts read by {encoder}",
+            f"{dataset.num_passages:,} texts encoded by {encoder}",
         ]
     )
     popular = (-catalogue.positives).argsort(kind="stable")[:_EXAMPLES].tolist()
-    first = listing((item_link(catalogue, item) for item in popular), "links")
-    somebody = listing((user_link(catalogue, user) for user in chosen[:_EXAMPLES]), "links")
+    popular_items = listing((item_link(catalogue, item) for item in popular), "links")
+    example_users = listing((user_link(catalogue, user) for user in sample[:_EXAMPLES]), "links")
     body = (
-        '<header class="hero"><h1>What is recommended, and which words decide it</h1>'
+        '<header class="hero"><h1>Recommendations and the words behind them</h1>'
         f'<p class="muted">{facts}</p></header>\n<div class="halves"><div class="stack">'
-        '<section class="card"><h2>Somebody in the data</h2>'
-        '<p class="muted">Their list, the words behind each item, and what changes when their interests '
-        "do.</p>"
-        f'{somebody}</section>\n<section class="card"><h2>Items that many have</h2>{first}</section></div>\n'
-        f'<section class="card"><h2>Somebody new</h2>{guest_form(catalogue)}</section></div>\n'
-        f'<section class="card"><h2>What the texts are about</h2>{_aspect_chips(catalogue)}</section>\n'
+        '<section class="card"><h2>Users of the data</h2>'
+        '<p class="muted">Their recommendations, the words behind each item, and the list with changed '
+        "interests.</p>"
+        f"{example_users}</section>\n"
+        f'<section class="card"><h2>Popular items</h2>{popular_items}</section></div>\n'
+        f'<section class="card"><h2>New user</h2>{guest_form(catalogue)}</section></div>\n'
+        f'<section class="card"><h2>Aspects of the texts</h2>{_aspect_chips(catalogue)}</section>\n'
     )
     return frame("Explore", body)
 
 
-def guest_form(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), wrong: str = "") -> str:
-    """What somebody new writes and picks; `wrong` says why it did not do."""
+def guest_form(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), problem: str = "") -> str:
+    """Form of new users; `problem` is the message about a form that was refused."""
     popular = (-catalogue.positives).argsort(kind="stable")[:_POPULAR].tolist()
     picked = [*items]
     boxes = "".join(picker(catalogue, item, item in picked) for item in dict.fromkeys([*picked, *popular]))
-    alert = f'<p class="alert" role="alert">{safe(wrong)}</p>' if wrong else ""
+    alert = f'<p class="alert" role="alert">{safe(problem)}</p>' if problem else ""
     return (
         f'<form method="post" action="/guest">{alert}'
         '<label class="field">In your own words: a review of something you had, or what you look for'
@@ -126,7 +127,7 @@ def guest_form(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), 
 
 
 def picker(catalogue: Catalogue, item: int, picked: bool = False) -> str:
-    """One item to pick."""
+    """List entry with a check box for an item."""
     item_id = safe(catalogue.explainer.trained.item_ids[item])
     return (
         f'<li><label><input type="checkbox" name="item" value="{item_id}"{" checked" * picked}> <span><bdi>'
@@ -134,21 +135,18 @@ def picker(catalogue: Catalogue, item: int, picked: bool = False) -> str:
     )
 
 
-def new(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), wrong: str = "") -> str:
-    """The form alone."""
-    form = guest_form(catalogue, text, items, wrong)
-    return frame("Somebody new", f'<section class="card narrow"><h1>Somebody new</h1>{form}</section>')
+def new_user_page(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), problem: str = "") -> str:
+    """Page with the form of new users."""
+    form = guest_form(catalogue, text, items, problem)
+    return frame("New user", f'<section class="card narrow"><h1>New user</h1>{form}</section>')
 
 
-def found(catalogue: Catalogue, query: str) -> str:
-    """Page of all that a search finds."""
+def search_page(catalogue: Catalogue, query: str) -> str:
+    """Page of the items and users that match a query."""
     users, items = catalogue.find("users", query, 50), catalogue.find("items", query, 50)
     body = f"<h1>“<bdi>{safe(query)}</bdi>”</h1>"
     if not users and not items:
-        body += (
-            '<p class="card">Nothing is called so. A search looks into the ids of users and items, and into '
-            "titles.</p>"
-        )
+        body += '<p class="card">No match. The search covers ids of users and items, and titles.</p>'
     if items:
         entries = listing((item_link(catalogue, item) for item in items), "links")
         body += f'<section class="card"><h2>Items</h2>{entries}</section>'
@@ -159,7 +157,7 @@ def found(catalogue: Catalogue, query: str) -> str:
 
 
 def suggestions(catalogue: Catalogue, query: str, what: str) -> str:
-    """The first things found, below the field: items to pick (`what` is "items"), else links."""
+    """First matches below the search field: items to pick if `what` is "items", else links."""
     items = catalogue.find("items", query)
     if what == "items":
         return f'<ul class="picks">{"".join(picker(catalogue, item) for item in items)}</ul>' if items else ""
@@ -169,11 +167,11 @@ def suggestions(catalogue: Catalogue, query: str, what: str) -> str:
 
 
 def error(title: str, message: str) -> str:
-    """What went wrong, in words."""
+    """Page of an error."""
     return frame(
         title,
         f'<section class="card narrow"><h1>{safe(title)}</h1><p>{safe(message)}</p>'
-        '<p><a href="/">To the first page</a></p></section>',
+        '<p><a href="/">Start page</a></p></section>',
     )
 
 

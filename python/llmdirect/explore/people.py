@@ -1,4 +1,4 @@
-"""Whose list it is, what if their interests were others, and the order that follows."""
+"""Users and new users of the pages, with changed interests, and their rankings."""
 
 import hashlib
 from collections import OrderedDict
@@ -20,26 +20,32 @@ from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 
 TERMS = ("popularity", "collaboration")
-"""What a list can be made without, beside the interests."""
+"""Terms that can be excluded from the score."""
 _SAMPLE = 2_000
 _GUESTS = 256
 
 
 @dataclass(frozen=True)
 class WhatIf:
-    """Factors of interests by aspect (1 is left out), and terms that do not count."""
+    """Changes of a user: factors of interests by aspect (other than 1), and excluded terms."""
 
     interests: Mapping[int, float] = field(default_factory=dict)
     without: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, fields: list[tuple[str, str]]) -> "WhatIf":
-        """From the fields of an address: a3=1.5, without=popularity. ValueError for what is none of these."""
+    def from_fields(cls, fields: list[tuple[str, str]]) -> "WhatIf":
+        """Changes from query parameters such as a3=1.5, without=popularity.
+
+        Raises
+        ------
+        ValueError
+            For an unknown term or a factor that is not a number.
+        """
         interests, without = {}, set()
         for name, value in fields:
             if name == "without":
                 if value not in TERMS:
-                    raise ValueError(f"without={value}: there are {' and '.join(TERMS)}")
+                    raise ValueError(f"without={value}: expected {' or '.join(TERMS)}")
                 without.add(value)
             elif name[:1] == "a" and name[1:].isdecimal():
                 try:
@@ -51,9 +57,9 @@ class WhatIf:
 
     @property
     def fields(self) -> list[tuple[str, str]]:
-        """What `read` reads."""
-        moved = [(f"a{aspect}", f"{factor:g}") for aspect, factor in self.interests.items()]
-        return moved + [("without", term) for term in self.without]
+        """Query parameters that `from_fields` reads."""
+        factors = [(f"a{aspect}", f"{factor:g}") for aspect, factor in self.interests.items()]
+        return factors + [("without", term) for term in self.without]
 
     def applied(self, trained: Trained) -> Trained:
         """The run with one user, as if."""
@@ -66,62 +72,62 @@ class WhatIf:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A user of the dataset or somebody new, as the one user of a run."""
+    """A user of the dataset or a new user, as the only user of a run."""
 
     who: tuple[str, str]
-    """The field of an address that names them: ("user", ID) or ("guest", KEY)."""
+    """Query parameter that identifies the user: ("user", ID) or ("guest", KEY)."""
     explainer: Explainer
     what_if: WhatIf
     plain: Trained
-    """As the model has them, nothing changed."""
+    """The run with this user, without changes."""
 
     @classmethod
     def from_run(
         cls, explainer: Explainer, plain: Trained, who: tuple[str, str], what_if: WhatIf
     ) -> "Person":
-        """`plain`: a run with one user."""
+        """Person from a run with one user, `plain`, and changes."""
         return cls(who, explainer.for_users(what_if.applied(plain)), what_if, plain)
 
     @property
     def trained(self) -> Trained:
-        """The run with this one user, as if."""
+        """The run with this user and the changes."""
         return self.explainer.trained
 
     def address(self, page: str, *fields: tuple[str, str]) -> str:
-        """Of a page about this person, as if."""
+        """URL of a page about this person, with the changes."""
         return f"{page}?{urlencode([self.who, *fields, *self.what_if.fields])}"
 
     @cached_property
     def order(self) -> NDArray[np.int32]:
-        """Candidates, best first."""
+        """int32 [candidates]: item indices, best first."""
         return _order(self.trained)
 
     @cached_property
     def order_before(self) -> NDArray[np.int32]:
-        """The same if nothing were changed."""
+        """The order without changes."""
         return self.order if self.what_if == WhatIf() else _order(self.plain)
 
     @cached_property
     def places_before(self) -> NDArray[np.int32]:
-        """int32 [I]: place of each candidate in `order_before`, from 0; of other items nothing."""
+        """int32 [I]: position of each candidate in `order_before`, from 0; undefined for other items."""
         places = np.zeros(self.plain.tables.num_items, np.int32)
         places[self.order_before] = np.arange(len(self.order_before))
         return places
 
     def explain(self, item: int) -> Json:
-        """As `Explainer.explain`."""
+        """Explanation of an item (`Explainer.explain`)."""
         return self.explainer.explain(0, item, self.order)
 
     def leads(self, items: NDArray[np.int32]) -> list[dict[str, float]]:
-        """What sets each item apart from the median candidate, by part."""
+        """Lead of each item over the median candidate, by part."""
         if not len(self.order):
             return []
         tables = self.trained.tables
-        both = np.append(items, self.order[len(self.order) // 2])
-        nobody = np.zeros(len(both), np.int32)
-        popularity = np.asarray(tables.item_bias[both], np.float64)
-        collaboration = tables.score_collaborative_pairs(nobody, both)
-        words = tables.score_pairs(nobody, both) - popularity - collaboration
+        with_median = np.append(items, self.order[len(self.order) // 2])
+        users = np.zeros(len(with_median), np.int32)
+        popularity = np.asarray(tables.item_bias[with_median], np.float64)
+        collaboration = tables.score_collaborative_pairs(users, with_median)
+        words = tables.score_pairs(users, with_median) - popularity - collaboration
         values = np.stack([words, popularity, collaboration])
         values = values[:, :-1] - values[:, -1:]
         return [dict(zip(PARTS, column, strict=True)) for column in values.T.tolist()]
@@ -151,20 +157,28 @@ def _order(trained: Trained) -> NDArray[np.int32]:
 
 @dataclass(eq=False)
 class Guests:
-    """People who are not in the dataset; they live as long as the server, the last 256 of them."""
+    """The last 256 new users, kept in memory."""
 
     trained: Trained
     encoder: Callable[[], Encoder]
     kept: OrderedDict[str, Trained] = field(default_factory=OrderedDict)
 
     def add(self, text: str, items: list[int]) -> str:
-        """Key of somebody who wrote this text, or none, and has these items, newest first.
+        """Add a new user with a text, items (newest first), or both.
 
-        Raises ValueError, in words for them, where nothing is known or the model reads texts alone.
+        Returns
+        -------
+        str
+            Key of the user.
+
+        Raises
+        ------
+        ValueError
+            If the input is empty or unusable by the model, with a message for the user.
         """
         text = text.strip()
         if text and not any(map(str.isalnum, text)):
-            raise ValueError("your text holds no words; write what you look for, or what you liked and why")
+            raise ValueError("your text has no words; write what you look for, or what you liked and why")
         if not text and not items:
             raise ValueError("write a text, or pick an item you liked; one of them is needed")
         if not text and self.trained.model.config.user == "text":
@@ -180,11 +194,11 @@ class Guests:
         return key
 
     def find(self, key: str) -> Trained:
-        """MissingError where nobody has this key."""
+        """The run with the new user of this key; MissingError if there is none."""
         try:
             return self.kept[key]
         except KeyError:
             raise MissingError(
-                "this page was made from a text or from items that the server no longer has, since it was "
-                "started again; write it once more"
+                "the server no longer has the text or items of this page, since it was restarted or has had "
+                "many new users; write it once more"
             ) from None

@@ -1,4 +1,4 @@
-"""A person's list with sliders, one explanation, and two items side by side."""
+"""Pages of a user: list with sliders, explanation, comparison of two items."""
 
 from typing import Final
 
@@ -10,49 +10,48 @@ from llmdirect.reports.catalogue import Catalogue
 from llmdirect.reports.explanation_page import article, legend
 from llmdirect.reports.explanation_texts import texts
 from llmdirect.reports.html import safe
-from llmdirect.reports.wording import PARTS, decimals, main_words, reason, signed
+from llmdirect.reports.wording import PARTS, decimals, lead_sentence, signed, top_words
 
 SHOWN: Final = 20
 """Items of a list."""
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _OPEN_SLIDERS: Final = 8
-_MOST: Final = 3
+_MAX_FACTOR: Final = 3
 """Largest factor of an interest."""
-_HISTORY: Final = 8
+_SHOWN_HISTORY: Final = 8
 _ASPECTS: Final = 10
-"""Of a comparison: those that set the two apart most."""
+"""Aspects of a comparison, by largest difference."""
 
 
 def person_page(catalogue: Catalogue, person: Person) -> str:
-    """The list, the sliders beside it, and what is known of the person."""
+    """Page of a user: history, list and sliders."""
     guest = person.who[0] == "guest"
     name = "Your list" if guest else person.trained.users.ids[0]
     body = (
-        f'<header class="who"><h1><bdi>{safe(name)}</bdi></h1>{_known(catalogue, person)}</header>\n'
+        f'<header class="who"><h1><bdi>{safe(name)}</bdi></h1>{_history(catalogue, person)}</header>\n'
         f'<div class="board"><aside>{_sliders(catalogue, person)}</aside>\n'
         f'<section aria-labelledby="list-name"><div class="list-head"><h2 id="list-name">Recommended</h2>'
-        f'{_key()}</div><p id="told" class="unseen" role="status"></p>'
+        f'{_key()}</div><p id="status" class="unseen" role="status"></p>'
         f'<div id="list" data-list>{ranking(catalogue, person)}</div></section></div>\n'
     )
     return frame(name, body)
 
 
-def _known(catalogue: Catalogue, person: Person) -> str:
-    """History and texts of the person, short."""
+def _history(catalogue: Catalogue, person: Person) -> str:
+    """Texts and items of the user."""
     trained = person.trained
-    told = ""
+    quotes = ""
     if trained.users.texts is not None:
-        told = "".join(
-            f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in trained.users.texts.texts
-        )
+        texts_of_user = trained.users.texts.texts
+        quotes = "".join(f'<blockquote dir="auto">{safe(text)}</blockquote>' for text in texts_of_user)
     items = trained.users.seen.row(0).tolist()
-    entries = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[:_HISTORY])
-    if len(items) > _HISTORY:
-        rest = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[_HISTORY:])
-        entries += f'<li class="more"><details><summary>{len(items) - _HISTORY} more</summary>'
+    entries = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[:_SHOWN_HISTORY])
+    if len(items) > _SHOWN_HISTORY:
+        rest = "".join(f"<li>{item_link(catalogue, item)}</li>" for item in items[_SHOWN_HISTORY:])
+        entries += f'<li class="more"><details><summary>{len(items) - _SHOWN_HISTORY} more</summary>'
         entries += f'<ul class="had">{rest}</ul></details></li>'
     had = f'<p class="muted small label">Has {plural(len(items), "item")}</p><ul class="had">{entries}</ul>'
-    return told + (had if items else "")
+    return quotes + (had if items else "")
 
 
 def _key() -> str:
@@ -71,7 +70,7 @@ def _sliders(catalogue: Catalogue, person: Person) -> str:
             f"<details{' open' * moved}><summary>{len(rows) - _OPEN_SLIDERS} more aspects</summary>"
             f"{''.join(rows[_OPEN_SLIDERS:])}</details>"
         )
-    left_out = "".join(
+    exclude = "".join(
         f'<label class="check"><input type="checkbox" name="without" value="{term}"'
         f"{' checked' * (term in person.what_if.without)}> without {term}</label>"
         for term in TERMS
@@ -81,9 +80,9 @@ def _sliders(catalogue: Catalogue, person: Person) -> str:
     return (
         f'<form class="card what-if" action="/user" data-what-if><input type="hidden" name="{field}" '
         f'value="{safe(value)}"><details class="fold" open><summary><h2>What if</h2></summary>'
-        f'<p class="muted small">How much each interest counts; {_TIMES}1 is as learned. Those that decide '
-        f"most here come first.</p>{''.join(rows[:_OPEN_SLIDERS])}{more}"
-        f'<div class="checks">{left_out}</div><div class="buttons"><button class="apply">Apply</button>'
+        f'<p class="muted small">Factors of the interests; {_TIMES}1 is as learned. Those with the largest '
+        f"effect on this list come first.</p>{''.join(rows[:_OPEN_SLIDERS])}{more}"
+        f'<div class="checks">{exclude}</div><div class="buttons"><button class="apply">Apply</button>'
         f'<a class="reset" href="{address("/user", person.who)}" data-reset>As learned</a></div>'
         "</details></form>"
     )
@@ -95,34 +94,33 @@ def _slider(catalogue: Catalogue, person: Person, aspect: int) -> str:
     return (
         f'<div class="slider"><label for="a{aspect}"><bdi>{name}</bdi></label>'
         f'<output for="a{aspect}" class="num">{_TIMES}{factor:g}</output>'
-        f'<input type="range" id="a{aspect}" name="a{aspect}" min="0" max="{_MOST}" step="0.25" '
+        f'<input type="range" id="a{aspect}" name="a{aspect}" min="0" max="{_MAX_FACTOR}" step="0.25" '
         f'value="{factor:g}"></div>'
     )
 
 
 def ranking(catalogue: Catalogue, person: Person) -> str:
-    """The best items, each to be opened; what a moved slider replaces."""
+    """List of the best items, the part of the page that a moved slider replaces."""
     items = person.order[:SHOWN]
     if not len(items):
-        return '<p class="card">There is no item left that this person does not have.</p>'
+        return '<p class="card">There is no candidate left: this user has every item.</p>'
     leads = person.leads(items)
     low = min(sum(min(value, 0.0) for value in lead.values()) for lead in leads)
     high = max(sum(max(value, 0.0) for value in lead.values()) for lead in leads)
     places = decimals(sum(lead.values()) for lead in leads)
     before = person.places_before[items].tolist()
     rows = "".join(
-        _row(catalogue, person, item, place, before[place], lead, (low, high, places))
-        for place, (item, lead) in enumerate(zip(items.tolist(), leads, strict=True))
+        _row(catalogue, person, item, position, before[position], lead, (low, high, places))
+        for position, (item, lead) in enumerate(zip(items.tolist(), leads, strict=True))
     )
-    moved = sum(before[place] != place for place in range(len(items)))
+    moved = sum(before[position] != position for position in range(len(items)))
     changed = f"{plural(moved, 'item')} moved" if person.what_if.fields else ""
-    field, value = person.who
     kept = "".join(
-        f'<input type="hidden" name="{safe(name)}" value="{safe(told)}">'
-        for name, told in [(field, value), *person.what_if.fields]
+        f'<input type="hidden" name="{safe(name)}" value="{safe(value)}">'
+        for name, value in [person.who, *person.what_if.fields]
     )
     return (
-        f'<p class="muted small">Bars: distance to the median of {len(person.order):,} candidates. '
+        f'<p class="muted small">Bars: lead over the median of {len(person.order):,} candidates. '
         f"Tick two items to compare them. <strong>{changed}</strong></p>"
         f'<form action="/compare" data-compare>{kept}<ol class="recs">{rows}</ol>'
         '<div class="compare"><button class="primary">Compare the two</button></div></form>'
@@ -133,7 +131,7 @@ def _row(
     catalogue: Catalogue,
     person: Person,
     item: int,
-    place: int,
+    position: int,
     before: int,
     lead: dict[str, float],
     scale: tuple[float, float, int],
@@ -141,16 +139,17 @@ def _row(
     item_id = catalogue.explainer.trained.item_ids[item]
     why = person.address("/explain", ("item", item_id))
     arrow = ""
-    if before != place:
-        up = before > place
-        told = f"{'up' if up else 'down'} {abs(before - place)}"
-        arrow = f'<span class="moved {"up" if up else "down"}" title="{told} from place {before + 1}">'
-        arrow += f"{'▲' if up else '▼'} {abs(before - place)}</span>"
+    if before != position:
+        up = before > position
+        change = f"{'up' if up else 'down'} {abs(before - position)}"
+        arrow = f'<span class="moved {"up" if up else "down"}" title="{change} from rank {before + 1}">'
+        arrow += f"{'▲' if up else '▼'} {abs(before - position)}</span>"
     name = safe(catalogue.name(item))
     return (
         f'<li class="rec" data-item="{safe(item_id)}"><details data-load="{safe(why)}"><summary>'
-        f'<span class="place num">{place + 1}</span><span class="what"><bdi class="name">{name}</bdi>{arrow}'
-        f'{keywords(catalogue, item)}</span>{_strip(lead, scale)}</summary><div class="why">'
+        f'<span class="place num">{position + 1}</span>'
+        f'<span class="what"><bdi class="name">{name}</bdi>{arrow}{keywords(catalogue, item)}</span>'
+        f'{_strip(lead, scale)}</summary><div class="why">'
         f'<p><a href="{safe(why)}">Why this item</a></p></div></details><label class="pick" '
         f'title="Compare"><input type="checkbox" name="item" value="{safe(item_id)}" '
         f'aria-label="Compare {name}"></label></li>'
@@ -158,7 +157,7 @@ def _row(
 
 
 def _strip(lead: dict[str, float], scale: tuple[float, float, int]) -> str:
-    """Parts end to end from zero: for the item to the right, against it to the left."""
+    """Stacked bar of a lead: positive parts to the right of zero, negative ones to the left."""
     low, high, places = scale
     span, ends = high - low or 1.0, {True: 0.0, False: 0.0}
     drawn = []
@@ -171,21 +170,21 @@ def _strip(lead: dict[str, float], scale: tuple[float, float, int]) -> str:
             f'width="{(right - left) / span * 100:.2f}%" height="12"/>'
         )
     zero = -low / span * 100
-    told = ", ".join(f"{part} {signed(value, places)}" for part, value in lead.items())
+    label = ", ".join(f"{part} {signed(value, places)}" for part, value in lead.items())
     total = signed(sum(lead.values()), places)
     return (
-        f'<span class="strip"><svg role="img" aria-label="{total}: {told}"><title>{told}</title>'
+        f'<span class="strip"><svg role="img" aria-label="{total}: {label}"><title>{label}</title>'
         f'{"".join(drawn)}<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="0" y2="18"/></svg>'
         f'<span class="num">{total}</span></span>'
     )
 
 
 def explanation_inner(catalogue: Catalogue, person: Person, item: int) -> str:
-    """What opens below an item of the list."""
+    """Short explanation inside an item of the list."""
     explanation = person.explain(item)
     item_id = catalogue.explainer.trained.item_ids[item]
     return (
-        f'<p class="reason">{safe(reason(explanation["lead"]))}</p>{texts(item, explanation)}'
+        f'<p class="reason">{safe(lead_sentence(explanation["lead"]))}</p>{texts(item, explanation)}'
         f'<p class="links small"><a href="{safe(person.address("/explain", ("item", item_id)))}">'
         "Every figure of this explanation</a> · "
         f'<a href="{address("/item", ("id", item_id))}">About this item</a></p>'
@@ -193,47 +192,47 @@ def explanation_inner(catalogue: Catalogue, person: Person, item: int) -> str:
 
 
 def explanation_page(catalogue: Catalogue, person: Person, item: int) -> str:
-    """One explanation in full."""
+    """Page of a complete explanation."""
     explanation = person.explain(item)
     back = safe(person.address("/user"))
     item_id = catalogue.explainer.trained.item_ids[item]
     body = (
         f'<p class="crumbs small"><a href="{back}">← The list</a> · '
         f'<a href="{address("/item", ("id", item_id))}">About this item</a></p>'
-        f'<h1 class="unseen">Why <bdi>{safe(catalogue.name(item))}</bdi></h1>{_as_if(catalogue, person)}'
+        f'<h1 class="unseen">Why <bdi>{safe(catalogue.name(item))}</bdi></h1>{_changes(catalogue, person)}'
         f"{article(1, explanation)}{legend()}"
     )
     return frame(f"Why {catalogue.name(item)}", body)
 
 
-def _as_if(catalogue: Catalogue, person: Person) -> str:
-    """A sentence that says what is not as learned."""
-    moved = [
+def _changes(catalogue: Catalogue, person: Person) -> str:
+    """Notice of changed interests and excluded terms."""
+    changes = [
         f"{catalogue.short(aspect)} {_TIMES}{factor:g}" for aspect, factor in person.what_if.interests.items()
     ] + [f"without {term}" for term in person.what_if.without]
-    return f'<p class="as-if">As if: <bdi>{safe("; ".join(moved))}</bdi></p>' if moved else ""
+    return f'<p class="as-if">Changed: <bdi>{safe("; ".join(changes))}</bdi></p>' if changes else ""
 
 
-def compare_page(catalogue: Catalogue, person: Person, one: int, two: int) -> str:
-    """Why the first item is ahead of the second, or behind it: parts, aspects and words."""
-    told = [person.explain(one), person.explain(two)]
-    ahead = told[0]["score"] >= told[1]["score"]
-    first, second = (told[0], told[1]) if ahead else (told[1], told[0])
-    items = (one, two) if ahead else (two, one)
+def compare_page(catalogue: Catalogue, person: Person, item: int, other: int) -> str:
+    """Page of the differences of two items by part, aspect and word, the higher score first."""
+    explanations = {item: person.explain(item), other: person.explain(other)}
+    items = sorted(explanations, key=lambda index: -explanations[index]["score"])
+    first, second = (explanations[index] for index in items)
     compared = compare(first, second)
-    apart = compared["parts"]
-    parts = {"words": apart["words"] + apart["words_everywhere"], **{term: apart[term] for term in TERMS}}
+    difference = compared["parts"]
+    parts = {"words": difference["words"] + difference["words_everywhere"]}
+    parts |= {term: difference[term] for term in TERMS}
     lead = {"item_id": second["item_id"], "total": sum(parts.values()), **parts}
-    sentence = reason(lead).replace("a typical candidate", "the other")
+    sentence = lead_sentence(lead, other="the other")
     names = [safe(catalogue.name(item)) for item in items]
     heads = "".join(
-        f'<div class="card side"><p class="muted small">{_place(entry)}</p><h2>'
+        f'<div class="card side"><p class="muted small">{_rank(entry)}</p><h2>'
         f"{item_link(catalogue, item)}</h2>{_words(entry)}</div>"
         for entry, item in zip((first, second), items, strict=True)
     )
     body = (
         f'<p class="crumbs small"><a href="{safe(person.address("/user"))}">← The list</a></p>'
-        f"{_as_if(catalogue, person)}<h1><bdi>{names[0]}</bdi> is ahead of "
+        f"{_changes(catalogue, person)}<h1><bdi>{names[0]}</bdi> is ahead of "
         f'<bdi>{names[1]}</bdi></h1><p class="headline">'
         f'{safe(sentence)}</p><div class="halves">{heads}</div>{_parts_table(first, second, parts)}'
         f"{_aspect_table(compared)}"
@@ -241,16 +240,16 @@ def compare_page(catalogue: Catalogue, person: Person, one: int, two: int) -> st
     return frame("Compare", body)
 
 
-def _place(explanation: Json) -> str:
+def _rank(explanation: Json) -> str:
     if explanation["rank"] is None:
         return "already chosen"
-    return f"place {explanation['rank']:,} of {explanation['num_candidates']:,}"
+    return f"rank {explanation['rank']:,} of {explanation['num_candidates']:,}"
 
 
 def _words(explanation: Json) -> str:
     lists = []
     for sign in ("for", "against"):
-        words = main_words(explanation, sign == "for", 8)
+        words = top_words(explanation, sign == "for", 8)
         places = decimals(value for _, value in words)
         chips = "".join(
             f'<li class="{sign}"><bdi>{safe(word)}</bdi> <span class="num muted">{signed(value, places)}'
@@ -259,7 +258,7 @@ def _words(explanation: Json) -> str:
         )
         if chips:
             lists.append(f'<p class="small muted label">Words {sign} it</p><ul class="chips">{chips}</ul>')
-    return "".join(lists) or '<p class="muted">No word of its texts stands out.</p>'
+    return "".join(lists) or '<p class="muted">No word of its texts is marked.</p>'
 
 
 def _parts_table(first: Json, second: Json, parts: dict[str, float]) -> str:
@@ -268,32 +267,34 @@ def _parts_table(first: Json, second: Json, parts: dict[str, float]) -> str:
         return float(terms[part] + (terms["words_everywhere"] if part == "words" else 0.0))
 
     rows = [(part, value(first, part), value(second, part), parts[part]) for part in parts]
-    return _versus("What sets them apart", "Part of the score", rows, "part-")
+    return _versus("Difference by part", "Part of the score", rows, "part-")
 
 
 def _aspect_table(compared: Json) -> str:
-    rows = [(one["name"], one["here"], one["there"], one["difference"]) for one in compared["aspects"]]
-    return _versus("And within the words, by aspect", "Aspect", rows[:_ASPECTS], "")
+    rows = [(row["name"], row["here"], row["there"], row["difference"]) for row in compared["aspects"]]
+    return _versus("Difference of the words by aspect", "Aspect", rows[:_ASPECTS], "")
 
 
-def _versus(title: str, what: str, rows: list[tuple[str, float, float, float]], style: str) -> str:
-    """A table of both values and a bar of their difference from the middle."""
+def _versus(title: str, heading: str, rows: list[tuple[str, float, float, float]], style: str) -> str:
+    """Table of two values and their difference, with bars from the middle."""
     widest = max((abs(row[3]) for row in rows), default=1.0) or 1.0
     places = decimals(value for row in rows for value in row[1:])
     lines = []
-    for name, one, two, apart in rows:
-        half = abs(apart) / widest * 50
-        colour = f"{style}{name}" if style else ("for" if apart > 0 else "against")
+    for name, value, other, difference in rows:
+        half = abs(difference) / widest * 50
+        left = 50 if difference > 0 else 50 - half
+        colour = f"{style}{name}" if style else ("for" if difference > 0 else "against")
         lines.append(
             f'<tr><th scope="row"><bdi>{safe(name)}</bdi><svg class="bar" aria-hidden="true">'
-            f'<rect class="{safe(colour)}" x="{50 if apart > 0 else 50 - half:.2f}%" width="{half:.2f}%" '
+            f'<rect class="{safe(colour)}" x="{left:.2f}%" width="{half:.2f}%" '
             'height="10" rx="2"/><line class="zero" x1="50%" x2="50%" y1="-2" y2="12"/></svg></th>'
-            f'<td class="num">{signed(one, places)}</td><td class="num">{signed(two, places)}</td>'
-            f'<td class="num"><strong>{signed(apart, places)}</strong></td></tr>'
+            f'<td class="num">{signed(value, places)}</td><td class="num">{signed(other, places)}</td>'
+            f'<td class="num"><strong>{signed(difference, places)}</strong></td></tr>'
         )
     return (
-        f'<section class="card"><h2>{title}</h2><table class="versus"><thead><tr><th scope="col">{what}</th>'
-        '<th scope="col" class="num">first</th><th scope="col" class="num">second</th>'
-        '<th scope="col" class="num">apart</th></tr></thead>'
+        f'<section class="card"><h2>{title}</h2><table class="versus"><thead><tr>'
+        f'<th scope="col">{heading}</th><th scope="col" class="num">first</th>'
+        '<th scope="col" class="num">second</th>'
+        '<th scope="col" class="num">difference</th></tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></section>"
     )

@@ -1,35 +1,40 @@
-"""What is likely asked for next is made ready while nobody asks."""
+"""Prefetching of the texts of a list in a background thread."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-PAUSE: Final = 0.3
-"""Seconds without another list, after which this one is taken to be looked at."""
+DELAY: Final = 0.3
+"""Seconds without another list before prefetching starts."""
 
 
-class ReadAhead:
-    """Reads the texts of a list's items while it is looked at, so that an item opens at once."""
+class Prefetcher:
+    """Reads the texts of a list's items in the background, so that an item opens quickly.
+
+    Parameters
+    ----------
+    read
+        Reads and caches an item's texts; called in one background thread.
+    """
 
     def __init__(self, read: Callable[[int], object]) -> None:
-        """read: reads an item's texts, in a thread of its own."""
         self._read = read
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self._planned: asyncio.TimerHandle | None = None
-        self._waiting: list[Future[object]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._futures: list[Future[object]] = []
 
-    def of(self, items: list[int]) -> None:
-        """Goes on to this list, from within the event loop; what is left of the list before is dropped."""
-        self.stop()
-        self._planned = asyncio.get_running_loop().call_later(PAUSE, self._start, items)
+    def schedule(self, items: list[int]) -> None:
+        """Prefetch these items after DELAY, in place of the list before; call it from the event loop."""
+        self.cancel()
+        self._timer = asyncio.get_running_loop().call_later(DELAY, self._start, items)
 
-    def stop(self) -> None:
-        """Nothing more is begun."""
-        if self._planned is not None:
-            self._planned.cancel()
-        for each in self._waiting:
-            each.cancel()
+    def cancel(self) -> None:
+        """Drop all items whose reading has not started."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in self._futures:
+            future.cancel()
 
     def _start(self, items: list[int]) -> None:
-        self._waiting = [self._pool.submit(self._read, item) for item in items]
+        self._futures = [self._pool.submit(self._read, item) for item in items]

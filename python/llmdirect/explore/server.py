@@ -1,4 +1,4 @@
-"""Serves the pages of a run until it is told to end."""
+"""HTTP server of the pages of a run."""
 
 import gc
 import socket
@@ -13,7 +13,7 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.runs.inputs import load_run_encoder
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
-"""Names of this machine, as an address and as browsers name it."""
+"""Names of this machine, as addresses and as browsers send them."""
 
 
 def serve(
@@ -27,10 +27,25 @@ def serve(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> None:
-    """Serves on host and port (0: a free one) and calls `ready` with the address; returns after Ctrl-C.
+    """Serve the pages of a run until Ctrl-C.
 
-    dataset, encoder, device: as for `explain` and `recommend_new`. Raises what opening the run raises,
-    MissingError where the extra `explore` is not installed, OSError where the port is taken.
+    Parameters
+    ----------
+    run
+        Run folder.
+    ready
+        Called with the address when the server listens.
+    host, port
+        Address to listen on; port 0 selects a free one.
+    dataset, encoder, device
+        As for `explain` and `recommend_new`.
+
+    Raises
+    ------
+    MissingError
+        If the extra `explore` is not installed.
+    OSError
+        If the port is in use; also what opening the run raises.
     """
     try:
         import uvicorn
@@ -47,15 +62,15 @@ def serve(
         explainer = Explainer.open(run, dataset)
         app = make_app(explainer, loaded_encoder, list(LOCAL) if host in LOCAL else None)
     gc.collect()
-    gc.freeze()  # what is open stays open: looking through it for garbage took a third of a slow answer
+    gc.freeze()  # the run stays open: collecting over its objects took a third of the time of slow answers
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((host, port))
+            listener.bind((host, port))
         except OSError as error:
-            raise OSError(f"{host}:{port}: {error.strerror}; choose another --port or --host") from None
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listening.getsockname()[1]}/")
+            raise OSError(f"{host}:{port}: {error.strerror}; choose another `port` or `host`") from None
+        url_host = f"[{host}]" if ":" in host else host
+        ready(f"http://{url_host}:{listener.getsockname()[1]}/")
         config = uvicorn.Config(app, log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""How the pages look: the style of explanations, and what lists, sliders and searches need beside it."""
+"""Style sheet of the pages: that of explanations, and rules for lists, sliders and search."""
 
 from typing import Final
 

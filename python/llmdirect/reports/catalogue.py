@@ -1,4 +1,4 @@
-"""What can be said of items and aspects without a user: names, words, counts, likeness."""
+"""Search and descriptions of the items, users and aspects of a run."""
 
 import re
 from collections import Counter
@@ -19,15 +19,21 @@ from llmdirect.text.words import is_function_word
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _SAMPLE = 20_000
-"""Passages in which words are counted; more would not change which ones are common."""
+"""Passages in which words are counted: enough to find the common ones."""
 _KEYWORDS = 3
-_READ, _LONGEST = 16, 1200
-"""Texts of an item, and characters of a text, in which its words are looked for."""
+_MAX_TEXTS, _MAX_CHARACTERS = 16, 1200
+"""Texts of an item, and characters of a text, that are searched for keywords."""
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items, users and aspects of a run, to be found and described."""
+    """Items, users and aspects of a run: search, keywords, counts, similar items.
+
+    Parameters
+    ----------
+    explainer
+        The opened run.
+    """
 
     explainer: Explainer
 
@@ -41,70 +47,89 @@ class Catalogue:
         return {"users": [user_id.casefold() for user_id in trained.users.ids], "items": items}
 
     def find(self, what: str, query: str, limit: int = 8) -> list[int]:
-        """Users or items (`what`) whose id or title holds all words of the query.
+        """Users or items whose id or title contains all words of the query.
 
-        Those that start with the first word come first.
+        Parameters
+        ----------
+        what
+            "users" or "items".
+        query
+            Words, in any case.
+        limit
+            Largest number of matches.
+
+        Returns
+        -------
+        list of int
+            Indices; names that start with the first word come first.
         """
         words = query.casefold().split()
         if not words:
             return []
         names = self._folded[what]
-        found = [index for index, name in enumerate(names) if all(word in name for word in words)]
-        return sorted(found, key=lambda index: not names[index].startswith(words[0]))[:limit]
+        matches = [index for index, name in enumerate(names) if all(word in name for word in words)]
+        return sorted(matches, key=lambda index: not names[index].startswith(words[0]))[:limit]
 
     def name(self, item: int) -> str:
-        """Title, or id where there is none."""
+        """Title of an item, or its id."""
         trained = self.explainer.trained
         return trained.titles[item] or trained.item_ids[item]
 
     @cached_property
     def positives(self) -> NDArray[np.int64]:
-        """int64 [I]: how many users have the item in train."""
+        """int64 [I]: number of train interactions of each item."""
         trained = self.explainer.trained
         return np.bincount(trained.users.seen.indices, minlength=len(trained.item_ids))
 
     @cached_property
-    def _commonness(self) -> tuple[Counter[str], int]:
-        """In how many of a sample of passages each word stands, and of how many."""
+    def _document_frequency(self) -> tuple[Counter[str], int]:
+        """Document frequency of words in a sample of passages, and the size of the sample."""
         rows = np.sort(self.explainer.texts.item_passages.indices)
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64))]
+        sample = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64))]
         counts: Counter[str] = Counter()
-        for text in self.explainer.texts.dataset.passages.text.gather(chosen).to_list():
+        for text in self.explainer.texts.dataset.passages.text.gather(sample).to_list():
             counts.update(_words(text))
-        return counts, len(chosen)
+        return counts, len(sample)
 
     @cached_property
     def _keywords(self) -> dict[int, list[str]]:
         return {}
 
     def keywords(self, item: int) -> list[str]:
-        """The words that most of its texts use and few others do (TF-IDF over texts): at most three.
+        """At most three words with the highest TF-IDF over the texts of an item.
 
-        Of an item with many texts the first 16 are looked at.
+        Of an item with many texts the first 16 are read.
         """
         if item not in self._keywords:
-            common, total = self._commonness
-            rows = self.explainer.texts.item_passages.row(item)[:_READ]
+            frequency, total = self._document_frequency
+            rows = self.explainer.texts.item_passages.row(item)[:_MAX_TEXTS]
             texts = self.explainer.texts.dataset.passages.text.gather(rows).to_list()
-            counts = Counter(word for text in texts for word in _words(text[:_LONGEST]))
-            # A word of one text alone is as often a slip of the pen as a name.
-            fewest = 2 if len(texts) > 2 else 1
+            counts = Counter(word for text in texts for word in _words(text[:_MAX_CHARACTERS]))
+            # A word of one text alone is often a misspelling.
+            min_count = 2 if len(texts) > 2 else 1
             weight = {
-                word: count * log((total + 1) / (common[word] + 0.5))
+                word: count * log((total + 1) / (frequency[word] + 0.5))
                 for word, count in counts.items()
-                if count >= fewest
+                if count >= min_count
             }
-            chosen: list[str] = []
+            selected: list[str] = []
             for word in sorted(weight, key=lambda word: (-weight[word], word)):
-                if len(chosen) == _KEYWORDS:
+                if len(selected) == _KEYWORDS:
                     break
-                if not is_function_word(word) and not any(word.startswith(other[:4]) for other in chosen):
-                    chosen.append(word)
-            self._keywords[item] = chosen
+                if not is_function_word(word) and not any(word.startswith(other[:4]) for other in selected):
+                    selected.append(word)
+            self._keywords[item] = selected
         return self._keywords[item]
 
     def facts(self, item: int) -> Json:
-        """Numbers of reviews and of other texts, mean rating (None without), positives, place by them."""
+        """Counts of an item.
+
+        Returns
+        -------
+        dict
+            "reviews" and "others": numbers of texts, "stars": mean rating or None, "positives": number of
+            train interactions, "rank": rank by it, from 1.
+        """
         dataset, rows = self.explainer.texts.dataset, self.explainer.texts.item_passages.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
         stars = self.explainer.texts.ratings[reviews]
@@ -114,12 +139,12 @@ class Catalogue:
             "others": len(rows) - len(reviews),
             "stars": float(stars.mean()) if len(stars) else None,
             "positives": int(self.positives[item]),
-            "place": int((self.positives > self.positives[item]).sum()) + 1,
+            "rank": int((self.positives > self.positives[item]).sum()) + 1,
         }
 
     @cached_property
     def aspects(self) -> list[int]:
-        """Aspects to show: the first of each group, without those that are off."""
+        """Visible aspects: the first of each merged group, without those that are switched off."""
         edits, count = self.explainer.trained.edits, self.explainer.trained.model.aspects
         factors = edits.factors(count)
         return [aspect for aspect in range(count) if edits.group(aspect)[0] == aspect and factors[aspect]]
@@ -129,7 +154,7 @@ class Catalogue:
         return ", ".join(self.explainer.trained.aspect_names[aspect].split(", ")[:3])
 
     def _shares(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[n, A] share of each aspect that is shown in rows of sizes [n, A]."""
+        """[n, A]: shares of the visible aspects from sizes [n, A]."""
         combined = self.explainer.trained.edits.combined(list(sizes.T))
         shown = np.zeros(sizes.shape)
         for aspect in self.aspects:
@@ -139,24 +164,24 @@ class Catalogue:
 
     @cached_property
     def item_shares(self) -> NDArray[np.float64]:
-        """[I, A] how much of what an item's texts say is about each aspect; rows add up to 1, or are 0."""
+        """float64 [I, A]: share of each aspect in an item's texts; rows add up to 1, or are 0."""
         return self._shares(item_sizes(self.explainer.trained))
 
     @cached_property
     def user_shares(self) -> NDArray[np.float64]:
-        """[U, A] how much of a user's interest is in each aspect; rows add up to 1, or are 0."""
+        """float64 [U, A]: share of each aspect in a user's interest; rows add up to 1, or are 0."""
         trained = self.explainer.trained
         return self._shares(user_sizes(trained, trained.tables.query))
 
-    def alike(self, item: int, count: int) -> list[tuple[int, float]]:
-        """Items whose texts say the most similar things, with the cosine; none in the ratio form."""
+    def similar(self, item: int, count: int) -> list[tuple[int, float]]:
+        """Items with the most similar texts and their cosines; none in the ratio form."""
         tables = self.explainer.trained.tables
         if not self.explainer.texts.model.form.unit_vectors or not tables.item[item].any():
             return []
         return _best(tables.item @ tables.item[item], item, count)
 
-    def together(self, item: int, count: int) -> list[tuple[int, float]]:
-        """Items to which the collaborative term adds most for somebody who has this one."""
+    def related(self, item: int, count: int) -> list[tuple[int, float]]:
+        """Items with the largest positive entries in the item's row of the item-item table."""
         tables = self.explainer.trained.tables
         if tables.item_item is None or tables.item_item_rows is None:
             return []
@@ -166,10 +191,10 @@ class Catalogue:
         return [(other, value) for other, value in _best(values, item, count) if value > 0]
 
     def reading(self, item: int) -> Json:
-        """An explanation of the item for a reader who looks for nothing else than what its texts say.
+        """Explanation of an item for a hypothetical user with the item's own interest.
 
-        Interest: the item's own vector (cosine form), all aspects alike (ratio form). So words are marked
-        that set its texts apart from those of an average item.
+        The interest is the item's vector (cosine form) or uniform (ratio form), so that words are marked that
+        distinguish its texts from those of an average item.
         """
         trained = self.explainer.trained
         model, items = trained.model, trained.item_tables.item

@@ -1,7 +1,7 @@
-"""Explanations as one HTML file that needs nothing else: no script, no network, no other file.
+"""Explanations as one self-contained HTML file, without scripts and requests.
 
-Every text that comes from data passes `safe`. A content security policy forbids scripts and requests as
-well, so a mistake here would still run nothing.
+Every text from data is escaped by `safe`. A content security policy forbids scripts and requests too, as a
+second line of defence.
 """
 
 from pathlib import Path
@@ -14,40 +14,51 @@ from llmdirect.reports.explanation_texts import texts, word_table
 from llmdirect.reports.html import safe
 from llmdirect.reports.style import STYLE
 from llmdirect.reports.wording import (
+    CAVEAT,
     CONTRIBUTION,
     EFFECT,
-    NO_CLAIM,
     PARTS,
     TERMS,
     decimals,
+    item_name,
     lead_decimals,
-    name_of,
-    placed,
-    reason,
+    lead_sentence,
+    rank_sentence,
     signed,
 )
 
-_OPEN_ASPECTS: Final = 8
-_INSIDE: Final = 13
-"""Per cent of the bar's width from which a number fits into its segment on a phone."""
+_SHOWN_ASPECTS: Final = 8
+_LABEL_WIDTH: Final = 13
+"""Least width of a bar's segment with a number inside it, in per cent: what fits on a phone."""
 
 
 def write_page(path: Path, result: Json, title: str) -> None:
-    """Writes explanations as one page, at once or not at all.
+    """Write explanations as one HTML page, atomically.
 
-    result: "explanations" (one or more), "model" and "dataset", as `explanation` makes them. Raises
-    ValueError, and writes nothing, where there are no explanations or a word's span does not fit its text.
+    Parameters
+    ----------
+    path
+        File to write.
+    result
+        "explanations" (one or more), "model" and "dataset", as `explain` returns them.
+    title
+        Title and first heading.
+
+    Raises
+    ------
+    ValueError
+        If there are no explanations, or a word's span does not fit its text. Nothing is written.
     """
     page = render(result, title).encode()
     write_atomic(path, lambda file: file.write(page))
 
 
 def render(result: Json, title: str) -> str:
-    """The page as a string; see `write_page`."""
+    """HTML of the page; arguments and errors as for `write_page`."""
     explanations = result["explanations"]
     if not explanations:
         raise ValueError("there are no explanations to show; explain at least one item")
-    articles = "".join(article(number, one) for number, one in enumerate(explanations, 1))
+    articles = "".join(article(number, explanation) for number, explanation in enumerate(explanations, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
@@ -56,7 +67,7 @@ def render(result: Json, title: str) -> str:
         f"<title>{safe(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the explanations</a>\n<div class="wrap">\n'
         f"<header><h1>{safe(title)}</h1>"
-        '<p class="muted small">Why these items, word by word. '
+        '<p class="muted small">Why these items are recommended, word by word. '
         '<a href="#how-to-read">How to read this</a></p>'
         f"</header>\n{_index(explanations)}"
         f'<main id="main">{articles}{legend()}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
@@ -64,36 +75,36 @@ def render(result: Json, title: str) -> str:
 
 
 def _name(explanation: Json) -> str:
-    return f"<bdi>{safe(name_of(explanation))}</bdi>"
+    return f"<bdi>{safe(item_name(explanation))}</bdi>"
 
 
-def _placed(explanation: Json) -> str:
-    """The sentence with the user's id isolated, so that an id in another direction turns nothing else."""
+def _rank_sentence(explanation: Json) -> str:
+    """The sentence with directional isolates around the user's id."""
     isolated = f"\N{FIRST STRONG ISOLATE}{explanation['user_id']}\N{POP DIRECTIONAL ISOLATE}"
-    return safe(placed({**explanation, "user_id": isolated}))
+    return safe(rank_sentence({**explanation, "user_id": isolated}))
 
 
 def _index(explanations: list[Json]) -> str:
     if len(explanations) == 1:
         return ""
     entries = "".join(
-        f'<li><a href="#e{number}">{_name(one)}</a>'
-        f'<div class="muted small">{_placed(one)} {safe(reason(one["lead"]))}</div></li>'
-        for number, one in enumerate(explanations, 1)
+        f'<li><a href="#e{number}">{_name(explanation)}</a><div class="muted small">'
+        f"{_rank_sentence(explanation)} {safe(lead_sentence(explanation['lead']))}</div></li>"
+        for number, explanation in enumerate(explanations, 1)
     )
     return f'<nav aria-label="Items on this page"><ol class="index">{entries}</ol></nav>\n'
 
 
 def article(number: int, explanation: Json) -> str:
-    """One explanation in full; `number` tells its anchors from those of others on the page."""
+    """One complete explanation; `number` makes its anchors unique on the page."""
     identity = f"Item <bdi>{safe(explanation['item_id'])}</bdi> · " if explanation["title"] else ""
     scored = signed(explanation["score"], decimals([explanation["score"]]))
     return (
         f'<article id="e{number}" aria-labelledby="e{number}-name">\n<header>'
         f'<h2 id="e{number}-name">{_name(explanation)}</h2>'
         f'<p class="muted small">{identity}score {scored}</p>'
-        f'<p class="headline"><strong>{_placed(explanation)}</strong> '
-        f"{safe(reason(explanation['lead']))}</p></header>\n"
+        f'<p class="headline"><strong>{_rank_sentence(explanation)}</strong> '
+        f"{safe(lead_sentence(explanation['lead']))}</p></header>\n"
         f'{_lead(explanation)}<div class="columns"><div>{texts(number, explanation)}'
         f"{word_table(number, explanation)}</div><div>{than(explanation)}{counterfactual(explanation)}"
         f"{_aspects(explanation)}{history(explanation)}{collaboration(explanation)}"
@@ -122,7 +133,7 @@ def _lead(explanation: Json) -> str:
 
 
 def _lead_bar(lead: Json, places: int) -> str:
-    """Parts for the item to the right of zero, parts against it to the left, end to end."""
+    """Stacked bar of the lead: positive parts to the right of zero, negative ones to the left."""
     low = sum(min(lead[part], 0.0) for part in PARTS)
     span = float(sum(abs(lead[part]) for part in PARTS)) or 1.0
 
@@ -141,15 +152,15 @@ def _lead_bar(lead: Json, places: int) -> str:
             f'<rect class="part-{part}" x="{left:.2f}%" y="24" width="{right - left:.2f}%" height="34">'
             f"<title>{part} {number} score</title></rect>"
         )
-        if right - left >= _INSIDE:
+        if right - left >= _LABEL_WIDTH:
             drawn.append(
                 f'<text class="inside on-{part}" x="{(left + right) / 2:.2f}%" y="46" text-anchor="middle">'
                 f"{number}</text>"
             )
-    told = ", ".join(f"{part} {signed(lead[part], places)}" for part in PARTS)
+    label = ", ".join(f"{part} {signed(lead[part], places)}" for part in PARTS)
     total = signed(lead["total"], places)
     return (
-        f'<svg width="100%" height="84" role="img" aria-label="{told}; lead {total} score">'
+        f'<svg width="100%" height="84" role="img" aria-label="{label}; lead {total} score">'
         f"{''.join(drawn)}{_tick(at(lead['total']), f'this item {total}', 16, '')}"
         f"{_tick(at(0), 'typical candidate', 76, 'caption')}</svg>"
     )
@@ -168,7 +179,7 @@ def _aspects(explanation: Json) -> str:
     if not aspects:
         return ""
     rows = [(safe(aspect["name"]), aspect["contribution"]) for aspect in aspects]
-    return card("What the words are about", "Aspect", rows, "Contribution", shown=_OPEN_ASPECTS)
+    return card("Contribution by aspect", "Aspect", rows, "Contribution", shown=_SHOWN_ASPECTS)
 
 
 def _terms(explanation: Json) -> str:
@@ -187,16 +198,16 @@ def _terms(explanation: Json) -> str:
 
 
 def legend() -> str:
-    """How marks, contributions and effects are to be read."""
+    """Legend of marks, contributions and effects."""
     samples = "".join(
         f'<span><mark class="{sign} {sign}1">word</mark> <mark class="{sign} {sign}4">word</mark> '
         f"{meaning}</span>"
         for sign, meaning in (
-            ("for", "speaks for the item (solid line)"),
-            ("against", "speaks against it (dashed line)"),
+            ("for", "counts for the item (solid line)"),
+            ("against", "counts against it (dashed line)"),
         )
     )
-    told = "".join(
+    definitions = "".join(
         f"<dt>{name}</dt><dd>{meaning[0].upper()}{meaning[1:]}</dd>"
         for name, meaning in (("Contribution", CONTRIBUTION), ("Effect", EFFECT))
     )
@@ -204,8 +215,8 @@ def legend() -> str:
         '<section class="card" id="how-to-read" aria-labelledby="how-to-read-name">'
         '<h2 id="how-to-read-name">How to read this</h2>'
         f'<p class="scale">{samples}</p><p>The stronger the shade, the larger the contribution; words below '
-        "a fifth of the strongest one are left plain. Point at a word for its figures, or see the table.</p>"
-        f"<dl>{told}</dl><p>{NO_CLAIM}</p></section>\n"
+        "a fifth of the strongest one are not marked. Point at a word for its figures, or see the table.</p>"
+        f"<dl>{definitions}</dl><p>{CAVEAT}</p></section>\n"
     )
 
 

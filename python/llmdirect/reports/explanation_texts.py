@@ -1,4 +1,4 @@
-"""The part of an explanation page that shows texts: passages with marked words, and the strongest words."""
+"""Passages with marked words and tables of the strongest words, as parts of an explanation page."""
 
 from itertools import groupby
 from typing import Final
@@ -9,20 +9,20 @@ from llmdirect.reports.wording import (
     aspect_names,
     decimals,
     excerpt,
-    level,
-    main_words,
-    readable,
+    marked_words,
+    max_contribution,
     segments,
+    shade_level,
     signed,
-    strongest,
-    words_of,
+    top_words,
+    visible,
 )
 from llmdirect.text.sentences import Span
 
-_OPEN_PASSAGES: Final = 3
+_SHOWN_PASSAGES: Final = 3
 
 _LONG: Final = 600
-"""Characters from which a passage is shown by its strongest sentences first."""
+"""Characters beyond which an excerpt of a passage is shown first."""
 
 _EXCERPT: Final = 360
 
@@ -30,40 +30,40 @@ _TABLE_WORDS: Final = 12
 
 _CHIPS: Final = 6
 
-_TEXTS: Final = "What the texts say"
+_TITLE: Final = "Texts"
 
 
 def texts(number: int, explanation: Json) -> str:
-    """Card with the words that add most and the passages, the first ones open."""
+    """Card of the passages with marked words, and the words with the largest sums."""
     passages = explanation["passages"]
     if not passages:
-        return f'<section class="card"><h3>{_TEXTS}</h3><p>No text about this item was read.</p></section>'
-    scale, names = strongest(explanation), aspect_names(explanation)
-    shown = [_passage(number, at, one, scale, names) for at, one in enumerate(passages, 1)]
-    first, rest = "".join(shown[:_OPEN_PASSAGES]), ""
-    if len(shown) > _OPEN_PASSAGES:
-        places = decimals(one["contribution"] for one in passages)
+        return f'<section class="card"><h3>{_TITLE}</h3><p>There is no text about this item.</p></section>'
+    scale, names = max_contribution(explanation), aspect_names(explanation)
+    sections = [_passage(number, n, passage, scale, names) for n, passage in enumerate(passages, 1)]
+    first, rest = "".join(sections[:_SHOWN_PASSAGES]), ""
+    if len(sections) > _SHOWN_PASSAGES:
+        places = decimals(passage["contribution"] for passage in passages)
         lowest = signed(passages[-1]["contribution"], places)
-        count = len(shown) - _OPEN_PASSAGES
+        count = len(sections) - _SHOWN_PASSAGES
         rest = (
             f"<details><summary>{count} more text{'s' * (count > 1)}, down to {lowest}</summary>"
-            f"{''.join(shown[_OPEN_PASSAGES:])}</details>"
+            f"{''.join(sections[_SHOWN_PASSAGES:])}</details>"
         )
-    return f'<section class="card"><h3>{_TEXTS}</h3>{_chips(explanation)}{first}{rest}</section>\n'
+    return f'<section class="card"><h3>{_TITLE}</h3>{_chips(explanation)}{first}{rest}</section>\n'
 
 
 def _chips(explanation: Json) -> str:
-    found = {sign: main_words(explanation, sign == "for", _CHIPS) for sign in ("for", "against")}
-    places = decimals(value for words in found.values() for _, value in words)
+    by_sign = {sign: top_words(explanation, sign == "for", _CHIPS) for sign in ("for", "against")}
+    places = decimals(value for words in by_sign.values() for _, value in words)
     lists = []
-    for sign, words in found.items():
+    for sign, words in by_sign.items():
         if words:
             items = "".join(
                 f'<li class="{sign}"><bdi>{safe(word)}</bdi> '
                 f'<span class="num muted">{signed(value, places)}</span></li>'
                 for word, value in words
             )
-            label = f"Marked words {sign} it, added up over all texts"
+            label = f"Marked words {sign} it, summed over all texts"
             lists.append(f'<p class="small muted label">{label}</p><ul class="chips">{items}</ul>')
     return "".join(lists)
 
@@ -96,7 +96,7 @@ def _source(passage: Json) -> str:
 
 
 def _paragraph(passage: Json, spans: list[Span], scale: float, names: dict[int, str]) -> str:
-    """The passage at these spans, its words marked, the rest left out visibly."""
+    """The passage at these spans with marked words; gaps are shown as […]."""
     gap = '<span class="gap">[…]</span>'
     style = "text" if spans == [(0, len(passage["text"]))] else "text excerpt"
     shown, position = [], 0
@@ -104,7 +104,7 @@ def _paragraph(passage: Json, spans: list[Span], scale: float, names: dict[int, 
         if start > position:
             shown.append(gap + " ")
         for marked, run in groupby(
-            segments(passage, start, end), lambda each: _is_marked(each[0], each[1], scale)
+            segments(passage, start, end), lambda segment: _is_marked(segment[0], segment[1], scale)
         ):
             if marked:
                 shown.extend(_mark(piece, word, scale, names) for piece, word in run if word is not None)
@@ -117,7 +117,7 @@ def _paragraph(passage: Json, spans: list[Span], scale: float, names: dict[int, 
 
 
 def _is_marked(piece: str, word: Json | None, scale: float) -> bool:
-    return word is not None and not piece.isspace() and level(word["contribution"], scale) > 0
+    return word is not None and not piece.isspace() and shade_level(word["contribution"], scale) > 0
 
 
 def _mark(piece: str, word: Json, scale: float, names: dict[int, str]) -> str:
@@ -131,7 +131,7 @@ def _mark(piece: str, word: Json, scale: float, names: dict[int, str]) -> str:
 
 def _shade(contribution: float, scale: float) -> str:
     sign = "for" if contribution > 0 else "against"
-    return f"{sign} {sign}{level(contribution, scale)}"
+    return f"{sign} {sign}{shade_level(contribution, scale)}"
 
 
 def _aspect(word: Json, names: dict[int, str]) -> str:
@@ -139,15 +139,15 @@ def _aspect(word: Json, names: dict[int, str]) -> str:
 
 
 def word_table(number: int, explanation: Json) -> str:
-    """Card with the strongest words: what tooltips say, for those who cannot point."""
-    words = words_of(explanation)[:_TABLE_WORDS]
+    """Card of the strongest words with the figures of the tooltips."""
+    words = marked_words(explanation)[:_TABLE_WORDS]
     if not words:
         return ""
-    scale, names = strongest(explanation), aspect_names(explanation)
+    scale, names = max_contribution(explanation), aspect_names(explanation)
     places = decimals(value for _, word in words for value in (word["contribution"], word["effect"]))
     rows = "".join(
         f'<tr><th scope="row"><mark class="{_shade(word["contribution"], scale)}">'
-        f"<bdi>{safe(readable(word['text']))}</bdi></mark>"
+        f"<bdi>{safe(visible(word['text']))}</bdi></mark>"
         f'<div class="note"><a href="#e{number}-p{at}">text {at}</a> · '
         f"<bdi>{safe(_aspect(word, names))}</bdi></div></th>"
         f'<td class="num">{signed(word["contribution"], places)}</td>'
@@ -155,8 +155,8 @@ def word_table(number: int, explanation: Json) -> str:
         for at, word in words
     )
     return (
-        '<section class="card"><h3>The strongest words, one by one</h3><table><thead><tr>'
-        '<th scope="col">Word, where it stands, and the aspect it is about</th>'
+        '<section class="card"><h3>The strongest words</h3><table><thead><tr>'
+        '<th scope="col">Word, text and aspect</th>'
         '<th scope="col" class="num">Contribution</th><th scope="col" class="num">Effect</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></section>\n"
     )

@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG that follows the page's colours in light and dark."""
+"""SVG plots of a report in the colours of the page, light and dark."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _COLOURS: Final = ("words", "against", "popularity", "muted", "for")
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: a name and points from left to right."""
+    """Curve of a plot: a name and points in ascending x."""
 
     name: str
     x: Sequence[float]
@@ -22,7 +22,7 @@ class Line:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers between two others, 1, 2 or 5 times a power of ten apart."""
+    """About `count` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
     span = high - low
     if not span > 0:
         return [low]
@@ -32,14 +32,23 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round((first + n) * step, 12) for n in range(floor(high / step) - first + 1)]
 
 
-def lines(title: str, across: str, up: str, curves: Sequence[Line], mark: float | None = None) -> str:
-    """Curves with axes, units and a legend; told apart by colour and by dashes.
+def lines(title: str, x_label: str, y_label: str, curves: Sequence[Line], mark: float | None = None) -> str:
+    """Line plot with axes and a legend; curves differ in colour and in dashes.
 
-    across, up: what the axes are, with units. mark: where a thin line stands upright.
+    Parameters
+    ----------
+    title
+        Caption of the plot.
+    x_label, y_label
+        Labels of the axes, with units.
+    curves
+        One or more curves.
+    mark
+        x of a thin vertical line.
     """
     xs = [x for curve in curves for x in curve.x]
     ys = [y for curve in curves for y in curve.y]
-    x_at, y_at, axes = _axes(xs, ys, across, up)
+    x_at, y_at, axes = _axes(xs, ys, x_label, y_label)
     drawn = []
     if mark is not None:
         drawn.append(
@@ -57,15 +66,26 @@ def lines(title: str, across: str, up: str, curves: Sequence[Line], mark: float 
         )
     return (
         f'<figure class="plot"><figcaption>{safe(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'role="img" aria-label="{safe(title)}: {safe(up)} by {safe(across)}">{axes}{"".join(drawn)}</svg>'
-        f'<ul class="keys">{"".join(keys)}</ul></figure>'
+        f'role="img" aria-label="{safe(title)}: {safe(y_label)} by {safe(x_label)}">{axes}'
+        f'{"".join(drawn)}</svg><ul class="keys">{"".join(keys)}</ul></figure>'
     )
 
 
-def intervals(title: str, across: str, rows: Sequence[tuple[str, float, float, float]], own: str) -> str:
-    """Rows (name, low, mean, high), one below the other, each a point with its interval.
+def intervals(
+    title: str, x_label: str, rows: Sequence[tuple[str, float, float, float]], highlighted: str
+) -> str:
+    """Point plot of means with intervals, one row each.
 
-    own: the name of the row that stands out.
+    Parameters
+    ----------
+    title
+        Caption of the plot.
+    x_label
+        Label of the x axis.
+    rows
+        Tuples (name, low, mean, high).
+    highlighted
+        Name of the row in another colour.
     """
     row, left = 24, 170
     height = row * len(rows) + _BOTTOM
@@ -80,7 +100,7 @@ def intervals(title: str, across: str, rows: Sequence[tuple[str, float, float, f
         for tick in ticks(0.0, widest)
     ]
     for number, (name, low, mean, high) in enumerate(rows):
-        middle, style = row * number + 16, "c4" if name == own else "c3"
+        middle, style = row * number + 16, "c4" if name == highlighted else "c3"
         drawn.append(
             f'<text x="{left - 10}" y="{middle + 4}" text-anchor="end">{safe(name)}</text>'
             f'<path class="curve {style} whole" d="M{at(low):.1f} {middle}H{at(high):.1f}"/>'
@@ -90,15 +110,15 @@ def intervals(title: str, across: str, rows: Sequence[tuple[str, float, float, f
     return (
         f'<figure class="plot"><figcaption>{safe(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" '
         f'role="img" aria-label="{safe(title)}">{"".join(drawn)}<text class="axis" '
-        f'x="{(left + _WIDTH) / 2:.0f}" y="{height - 4}" text-anchor="middle">{safe(across)}</text></svg>'
+        f'x="{(left + _WIDTH) / 2:.0f}" y="{height - 4}" text-anchor="middle">{safe(x_label)}</text></svg>'
         "</figure>"
     )
 
 
 def _axes(
-    xs: Sequence[float], ys: Sequence[float], across: str, up: str
+    xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: str
 ) -> tuple[Callable[[float], float], Callable[[float], float], str]:
-    """Where a value stands across and up, and the axes themselves."""
+    """Maps from values to x and y coordinates, and the SVG of the axes."""
     left, right = min(xs), max(xs)
     margin = 0.06 * ((max(ys) - min(ys)) or abs(max(ys)) or 1.0)
     low, high = min(ys) - margin, max(ys) + margin
@@ -123,8 +143,8 @@ def _axes(
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(
         f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">'
-        f'{safe(across)}</text><text class="axis" x="14" y="{middle:.0f}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {middle:.0f})">{safe(up)}</text>'
+        f'{safe(x_label)}</text><text class="axis" x="14" y="{middle:.0f}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {middle:.0f})">{safe(y_label)}</text>'
     )
     return x_at, y_at, "".join(parts)
 

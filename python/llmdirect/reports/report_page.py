@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""HTML page of a run report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from llmdirect.reports.html import safe
 from llmdirect.reports.plots import STYLE as PLOT_STYLE
 from llmdirect.reports.plots import Line, intervals, lines
 from llmdirect.reports.style import STYLE
-from llmdirect.reports.wording import name_of, placed, reason
+from llmdirect.reports.wording import item_name, lead_sentence, rank_sentence
 
 _RULES: Final = """
 .grid2{display:grid;gap:1rem;grid-template-columns:minmax(0,1fr)}
@@ -42,7 +42,23 @@ def render(
     commands: Sequence[str],
     environment: Mapping[str, str],
 ) -> str:
-    """The page as a string; `report` says what it is made of."""
+    """HTML of the report; see `run_report.report`.
+
+    Parameters
+    ----------
+    explainer
+        The opened run.
+    history
+        One record an epoch, as in history.jsonl.
+    explanations
+        Explanations of one item for each of some users.
+    scoreboard, faithfulness
+        Results of these commands; None leaves the section out.
+    commands
+        Shell commands that reproduce the run.
+    environment
+        Versions of the system and of packages.
+    """
     name = f"{explainer.texts.dataset.path.name}: {explainer.trained.run.path.name}"
     sections = {
         "Data": _data(explainer),
@@ -51,7 +67,7 @@ def render(
         "Aspects": _aspects(Catalogue(explainer)),
         "Recommendations": _recommendations(explanations),
         "Faithfulness": _faithfulness(faithfulness),
-        "Again": _again(commands, environment),
+        "Reproduce": _reproduce(commands, environment),
     }
     shown = {title: content for title, content in sections.items() if content}
     links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in shown)
@@ -75,11 +91,11 @@ def _headline(explainer: Explainer, history: Sequence[Json]) -> str:
     trained = explainer.trained
     training = trained.run.train_config
     figures = [(f"{len(trained.users.ids):,}", "users"), (f"{len(trained.item_ids):,}", "items")]
-    figures.append((f"{explainer.texts.store.num_rows:,}", "tokens read"))
+    figures.append((f"{explainer.texts.store.num_rows:,}", "token embeddings"))
     if history:
         best = _best(training, history)["valid"][training.watched]
-        of = "" if training.lower_is_better else " of the text term"
-        figures.append((f"{best:.4f}", f"{training.watched}{of} on validation, best epoch"))
+        term = "" if training.lower_is_better else " of the text term"
+        figures.append((f"{best:.4f}", f"{training.watched}{term} on validation, best epoch"))
     return (
         '<div class="key-figures">'
         + "".join(
@@ -114,11 +130,11 @@ def _data(explainer: Explainer) -> str:
         "copies of a text kept in one split": counts["copies_kept_together"]["interactions"],
         "hash": dataset.hash,
     }
-    made = store.encoder
+    encoder = store.encoder
     embeddings = {
-        "language model": made.get("id", "unnamed"),
-        "revision": made.get("revision", ""),
-        "longest text": f"{made.get('max_length', '')} tokens, longer ones in windows",
+        "encoder": encoder.get("id", "unnamed"),
+        "revision": encoder.get("revision", ""),
+        "longest text": f"{encoder.get('max_length', '')} tokens, longer ones in windows",
         "passages": f"{store.num_passages:,}",
         "tokens": f"{store.num_rows:,}",
         "embedding": f"{store.dim} numbers, {store.dtype}",
@@ -157,8 +173,8 @@ def _training(explainer: Explainer, history: Sequence[Json]) -> str:
     seconds = sum(entry["seconds"] for entry in history)
     return (
         f'<div class="grid2">{plots}</div><p class="muted small">{len(history)} epochs in {seconds:,.0f} s. '
-        "Full ranking; in train each pair is scored as if it did not exist. The collaborative term is added "
-        "after these epochs.</p>"
+        "Full ranking; each train pair is scored as if it were not in the data. The collaborative term is "
+        "added after these epochs.</p>"
     )
 
 
@@ -169,8 +185,8 @@ def _best(training: TrainConfig, history: Sequence[Json]) -> Json:
 
 
 def _points(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float]]:
-    there = [(at, value) for at, value in zip(x, y, strict=True) if value is not None]
-    return [at for at, _ in there], [value for _, value in there]
+    points = [(position, value) for position, value in zip(x, y, strict=True) if value is not None]
+    return [position for position, _ in points], [value for _, value in points]
 
 
 def _scoreboard(result: Json | None) -> str:
@@ -203,7 +219,7 @@ def _aspects(catalogue: Catalogue) -> str:
         for aspect in sorted(catalogue.aspects, key=lambda aspect: -users[aspect])
     )
     return (
-        '<div class="card"><table><thead><tr><th scope="col">Aspect, by its most telling words</th>'
+        '<div class="card"><table><thead><tr><th scope="col">Aspect, by its top words</th>'
         '<th scope="col" class="num">of interest</th><th scope="col" class="num">of texts</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
@@ -213,14 +229,15 @@ def _recommendations(explanations: Sequence[Json]) -> str:
     if not explanations:
         return ""
     shown = "".join(
-        f'<details class="one"><summary><strong><bdi>{safe(name_of(one))}</bdi></strong> '
-        f'<span class="muted">{safe(placed(one))} {safe(reason(one["lead"]))}</span></summary>'
-        f"{article(number, one)}</details>\n"
-        for number, one in enumerate(explanations, 1)
+        f'<details class="one"><summary><strong><bdi>{safe(item_name(entry))}</bdi></strong> '
+        f'<span class="muted">{safe(rank_sentence(entry))} {safe(lead_sentence(entry["lead"]))}</span>'
+        "</summary>"
+        f"{article(number, entry)}</details>\n"
+        for number, entry in enumerate(explanations, 1)
     )
     return (
-        '<p class="muted">The best item of users evenly spread over the data, none of them chosen; open one '
-        f"to see the words.</p>{shown}{legend()}"
+        '<p class="muted">The best item of users evenly spread over the data, without selection; open an '
+        f"item to see the words.</p>{shown}{legend()}"
     )
 
 
@@ -232,7 +249,7 @@ def _faithfulness(result: Json | None) -> str:
         + lines(
             title,
             "words, % of the text",
-            "score after reading again",
+            "score after encoding again",
             [
                 Line(
                     method.replace("_", " "),
@@ -244,8 +261,8 @@ def _faithfulness(result: Json | None) -> str:
         )
         + "</div>"
         for name, title in (
-            ("deletion", "Strongest words taken out first: lower is better"),
-            ("insertion", "Strongest words put in first: higher is better"),
+            ("deletion", "Strongest words removed first: lower is better"),
+            ("insertion", "Strongest words inserted first: higher is better"),
         )
     )
     rows = "".join(
@@ -260,17 +277,17 @@ def _faithfulness(result: Json | None) -> str:
     return (
         f'<div class="grid2">{plots}</div><div class="card"><table><thead><tr>'
         '<th scope="col">Words by</th>'
-        '<th scope="col" class="num">comprehensiveness: fall of the score without them</th>'
-        '<th scope="col" class="num">sufficiency: fall with them alone</th></tr></thead>'
+        '<th scope="col" class="num">comprehensiveness: decrease of the score without them</th>'
+        '<th scope="col" class="num">sufficiency: decrease with them alone</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        '<p class="muted small">The texts are written without the words and encoded again by the language '
-        f"model. {result['pairs']:,} recommendations; figures are means over the shares of words, with 95 % "
+        '<p class="muted small">The words are removed from the texts, which are encoded again. '
+        f"{result['pairs']:,} recommendations; figures are means over the shares of words, with 95 % "
         "intervals.</p>"
     )
 
 
-def _again(commands: Sequence[str], environment: Mapping[str, str]) -> str:
+def _reproduce(commands: Sequence[str], environment: Mapping[str, str]) -> str:
     return (
         '<div class="card"><h3>The commands</h3><pre tabindex="0">'
-        f"{safe(chr(10).join(commands))}</pre></div>{_facts('Where this report was made', environment)}"
+        f"{safe(chr(10).join(commands))}</pre></div>{_facts('Environment of this report', environment)}"
     )

@@ -1,4 +1,4 @@
-"""A run as one HTML file: what went in, its training, what it is worth, and explained recommendations."""
+"""Report of a run as one HTML file, with the shell commands that reproduce it."""
 
 import json
 import platform
@@ -23,28 +23,30 @@ from llmdirect.reports.report_page import render
 from llmdirect.store.token_format import TokenFormat
 
 _PACKAGES: Final = ("llmdirect", "numpy", "polars", "torch", "transformers")
-_FLAGS: Final = {
-    "aspects": "aspc-num",
-    "contrastive": "g1",
-    "rate": "g2",
-    "orthogonality": "g3",
-    **{
-        name: name.replace("_", "-")
-        for name in (
-            "score_form",
-            "user",
-            "history_term",
-            "objective",
-            "lr",
-            "num_epochs",
-            "token_epochs",
-            "batch_size",
-            "negatives",
-        )
-    },
-    **{name: name for name in ("patience", "anchor", "metric", "seed", "device")},
+_TRAIN_OPTIONS: Final = {
+    "aspects": "--aspc-num",
+    "contrastive": "--g1",
+    "rate": "--g2",
+    "orthogonality": "--g3",
+    "score_form": "--score-form",
+    "user": "--user",
+    "history_term": "--history-term",
+    "objective": "--objective",
+    "lr": "--lr",
+    "num_epochs": "--num-epochs",
+    "token_epochs": "--token-epochs",
+    "batch_size": "--batch-size",
+    "negatives": "--negatives",
+    "patience": "--patience",
+    "anchor": "--anchor",
+    "metric": "--metric",
+    "seed": "--seed",
+    "device": "--device",
 }
-"""Settings that have a flag of `train`; all others are given with --param."""
+"""Setting -> option of `llmdirect train`, in the order of the report's commands.
+
+_SWITCHES are given as `--name` or `--no-name`, all other settings as `--param name=value`.
+"""
 _SWITCHES: Final = ("collaborative", "amp")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -59,13 +61,30 @@ def report(
     recommendations: int = 12,
     progress: Progress = SILENT,
 ) -> Json:
-    """Writes the file `out`, which needs no other, at once or not at all.
+    """Write the report of a run as one self-contained HTML file, atomically.
 
-    dataset: where the run's dataset lies now, if it was moved. scoreboard, faithfulness: files of what
-    these commands print with --json. recommendations: users, evenly spread, whose best item is explained.
+    Parameters
+    ----------
+    run
+        Run folder.
+    out
+        HTML file to write.
+    dataset
+        Present location of the run's dataset, if it was moved.
+    scoreboard, faithfulness
+        Files with the JSON output of these commands.
+    recommendations
+        Number of users, evenly spread over the data, whose best item is explained.
 
-    Returns {"report": path, "explained": number}. Raises DataError for a file that is not such a result, and
-    what `Explainer.open` raises.
+    Returns
+    -------
+    dict
+        "report": path of the file, "explained": number of explanations.
+
+    Raises
+    ------
+    DataError
+        If a file is not the output of its command; also what `Explainer.open` raises.
     """
     check_writable(Path(out))
     results = {
@@ -75,115 +94,121 @@ def report(
     explainer = Explainer.open(run, dataset)
     trained = explainer.trained
     users = np.unique(np.linspace(0, len(trained.users.ids) - 1, recommendations).astype(int)).tolist()
-    told = []
+    explanations = []
     with progress.task("Explaining", len(users), "users") as task:
         for user in users:
             candidates = explainer.candidates(user)
             if len(candidates):
-                told.append(explainer.explain(user, int(candidates[0]), candidates))
+                explanations.append(explainer.explain(user, int(candidates[0]), candidates))
             task.advance()
     lines = (trained.run.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
     page = render(
         explainer,
         history=[json.loads(line) for line in lines],
-        explanations=told,
+        explanations=explanations,
         **results,
         commands=commands(explainer),
         environment=_environment(explainer),
     ).encode()
     write_atomic(Path(out), lambda file: file.write(page))
-    return {"report": str(Path(out).resolve()), "explained": len(told)}
+    return {"report": str(Path(out).resolve()), "explained": len(explanations)}
 
 
 def _read(path: Path | None, key: str, command: str) -> Json | None:
-    """A result that a command printed with --json."""
+    """Output of a command with --json; `key` is one of its keys."""
     if path is None:
         return None
-    cure = f"make it with `llmdirect {command} --json > {path}`"
+    cure = f"write it with `llmdirect {command} --json > {path}`"
     try:
-        found = json.loads(path.read_bytes())
+        result = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not found; {cure}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: is not JSON ({error}); {cure}") from None
-    if not isinstance(found, dict) or key not in found:
+    if not isinstance(result, dict) or key not in result:
         raise DataError(f"{path}: has no {key!r}; {cure}")
-    return found
+    return result
 
 
 def commands(explainer: Explainer) -> list[str]:
-    """What makes the run again, from the reviews on; only settings that are not the preset's are named."""
-    options, place = explainer.texts.dataset.manifest["options"], str(explainer.texts.dataset.path)
-    prepare: list[str] = ["prepare", "REVIEWS", "--out", place]
+    """Shell commands that reproduce the run from the reviews; settings of the preset are omitted."""
+    options, dataset = explainer.texts.dataset.manifest["options"], str(explainer.texts.dataset.path)
+    prepare: list[str] = ["prepare", "REVIEWS", "--out", dataset]
     if options["columns"]:
         prepare += ["--columns", ",".join(f"{role}={field}" for role, field in options["columns"].items())]
     if options["items"]:
         prepare += ["--items", "ITEMS"]
-    for name, usual in (("k_core", 0), ("split", "random"), ("seed", DEFAULT_SEED), ("unit", "review")):
-        if options[name] != usual:
-            prepare += [f"--{name.replace('_', '-')}", str(options[name])]
+    for key, option, default in (
+        ("k_core", "--k-core", 0),
+        ("split", "--split", "random"),
+        ("seed", "--seed", DEFAULT_SEED),
+        ("unit", "--passage-unit", "review"),
+    ):
+        if options[key] != default:
+            prepare += [option, str(options[key])]
     if options["fractions"] and tuple(options["fractions"]) != DEFAULT_FRACTIONS:
         prepare += ["--fractions", ",".join(f"{share:g}" for share in options["fractions"])]
     if options["positive"]:
         prepare += ["--positive", str(options["positive"])]
     prepare += [f"--{flag.replace('_', '-')}" for flag in ("with_summary", "skip_bad_lines") if options[flag]]
     run = explainer.trained.run
-    train = ["train", place, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
+    train = ["train", dataset, "--out", str(run.path), *_settings(run.model_config, run.train_config)]
     encoder = _encoder(run.manifest["store"]["encoder"])
-    precompute = ["precompute", place, *encoder, *_form(explainer.texts.store.token_format)]
-    stages = [prepare, precompute, ["consolidate", place], train]
+    precompute = ["precompute", dataset, *encoder, *_token_format(explainer.texts.store.token_format)]
+    stages = [prepare, precompute, ["consolidate", dataset], train]
     return [shlex.join(["llmdirect", *stage]) for stage in stages]
 
 
-def _encoder(made_by: Json) -> list[str]:
-    """Flags of `precompute` that read texts so."""
-    flags = ["--encoder", made_by.get("id", "ENCODER")]
-    if _COMMIT.fullmatch(made_by.get("revision") or ""):  # what a package or a folder holds has no name
-        flags += ["--revision", made_by["revision"]]
-    if made_by.get("max_length") != made_by.get("model_limit"):
-        flags += ["--max-length", str(made_by["max_length"])]
+def _encoder(manifest: Json) -> list[str]:
+    """Options of `precompute` for the encoder of a store's manifest."""
+    flags = ["--encoder", manifest.get("id", "ENCODER")]
+    if _COMMIT.fullmatch(manifest.get("revision") or ""):  # a package or a folder has no revision
+        flags += ["--revision", manifest["revision"]]
+    if manifest.get("max_length") != manifest.get("model_limit"):
+        flags += ["--max-length", str(manifest["max_length"])]
     return flags
 
 
-def _form(form: TokenFormat) -> list[str]:
-    """Flags of `precompute` that keep tokens so."""
-    usual, flags = asdict(TokenFormat()), []
-    for name, value in asdict(form).items():
-        if value != usual[name]:
+def _token_format(token_format: TokenFormat) -> list[str]:
+    """Options of `precompute` for a token format."""
+    defaults, flags = asdict(TokenFormat()), []
+    for name, value in asdict(token_format).items():
+        if value != defaults[name]:
             flags += [f"--{name}", str(value)]
     return flags
 
 
 def _settings(model: ModelConfig, training: TrainConfig) -> list[str]:
+    """Options of `train` for the settings that differ from the preset."""
     flags = ["--preset", model.preset] if model.preset != "default" else []
-    usual_model, usual_training = configure(model.preset, objective=training.objective)
-    usual = asdict(usual_model) | asdict(usual_training)
-    usual["objective"] = TrainConfig.for_preset(model.preset).objective
+    default_model, default_training = configure(model.preset, objective=training.objective)
+    defaults = asdict(default_model) | asdict(default_training)
+    defaults["objective"] = TrainConfig.for_preset(model.preset).objective
     different = {
         name: value
         for name, value in (asdict(model) | asdict(training)).items()
-        if value != usual[name] and name != "preset"
+        if value != defaults[name] and name != "preset"
     }
-    with_flags = [name for name in _FLAGS if name in different]
-    others = [name for name in different if name not in _FLAGS]
-    return flags + [part for name in with_flags + others for part in _setting(name, different[name])]
+    with_option = [name for name in _TRAIN_OPTIONS if name in different]
+    others = [name for name in different if name not in _TRAIN_OPTIONS]
+    return flags + [part for name in with_option + others for part in _setting(name, different[name])]
 
 
 def _setting(name: str, value: object) -> list[str]:
-    if name in _FLAGS:
-        return [f"--{_FLAGS[name]}", str(value)]
+    if name in _TRAIN_OPTIONS:
+        return [_TRAIN_OPTIONS[name], str(value)]
     if name in _SWITCHES:
         return [f"--no-{name}" if value is False else f"--{name}"]
     return ["--param", f"{name}={str(value).lower()}"]
 
 
 def _environment(explainer: Explainer) -> dict[str, str]:
-    """This machine, and what the embeddings were made with."""
-    here = {name: version(name) for name in _PACKAGES}
-    made = explainer.trained.run.manifest["store"]["encoder"].get("versions", {})
+    """Versions on this machine, and those that encoded the texts."""
+    installed = {name: version(name) for name in _PACKAGES}
+    encoded_with = explainer.trained.run.manifest["store"]["encoder"].get("versions", {})
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": sys.version.split()[0],
-        **here,
-        **{f"embeddings made with {name}": str(value) for name, value in made.items()},
+        **installed,
+        **{f"embeddings made with {name}": str(value) for name, value in encoded_with.items()},
     }

@@ -1,7 +1,7 @@
-"""How the explanation page looks: one style sheet, light and dark.
+"""Style sheet of explanation pages, light and dark.
 
-Marked words have a shade by the size and a hue by the sign of their contribution; the underline (solid for,
-dashed against) says the sign without colour.
+The shade of a marked word shows the size of its contribution, the hue its sign. The underline (solid for,
+dashed against) shows the sign without colour.
 """
 
 from typing import Final

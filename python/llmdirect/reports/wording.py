@@ -1,7 +1,6 @@
-"""An explanation in plain words: the headline, the sentences worth showing, the numbers.
+"""Sentences, excerpts and number formats of explanations, shared by the pages and the terminal.
 
-Shared by the page and the terminal, so that both say the same. Explanations come as the JSON that
-`explanation` makes.
+An explanation is the dictionary that `Explainer.explain` documents.
 """
 
 import math
@@ -14,37 +13,38 @@ from llmdirect.text.sentences import Span, sentence_spans
 from llmdirect.text.words import is_function_word
 
 PARTS: Final = {
-    "words": "what reviews and descriptions say, weighed by this user's interests",
-    "popularity": "the item's own bias, mostly how often everybody chose it",
-    "collaboration": "how it goes with the items this user has: by who chose them, by how alike texts are",
+    "words": "the words of reviews and descriptions, weighted by this user's interests",
+    "popularity": "the item's bias, mostly how often it was chosen",
+    "collaboration": "similarity to the items of this user's history, by co-occurrence and by text",
 }
-"""The parts of a lead, and what each one is."""
+"""Name and description of each part of a lead."""
 
 TERMS: Final = {
     "user": "the same for every item",
     "popularity": PARTS["popularity"],
-    "words_everywhere": "what the text of an average item gets",
+    "words_everywhere": "the text term of an average item",
     "words": "the sum of all word contributions",
     "collaboration": PARTS["collaboration"],
 }
-"""The terms of a score, and what each one is."""
+"""Name and description of each term of a score."""
 
 CONTRIBUTION: Final = (
-    "the word's own term in the score, less what a word of an average item gets. All contributions, what the "
-    "text of an average item gets, and the terms that are not words add up to the score."
+    "the word's own term in the score, minus that of a word of an average item. All contributions, the text "
+    "term of an average item, and the terms that are not words add up to the score."
 )
 
 EFFECT: Final = (
-    "the score with the word less the score without it, all else as it was read. It differs from the "
-    "contribution because a word also changes how much the other words count."
+    "the score with the word minus the score without it, with the embeddings as they are. It differs from "
+    "the contribution because a word also changes the weight of the other words."
 )
 
-NO_CLAIM: Final = (
-    "Neither claims to equal what would happen if the text were written without the word and read again "
+CAVEAT: Final = (
+    "Neither is exactly the change of the score if the text were written without the word and encoded again "
     "by the language model."
 )
 
 LEVELS: Final = 4
+"""Number of shades of marked words."""
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -52,103 +52,112 @@ _JOINER = "\N{ZERO WIDTH JOINER}"
 
 
 def decimals(values: Iterable[float]) -> int:
-    """Decimal places that give the largest of `values` three significant digits; 2 to 8."""
+    """Decimal places, 2 to 8, that give the largest of `values` three significant digits."""
     largest = max((abs(value) for value in values), default=0.0)
     return min(max(2 - math.floor(math.log10(largest)), 2), 8) if largest else 2
 
 
 def signed(value: float, places: int, minus: str = _MINUS) -> str:
-    """`+1.82`, `-0.40` with `minus` for a sign; what rounds to zero has no sign."""
+    """A number with its sign, as `+1.82`; without one if it is rounded to zero."""
     text = f"{abs(value):.{places}f}"
     if not text.strip("0."):
         return text
     return ("+" if value > 0 else minus) + text
 
 
-def name_of(explanation: Json) -> str:
+def item_name(explanation: Json) -> str:
     """The item's title, or its id where it has none."""
     return str(explanation["title"] or explanation["item_id"])
 
 
-def placed(explanation: Json) -> str:
-    """Where the item stands among the user's candidates: one sentence."""
+def rank_sentence(explanation: Json) -> str:
+    """Sentence on the item's rank among the user's candidates."""
     user, count = explanation["user_id"], explanation["num_candidates"]
     if explanation["rank"] is None:
         return f"{user} already has this item, so it has no rank among the {count:,} candidates."
     return f"Ranked {explanation['rank']:,} of {count:,} for {user}."
 
 
-def reason(lead: Json | None, minus: str = _MINUS) -> str:
-    """What the distance to the typical candidate is made of; lead is None without candidates."""
+def lead_sentence(lead: Json | None, minus: str = _MINUS, other: str = "a typical candidate") -> str:
+    """Sentences on the parts of the lead over another item.
+
+    Parameters
+    ----------
+    lead
+        "total" and one number for each of PARTS; None if there are no candidates.
+    minus
+        Minus sign.
+    other
+        Name of the other item.
+    """
     if lead is None:
         return "There is no candidate left to compare it with."
     places = lead_decimals(lead)
     written = {part: signed(lead[part], places, minus) for part in ("total", *PARTS)}
     shown = sorted((part for part in PARTS if _has_sign(written[part])), key=lambda part: -abs(lead[part]))
-    told = {part: f"{part} ({written[part]})" for part in shown}
+    named = {part: f"{part} ({written[part]})" for part in shown}
     if not _has_sign(written["total"]):
-        made = f": {_joined(list(told.values()))}" if told else ""
-        return f"It scores the same as a typical candidate{made}."
+        parts = f": {_join_names(list(named.values()))}" if named else ""
+        return f"It scores the same as {other}{parts}."
     ahead = lead["total"] > 0
     same = [part for part in shown if (lead[part] > 0) == ahead]
-    other = [part for part in shown if part not in same]
+    opposite = [part for part in shown if part not in same]
     distance = "lead over" if ahead else "distance behind"
-    of = f"its {distance} a typical candidate ({written['total']})"
+    of = f"its {distance} {other} ({written['total']})"
     if len(same) > 1 and abs(lead[same[0]]) > sum(abs(lead[part]) for part in same[1:]):
-        rest = _joined([told[part] for part in same[1:]])
-        sentence = f"Most of {of} comes from {told[same[0]]}, then {rest}."
+        rest = _join_names([named[part] for part in same[1:]])
+        sentence = f"Most of {of} comes from {named[same[0]]}, then {rest}."
     else:
-        sentence = f"{_capital(of)} comes from {_joined([told[part] for part in same])}."
-    if not other:
+        sentence = f"{_capital(of)} comes from {_join_names([named[part] for part in same])}."
+    if not opposite:
         return sentence
-    speaks = (
-        f"{'speak' if len(other) > 1 or other == ['words'] else 'speaks'} {'against' if ahead else 'for'}"
-    )
-    return f"{sentence} {_capital(_joined([told[part] for part in other]))} {speaks} it."
+    verb = "count" if len(opposite) > 1 or opposite == ["words"] else "counts"
+    parts = _capital(_join_names([named[part] for part in opposite]))
+    return f"{sentence} {parts} {verb} {'against' if ahead else 'for'} it."
 
 
-def other_reason(than: Json, minus: str = _MINUS) -> str:
-    """By how much the item scores above or below another one, and what that is made of: one sentence."""
+def comparison_sentence(than: Json, minus: str = _MINUS) -> str:
+    """Sentence on the difference of the score to another item (`compare`), by part."""
     parts = {"words": than["parts"]["words"] + than["parts"]["words_everywhere"]}
     parts |= {name: than["parts"][name] for name in ("popularity", "collaboration")}
     places = decimals([than["total"], *parts.values()])
     order = sorted(parts, key=lambda name: -abs(parts[name]))
-    told = _joined([f"{name} ({signed(parts[name], places, minus)})" for name in order])
+    by_part = _join_names([f"{name} ({signed(parts[name], places, minus)})" for name in order])
     total = signed(than["total"], places, minus)
-    place = "is no candidate" if than["rank"] is None else f"has rank {than['rank']:,}"
-    return f"Its score less that of {name_of(than)}, which {place}, is {total}: {told}."
+    rank = "is not a candidate" if than["rank"] is None else f"has rank {than['rank']:,}"
+    return f"Its score minus that of {item_name(than)}, which {rank}, is {total}: {by_part}."
 
 
-def fewest(found: Json) -> str:
-    """What a counterfactual found: one or two sentences."""
-    k = found["k"]
-    if not found["possible"]:
+def counterfactual_sentence(result: Json) -> str:
+    """Sentence on the words without which the item would not be among the k best (`counterfactual`)."""
+    k = result["k"]
+    if not result["possible"]:
         return (
-            f"Without any text it would have rank {found['without_text']['rank']:,}, still among the {k} "
-            "best: it is there for other reasons than words."
+            f"Without any text it would have rank {result['without_text']['rank']:,}, still among the {k} "
+            "best: its words are not the reason."
         )
-    count = len(found["words"])
+    count = len(result["words"])
     words = "this word" if count == 1 else f"these {count:,} words"
     return (
-        f"Without {words} of {found['num_words']:,} it would fall from rank {found['rank']:,} to "
-        f"{found['checked']['rank']:,}, the texts read again by the language model "
-        f"({found['predicted']['rank']:,} by effect alone)."
+        f"Without {words} of {result['num_words']:,} it would fall from rank {result['rank']:,} to "
+        f"{result['checked']['rank']:,}, with the texts encoded again by the language model "
+        f"({result['predicted']['rank']:,} by effect alone)."
     )
 
 
-def counted(words: list[Json]) -> list[str]:
-    """The words by type, in the order in which each comes first, with the number of times."""
+def word_counts(words: list[Json]) -> list[str]:
+    """Word types with their numbers of occurrences, in order of first occurrence."""
     counts: dict[str, int] = {}
     for word in words:
-        name = readable(word["text"]).casefold()
+        name = visible(word["text"]).casefold()
         counts[name] = counts.get(name, 0) + 1
     return [
         name if count == 1 else f"{name} \N{MULTIPLICATION SIGN}{count}" for name, count in counts.items()
     ]
 
 
-def telling(words: list[Json], key: str = "contribution") -> list[Json]:
-    """Those of the entries whose text names something: no function words, no punctuation."""
+def content_words(words: list[Json], key: str = "contribution") -> list[Json]:
+    """Entries with a value other than 0 whose text is neither a function word nor punctuation."""
     return [word for word in words if word[key] and not is_function_word(word["text"])]
 
 
@@ -165,43 +174,43 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _joined(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def strongest(explanation: Json) -> float:
-    """The largest |contribution| of a word, 0 without words: what shades are relative to."""
+def max_contribution(explanation: Json) -> float:
+    """Largest absolute contribution of a word, the scale of the shades; 0 without words."""
     words = (word for passage in explanation["passages"] for word in passage["words"])
     return max((abs(word["contribution"]) for word in words), default=0.0)
 
 
-def level(contribution: float, scale: float) -> int:
-    """Shade 0 (unmarked: below a fifth of the strongest word) to LEVELS, in even steps."""
+def shade_level(contribution: float, scale: float) -> int:
+    """Shade of a word, in even steps from 0 (unmarked: below a fifth of `scale`) to LEVELS."""
     return min(int((LEVELS + 1) * abs(contribution) / scale), LEVELS) if scale else 0
 
 
-def words_of(explanation: Json) -> list[tuple[int, Json]]:
-    """Words of level 1 and above with the number of their passage (from 1), by |contribution|.
+def marked_words(explanation: Json) -> list[tuple[int, Json]]:
+    """Marked content words with the number of their passage (from 1), by absolute contribution.
 
-    Function words and punctuation, which a list says nothing by, are left to the texts.
+    Function words and punctuation are marked in the texts but not listed.
     """
-    scale = strongest(explanation)
+    scale = max_contribution(explanation)
     words = [
         (number, word)
         for number, passage in enumerate(explanation["passages"], 1)
         for word in passage["words"]
-        if level(word["contribution"], scale) and not is_function_word(word["text"])
+        if shade_level(word["contribution"], scale) and not is_function_word(word["text"])
     ]
     return sorted(words, key=lambda entry: -abs(entry[1]["contribution"]))
 
 
-def main_words(explanation: Json, positive: bool, count: int) -> list[tuple[str, float]]:
-    """The words of one sign that add most, case aside, each with the sum of its marked occurrences.
+def top_words(explanation: Json, positive: bool, count: int) -> list[tuple[str, float]]:
+    """The strongest word types of one sign, in lower case, with the sum of their marked occurrences.
 
-    A frequent word whose every occurrence is weak would otherwise win by number alone.
+    Unmarked occurrences are excluded: the sum of many weak ones would put frequent words first.
     """
     sums: dict[str, float] = {}
-    for _, word in words_of(explanation):
+    for _, word in marked_words(explanation):
         name = word["text"].casefold()
         sums[name] = sums.get(name, 0.0) + word["contribution"]
     chosen = [(name, value) for name, value in sums.items() if value and (value > 0) == positive]
@@ -209,36 +218,36 @@ def main_words(explanation: Json, positive: bool, count: int) -> list[tuple[str,
 
 
 def aspect_names(explanation: Json) -> dict[int, str]:
-    """Name of each aspect that the explanation lists."""
+    """Names of the explanation's aspects by index."""
     return {aspect["aspect"]: aspect["name"] for aspect in explanation["aspects"]}
 
 
-def readable(word: str) -> str:
-    """The word as a table can show it: white space, which is also read, gets a name."""
+def visible(word: str) -> str:
+    """The word, or a name for white space."""
     return "(blank)" if word.isspace() else word
 
 
 def excerpt(passage: Json, limit: int) -> list[Span]:
-    """Spans of the sentences that hold the strongest words, in order; neighbours are joined.
+    """Spans of the sentences with the strongest words, in order of the text; adjacent ones are joined.
 
-    Takes sentences by their strongest word while they fit into `limit` characters, and always the first.
-    Without words: the beginning of the text.
+    Sentences are added by their strongest word while they fit into `limit` characters; the first always is.
+    Without words it is the beginning of the text.
     """
     spans = sentence_spans(passage["text"])
     peaks = [
         max((abs(w["contribution"]) for w in passage["words"] if start <= w["start"] < end), default=0.0)
         for start, end in spans
     ]
-    taken: set[int] = set()
+    selected: set[int] = set()
     length = 0
     for index in sorted(range(len(spans)), key=lambda index: -peaks[index]):
         start, end = spans[index]
-        if taken and (length + end - start > limit or not peaks[index]):
+        if selected and (length + end - start > limit or not peaks[index]):
             break
-        taken.add(index)
+        selected.add(index)
         length += end - start
     joined: list[Span] = []
-    for index in sorted(taken):
+    for index in sorted(selected):
         if joined and joined[-1][1] == spans[index][0]:
             joined[-1] = (joined[-1][0], spans[index][1])
         else:
@@ -249,33 +258,37 @@ def excerpt(passage: Json, limit: int) -> list[Span]:
 def segments(passage: Json, start: int, end: int) -> Iterator[tuple[str, Json | None]]:
     """The text from `start` to `end` in pieces, each with its word, or None between words.
 
-    A combining mark stays with the letter before it, whatever the spans say. Raises ValueError for word
-    spans that overlap, do not ascend, or lie outside the text.
+    A combining mark stays with the letter before it.
+
+    Raises
+    ------
+    ValueError
+        If word spans overlap, do not ascend, or are outside the text.
     """
     if passage["text"].isascii():
         yield from _pieces(passage, start, end)
         return
-    held, held_word = "", None
+    pending, pending_word = "", None
     for piece, word in _pieces(passage, start, end):
         marks = next((at for at, letter in enumerate(piece) if not _combines(letter)), len(piece))
-        if held:
-            yield held + piece[:marks], held_word
-            held, held_word = piece[marks:], word
+        if pending:
+            yield pending + piece[:marks], pending_word
+            pending, pending_word = piece[marks:], word
         else:
-            held, held_word = piece, word
-    if held:
-        yield held, held_word
+            pending, pending_word = piece, word
+    if pending:
+        yield pending, pending_word
 
 
 def _pieces(passage: Json, start: int, end: int) -> Iterator[tuple[str, Json | None]]:
-    text, position, passed = passage["text"], start, 0
+    text, position, previous_end = passage["text"], start, 0
     for word in passage["words"]:
-        if not passed <= word["start"] < word["end"] <= len(text):
+        if not previous_end <= word["start"] < word["end"] <= len(text):
             raise ValueError(
                 f"passage {passage['passage_idx']}: the word at characters {word['start']} to {word['end']} "
-                f"overlaps another or lies outside the text of {len(text)}; explain the item again"
+                f"overlaps another or is outside the text of {len(text)} characters; explain the item again"
             )
-        passed = word["end"]
+        previous_end = word["end"]
         first, last = max(word["start"], start), min(word["end"], end)
         if first < last:
             if position < first:

@@ -12,27 +12,29 @@ from llmdirect.cli.options import RunArgument
 def aspects(
     run: RunArgument,
     rename: Annotated[
-        list[str] | None, typer.Option(metavar="ASPECT=NAME", help="Without a name: its words again.")
+        list[str] | None, typer.Option(metavar="ASPECT=NAME", help="Name of an aspect; empty: its top words.")
     ] = None,
     merge: Annotated[
-        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Tell these as one.")
+        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Merge these into one.")
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Take merged ones apart.")] = None,
-    off: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count nothing.")] = None,
-    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Let these count again.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Undo the merge of these.")] = None,
+    off: Annotated[
+        str | None, typer.Option(metavar="ASPECT,…", help="Switch these off: their interests are 0.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Switch these on again.")] = None,
     examples: Annotated[
-        bool, typer.Option("--examples", help="A sentence that says most of each, out of the texts.")
+        bool, typer.Option("--examples", help="An example sentence of each, from the texts.")
     ] = False,
     quality: Annotated[
-        bool, typer.Option("--quality", help="Do their words belong together, differ, and tell stars?")
+        bool, typer.Option("--quality", help="Measure coherence, uniqueness, usage entropy, AUC of stars.")
     ] = False,
     other_runs: Annotated[
-        str | None, typer.Option(metavar="RUN,…", help="And recur in these runs? (with --quality)")
+        str | None, typer.Option(metavar="RUN,…", help="Stability: overlap with these runs (with --quality).")
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget all that was decided before.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete all former edits.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the aspects of a run; name them, merge them, or switch them off for every ranking.
+    """List the aspects of a run; rename, merge or switch them off for every ranking.
 
     Examples:
 
@@ -45,7 +47,7 @@ def aspects(
     from llmdirect.aspects.overview import aspect_overview, edit_aspects
 
     if other_runs and not quality:
-        raise typer.BadParameter("--other-runs: measured with --quality alone")
+        raise typer.BadParameter("--other-runs: needs --quality")
     if rename or merge or split or off or on or reset:
         names = {}
         for option in rename or []:
@@ -88,27 +90,27 @@ def aspects(
         stdout.print(_quality(result["quality"]), highlight=False, markup=False)
 
 
-def _quality(found: dict[str, Any]) -> str:
+def _quality(quality: dict[str, Any]) -> str:
     lines = [
-        f"coherence {found['coherence']:.3f} (NPMI of top words), uniqueness {found['uniqueness']:.3f}, "
-        f"entropy of usage {found['usage_entropy']:.3f}"
+        f"coherence {quality['coherence']:.3f} (NPMI of top words), uniqueness {quality['uniqueness']:.3f}, "
+        f"entropy of usage {quality['usage_entropy']:.3f}"
     ]
-    if found["stability"] is not None:
-        lines.append(f"stability {found['stability']:.3f} (Jaccard with the other runs)")
-    stars = found["stars"]
+    if quality["stability"] is not None:
+        lines.append(f"stability {quality['stability']:.3f} (Jaccard with the other runs)")
+    stars = quality["stars"]
     if stars is not None:
         lines.append(
-            f"stars: AUC {stars['auc']:.3f} of what reviews say, {stars['liked']:,} with 4 stars and more "
-            f"against {stars['disliked']:,} with 2 and less"
+            f"stars: AUC {stars['auc']:.3f} of summed words, {stars['liked']:,} with 4 stars or more "
+            f"against {stars['disliked']:,} with 2 or less"
         )
     else:
-        lines.append("stars: not measured; it takes reviews with 4 stars and more and such with 2 and less")
+        lines.append("stars: not measured; needs reviews with 4 stars or more and reviews with 2 or less")
     return "\n".join(lines)
 
 
 def _numbers(option: str, text: str | None) -> list[int]:
-    """[4, 7] of "4,7"."""
+    """Numbers of a comma-separated list: [4, 7] for "4,7"."""
     try:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise typer.BadParameter(f"{option} {text}: expected numbers of aspects") from None
+        raise typer.BadParameter(f"{option} {text}: expected numbers of aspects, such as 4,7") from None

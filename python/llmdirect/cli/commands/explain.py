@@ -14,17 +14,17 @@ def explain(
     user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the dataset.")],
     item: Annotated[
         list[str] | None,
-        typer.Option("--item", metavar="ID", help="May be given often. (default: the user's best -k)"),
+        typer.Option("--item", metavar="ID", help="May be repeated. (default: the user's best -k)"),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many, without --item.", min=1)] = 3,
+    k: Annotated[int, typer.Option("-k", help="Number of items without --item.", min=1)] = 3,
     than: Annotated[
-        str | None, typer.Option("--than", metavar="ID", help="Say why rather than this other item.")
+        str | None, typer.Option("--than", metavar="ID", help="Compare with this other item.")
     ] = None,
     counterfactual: Annotated[
         int | None,
-        typer.Option(metavar="K", help="The words without which it would not be among the K best.", min=1),
+        typer.Option(metavar="K", help="Words without which it would not be among the K best.", min=1),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to look at.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page.")] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Location of the run's encoder (for --counterfactual).")
     ] = None,
@@ -32,7 +32,7 @@ def explain(
     dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say word by word why an item is recommended.
+    """Explain word by word why an item is recommended.
 
     Examples:
 

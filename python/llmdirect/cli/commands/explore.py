@@ -11,15 +11,15 @@ from llmdirect.cli.options import RunArgument
 
 def explore(
     run: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0: a free one.", min=0, max=65535)] = 8000,
     dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Location of the run's encoder, for pasted texts.")
     ] = None,
     device: Annotated[str, typer.Option(help="For pasted texts: auto, cpu, cuda.")] = "auto",
 ) -> None:
-    """Look at a run in the browser: lists, the words behind them, and what if interests were others.
+    """Serve a run as local web pages: lists, explanations, changed interests, new users.
 
     Examples:
 
@@ -29,9 +29,16 @@ def explore(
     """
     from llmdirect.explore.server import serve
 
-    def say(address: str) -> None:
+    def print_address(address: str) -> None:
         stdout.print(f"{address}  (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
 
     serve(
-        run, host=host, port=port, dataset=dataset, encoder=encoder, device=device, ready=say, progress=Bars()
+        run,
+        host=host,
+        port=port,
+        dataset=dataset,
+        encoder=encoder,
+        device=device,
+        ready=print_address,
+        progress=Bars(),
     )

@@ -17,14 +17,14 @@ def faithfulness(
     ] = Path("run"),
     pairs: Annotated[int, typer.Option(help="Users, each with one recommended item.", min=2)] = 200,
     words: Annotated[
-        int, typer.Option(help="Words read of an item's document, about so many; 0: all.", min=0)
+        int, typer.Option(help="Largest number of words of an item's document; 0: all.", min=0)
     ] = 200,
-    seed: Annotated[int, typer.Option(help="Of users, items, passages and random words.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of users, items, passages and random words.")] = 0,
     encoder: Annotated[str | None, typer.Option(help="Location of the run's encoder.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Take words out of the texts, encode the texts again, and see whether explanations told what happens.
+    """Remove words, encode the texts again, and compare the change of the score with explanations.
 
     Examples:
 
@@ -54,19 +54,19 @@ def faithfulness(
         table.add_column("words by", style="bold")
         for name in ("mean", *(f"{share:.0%}" for share in SHARES)):
             table.add_column(name, justify="right")
-        for method, found in result[measure].items():
-            at = [f"{found['at'][f'{share:g}']['mean']:.3f}" for share in SHARES]
-            table.add_row(method.replace("_", " "), _between(found), *at)
+        for method, values in result[measure].items():
+            means = [f"{values['at'][f'{share:g}']['mean']:.3f}" for share in SHARES]
+            table.add_row(method.replace("_", " "), _interval(values), *means)
         stdout.print(table)
     table = Table(box=None, pad_edge=False, title="rank correlation with the change", title_justify="left")
     table.add_column("of single words", style="bold")
     table.add_column("mean", justify="right")
-    for name, found in result["correlation"].items():
-        table.add_row(name.replace("_", " "), _between(found) if found else "")
+    for name, correlation in result["correlation"].items():
+        table.add_row(name.replace("_", " "), _interval(correlation) if correlation else "")
     stdout.print(table)
     stdout.print(
-        f"direct less gradient x input: comprehensiveness {_between(result['direct_minus_gradient'])}, "
-        f"sufficiency {_between(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
+        f"direct minus gradient x input: comprehensiveness {_interval(result['direct_minus_gradient'])}, "
+        f"sufficiency {_interval(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
         f"{result['pairs']} pairs, {result['mean_words']:.0f} words each, "
         f"mean text term {result['mean_text_term']:.3f}",
         highlight=False,
@@ -75,5 +75,5 @@ def faithfulness(
     )
 
 
-def _between(found: dict[str, Any]) -> str:
-    return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+def _interval(values: dict[str, Any]) -> str:
+    return f"{values['mean']:.3f} ({values['low']:.3f} to {values['high']:.3f})"

@@ -11,14 +11,14 @@ from llmdirect.cli.options import RunArgument
 
 def report(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     scoreboard: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `scoreboard --json` printed.")
+        Path | None, typer.Option(metavar="FILE", help="Output of `scoreboard --json`.")
     ] = None,
     faithfulness: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `faithfulness --json` printed.")
+        Path | None, typer.Option(metavar="FILE", help="Output of `faithfulness --json`.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, if moved.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a run as one HTML file: data, training, scoreboard, aspects, explained recommendations.
