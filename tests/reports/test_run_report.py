@@ -151,7 +151,7 @@ def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
     try:
         answer = cli("explain", run, "--user", "u0")
         assert answer.code == 1
-        assert f"{place}: not there any more" in answer.err
+        assert f"{place}: not found" in answer.err
         assert "--dataset" in answer.err
         assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
     finally:
