@@ -1,4 +1,4 @@
-"""A running mean of parameters: what single updates do at random cancels out."""
+"""Exponential moving average of parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,16 @@ from torch import Tensor, nn
 
 
 class ParameterEma:
-    """Exponential mean of a model's state, over fewer updates at first (Polyak and Juditsky 1992).
+    """Exponential moving average of a model's state, over fewer updates at first.
 
-    decay: share of the old mean at every update; with 0 the mean is the model itself and costs nothing.
+    Parameters
+    ----------
+    decay
+        Weight of the old average at every update, from 0 to below 1; with 0 the average is the model itself.
+
+    References
+    ----------
+    Polyak, B. and Juditsky, A. (1992). Acceleration of Stochastic Approximation by Averaging.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -19,7 +26,7 @@ class ParameterEma:
 
     @torch.no_grad()
     def add(self, model: nn.Module) -> None:
-        """Takes in the model after an update."""
+        """Add the parameters of the model after an update."""
         if not self.decay:
             return
         self.updates += 1
@@ -31,14 +38,14 @@ class ParameterEma:
                 self.parameters[name].copy_(value)
 
     def load(self, parameters: dict[str, Tensor], updates: int) -> None:
-        """Goes on from a mean that was kept."""
+        """Resume from a stored average of so many updates."""
         self.updates = updates
         for name, value in self.parameters.items():
             value.copy_(parameters[name])
 
     @contextmanager
-    def taken_by(self, model: nn.Module) -> Iterator[None]:
-        """The model has the mean inside the block, and its own parameters again behind it."""
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Replace the parameters of the model by the average inside the block."""
         if not self.decay:
             yield
             return

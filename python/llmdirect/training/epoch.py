@@ -1,4 +1,4 @@
-"""One pass over the train pairs: updates of the parameters on left-out scores."""
+"""Epochs: parameter updates on left-out scores of the train pairs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,24 +33,34 @@ class EpochRunner:
     generator: torch.Generator
 
     def run(
-        self, number: int, table: Table, optimiser: torch.optim.Optimizer, mean: ParameterEma
+        self, epoch: int, table: Table, optimiser: torch.optim.Optimizer, ema: ParameterEma
     ) -> dict[str, float]:
-        """Every pair that is trained on once, in random order; the mean of each part of the loss.
+        """One epoch over the train pairs in random order.
 
-        number: of the epoch, from 1. table: what the present parameters make of all passages; one of tokens
-        is read anew in parts, a part at every update.
+        Parameters
+        ----------
+        epoch
+            From 1; selects the negatives that are drawn.
+        table
+            Passage sums under the present parameters. A table of tokens is refreshed in parts, one at every
+            update.
+
+        Returns
+        -------
+        dict
+            Mean of each part of the loss over the pairs, and of their sum `loss`.
         """
         self.model.train()
         view, training = self.documents.view, self.training
-        trained_on = (
+        train_rows = (
             torch.arange(len(view.pair_user))
             if training.train_on_duplicates
             else view.unique_text_pairs.cpu()
         )
-        num_pairs = len(trained_on)
-        negatives = self._negatives(number)
+        num_pairs = len(train_rows)
+        negatives = self._negatives(epoch)
         sums: dict[str, float] = {}
-        order = trained_on[torch.randperm(num_pairs, generator=self.generator)]
+        order = train_rows[torch.randperm(num_pairs, generator=self.generator)]
         for rows, passages in self._updates(order, isinstance(table, PooledTable)):
             pairs = Pairs.from_view(view, rows.to(view.pair_user.device))
             with torch.autocast("cuda", torch.bfloat16, enabled=self._mixed_precision()):
@@ -59,19 +69,19 @@ class EpochRunner:
                     assert not isinstance(table, PooledTable)
                     table = refreshed(table, passages, *fresh)
                 scores = CatalogueScores(self.model, self.documents, table, None)
-                chosen = None if negatives is None else negatives[rows].to(pairs.user.device)
-                parts = self.objective(scores, pairs, chosen)
+                sampled = None if negatives is None else negatives[rows].to(pairs.user.device)
+                parts = self.objective(scores, pairs, sampled)
             optimiser.zero_grad(set_to_none=True)
             parts["loss"].backward()  # type: ignore[no-untyped-call]  # torch: no types
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip)
             optimiser.step()
-            mean.add(self.model)
+            ema.add(self.model)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(rows)
         return {name: value / num_pairs for name, value in sums.items()}
 
-    def _negatives(self, number: int) -> Tensor | None:
-        """int64 [N, negatives] of each pair, drawn anew in each epoch; None for the whole catalogue."""
+    def _negatives(self, epoch: int) -> Tensor | None:
+        """int64 [N, negatives] items for each pair, drawn again in each epoch; None: the whole catalogue."""
         view, training = self.documents.view, self.training
         if not training.negatives or training.predicts_ratings:
             return None
@@ -81,12 +91,12 @@ class EpochRunner:
             view.num_items,
             training.negatives,
             seed=training.seed,
-            draw=number,
+            draw=epoch,
         )
         return torch.from_numpy(drawn).long()
 
     def _updates(self, order: Tensor, pooled: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The pairs of each update and, on tokens, the passages that it reads."""
+        """Pairs of each update and, on tokens, the passages that it reads."""
         if pooled:
             for rows in torch.split(order, self.training.batch_size):
                 yield rows, None

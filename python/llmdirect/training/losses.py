@@ -28,12 +28,12 @@ def bpr_loss(positive: Tensor, negatives: Tensor) -> Tensor:
 
 
 def contrastive_loss(document: Tensor, review: Tensor) -> Tensor:
-    """L_c: the personal score [B] from the item's document follows that from the true review."""
+    """Contrastive loss L_c: squared error of the document's score [B] against the true review's."""
     return (document - review.detach()).square().mean()
 
 
 def orthogonality_loss(aspects: Tensor) -> Tensor:
-    """Ω_o of the aspects [K + 1, M]: mean squared cosine of two different ones."""
+    """Orthogonality loss Ω_o of aspects [K + 1, M]: mean squared cosine of distinct pairs."""
     count = len(aspects)
     if count < 2:
         return aspects.sum() * 0
@@ -43,7 +43,7 @@ def orthogonality_loss(aspects: Tensor) -> Tensor:
 
 
 def rate_reduction_loss(words: Tensor, linked: Tensor, beta: float = 0.1, epsilon: float = 0.05) -> Tensor:
-    """Ω_d = -(R(X) - mean_g R_g): all words [N, M] spread out, words of one group [G, N] stay together.
+    """Rate reduction loss Ω_d = -(R(X) - mean_g R_g) of words [N, M] in groups [G, N].
 
     R(X) = 1/(2β) logdet(I + β d XᵀX / (N ε²)), R_g = tr_g/(2N) logdet(I + d/(tr_g ε²) Xᵀ diag(A_g) X), with
     the rows of X scaled to length 1 over the M axis and d = M (Wu et al. 2024; Yu et al. 2020). Computed in
@@ -66,14 +66,14 @@ def rate_reduction_loss(words: Tensor, linked: Tensor, beta: float = 0.1, epsilo
         return -(whole - (size / (2 * count) * parts).mean())
 
 
-def rating_anchor_loss(said: Tensor, rating: Tensor) -> Tensor:
-    """Ties the sign of what a review says [B] to its stars [B]: squared error of standardised values.
+def rating_anchor_loss(term: Tensor, rating: Tensor) -> Tensor:
+    """Squared error of standardised review terms [B] against standardised ratings [B].
 
-    Pairs without a rating are left out; 0 where fewer than two are left or all have the same stars.
+    Pairs without a rating are ignored; 0 where fewer than two remain or all ratings are equal.
     """
-    known = ~torch.isnan(rating)
-    said, rating = said[known], rating[known]
+    is_rated = ~torch.isnan(rating)
+    term, rating = term[is_rated], rating[is_rated]
     if len(rating) < 2 or float(rating.std()) == 0:
-        return said.sum() * 0
+        return term.sum() * 0
     target = (rating - rating.mean()) / rating.std()
-    return ((said - said.mean()) / said.std().clamp(min=1e-6) - target).square().mean()
+    return ((term - term.mean()) / term.std().clamp(min=1e-6) - target).square().mean()

@@ -1,4 +1,4 @@
-"""What one update minimises: the loss of the setup on left-out scores, and the auxiliary losses.
+"""Training objective: ranking or rating loss on left-out scores, and auxiliary losses.
 
 Axes as in `model`; B pairs of a batch.
 """
@@ -23,18 +23,22 @@ from llmdirect.training.losses import (
 )
 from llmdirect.training.rating_bias import RatingBiases
 
-GROUPS = 0.1
+_GROUP_SHARE = 0.1
 """Share of the word types that are drawn as centres of groups, as published."""
-WORDS_DRAWN = 512
+_NUM_WORDS = 512
 """Word types in one evaluation of the rate reduction."""
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The loss of a batch.
+    """Loss of a batch of train pairs.
 
-    words: needed where the rate reduction has a weight. biases: those of the model, where they were fitted
-    and know each pair's rating.
+    Parameters
+    ----------
+    words
+        Word types; required where the rate reduction has a weight.
+    biases
+        Fitted rating biases of the model, from which each pair's own rating is left out.
     """
 
     config: TrainConfig
@@ -43,9 +47,13 @@ class Objective:
     biases: RatingBiases | None = None
 
     def __call__(self, scores: CatalogueScores, pairs: Pairs, negatives: Tensor | None) -> dict[str, Tensor]:
-        """Each part of the loss, weighted; "loss" is their sum. negatives: int64 [B, N], or None for all.
+        """Weighted parts of the loss, and their sum `loss`.
 
-        In the default setup, pairs without a rating are left out.
+        Parameters
+        ----------
+        negatives
+            int64 [B, N] items for each pair; None: the whole catalogue. Not for the rating objective, which
+            ignores pairs without a rating.
         """
         config, model = self.config, scores.model
         keep = SlotDropout(config.history_dropout, self.generator)
@@ -75,20 +83,20 @@ class Objective:
         config, model = self.config, scores.model
         parts: dict[str, Tensor] = {}
         if config.contrastive or config.anchor:
-            written = pairs.passage >= 0
+            has_text = pairs.passage >= 0
             review = scores.passage_term(query, pairs.passage.clamp(min=0))
-            if config.contrastive and bool(written.any()):
+            if config.contrastive and bool(has_text.any()):
                 document = scores.document_term(query, pairs)
                 parts["contrastive"] = config.contrastive * contrastive_loss(
-                    document[written], review[written]
+                    document[has_text], review[has_text]
                 )
             if config.anchor:
-                parts["anchor"] = config.anchor * rating_anchor_loss(review[written], pairs.rating[written])
+                parts["anchor"] = config.anchor * rating_anchor_loss(review[has_text], pairs.rating[has_text])
         if config.orthogonality:
             parts["orthogonality"] = config.orthogonality * orthogonality_loss(model.aspect)
         if config.rate:
             assert self.words is not None
-            vectors, linked = self.words.draw(WORDS_DRAWN, GROUPS, self.generator)
+            vectors, linked = self.words.draw(_NUM_WORDS, _GROUP_SHARE, self.generator)
             words = model.mention(model.standard(vectors))
             parts["rate"] = config.rate * rate_reduction_loss(words, linked)
         return parts

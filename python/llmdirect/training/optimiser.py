@@ -1,4 +1,4 @@
-"""AdamW parameter groups, and their state as tensors."""
+"""Parameter groups of AdamW and serialisation of its state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from llmdirect.model.direct import Direct
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat tensors, "<parameter>.<name>"."""
+    """State of the optimiser as flat tensors, "<parameter index>.<name>"."""
     return {
         f"{index}.{name}": value
         for index, state in optimiser.state_dict()["state"].items()
@@ -19,7 +19,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimiser_tensors` gave."""
+    """Restore the state that `optimiser_tensors` returned."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
@@ -28,7 +28,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def parameter_groups(model: Direct, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone; scalars learn ten times faster, since they are few and well scaled."""
+    """Parameter groups: weight decay for matrices only, ten times the learning rate for scalars."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     scalars = [p for p in model.parameters() if p.ndim == 0]

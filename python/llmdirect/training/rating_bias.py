@@ -1,4 +1,4 @@
-"""Biases of users and items in ratings, as damped means, and what a rating adds to its own."""
+"""Damped-mean rating biases of users and items, and their leave-one-out values."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -17,11 +17,14 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, eq=False)
 class RatingBiases:
-    """rating ≈ mean + b_u + b_i, biases with ridges (Koren 2009): as if so many more ratings were average.
+    """Bias model rating ≈ mean + b_u + b_i with ridge regularisation.
 
     A rating's leverage on its user's bias alone is h_u = 1 / (n_u + ridge_u), on its item's h_i; on both it
-    is close to h with 1 - h = (1 - h_u)(1 - h_i). Biases without it would miss it by e / (1 - h), e its
-    residual.
+    is close to h with 1 - h = (1 - h_u)(1 - h_i). The leave-one-out residual is e / (1 - h), e the residual.
+
+    References
+    ----------
+    Koren, Y. et al. (2009). Matrix Factorization Techniques for Recommender Systems.
     """
 
     mean: float
@@ -36,7 +39,7 @@ class RatingBiases:
 
     @classmethod
     def fit(cls, view: TrainView) -> "RatingBiases":
-        """On the rated train pairs, with the pair of ridges that misses left-out ratings the least."""
+        """Fit on the rated train pairs, with the ridges of the lowest leave-one-out error."""
         rated = ~torch.isnan(view.pair_rating)
         users, items, ratings = (
             column[rated].cpu().numpy() for column in (view.pair_user, view.pair_item, view.pair_rating)
@@ -45,13 +48,13 @@ class RatingBiases:
         fitted = (
             _fit(users, items, ratings.astype(np.float64), sizes, pair) for pair in product(_RIDGES, _RIDGES)
         )
-        (user, item), (of_user, of_item), _ = min(fitted, key=lambda one: one[2])
+        (user, item), (of_user, of_item), _ = min(fitted, key=lambda fit: fit[2])
         device = view.pair_rating.device
         tensors = (torch.from_numpy(array).float().to(device) for array in (user, item, of_user, of_item))
         return cls(float(ratings.mean()), *tensors)
 
     def change(self, pairs: Pairs) -> Tensor:
-        """float32 [B]: b_u + b_i without each pair's own rating, less b_u + b_i; NaN without a rating."""
+        """float32 [B] change of b_u + b_i when each pair's own rating is left out; NaN without a rating."""
         residual = pairs.rating - self.mean - self.user[pairs.user] - self.item[pairs.item]
         rest = (1 - self.leverage_of_user[pairs.user]) * (1 - self.leverage_of_item[pairs.item])
         return residual - residual / rest
@@ -67,7 +70,7 @@ def _fit(
     sizes: tuple[int, int],
     ridges: tuple[float, float],
 ) -> tuple[Arrays, Arrays, float]:
-    """Biases, leverages, and the mean square of what left-out ratings are missed by."""
+    """Biases, leverages, and mean squared leave-one-out error."""
     centred = ratings - ratings.mean()
     leverages = tuple(
         1 / (np.bincount(numbers, minlength=size) + ridge)
@@ -78,5 +81,5 @@ def _fit(
         item = np.bincount(items, centred - user[users], sizes[1]) * leverages[1]
         user = np.bincount(users, centred - item[items], sizes[0]) * leverages[0]
     rest = (1 - leverages[0][users]) * (1 - leverages[1][items])
-    missed = (centred - user[users] - item[items]) / rest
-    return (user, item), (leverages[0], leverages[1]), float(np.square(missed).mean())
+    residuals = (centred - user[users] - item[items]) / rest
+    return (user, item), (leverages[0], leverages[1]), float(np.square(residuals).mean())

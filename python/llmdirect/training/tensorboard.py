@@ -1,4 +1,4 @@
-"""Figures of an epoch for TensorBoard, where it is asked for."""
+"""Optional TensorBoard writer of epoch figures."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from llmdirect.common.types import Json
 
 
 def flat(entry: Json, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a nested entry, by its path."""
+    """Numbers of a nested record by their path."""
     for name, value in entry.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}/")
@@ -26,7 +26,7 @@ class _NoScalars:
 
 @contextmanager
 def scalars(folder: Path | None) -> Iterator[Any]:
-    """A TensorBoard writer, or nothing."""
+    """TensorBoard writer to a folder, or a substitute that writes nothing (None)."""
     if folder is None:
         yield _NoScalars()
         return

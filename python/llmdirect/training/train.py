@@ -170,7 +170,7 @@ def fit(run: RunFolder, state: TrainState, inputs: TrainInputs, writer: Any, pro
                     f"{run.path}: the loss is {losses['loss']} in epoch {progressed.epoch}; lower `lr` "
                     f"(now {training.lr})"
                 )
-            with state.ema.taken_by(model):
+            with state.ema.applied_to(model):
                 validated = read_table(model, documents, phase)
                 train_left_out, valid = _validate(validator, state, inputs, validated)
                 parameters = {name: value.clone() for name, value in model.state_dict().items()}

@@ -30,11 +30,10 @@ def train(
     score_form: Annotated[ScoreFormName | None, typer.Option(help="Of the text term.")] = None,
     aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
     user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
-    collaborative: Annotated[
-        bool | None, typer.Option(help="Add what the history's items say of others.")
-    ] = None,
+    collaborative: Annotated[bool | None, typer.Option(help="Add an item-item term of the history.")] = None,
     history_term: Annotated[
-        HistoryTermKind | None, typer.Option(help="Its kind; auto: the one that ranks best on validation.")
+        HistoryTermKind | None,
+        typer.Option(help="Kind of it; auto: the best on validation."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
@@ -67,7 +66,7 @@ def train(
     setup: SetupOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Train DIRECT on a dataset; the same command again goes on where a killed run was.
+    """Train DIRECT on a dataset; the same command resumes an interrupted run.
 
     Examples:
 
