@@ -31,11 +31,11 @@ def demo(
 
       llmdirect demo --data reviews_Musical_Instruments_5.json.gz --out instruments
     """
-    from llmdirect.data.readers.raw_files import stem
+    from llmdirect.data.readers.raw_files import base_name
     from llmdirect.demo import demo as work
 
     size = [f"{count}-{name}" for name, count in (("users", users), ("items", items)) if count is not None]
-    folder = out or Path("demo") / (stem(data) if data else "-".join(["synthetic", *size]))
+    folder = out or Path("demo") / (base_name(data) if data else "-".join(["synthetic", *size]))
     result = work(folder, data=data, model=model, num_users=users, num_items=items, progress=Bars())
     if as_json:
         emit(result)
