@@ -219,7 +219,7 @@ def test_wrong_manifest_hash(folder: Path, cli: CommandLine) -> None:
     answer = cli("audit", folder)
     assert answer.code == 1
     assert f"{folder / 'manifest.json'}: hash is {'0' * 32}, its contents hash to" in answer.err
-    assert "the file was edited; run `llmdirect prepare --overwrite` again" in answer.err
+    assert "the file was edited; run `llmdirect prepare` again with --overwrite" in answer.err
 
 
 def test_edited_options_are_noticed(folder: Path) -> None:
@@ -244,7 +244,7 @@ def test_manifest_with_a_part_missing(folder: Path, changes: dict[str, Any]) -> 
 def test_no_dataset(tmp_path: Path, cli: CommandLine) -> None:
     answer = cli("audit", tmp_path)
     assert answer.code == 1
-    assert f"{tmp_path / 'manifest.json'}: not found; `llmdirect prepare REVIEWS --out DATASET" in answer.err
+    assert f"{tmp_path / 'manifest.json'}: not found; `llmdirect prepare` makes it" in answer.err
 
 
 CONTRADICTIONS: dict[str, tuple[str, str, int, object, str]] = {

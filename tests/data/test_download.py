@@ -272,7 +272,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         download("Musical_Instrument", tmp_path / "raw")
     with pytest.raises(MissingError, match=r"no category '../etc' in the 2018 collection; there is "):
         download("../etc", tmp_path / "raw", year=2018)
-    with pytest.raises(ValueError, match="--year: 2015, there are 2014 and 2018"):
+    with pytest.raises(ValueError, match="`year`: 2015, there are 2014 and 2018"):
         download("Books", tmp_path / "raw", year=2015)
     assert list(tmp_path.iterdir()) == []
     assert len(CATEGORIES[2014]) == 24

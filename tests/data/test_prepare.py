@@ -100,7 +100,7 @@ def test_empty_text_is_kept_as_an_interaction(tmp_path: Path) -> None:
     assert sorted(dataset.passages.text) == ["", "", " \n", "word"]
     assert dataset.manifest["counts"]["empty_texts"] == 3
     assert dataset.manifest["counts"]["copies_kept_together"] == {"groups": 0, "interactions": 0}
-    assert sorted(dataset.copy_group().tolist())[:3] == [-1, -1, -1]
+    assert sorted(dataset.duplicate_ids().tolist())[:3] == [-1, -1, -1]
 
 
 RULES = {
@@ -147,7 +147,7 @@ def test_csr_of_splits_and_copy_groups_against_naive(tmp_path: Path) -> None:
             assert [found.row(user).tolist() for user in range(found.num_rows)] == [sorted(r) for r in naive]
     passages = dataset.passages
     words = [" ".join(text.casefold().split()) for text in passages.text]
-    groups = dataset.copy_group()
+    groups = dataset.duplicate_ids()
     for n in range(len(passages)):
         assert (groups[n] == -1) == (words[n] == "")
         if words[n]:
@@ -224,7 +224,7 @@ def test_metadata_formats(tmp_path: Path, suffix: str) -> None:
     found = read_item_metadata(path, ["b", "c", "a"])
     assert found.titles == [r"It's \d", None, 'A "good" one']
     assert found.descriptions == ["", "", "first\nsecond"]
-    assert (found.found, found.bad_lines) == (2, 0)
+    assert (found.num_found, found.bad_lines) == (2, 0)
 
 
 def test_bad_metadata_is_named(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_bad_metadata_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_item_metadata(path, ["a", "b"])
     assert str(caught.value).splitlines() == [
-        f"{path}: 6 lines are bad; mend them, or leave them out with --skip-bad-lines:",
+        f"{path}: 6 lines are bad; mend them, or leave them out with `skip_bad_lines=True`:",
         "  line 3: not JSON (Expecting value at character 1)",
         "  line 4: no item id; one of parent_asin, asin, item_id, item, business_id, book_id, id is needed",
         "  line 5: asin is bool, expected text or a number",

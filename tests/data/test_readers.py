@@ -105,7 +105,9 @@ def test_summary_goes_before_the_text(tmp_path: Path, name: str) -> None:
 
 def test_summary_that_is_not_there(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "raw.json", [LAYOUTS["yelp"]])
-    with pytest.raises(DataError, match=r"raw.json: --with-summary, .*Name it: --columns summary=FIELD"):
+    with pytest.raises(
+        DataError, match=r'raw.json: `with_summary`, .*Name it: `columns={"summary": "FIELD"}`'
+    ):
         read_reviews(path, with_summary=True)
 
 
@@ -252,7 +254,7 @@ def test_a_bad_line_is_named_or_skipped(tmp_path: Path, line: Any, reason: str) 
     with pytest.raises(DataError) as caught:
         read_reviews(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: 1 of 5 lines are bad; mend them, or leave them out with --skip-bad-")
+    assert message.startswith(f"{path}: 1 of 5 lines are bad; mend them, or leave them out with `skip_bad_")
     assert "\n  line 4: " in message
     assert reason in message
     found = read_reviews(path, skip_bad_lines=True)

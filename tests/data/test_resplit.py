@@ -83,16 +83,16 @@ def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
     prepare(raw, tmp_path / "d", passage_unit="document")
     plain, documents = Dataset.open(tmp_path / "a"), Dataset.open(tmp_path / "d")
     with pytest.raises(
-        ValueError, match=rf"{tmp_path / 'd'}: passage unit document: .*prepare --passage-unit document"
+        ValueError, match=rf"{tmp_path / 'd'}: its passages are documents, .*`passage_unit=\"document\"`"
     ):
         resplit(documents, seed=1)
-    with pytest.raises(ValueError, match="--split: 'half' is unknown; one of random, leave-last-out, global"):
+    with pytest.raises(ValueError, match="`split`: 'half' is unknown; one of random, leave-last-out, global"):
         resplit(plain, seed=1, split="half")
-    with pytest.raises(ValueError, match=r"--seed: -1, expected 0 to 2\^64 - 1"):
+    with pytest.raises(ValueError, match=r"`seed`: -1, expected 0 to 2\^64 - 1"):
         resplit(plain, seed=-1)
-    with pytest.raises(ValueError, match=r"--fractions: \(0.5, 0.1, 0.1\): .* must add up to 1"):
+    with pytest.raises(ValueError, match=r"`fractions`: \(0.5, 0.1, 0.1\): .* must add up to 1"):
         resplit(plain, seed=1, fractions=(0.5, 0.1, 0.1))
-    with pytest.raises(DataError, match=rf"{tmp_path / 'a'}: --split global-time needs times"):
+    with pytest.raises(DataError, match=rf"{tmp_path / 'a'}: `split=\"global-time\"` needs times"):
         resplit(plain, seed=1, split="global-time")
 
 
@@ -157,7 +157,7 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert not np.isin(described, rows.passage_idx).any()
     np.testing.assert_array_equal(passages.split[rows.passage_idx], rows.split)
     # No user of a test row tells the item about it, nor has written its text elsewhere.
-    groups = whole.copy_group()
+    groups = whole.duplicate_ids()
     for row in np.flatnonzero(rows.split == TEST):
         user, item, passage = rows.user_idx[row], rows.item_idx[row], rows.passage_idx[row]
         told = whole.passages.user_idx[described[passages.item_idx[described] == item]]
@@ -194,8 +194,8 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
         assert ((user, item) in asked) != (item in seen.row(user))
         hidden += (user, item) not in asked
     assert hidden
-    assert whole.known is None
-    with pytest.raises(ValueError, match="choose the users before items are held out"):
+    assert whole.extra_seen is None
+    with pytest.raises(ValueError, match="select the users before items are held out"):
         active_users(split, 1)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
 from llmdirect.data.filtering import k_core_mask
 from llmdirect.data.prepare import prepare
-from llmdirect.data.splits import random_rooms, split_by_time
+from llmdirect.data.splits import random_quotas, split_by_time
 from llmdirect.text.duplicates import connected_groups, normalize_text
 from review_files import Record, random_reviews, review, write_lines
 
@@ -229,7 +229,7 @@ def test_sizes_of_the_random_split(tmp_path: Path) -> None:
 def test_room_leaves_something_in_train(percent: tuple[int, int], size: int) -> None:
     test, valid = percent
     fractions = ((100 - test - valid) / 100, valid / 100, test / 100)
-    room_test, room_valid = random_rooms(np.zeros(size, dtype=np.int32), 1, fractions)[0].tolist()
+    room_test, room_valid = random_quotas(np.zeros(size, dtype=np.int32), 1, fractions)[0].tolist()
     if size < 3:
         assert (room_test, room_valid) == (0, 0)
         return

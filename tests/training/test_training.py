@@ -20,7 +20,7 @@ from llmdirect.common.errors import BusyError, DataError, MissingError
 from llmdirect.common.locks import single_writer
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import TEST, TRAIN, VALID, Dataset
-from llmdirect.data.prepare import NOTHING_HELD_OUT, prepare
+from llmdirect.data.prepare import EMPTY_VALID_NOTE, prepare
 from llmdirect.evaluation.protocol import evaluate_ratings, evaluate_split
 from llmdirect.explanation.explain import explain
 from llmdirect.model.left_out import sampled_pairs, train_left_out
@@ -266,7 +266,7 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
         "".join(f'{{"user": "u{n % 9}", "item": "i{n % 4}", "text": "t{n}"}}\n' for n in range(18))
     )
     found = prepare(raw, tmp_path / "few")
-    assert found.notes == [NOTHING_HELD_OUT]
+    assert found.notes == [EMPTY_VALID_NOTE]
     dataset = Dataset.open(tmp_path / "few")
     write_embeddings(tmp_path / "few" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
     with pytest.raises(DataError, match="validation split; users have one from three reviews"):

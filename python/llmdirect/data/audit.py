@@ -1,4 +1,4 @@
-"""Integrity and leak checks of a dataset's tables."""
+"""Checks of the tables of a dataset: consistency and leaks."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +12,9 @@ from llmdirect.common.types import Result, canonical_json
 from llmdirect.data.dataset import KINDS, SPLIT_NAMES, TEST, TRAIN, VALID, Dataset
 from llmdirect.text.duplicates import pair_ids, text_ids
 
-EXCERPT: Final = 80  # characters
+EXCERPT: Final = 80
+"""Characters of a text in a report."""
+_CURE: Final = "run `llmdirect prepare` again with `overwrite=True`"
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,35 @@ class Leak(Result):
 
 
 def check_manifest(dataset: Dataset) -> None:
-    """Raises DataError where the hash of the dataset is not that of its options and files."""
+    """Check that the hash of a dataset is that of its options and files.
+
+    Raises
+    ------
+    DataError
+        If it is another one.
+    """
     manifest = dataset.manifest
     expected = digest(canonical_json({"options": manifest["options"], "files": manifest["files"]}))
     if expected != manifest["hash"]:
         raise DataError(
             f"{dataset.path / MANIFEST}: hash is {manifest['hash']}, its contents hash to {expected}: "
-            "the file was edited; run `llmdirect prepare --overwrite` again"
+            f"the file was edited; {_CURE}"
         )
 
 
 def check_tables(dataset: Dataset) -> None:
-    """Raises DataError where an index points nowhere, a pair is repeated, or split and passage disagree."""
+    """Check that indices are in range, ids and pairs unique, and interactions consistent with passages.
+
+    Raises
+    ------
+    DataError
+        If not; the message names the first row.
+    """
     rows, passages = dataset.interactions, dataset.passages
 
-    def refuse(wrong: NDArray[np.bool_], what: str) -> None:
+    def check(wrong: NDArray[np.bool_], what: str) -> None:
         if wrong.any():
-            raise DataError(
-                f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); "
-                "run `llmdirect prepare --overwrite` again"
-            )
+            raise DataError(f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); {_CURE}")
 
     lowest = -1 if dataset.manifest["options"]["unit"] == "document" else 0
     for name, index, low, end in (
@@ -65,57 +76,68 @@ def check_tables(dataset: Dataset) -> None:
         ("passages.item_idx", passages.item_idx, -1, dataset.num_items),
         ("passages.split", passages.split, 0, len(SPLIT_NAMES)),
     ):
-        refuse((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
+        check((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
     for name, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
-        refuse(_repeated(np.array(ids, dtype=np.object_)), f"a {name} id is there twice")
-    cells = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
-    refuse(_repeated(cells), "a (user, item) pair is there twice")
-    own = rows.passage_idx >= 0
-    passage = rows.passage_idx[own]
-    agree = (passages.user_idx[passage] == rows.user_idx[own]) & (
-        passages.item_idx[passage] == rows.item_idx[own]
+        check(_repeated(np.array(ids, dtype=np.object_)), f"a {name} id is there twice")
+    pairs = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
+    check(_repeated(pairs), "a (user, item) pair is there twice")
+    has_passage = rows.passage_idx >= 0
+    passage = rows.passage_idx[has_passage]
+    agree = (passages.user_idx[passage] == rows.user_idx[has_passage]) & (
+        passages.item_idx[passage] == rows.item_idx[has_passage]
     )
-    refuse(~(agree & (passages.split[passage] == rows.split[own])), "an interaction and its passage disagree")
+    check(
+        ~(agree & (passages.split[passage] == rows.split[has_passage])),
+        "an interaction and its passage disagree",
+    )
     used = np.zeros(len(passages), dtype=np.bool_)
     used[passage] = True
     review = passages.kind == KINDS.index("review")
-    refuse(review & ~used, "a passage is the review of no interaction")
-    refuse(~review & (passages.split != TRAIN), "a description or document outside train")
+    check(review & ~used, "a passage is the review of no interaction")
+    check(~review & (passages.split != TRAIN), "a description or document outside train")
 
 
 def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each value was there before: bool [n]."""
+    """Whether each value occurred before: bool [n]."""
     repeated = np.ones(len(values), dtype=np.bool_)
     repeated[np.unique(values, return_index=True)[1]] = False
     return repeated
 
 
 def find_leaks(dataset: Dataset) -> tuple[list[Leak], list[str]]:
-    """The leaks, one entry a held-out passage, and notes on copies that are none."""
+    """Held-out texts of which train holds a copy by the same user or about the same item.
+
+    Returns
+    -------
+    leaks
+        Leaks, at most one per held-out passage, in their order.
+    notes
+        Numbers of other copies.
+    """
     passages = dataset.passages
     text_id = text_ids(passages.text)
     by_user, by_item = pair_ids(passages.user_idx, text_id), pair_ids(passages.item_idx, text_id)
     held_out = passages.split != TRAIN
     leaks: dict[int, Leak] = {}
     for relation, pairs in (("same user", by_user), ("same item", by_item)):
-        train_of = _first_rows(pairs, ~held_out)
-        for row in np.flatnonzero(held_out & np.isin(pairs, list(train_of))).tolist():
-            leaks.setdefault(row, _leak(dataset, row, train_of[int(pairs[row])], relation))
+        train_rows = _first_rows(pairs, ~held_out)
+        for row in np.flatnonzero(held_out & np.isin(pairs, list(train_rows))).tolist():
+            leaks.setdefault(row, _leak(dataset, row, train_rows[int(pairs[row])], relation))
     notes = []
     if dataset.manifest["options"]["unit"] == "document":
         notes.append("passage unit document: held-out texts are not stored, so none is compared")
 
-    def count(name: str, ids: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
-        shared = int((one & np.isin(ids, ids[other & (ids >= 0)]) & (ids >= 0)).sum())
+    def count(name: str, ids: NDArray[np.int64], rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> None:
+        shared = int((rows & np.isin(ids, ids[others & (ids >= 0)]) & (ids >= 0)).sum())
         if shared:
             notes.append(name.format(f"{shared:,}"))
 
-    innocent = held_out.copy()
-    innocent[list(leaks)] = False
+    not_leaking = held_out.copy()
+    not_leaking[list(leaks)] = False
     count(
         "{} held-out texts have a copy in train by another user about another item",
         text_id,
-        innocent,
+        not_leaking,
         ~held_out,
     )
     test, valid = passages.split == TEST, passages.split == VALID
@@ -128,6 +150,7 @@ def find_leaks(dataset: Dataset) -> tuple[list[Leak], list[str]]:
 
 
 def _first_rows(pairs: NDArray[np.int64], where: NDArray[np.bool_]) -> dict[int, int]:
+    """First row of each id among the rows `where`."""
     rows = np.flatnonzero(where & (pairs >= 0))
     values, first = np.unique(pairs[rows], return_index=True)
     return dict(zip(values.tolist(), rows[first].tolist(), strict=True))

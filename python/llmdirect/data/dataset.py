@@ -1,4 +1,4 @@
-"""The prepared dataset as later stages read it."""
+"""Prepared dataset: interactions, splits and passages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ VERSION: Final = 1
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES: Final = ("train", "valid", "test")
 KINDS: Final = ("review", "description", "document")
-_MADE_BY: Final = "llmdirect prepare REVIEWS --out DATASET"
+_COMMAND: Final = "llmdirect prepare"
+_CURE: Final = f"run `{_COMMAND}` again with `overwrite=True`"
 _NULLABLE: Final = ("rating", "timestamp", "title")
 NO_TIME: Final = np.iinfo(np.int64).min
+"""Timestamp of an interaction without one."""
 
 SCHEMAS: Final = {
     "interactions": pl.Schema(
@@ -46,18 +48,22 @@ SCHEMAS: Final = {
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """One row per (user, item), ordered by user, then time; all arrays are [n].
-
-    passage_idx is -1 in the document unit; rating is NaN and timestamp (seconds) NO_TIME where missing.
-    """
+    """Interactions, one row per (user, item), ordered by user, then time."""
 
     user_idx: NDArray[np.int32]
+    """int32 [n]"""
     item_idx: NDArray[np.int32]
+    """int32 [n]"""
     passage_idx: NDArray[np.int64]
+    """int64 [n], the review; -1 for all where passages are documents."""
     rating: NDArray[np.float32]
+    """float32 [n], NaN where missing."""
     timestamp: NDArray[np.int64]
+    """int64 [n], seconds since 1970; `NO_TIME` where missing."""
     split: NDArray[np.uint8]
+    """uint8 [n], TRAIN, VALID or TEST."""
     positive: NDArray[np.bool_]
+    """bool [n], whether the interaction counts as positive."""
 
     def __len__(self) -> int:
         return len(self.user_idx)
@@ -65,13 +71,18 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Passages:
-    """One row per passage, all [num_passages]; kind indexes KINDS; user_idx or item_idx is -1 for none."""
+    """Passages: reviews, item descriptions and documents."""
 
     text: pl.Series
+    """String [num_passages]"""
     kind: NDArray[np.uint8]
+    """uint8 [num_passages], index into `KINDS`."""
     user_idx: NDArray[np.int32]
+    """int32 [num_passages], author; -1 for none."""
     item_idx: NDArray[np.int32]
+    """int32 [num_passages], -1 for the document of a user."""
     split: NDArray[np.uint8]
+    """uint8 [num_passages], TRAIN, VALID or TEST."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -79,25 +90,42 @@ class Passages:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What `prepare` made: who wrote what about which item, and in which split."""
+    """Prepared dataset: interactions of users with items, passages, and splits.
+
+    Examples
+    --------
+    >>> dataset = Dataset.open("instruments")  # doctest: +SKIP
+    >>> train = dataset.csr(TRAIN)  # doctest: +SKIP
+    """
 
     path: Path
+    """Folder of the dataset."""
     manifest: Json
     hash: str
+    """Content hash: 32 hex digits."""
     user_ids: list[str]
+    """External ids [num_users]."""
     item_ids: list[str]
+    """External ids [num_items]."""
     item_titles: list[str | None]
+    """Titles [num_items], None where unknown."""
     interactions: Interactions
     passages: Passages
-    known: Csr | None = None
-    """What users have beside their interactions, U rows of items: no candidates for them."""
+    extra_seen: Csr | None = None
+    """Items [num_users rows] that users have seen apart from their interactions; no candidates for them."""
 
     @classmethod
     def open(cls, path: Path | str) -> "Dataset":
-        """Reads the folder that `prepare` wrote.
+        """Open the folder of a dataset and verify the bytes of its files.
 
-        Raises FileNotFoundError where the manifest or one of its files is missing, DataError where a file
-        is not what the manifest says, to the byte; `audit` also checks what the tables say.
+        `audit` also checks the content of the tables.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the manifest or one of its files is missing.
+        DataError
+            If the manifest is invalid, or a file differs from it.
         """
         path = Path(path)
         manifest = read_dataset_manifest(path)
@@ -130,33 +158,44 @@ class Dataset:
 
     @property
     def num_users(self) -> int:
-        """Users with at least one interaction, in any split."""
+        """Number of users with at least one interaction, in any split."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
-        """Items with at least one interaction, in any split."""
+        """Number of items with at least one interaction, in any split."""
         return len(self.item_ids)
 
     @property
     def num_passages(self) -> int:
-        """Passages of all kinds, empty ones among them."""
+        """Number of passages of all kinds, empty ones included."""
         return len(self.passages)
 
     def passage_keys(self) -> NDArray[np.uint8]:
-        """Content hash of each passage text, its key in the embedding store: uint8 [num_passages, 16]."""
+        """Keys of the passages in an embedding store: uint8 [num_passages, 16], hashes of their texts."""
         return passage_keys(self.passages.text.to_list())
 
-    def copy_group(self) -> NDArray[np.int64]:
-        """The same number for same-user copies of one normalised text: int64 [num_passages].
+    def duplicate_ids(self) -> NDArray[np.int64]:
+        """Ids of the texts of each user, the same for duplicates after normalisation.
 
-        -1 for a passage without words or without a user. Where a pair is left out of the statistics that
-        score it, every passage of its group is left out too.
+        Where a pair is left out of the statistics that score it, its duplicates are left out too.
+
+        Returns
+        -------
+        int64 [num_passages], -1 for a passage without words or without a user.
         """
         return pair_ids(self.passages.user_idx, text_ids(self.passages.text))
 
     def csr(self, split: int | tuple[int, ...], positive_only: bool = True) -> Csr:
-        """The items of each user in one split or several: num_users rows, ascending, each item once."""
+        """Items of each user in one split or several, num_users rows.
+
+        Parameters
+        ----------
+        split
+            TRAIN, VALID or TEST, or several of them.
+        positive_only
+            Leave out interactions that are not positive.
+        """
         rows = self.interactions
         keep = np.isin(rows.split, np.atleast_1d(split))
         if positive_only:
@@ -164,58 +203,66 @@ class Dataset:
         return Csr.from_pairs(rows.user_idx[keep], rows.item_idx[keep], self.num_users)
 
     def popularity(self, split: int | tuple[int, ...]) -> NDArray[np.int64]:
-        """How often each item was chosen in one split or several, int64 [num_items]: its positives, and the
-        reviews of it that have no user, each of which somebody wrote.
+        """Popularity of the items in one split or several: positives and reviews without a user.
+
+        Returns
+        -------
+        int64 [num_items].
         """
         passages = self.passages
-        nameless = np.isin(passages.split, np.atleast_1d(split)) & (passages.user_idx < 0)
-        nameless &= passages.kind == KINDS.index("review")
-        chosen = np.concatenate([self.csr(split).indices, passages.item_idx[nameless]])
+        anonymous = np.isin(passages.split, np.atleast_1d(split)) & (passages.user_idx < 0)
+        anonymous &= passages.kind == KINDS.index("review")
+        chosen = np.concatenate([self.csr(split).indices, passages.item_idx[anonymous]])
         return np.bincount(chosen, minlength=self.num_items)
 
 
 def read_dataset_manifest(folder: Path) -> Json:
-    """Reads the manifest that `prepare` wrote. Raises as `read_manifest` does, and where a part lacks."""
-    manifest = read_manifest(folder, FORMAT, VERSION, _MADE_BY)
+    """Read and validate the manifest of a dataset.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    DataError
+        If it is not that of a dataset, or a part is missing.
+    """
+    manifest = read_manifest(folder, FORMAT, VERSION, _COMMAND)
     try:
-        whole = isinstance(manifest["hash"], str) and isinstance(manifest["counts"], dict)
-        whole &= manifest["options"]["unit"] in ("review", "document")
+        is_complete = isinstance(manifest["hash"], str) and isinstance(manifest["counts"], dict)
+        is_complete &= manifest["options"]["unit"] in ("review", "document")
         for name in SCHEMAS:
             entry = manifest["files"][name]
-            whole &= all(isinstance(entry[key], str) for key in ("name", "hash"))
-            whole &= isinstance(entry["bytes"], int)
+            is_complete &= all(isinstance(entry[key], str) for key in ("name", "hash"))
+            is_complete &= isinstance(entry["bytes"], int)
     except (KeyError, TypeError, IndexError):
-        whole = False
-    if not whole:
-        raise DataError(
-            f"{folder / MANIFEST}: a part is missing or of the wrong type; run `{_MADE_BY} --overwrite`"
-        )
+        is_complete = False
+    if not is_complete:
+        raise DataError(f"{folder / MANIFEST}: a part is missing or of the wrong type; {_CURE}")
     return manifest
 
 
 def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
     entry = manifest["files"][name]
     path = folder / entry["name"]
-    cure = f"run `{_MADE_BY} --overwrite`"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {cure}")
+        raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {_CURE}")
     if path.stat().st_size != entry["bytes"]:
-        raise DataError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {cure}")
-    if (found := file_digest(path)) != entry["hash"]:
+        raise DataError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}; {_CURE}")
+    if (actual := file_digest(path)) != entry["hash"]:
         raise DataError(
-            f"{path}: damaged, its bytes hash to {found}, the manifest says {entry['hash']}; {cure}"
+            f"{path}: damaged, its bytes hash to {actual}, the manifest says {entry['hash']}; {_CURE}"
         )
     try:
         table = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: not readable as Parquet ({error}); {cure}") from None
+        raise DataError(f"{path}: not readable as Parquet ({error}); {_CURE}") from None
     if table.schema != SCHEMAS[name]:
-        raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {cure}")
+        raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {_CURE}")
     for column in table.iter_columns():
         if column.null_count() and column.name not in _NULLABLE:
-            raise DataError(f"{path}: column {column.name!r} lacks {column.null_count():,} values; {cure}")
+            raise DataError(f"{path}: column {column.name!r} lacks {column.null_count():,} values; {_CURE}")
     if name == "passages" and not (unknown := table["kind"].filter(~table["kind"].is_in(KINDS))).is_empty():
-        raise DataError(f"{path}: passage of kind {unknown[0]!r}, there are {', '.join(KINDS)}; {cure}")
+        raise DataError(f"{path}: passage of kind {unknown[0]!r}, there are {', '.join(KINDS)}; {_CURE}")
     return table
 
 

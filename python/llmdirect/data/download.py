@@ -1,4 +1,4 @@
-"""Fetches public review files: resumed where it broke off, verified, in place all at once."""
+"""Download of public review files, resumable and verified."""
 
 import difflib
 import fcntl
@@ -35,10 +35,10 @@ ADDRESSES: Final = {
     2014: "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/reviews_{}_5.json.gz",
     2018: "https://datarepo.eng.ucsd.edu/mcauley_group/data/amazon_v2/categoryFilesSmall/{}_5.json.gz",
 }
-_PIECE: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _TIMEOUT: Final = 30.0  # seconds without a byte
-_ATTEMPTS: Final = 4  # in a row that bring nothing new
-_ELSEWHERE: Final = "download it on another machine and give the file to `llmdirect prepare`"
+_ATTEMPTS: Final = 4  # in a row without a new byte
+_OFFLINE_CURE: Final = "download it on another machine and give the file to `llmdirect prepare`"
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,39 @@ def download(
     pause: float = 1.0,
     progress: Progress = SILENT,
 ) -> DownloadResult:
-    """Fetches the 5-core reviews of an Amazon category, collection of 2014 or 2018, into `folder`.
+    """Download the 5-core reviews of an Amazon category into a folder.
 
-    A broken transfer goes on where it stopped, in this call or the next one. The file appears under its
-    name only once its length and its gzip checksum are right. A file that is there already stays.
+    A broken transfer is resumed, in this call or the next one. The file appears under its name when its
+    length and gzip checksums have been verified. An existing file is left as it is.
 
-    address: another place to fetch from, with {} for the category; pause: seconds before the first new
-    attempt, doubled for each further one.
+    Parameters
+    ----------
+    category
+        Category such as "Musical_Instruments"; `CATEGORIES` lists them.
+    folder
+        Folder of the file.
+    year
+        Collection: 2014 or 2018.
+    address
+        URL to download from, with {} for the category.
+    pause
+        Seconds before the first new attempt, doubled for each further one.
+    progress
+        Receiver of progress reports.
 
-    Raises MissingError for an unknown category or one the server does not have, OSError where the server
-    cannot be reached, DataError where what came is not the file, BusyError where it is being fetched.
+    Raises
+    ------
+    MissingError
+        If the category does not exist, or the server does not have it.
+    OSError
+        If the server cannot be reached.
+    DataError
+        If the downloaded bytes are not the file.
+    BusyError
+        If another process is downloading it.
     """
     if year not in CATEGORIES:
-        raise ValueError(f"--year: {year}, there are {' and '.join(map(str, CATEGORIES))}")
+        raise ValueError(f"`year`: {year}, there are {' and '.join(map(str, CATEGORIES))}")
     if category not in CATEGORIES[year]:
         near = difflib.get_close_matches(category, CATEGORIES[year], n=3, cutoff=0.4) or CATEGORIES[year]
         raise MissingError(f"no category {category!r} in the {year} collection; there is {', '.join(near)}")
@@ -90,24 +110,24 @@ def download(
         except BlockingIOError:
             raise BusyError(f"{part}: another llmdirect process is fetching it; wait for it") from None
         try:
-            total = _fetch(url, file, _state_path(part), pause, progress)
+            total = _fetch(url, file, _state_file(part), pause, progress)
             os.fsync(file.fileno())
             _verify(file, url, total)
             os.replace(part, path)
         finally:
-            if path.exists() or not part.stat().st_size:  # all is done, or nothing is worth keeping
-                _state_path(part).unlink(missing_ok=True)
+            if path.exists() or not part.stat().st_size:  # complete, or empty
+                _state_file(part).unlink(missing_ok=True)
                 part.unlink(missing_ok=True)
     sync_folder(folder)
     return DownloadResult(path, url, "fetched", total)
 
 
-def _state_path(part: Path) -> Path:
+def _state_file(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
 def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progress) -> int:
-    """Appends to `file` until it is as long as the server says: returns that length."""
+    """Append to `file` until it is complete; returns its length."""
     failures, reason = 0, "no answer"
     with progress.task(f"fetching {url.rsplit('/', 1)[1]}", None, "B") as task:
         while failures < _ATTEMPTS:
@@ -121,11 +141,11 @@ def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progr
                 error.close()
                 if error.code in (404, 410):
                     raise MissingError(
-                        f"{url}: the server does not have it ({error.code}); {_ELSEWHERE}"
+                        f"{url}: the server does not have it ({error.code}); {_OFFLINE_CURE}"
                     ) from None
                 if error.code < 500 and error.code != 429:
                     raise OSError(
-                        f"{url}: the server refuses ({error.code} {error.reason}); {_ELSEWHERE}"
+                        f"{url}: the server refuses ({error.code} {error.reason}); {_OFFLINE_CURE}"
                     ) from None
                 reason = f"{error.code} {error.reason}"
             except (OSError, http.client.HTTPException) as error:
@@ -135,25 +155,25 @@ def _fetch(url: str, file: IO[bytes], state: Path, pause: float, progress: Progr
                 time.sleep(pause * 2 ** (failures - 1))
     raise ConnectionError(
         f"{url}: cannot be fetched ({reason}); {file.tell():,} bytes are kept, run the same command once you "
-        f"are online to go on, or {_ELSEWHERE}"
+        f"are online to go on, or {_OFFLINE_CURE}"
     )
 
 
 def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
-    """One request for what is still missing; returns the full length. The file may end up shorter."""
+    """Request the missing bytes once; returns the full length, which the file may not have reached."""
     start = file.tell()
-    known: dict[str, str] = json.loads(state.read_bytes()) if start and state.exists() else {}
-    if start and known.get("url") != url:
+    saved: dict[str, str] = json.loads(state.read_bytes()) if start and state.exists() else {}
+    if start and saved.get("url") != url:
         start = 0
     headers = {"User-Agent": "llmdirect", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if "validator" in known:
-            headers["If-Range"] = known["validator"]  # a changed file is sent whole
+        if "validator" in saved:
+            headers["If-Range"] = saved["validator"]  # a changed file is sent whole
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after `start`: complete, or not the file we began
+        if error.code == 416:  # nothing after `start`: complete, or another file
             error.close()
             total = _range_total(error.headers)
             if total != start:
@@ -171,11 +191,11 @@ def _transfer(url: str, file: IO[bytes], state: Path, task: Task) -> int:
             raise OSError("the server does not say how long the file is")
         if start == 0:
             validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-            noted = json.dumps({"url": url} | ({"validator": validator} if validator else {}))
-            write_atomic(state, lambda out: out.write(noted.encode()))
+            state_json = json.dumps({"url": url} | ({"validator": validator} if validator else {}))
+            write_atomic(state, lambda out: out.write(state_json.encode()))
         task.note(f"of {total / 1e6:,.0f} MB")
         task.advance(start)
-        while data := response.read(_PIECE):
+        while data := response.read(_CHUNK_BYTES):
             file.write(data)
             file.flush()
             task.advance(len(data))
@@ -188,14 +208,14 @@ def _range_total(headers: Message) -> int:
 
 
 def _verify(part: IO[bytes], url: str, total: int) -> None:
-    """Raises DataError, and empties the file, unless its length and its gzip checksums are right."""
-    found = os.stat(part.name).st_size
-    if found != total:
+    """Check length and gzip checksums; empty the file and raise DataError if they are wrong."""
+    size = os.stat(part.name).st_size
+    if size != total:
         part.truncate(0)
-        raise DataError(f"{url}: {found:,} bytes came instead of {total:,}; run the command again")
+        raise DataError(f"{url}: {size:,} bytes came instead of {total:,}; run the command again")
     try:
         with gzip.open(part.name) as file:
-            while file.read(_PIECE):
+            while file.read(_CHUNK_BYTES):
                 pass
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         part.truncate(0)

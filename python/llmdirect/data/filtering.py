@@ -1,14 +1,21 @@
-"""Raw rows to the interactions that stay: one row per (user, item), and the k-core."""
+"""Filters of interactions: duplicate pairs and the k-core."""
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 
-def distinct_pairs(frame: pl.DataFrame) -> pl.DataFrame:
-    """Keeps the last row of each (user, item): by time_ms (missing first), then by position in the file.
+def drop_duplicate_pairs(frame: pl.DataFrame) -> pl.DataFrame:
+    """Last row of each (user, item) pair: by `time_ms`, missing first, then by position in the file.
 
-    Adds `position`, the row's place in the file.
+    Parameters
+    ----------
+    frame
+        Rows of `Reviews.frame`.
+
+    Returns
+    -------
+    The remaining rows, without `line`, with their position in the file in the column `position`.
     """
     rows = frame.drop("line").with_row_index("position")
     newest_last = rows.sort("time_ms", "position", nulls_last=False)
@@ -16,22 +23,34 @@ def distinct_pairs(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def k_core_mask(user: NDArray[np.uint32], item: NDArray[np.uint32], k: int) -> tuple[NDArray[np.bool_], int]:
-    """The largest set of interactions in which every user and every item has at least k.
+    """k-core: the largest set of interactions in which every user and every item has at least k.
 
-    user, item: contiguous numbers, [n]. Returns the mask [n] and the number of rounds that removed some.
+    Parameters
+    ----------
+    user, item
+        uint32 [n], contiguous indices.
+    k
+        Minimum number of interactions; 0 keeps all.
+
+    Returns
+    -------
+    mask
+        bool [n], the interactions of the k-core.
+    rounds
+        Number of passes that removed interactions.
     """
-    keep = np.ones(len(user), dtype=np.bool_)
+    kept = np.ones(len(user), dtype=np.bool_)
     rounds = 0
     while True:
-        per_user = np.bincount(user[keep], minlength=int(user.max(initial=0)) + 1)
-        per_item = np.bincount(item[keep], minlength=int(item.max(initial=0)) + 1)
-        smaller = keep & (per_user[user] >= k) & (per_item[item] >= k)
-        if smaller.sum() == keep.sum():
-            return keep, rounds
-        keep = smaller
+        per_user = np.bincount(user[kept], minlength=int(user.max(initial=0)) + 1)
+        per_item = np.bincount(item[kept], minlength=int(item.max(initial=0)) + 1)
+        smaller = kept & (per_user[user] >= k) & (per_item[item] >= k)
+        if smaller.sum() == kept.sum():
+            return kept, rounds
+        kept = smaller
         rounds += 1
 
 
-def codes(values: pl.Series, ordered: pl.Series) -> pl.Series:
-    """The place of each value in `ordered` (unique values): uint32."""
-    return values.cast(pl.Enum(ordered)).to_physical()
+def category_codes(values: pl.Series, categories: pl.Series) -> pl.Series:
+    """Position of each value in unique categories: uint32."""
+    return values.cast(pl.Enum(categories)).to_physical()

@@ -1,4 +1,4 @@
-"""From raw reviews to the Dataset artefact: one call that reads, splits, and commits."""
+"""Preparation of a dataset from raw reviews."""
 
 import json
 import logging
@@ -15,16 +15,16 @@ from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
-from llmdirect.data.readers.raw_files import check_file, stem
+from llmdirect.data.readers.raw_files import base_name, check_input_file
 from llmdirect.data.readers.reviews import read_reviews
 from llmdirect.data.splits import Fractions, check_split
-from llmdirect.data.tables import PASSAGE_UNITS, Positive, Tables, build_tables
+from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, Tables, build_tables
 
 _log = logging.getLogger(__name__)
 _TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
-NOTHING_HELD_OUT: Final = (
-    "no review is in valid, so nothing can be trained: users have one there from three reviews on "
-    "(--k-core 3 keeps those alone)"
+EMPTY_VALID_NOTE: Final = (
+    "no review is in valid, so nothing can be trained: users with three reviews or more have one there "
+    "(`k_core=3` keeps only those)"
 )
 DOCUMENT_NOTE: Final = (
     "passage unit document: the text of a user or an item is one passage, so the review that is being scored "
@@ -47,7 +47,7 @@ class PrepareResult(Result):
     counts: Json
     """Numbers of users, items, interactions, …, as in the manifest."""
     notes: list[str]
-    """Remarks on the consequences of the options."""
+    """Consequences of the options that need attention."""
 
 
 def prepare(
@@ -67,26 +67,64 @@ def prepare(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> PrepareResult:
-    """Writes the dataset of a raw review file into the folder `out`.
+    """Prepare a dataset from raw reviews: read, filter, split, and write it into a folder.
 
-    Reads, drops repeated (user, item) pairs (the last stays), reduces to the k-core, splits, and commits
-    in one step: killed at any point, the folder holds the old dataset or none, and a second run gives the
-    same bytes. A complete dataset of the same input and options is left as it is; with overwrite, any
-    dataset is written anew, a damaged one too.
+    Of a repeated (user, item) pair the last interaction is kept. The folder changes in one step: a killed
+    process leaves the old dataset or none, and the next call writes the same bytes. A complete dataset of
+    the same input and options is left as it is.
 
-    fractions: train, valid, test; positive: such as "rating>=4", None for every interaction; passage_unit:
-    "review" (a passage per review) or "document" (a passage per user and per item, of train reviews);
-    items: a file of titles and descriptions.
+    Parameters
+    ----------
+    source
+        File of reviews, plain or compressed.
+    out
+        Folder of the dataset.
+    columns
+        Field of each role: user, item, text, rating, time, summary; by default known formats are recognised.
+    k_core
+        Minimum number of interactions of every user and item, 0 for no minimum.
+    split
+        "random" (by user), "leave-last-out" or "global-time".
+    seed
+        Seed of the random split.
+    fractions
+        Shares of train, valid and test; not used by leave-last-out.
+    positive
+        Rule of positive interactions such as "rating>=4"; by default all are positive.
+    passage_unit
+        "review" (a passage per review), or "document" (a passage per user and per item, of train reviews).
+    items
+        File of titles and descriptions of items.
+    with_summary
+        Put the summary of a review before its text.
+    skip_bad_lines
+        Leave out lines that cannot be used instead of raising an error.
+    overwrite
+        Replace any dataset in `out`, a damaged one too.
+    progress
+        Receiver of progress reports.
 
-    Raises ValueError for options that make no sense, DataError for what the files hold (see
-    `read_reviews`) or where `out` holds a dataset of other options, BusyError where another process
-    writes there. Nothing is written then.
+    Raises
+    ------
+    ValueError
+        If an option is invalid.
+    OSError
+        If a file cannot be read or written.
+    DataError
+        If the files hold something they must not hold, or `out` holds a dataset of other options.
+    BusyError
+        If another process writes into `out`.
+
+    Examples
+    --------
+    >>> prepare("reviews.json.gz", "reviews", k_core=5).counts["users"]  # doctest: +SKIP
+    1429
     """
     source, out = Path(source), Path(out)
     _check_options(k_core, split, seed, fractions, passage_unit)
-    rule = Positive.parse(positive)
+    rule = PositiveRule.parse(positive)
     for path in (source, *([Path(items)] if items else [])):
-        check_file(path)
+        check_input_file(path)
     options: Json = {
         "columns": dict(columns) if columns else None,
         "fractions": None if split == "leave-last-out" else list(fractions),
@@ -100,11 +138,11 @@ def prepare(
         "unit": passage_unit,
         "with_summary": with_summary,
     }
-    if complete := _complete(out, options, overwrite):
-        if _orphans(out, complete):  # a run was killed after its commit
+    if complete := _complete_manifest(out, options, overwrite):
+        if _unreferenced_tables(out, complete):  # a process was killed after its commit
             with single_writer(out):
-                _remove_orphans(out, complete)
-        return _result(out, complete, "unchanged")
+                _remove_unreferenced(out, complete)
+        return _prepare_result(out, complete, "unchanged")
     reviews = read_reviews(
         source, columns=columns, with_summary=with_summary, skip_bad_lines=skip_bad_lines, progress=progress
     )
@@ -122,22 +160,37 @@ def prepare(
         progress=progress,
     )
     with single_writer(out):
-        if complete := _complete(out, options, overwrite):  # another process may have been faster
-            return _result(out, complete, "unchanged")
+        if complete := _complete_manifest(out, options, overwrite):  # by another process, meanwhile
+            return _prepare_result(out, complete, "unchanged")
         manifest = _commit(out, options, tables)
     if passage_unit == "document":
         _log.warning(DOCUMENT_NOTE)
-    return _result(out, manifest, "written")
+    return _prepare_result(out, manifest, "written")
 
 
 def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
-    """Opens a dataset folder; a raw file is first prepared, with default options, into `./<stem>/`."""
+    """Open a dataset, or prepare a raw file with default options into the folder `./<name>/` and open that.
+
+    Parameters
+    ----------
+    path
+        Folder of a dataset, or file of reviews.
+    progress
+        Receiver of progress reports.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    DataError
+        If the dataset is damaged or the file cannot be used.
+    """
     path = Path(path)
     if path.is_dir():
         return Dataset.open(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; give a dataset folder or a file of reviews")
-    out = Path(stem(path))
+    out = Path(base_name(path))
     if out.resolve() == path.resolve():
         raise ValueError(
             f"{path}: the folder for its dataset would have the same name; add a suffix to the file"
@@ -149,16 +202,16 @@ def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
 
 def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, passage_unit: str) -> None:
     if k_core < 0:
-        raise ValueError(f"--k-core: {k_core}, expected 0 (off) or more")
+        raise ValueError(f"`k_core`: {k_core}, expected 0 (off) or more")
     if passage_unit not in PASSAGE_UNITS:
-        raise ValueError(f"--passage-unit: {passage_unit!r} is unknown; one of {', '.join(PASSAGE_UNITS)}")
+        raise ValueError(f"`passage_unit`: {passage_unit!r} is unknown; one of {', '.join(PASSAGE_UNITS)}")
     check_split(split, seed, fractions)
 
 
-def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
-    """The manifest where `out` already is this very dataset; None where it is still to be written."""
+def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None:
+    """Manifest of the dataset in `out` if complete and of these options; None if it is to be written."""
     if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out}: is a file; --out names a folder")
+        raise NotADirectoryError(f"{out}: is a file; `out` names a folder")
     if not (out / MANIFEST).exists():
         return None
     if overwrite:
@@ -169,7 +222,7 @@ def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
         changed = [name for name in options if manifest["options"].get(name) != options[name]]
         raise DataError(
             f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
-            "choose another --out, or replace it with --overwrite"
+            "choose another `out`, or replace it with `overwrite=True`"
         )
     for entry in manifest["files"].values():
         path = out / entry["name"]
@@ -179,17 +232,17 @@ def _complete(out: Path, options: Json, overwrite: bool) -> Json | None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raises DataError for the manifest of anything but a dataset; one that is not even JSON may go."""
+    """Check that a manifest is that of a dataset, or not JSON at all; else DataError."""
     try:
         manifest = json.loads(path.read_bytes())
     except ValueError:
         return
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not of a dataset, so --overwrite leaves it alone; choose another --out")
+        raise DataError(f"{path}: not of a dataset, so it is not overwritten; choose another `out`")
 
 
 def _commit(out: Path, options: Json, tables: Tables) -> Json:
-    """Writes the tables, then the manifest that makes them the dataset, then removes what it replaced."""
+    """Write the tables, then the manifest that commits them, then remove replaced tables."""
     files = {
         name: write_hashed(out, name, ".parquet", table.write_parquet)
         for name, table in tables.frames.items()
@@ -203,28 +256,28 @@ def _commit(out: Path, options: Json, tables: Tables) -> Json:
         "files": files,
     }
     write_manifest(out, manifest)
-    _remove_orphans(out, manifest)
+    _remove_unreferenced(out, manifest)
     return manifest
 
 
-def _orphans(out: Path, manifest: Json) -> list[Path]:
-    """Tables that the manifest does not name: a killed run's, or those just replaced."""
+def _unreferenced_tables(out: Path, manifest: Json) -> list[Path]:
+    """Tables that the manifest does not name: of a killed process, or just replaced."""
     named = {entry["name"] for entry in manifest["files"].values()}
     return [path for path in out.iterdir() if _TABLE_FILE.fullmatch(path.name) and path.name not in named]
 
 
-def _remove_orphans(out: Path, manifest: Json) -> None:
-    for path in _orphans(out, manifest):
+def _remove_unreferenced(out: Path, manifest: Json) -> None:
+    for path in _unreferenced_tables(out, manifest):
         path.unlink(missing_ok=True)
 
 
-def _result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
+def _prepare_result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
     if not manifest["counts"]["per_split"]["valid"] and (
         options["fractions"] is None or options["fractions"][1]
     ):
-        notes.append(NOTHING_HELD_OUT)
+        notes.append(EMPTY_VALID_NOTE)
     return PrepareResult(
         status=status,
         dataset=out,

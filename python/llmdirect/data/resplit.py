@@ -1,4 +1,4 @@
-"""Another split of a prepared dataset, in memory: several seeds without several folders."""
+"""Other splits of a prepared dataset, in memory."""
 
 from dataclasses import replace
 
@@ -16,32 +16,43 @@ from llmdirect.data.tables import split_rows
 def resplit(
     dataset: Dataset, *, seed: int, split: str = "random", fractions: Fractions = DEFAULT_FRACTIONS
 ) -> Dataset:
-    """The same users, items and passages, divided as `prepare` would divide them with these options.
+    """Dataset with the split that `prepare` makes of the same reviews with these options.
 
-    Split codes of interactions and passages equal those that `prepare` writes for the same raw file;
-    descriptions stay in train. Only the arrays of split codes are new, all others are shared.
+    Descriptions stay in train. Only the arrays of splits are new, all others are shared. The manifest is a
+    copy with other options and counts per split. The hash is `digest(dataset.hash, canonical_json(changed
+    options))`, or `dataset.hash` where none changes; `prepare` gives another one, of the written files.
 
-    The manifest is a copy with the options and the counts per split changed. `hash` cannot be the one that
-    `prepare` gives, which covers the bytes of the written tables: it is
-    `digest(dataset.hash, canonical_json(options that differ))`, or `dataset.hash` where none differs.
+    Parameters
+    ----------
+    dataset
+        A dataset of reviews.
+    seed
+        Seed of the random split.
+    split
+        "random", "leave-last-out" or "global-time".
+    fractions
+        Shares of train, valid and test.
 
-    Raises ValueError for the unit "document", whose passages are made of one split's texts, and for options
-    that make no sense; DataError where a time that the split needs is missing, or where train would hold
-    no positive.
+    Raises
+    ------
+    ValueError
+        If an option is invalid, or passages are documents.
+    DataError
+        If a time is missing that the split needs, or train would hold no positive.
     """
     options = dataset.manifest["options"]
     if options["unit"] == "document":
         raise ValueError(
-            f"{dataset.path}: passage unit document: its passages are made of one split's texts, so another "
-            "split needs another `llmdirect prepare --passage-unit document`"
+            f"{dataset.path}: its passages are documents, which hold the texts of one split; run "
+            '`llmdirect prepare` with another `out` and `passage_unit="document"` for another split'
         )
     check_split(split, seed, fractions)
-    wanted = {
+    requested = {
         "fractions": None if split == "leave-last-out" else list(fractions),
         "seed": seed,
         "split": split,
     }
-    changed = {name: value for name, value in wanted.items() if options[name] != value}
+    changed = {name: value for name, value in requested.items() if options[name] != value}
     if not changed:
         return dataset
     rows, passages = dataset.interactions, dataset.passages
@@ -52,7 +63,7 @@ def resplit(
     new_hash = digest(dataset.hash, canonical_json(changed))
     manifest: Json = dataset.manifest | {
         "hash": new_hash,
-        "options": options | wanted,
+        "options": options | requested,
         "counts": dataset.manifest["counts"] | {"per_split": per_split},
     }
     return replace(
@@ -65,7 +76,7 @@ def resplit(
 
 
 def _rows_frame(dataset: Dataset) -> pl.DataFrame:
-    """The interactions as `split_rows` takes them."""
+    """Interactions as `split_rows` takes them."""
     rows = dataset.interactions
     timestamp = pl.Series(rows.timestamp)
     return pl.DataFrame(
@@ -83,5 +94,5 @@ def _rows_frame(dataset: Dataset) -> pl.DataFrame:
 
 def _descriptions(dataset: Dataset) -> pl.DataFrame:
     passages = dataset.passages
-    chosen = np.flatnonzero(passages.kind == KINDS.index("description"))
-    return pl.DataFrame({"text": passages.text.gather(chosen), "item_idx": passages.item_idx[chosen]})
+    rows = np.flatnonzero(passages.kind == KINDS.index("description"))
+    return pl.DataFrame({"text": passages.text.gather(rows), "item_idx": passages.item_idx[rows]})

@@ -1,4 +1,4 @@
-"""Which interactions are learned from, and which are held out. Copies of a text never part."""
+"""Train, validation and test splits that keep duplicate texts together."""
 
 from collections import Counter
 from typing import Final
@@ -10,26 +10,40 @@ from llmdirect._core import hash_strings
 from llmdirect.data.dataset import TEST, TRAIN, VALID
 
 SPLITS: Final = ("random", "leave-last-out", "global-time")
-MIN_USER_INTERACTIONS: Final = 3  # a user with fewer stays in train
-Fractions = tuple[float, float, float]  # train, valid, test
+MIN_USER_INTERACTIONS: Final = 3
+"""Users with fewer interactions have all of them in train."""
+Fractions = tuple[float, float, float]
+"""Shares of train, valid and test."""
 
 
 def check_split(split: str, seed: int, fractions: Fractions) -> None:
-    """Raises ValueError for an unknown split, a seed that is no uint64, or fractions that are no shares.
+    """Validate the options of a split.
 
-    fractions: they add up to 1, none is negative, and train is not empty.
+    Parameters
+    ----------
+    split
+        One of `SPLITS`.
+    seed
+        0 to 2^64 - 1.
+    fractions
+        Shares that add up to 1, that of train above 0.
+
+    Raises
+    ------
+    ValueError
+        If an option is invalid.
     """
     if split not in SPLITS:
-        raise ValueError(f"--split: {split!r} is unknown; one of {', '.join(SPLITS)}")
+        raise ValueError(f"`split`: {split!r} is unknown; one of {', '.join(SPLITS)}")
     if not 0 <= seed < 2**64:
-        raise ValueError(f"--seed: {seed}, expected 0 to 2^64 - 1")
+        raise ValueError(f"`seed`: {seed}, expected 0 to 2^64 - 1")
     train, valid, test = fractions
     if not (train > 0 and valid >= 0 and test >= 0 and abs(train + valid + test - 1) < 1e-9):
-        raise ValueError(f"--fractions: {fractions}: train,valid,test must add up to 1, train above 0")
+        raise ValueError(f"`fractions`: {fractions}: train,valid,test must add up to 1, train above 0")
 
 
-def random_order(users: list[str], items: list[str], seed: int) -> NDArray[np.uint64]:
-    """The place of each interaction in the seed's order: a hash, so it depends on no other row."""
+def random_keys(users: list[str], items: list[str], seed: int) -> NDArray[np.uint64]:
+    """Sort keys of a random order: uint64 [n], hashes of user and item id that depend on no other row."""
     return hash_strings([f"{user}\x1f{item}" for user, item in zip(users, items, strict=True)], seed)
 
 
@@ -38,76 +52,98 @@ def split_by_user(
     order: NDArray[np.generic],
     groups: NDArray[np.int64],
     pinned: NDArray[np.bool_],
-    rooms: NDArray[np.int64],
+    quotas: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """Fills each user's test, then valid, in ascending `order`; the rest is train.
+    """Split by user: in ascending order a user's test is filled, then valid; the rest is train.
 
-    A group of copies, which may span users, is placed as one, when the last of its members is due: in
-    test if every one of its users has room for all of his there, else in valid if they have it there,
-    else in train. A group with a pinned row goes to train.
+    A group of duplicates, which may span users, is assigned as a whole, when its last row is reached: to
+    test if it fits into the quotas of all of its users there, else to valid if it fits there, else to train.
 
-    user_idx, order, groups (the number of a row's group), pinned: [n]; rooms: int64 [users, 2], how many
-    interactions of the user go to test and to valid. Returns split codes: uint8 [n].
+    Parameters
+    ----------
+    user_idx
+        int32 [n]
+    order
+        [n], sort keys.
+    groups
+        int64 [n], group of duplicates of each row.
+    pinned
+        bool [n], rows whose group goes to train.
+    quotas
+        int64 [num_users, 2], maximum numbers of test and of valid interactions.
+
+    Returns
+    -------
+    uint8 [n], TRAIN, VALID or TEST.
     """
     num_rows = len(user_idx)
     split = np.full(num_rows, TRAIN, dtype=np.uint8)
     size = np.bincount(groups, minlength=num_rows)
-    tied = (size[groups] > 1) | pinned
-    user_tied = np.zeros(len(rooms), dtype=np.bool_)
-    user_tied[user_idx[tied]] = True
+    grouped = (size[groups] > 1) | pinned
+    user_grouped = np.zeros(len(quotas), dtype=np.bool_)
+    user_grouped[user_idx[grouped]] = True
 
-    free = np.flatnonzero(~user_tied[user_idx])  # users all of whose interactions stand alone: no loop needed
+    free = np.flatnonzero(~user_grouped[user_idx])  # users without duplicates: no loop needed
     free = free[np.lexsort((free, order[free], user_idx[free]))]
-    owner = user_idx[free]
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    place = np.arange(len(free)) - np.repeat(starts, np.diff(starts, append=len(free)))
-    test, valid = rooms[owner, 0], rooms[owner, 1]
-    split[free[place < test]] = TEST
-    split[free[(place >= test) & (place < test + valid)]] = VALID
+    user = user_idx[free]
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    rank = np.arange(len(free)) - np.repeat(starts, np.diff(starts, append=len(free)))
+    test, valid = quotas[user, 0], quotas[user, 1]
+    split[free[rank < test]] = TEST
+    split[free[(rank >= test) & (rank < test + valid)]] = VALID
 
-    rest = np.flatnonzero(user_tied[user_idx])
+    rest = np.flatnonzero(user_grouped[user_idx])
     rest = rest[np.lexsort((rest, order[rest]))]
     members: dict[int, list[int]] = {}
-    room = {user: rooms[user].tolist() for user in np.flatnonzero(user_tied).tolist()}
+    remaining = {user: quotas[user].tolist() for user in np.flatnonzero(user_grouped).tolist()}
     for row, group in zip(rest.tolist(), groups[rest].tolist(), strict=True):
-        waiting = members.setdefault(group, [])
-        waiting.append(row)
-        if len(waiting) < size[group] or pinned[waiting].any():
+        reached = members.setdefault(group, [])
+        reached.append(row)
+        if len(reached) < size[group] or pinned[reached].any():
             continue
-        wanted = Counter(user_idx[waiting].tolist())
+        needed = Counter(user_idx[reached].tolist())
         for slot, code in enumerate((TEST, VALID)):
-            if all(room[user][slot] >= count for user, count in wanted.items()):
-                split[waiting] = code
-                for user, count in wanted.items():
-                    room[user][slot] -= count
+            if all(remaining[user][slot] >= count for user, count in needed.items()):
+                split[reached] = code
+                for user, count in needed.items():
+                    remaining[user][slot] -= count
                 break
     return split
 
 
-def random_rooms(user_idx: NDArray[np.int32], num_users: int, fractions: Fractions) -> NDArray[np.int64]:
-    """max(1, floor(fraction · n)) held out for test and valid of a user with n >= 3: int64 [users, 2].
+def random_quotas(user_idx: NDArray[np.int32], num_users: int, fractions: Fractions) -> NDArray[np.int64]:
+    """Quotas of the random split: max(1, floor(fraction · n)) of the n interactions of a user, n >= 3.
 
-    One interaction at least stays in train, whatever the fractions.
+    At least one interaction stays in train, whatever the fractions.
+
+    Returns
+    -------
+    int64 [num_users, 2], maximum numbers of test and of valid interactions.
     """
     count = np.bincount(user_idx, minlength=num_users)
-    rooms = np.zeros((num_users, 2), dtype=np.int64)
+    quotas = np.zeros((num_users, 2), dtype=np.int64)
     for slot, fraction in enumerate((fractions[2], fractions[1])):
         if fraction > 0:
-            rooms[:, slot] = np.maximum(1, _floor(fraction, count))
-    rooms[:, 0] = np.minimum(rooms[:, 0], count - 1)
-    rooms[:, 1] = np.minimum(rooms[:, 1], count - 1 - rooms[:, 0])
-    rooms[count < MIN_USER_INTERACTIONS] = 0
-    return rooms
+            quotas[:, slot] = np.maximum(1, _floor(fraction, count))
+    quotas[:, 0] = np.minimum(quotas[:, 0], count - 1)
+    quotas[:, 1] = np.minimum(quotas[:, 1], count - 1 - quotas[:, 0])
+    quotas[count < MIN_USER_INTERACTIONS] = 0
+    return quotas
 
 
-def last_rooms(user_idx: NDArray[np.int32], num_users: int) -> NDArray[np.int64]:
-    """One for test and one for valid of a user with n >= 3: int64 [users, 2]."""
+def leave_last_out_quotas(user_idx: NDArray[np.int32], num_users: int) -> NDArray[np.int64]:
+    """Quotas of leave-last-out: one test and one valid interaction of a user with at least three.
+
+    Returns
+    -------
+    int64 [num_users, 2].
+    """
     count = np.bincount(user_idx, minlength=num_users)
     return np.repeat((count >= MIN_USER_INTERACTIONS).astype(np.int64)[:, None], 2, axis=1)
 
 
-def recency(user_idx: NDArray[np.int32]) -> NDArray[np.int64]:
-    """0 for the last interaction of each user, 1 for the one before, …; rows are ordered by user and time."""
+def recency_ranks(user_idx: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Rank of each interaction of a user from the last, 0, backwards; rows are ordered by user and time."""
     ends = np.flatnonzero(np.diff(user_idx, append=-1)) + 1
     lengths = np.diff(ends, prepend=0)
     return np.repeat(ends, lengths) - 1 - np.arange(len(user_idx))
@@ -116,10 +152,25 @@ def recency(user_idx: NDArray[np.int32]) -> NDArray[np.int64]:
 def split_by_time(
     time: NDArray[np.int64], groups: NDArray[np.int64], pinned: NDArray[np.bool_], fractions: Fractions
 ) -> NDArray[np.uint8]:
-    """The newest fraction of all interactions is test, the next newest valid; equal times never part.
+    """Global split by time: the newest interactions are test, the next newest valid.
 
-    A group of copies goes to the split of its earliest member, with a pinned row to train.
-    Where distinct times are few, nothing may be left in train.
+    Interactions of the same time are in the same split; where distinct times are few, train may be empty. A
+    group of duplicates is in the split of its earliest row.
+
+    Parameters
+    ----------
+    time
+        int64 [n]
+    groups
+        int64 [n], group of duplicates of each row.
+    pinned
+        bool [n], rows whose group goes to train.
+    fractions
+        Shares of train, valid and test.
+
+    Returns
+    -------
+    uint8 [n], TRAIN, VALID or TEST.
     """
     ordered = np.sort(time)
     num_test = int(_floor(fractions[2], np.array(len(time))))
@@ -134,6 +185,6 @@ def split_by_time(
 
 
 def _floor(fraction: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """floor(fraction · count), where a product a rounding error below a whole number counts as it."""
-    whole: NDArray[np.int64] = np.floor(fraction * count + 1e-9).astype(np.int64)
-    return whole
+    """floor(fraction · count), tolerant of rounding errors just below an integer."""
+    floor: NDArray[np.int64] = np.floor(fraction * count + 1e-9).astype(np.int64)
+    return floor

@@ -1,4 +1,4 @@
-"""Parts of a prepared dataset that a protocol ranks, in memory."""
+"""Subsets of a prepared dataset for evaluation protocols, in memory."""
 
 from dataclasses import fields, replace
 
@@ -14,16 +14,20 @@ from llmdirect.data.resplit import resplit
 
 
 def active_users(dataset: Dataset, minimum: int) -> Dataset:
-    """Users with at least `minimum` interactions, with their items and passages, all numbered anew.
+    """Subset of the users with at least `minimum` interactions, with their items and passages.
 
-    Items that none of them has are no candidates. The split codes stay. `hash` is
-    `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users stay.
+    Users, items and passages are reindexed; items without such a user are removed. Splits do not change. The
+    hash is `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users remain.
 
-    Raises DataError where no user has so many, ValueError for passages of the unit "document" and where
-    items are held out already.
+    Raises
+    ------
+    DataError
+        If no user has so many interactions.
+    ValueError
+        If passages are documents, or the dataset is one of `cold_items`.
     """
-    if dataset.known is not None:
-        raise ValueError(f"{dataset.path}: choose the users before items are held out")
+    if dataset.extra_seen is not None:
+        raise ValueError(f"{dataset.path}: select the users before items are held out")
     rows, passages = dataset.interactions, dataset.passages
     kept_users = np.bincount(rows.user_idx, minlength=dataset.num_users) >= minimum
     if kept_users.all():
@@ -36,22 +40,22 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     kept = kept_users[rows.user_idx]
     kept_items = np.zeros(dataset.num_items, bool)
     kept_items[rows.item_idx[kept]] = True
-    kept_passages = ~_written_by(~kept_users, dataset) & kept_items[passages.item_idx]
-    user, item, passage = (_numbers(part) for part in (kept_users, kept_items, kept_passages))
+    kept_passages = ~_authored_by(~kept_users, dataset) & kept_items[passages.item_idx]
+    user, item, passage = (_new_indices(part) for part in (kept_users, kept_items, kept_passages))
     chosen = np.flatnonzero(kept_passages)
-    left = _rows(rows, kept)
+    remaining = _select_rows(rows, kept)
     return Dataset(
         path=dataset.path,
-        manifest=_counted(dataset, left.split),
+        manifest=_with_split_counts(dataset, remaining.split),
         hash=digest(dataset.hash, "users", str(minimum)),
         user_ids=[dataset.user_ids[index] for index in np.flatnonzero(kept_users)],
         item_ids=[dataset.item_ids[index] for index in np.flatnonzero(kept_items)],
         item_titles=[dataset.item_titles[index] for index in np.flatnonzero(kept_items)],
         interactions=replace(
-            left,
-            user_idx=user[left.user_idx].astype(np.int32),
-            item_idx=item[left.item_idx].astype(np.int32),
-            passage_idx=passage[left.passage_idx],
+            remaining,
+            user_idx=user[remaining.user_idx].astype(np.int32),
+            item_idx=item[remaining.item_idx].astype(np.int32),
+            passage_idx=passage[remaining.passage_idx],
         ),
         passages=replace(
             passages,
@@ -64,92 +68,119 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     )
 
 
-def _numbers(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The new index of each old one; -1 for none."""
+def _new_indices(kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """New index of each row, -1 for a removed one: int64 [n]."""
     return np.where(kept, np.cumsum(kept) - 1, -1)
 
 
 def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
-    """A split in which `share` of the items have text, but no interaction in train.
+    """Cold-start split: `share` of the items have text, but no interaction in train.
 
-    They are drawn at random among those with at least two reviews with text. Half of an item's reviews stay
-    without their users; the users of the other half are the test split. All other items have the split
-    `direct` of this seed, less its test rows. Rows with a copy of their text by the same user leave the test:
-    the copy would tell. Of whom a review of a held-out item was taken, that item is `known` to have, and is
-    no candidate. The hash is that of this split with "cold items" and the share.
+    Cold items are drawn at random among those with at least two reviews with text. Half of the reviews of
+    such an item remain as anonymous text in train; the interactions of the other half are the test split,
+    without those whose text has a duplicate by the same user. The other items have the random split of this
+    seed without its test interactions. A user whose review was made anonymous has seen the item
+    (`extra_seen`).
 
-    Raises DataError where no item has two reviews, ValueError for passages of the unit "document".
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    seed
+        Seed of the split and of the draws.
+    share
+        Share of the items, at least one.
+
+    Raises
+    ------
+    DataError
+        If no item has two reviews with text.
+    ValueError
+        If passages are documents.
     """
     whole = resplit(dataset, seed=seed)
     rows, passages = whole.interactions, whole.passages
     rng = np.random.default_rng(seed)
-    groups = whole.copy_group()
-    written = groups[rows.passage_idx] >= 0
-    common = np.flatnonzero(np.bincount(rows.item_idx[written], minlength=whole.num_items) > 1)
-    if not len(common):
+    duplicate = whole.duplicate_ids()
+    has_text = duplicate[rows.passage_idx] >= 0
+    eligible = np.flatnonzero(np.bincount(rows.item_idx[has_text], minlength=whole.num_items) > 1)
+    if not len(eligible):
         raise DataError(f"{dataset.path}: no item has two reviews with text, so none can be held out")
     cold = np.zeros(whole.num_items, bool)
-    cold[rng.permutation(common)[: max(1, int(share * whole.num_items))]] = True
+    cold[rng.permutation(eligible)[: max(1, int(share * whole.num_items))]] = True
     # In random order, every second review of an item: half of its reviews, whatever their number.
     order = rng.permutation(len(rows))
     order = order[np.argsort(rows.item_idx[order], kind="stable")]
     first = np.searchsorted(rows.item_idx[order], np.arange(whole.num_items))
-    place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows)) - first[rows.item_idx[order]]
+    rank = np.empty(len(rows), np.int64)
+    rank[order] = np.arange(len(rows)) - first[rows.item_idx[order]]
     of_cold = cold[rows.item_idx]
-    told = of_cold & (place % 2 == 0)
-    copied = (np.bincount(groups[groups >= 0]) > 1)[groups[rows.passage_idx]] & written
-    tested = of_cold & ~told & ~copied
+    anonymous = of_cold & (rank % 2 == 0)
+    repeated = (np.bincount(duplicate[duplicate >= 0]) > 1)[duplicate[rows.passage_idx]] & has_text
+    tested = of_cold & ~anonymous & ~repeated
     kept = tested | ~of_cold & (rows.split != TEST)
-    taken = of_cold & ~tested
+    removed = of_cold & ~tested
     code = np.where(tested, TEST, rows.split).astype(np.uint8)
     user, split = passages.user_idx.copy(), np.full(len(passages), TEST, np.uint8)
     split[passages.user_idx < 0] = TRAIN
     split[rows.passage_idx[kept]] = code[kept]
-    texts = rows.passage_idx[told]
+    texts = rows.passage_idx[anonymous]
     user[texts], split[texts] = -1, TRAIN
     return replace(
         whole,
-        manifest=_counted(whole, code[kept]),
+        manifest=_with_split_counts(whole, code[kept]),
         hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
-        interactions=_rows(replace(rows, split=code), kept),
+        interactions=_select_rows(replace(rows, split=code), kept),
         passages=replace(passages, user_idx=user, split=split),
-        known=Csr.from_pairs(rows.user_idx[taken], rows.item_idx[taken], whole.num_users),
+        extra_seen=Csr.from_pairs(rows.user_idx[removed], rows.item_idx[removed], whole.num_users),
     )
 
 
 def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
-    """The same users and items, but no interaction and no text of the users in `held_out`, bool [U].
+    """Dataset without the interactions and texts of some users.
 
-    The hash is that of the dataset and of the users. ValueError for passages of the unit "document".
+    Users and items keep their indices; removed texts move to the test split. The hash is that of the dataset
+    and of the users.
+
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    held_out
+        bool [num_users], users to remove.
+
+    Raises
+    ------
+    ValueError
+        If passages are documents.
     """
     rows, passages = dataset.interactions, dataset.passages
     kept = ~held_out[rows.user_idx]
-    gone = _written_by(held_out, dataset)
+    removed = _authored_by(held_out, dataset)
     return replace(
         dataset,
-        manifest=_counted(dataset, rows.split[kept]),
+        manifest=_with_split_counts(dataset, rows.split[kept]),
         hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
-        interactions=_rows(rows, kept),
-        passages=replace(passages, split=np.where(gone, TEST, passages.split).astype(np.uint8)),
+        interactions=_select_rows(rows, kept),
+        passages=replace(passages, split=np.where(removed, TEST, passages.split).astype(np.uint8)),
     )
 
 
-def _written_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_]:
-    """bool [passages]: those of `users`, bool [U]. ValueError for passages of the unit "document"."""
+def _authored_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [num_passages], whether the author is among `users`, bool [num_users]."""
     if dataset.manifest["options"]["unit"] == "document":
         raise ValueError(
-            f"{dataset.path}: passage unit document: its passages mix users; prepare the part itself"
+            f"{dataset.path}: its passages are documents, which mix users; prepare the subset itself"
         )
     author = dataset.passages.user_idx
     return (author >= 0) & users[author]
 
 
-def _rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
+def _select_rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
     return Interactions(**{field.name: getattr(rows, field.name)[kept] for field in fields(rows)})
 
 
-def _counted(dataset: Dataset, codes: NDArray[np.uint8]) -> Json:
-    """The manifest with so many rows a split."""
+def _with_split_counts(dataset: Dataset, codes: NDArray[np.uint8]) -> Json:
+    """Manifest with the counts of interactions per split, uint8 [n]."""
     counts = dict(zip(SPLIT_NAMES, np.bincount(codes, minlength=3).tolist(), strict=True))
     return dataset.manifest | {"counts": dataset.manifest["counts"] | {"per_split": counts}}

@@ -1,4 +1,4 @@
-"""The tables of a dataset, made in memory from raw reviews; nothing here touches the disk but `items`."""
+"""Tables of a dataset from raw reviews, in memory."""
 
 import re
 from dataclasses import dataclass
@@ -14,34 +14,37 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import SCHEMAS, SPLIT_NAMES, TRAIN
-from llmdirect.data.filtering import codes, distinct_pairs, k_core_mask
+from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, k_core_mask
 from llmdirect.data.readers.item_metadata import ItemMetadata, read_item_metadata
 from llmdirect.data.readers.reviews import Reviews
 from llmdirect.data.splits import (
     Fractions,
-    last_rooms,
-    random_order,
-    random_rooms,
-    recency,
+    leave_last_out_quotas,
+    random_keys,
+    random_quotas,
+    recency_ranks,
     split_by_time,
     split_by_user,
 )
 from llmdirect.text.duplicates import connected_groups, pair_ids, text_ids
 
 PASSAGE_UNITS: Final = ("review", "document")
+"""What a passage is: a review, or all reviews of a user or an item in train."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The four frames in the dataset's schemas, and the counts of the report."""
+    """Tables of a dataset and their counts."""
 
     frames: dict[str, pl.DataFrame]
+    """Tables by name, in `SCHEMAS`."""
     counts: Json
+    """Counts for the manifest."""
 
 
 @dataclass(frozen=True)
-class Positive:
-    """Which interactions count as positive, by rating."""
+class PositiveRule:
+    """Threshold on ratings that makes interactions positive, such as `rating>=4`."""
 
     operator: str
     bound: float
@@ -49,21 +52,27 @@ class Positive:
     _PATTERN = re.compile(r"\s*rating\s*(>=|>|<=|<|==)\s*(-?\d+(?:\.\d+)?)\s*")
 
     @classmethod
-    def parse(cls, text: str | None) -> "Positive | None":
-        """Reads "rating>=4"; None stays None. Raises ValueError for anything else."""
+    def parse(cls, text: str | None) -> "PositiveRule | None":
+        """Parse a rule such as "rating>=4"; None stays None.
+
+        Raises
+        ------
+        ValueError
+            If it is not a comparison (>=, >, <=, <, ==) of `rating` with a number.
+        """
         if text is None:
             return None
         if not (match := cls._PATTERN.fullmatch(text)):
             raise ValueError(
-                f"--positive: {text!r} is not of the form rating>=4 (>=, >, <=, <, == and a number)"
+                f"`positive`: {text!r} is not of the form rating>=4 (>=, >, <=, <, == and a number)"
             )
         return cls(match[1], float(match[2]))
 
     def __str__(self) -> str:
         return f"rating{self.operator}{str(self.bound).removesuffix('.0')}"
 
-    def of(self, rating: pl.Series) -> pl.Series:
-        """Boolean per interaction; a missing rating is not positive."""
+    def mask(self, rating: pl.Series) -> pl.Series:
+        """Boolean [n], whether each rating is positive; a missing one is not."""
         bound = float(np.float32(self.bound))
         compared = {
             ">=": rating >= bound,
@@ -83,29 +92,47 @@ def build_tables(
     split: str,
     seed: int,
     fractions: Fractions,
-    positive: Positive | None,
+    positive: PositiveRule | None,
     passage_unit: str,
     items: Path | None,
     skip_bad_lines: bool,
     progress: Progress,
 ) -> Tables:
-    """Duplicates, k-core, indices, splits, passages, in this order. Raises DataError naming `source`."""
+    """Build the tables of a dataset: drop duplicates, take the k-core, index, split, and make passages.
+
+    Parameters
+    ----------
+    reviews
+        Raw reviews.
+    source
+        Their file, which errors name.
+    k_core, split, seed, fractions, passage_unit, items, skip_bad_lines, progress
+        As in `prepare`.
+    positive
+        Rule of positive interactions, None for all.
+
+    Raises
+    ------
+    DataError
+        If nothing is left to train on, or a column is missing that an option needs.
+    """
     if positive and not reviews.has_ratings:
         raise DataError(
-            f"{source}: --positive {positive}, but no rating field is known; --columns rating=FIELD"
+            f'{source}: `positive="{positive}"`, but no rating field is known; name it with '
+            '`columns={"rating": "FIELD"}`'
         )
-    rows = distinct_pairs(reviews.frame)
+    rows = drop_duplicate_pairs(reviews.frame)
     counts: Json = {
         "rows_read": reviews.frame.height,
         "bad_lines": reviews.bad_lines,
         "duplicates_dropped": reviews.frame.height - rows.height,
     }
-    rows, counts["k_core_removed"] = _reduced(rows, k_core, source)
+    rows, counts["k_core_removed"] = _k_core(rows, k_core, source)
     rows = rows.with_columns(pl.col("time_ms").floordiv(1000).alias("timestamp"))
     user_ids, item_ids = (rows[role].unique().sort() for role in ("user", "item"))
     rows = rows.with_columns(
-        codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
-        codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
+        category_codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
+        category_codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
     ).sort("user_idx", "time_ms", "position", nulls_last=False)
     metadata = None
     if items:
@@ -113,28 +140,28 @@ def build_tables(
             items, item_ids.to_list(), skip_bad_lines=skip_bad_lines, progress=progress
         )
     descriptions = _description_passages(metadata)
-    positives = positive.of(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
+    positives = positive.mask(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
     rows = rows.with_columns(positives.alias("positive"))
     split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
     rows = rows.with_columns(pl.Series("split", split_codes))
     if passage_unit == "review":
         texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
     else:
-        texts = _documents(rows, len(user_ids), len(item_ids))
-    passages = pl.concat([_as_table(texts, "passages"), descriptions])
+        texts = _document_passages(rows, len(user_ids), len(item_ids))
+    passages = pl.concat([_to_schema(texts, "passages"), descriptions])
     passage_idx = pl.int_range(rows.height) if passage_unit == "review" else pl.lit(-1)
     interactions = rows.with_columns(passage_idx.alias("passage_idx"))
     titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
     frames = {
-        "interactions": _as_table(interactions, "interactions"),
+        "interactions": _to_schema(interactions, "interactions"),
         "users": user_ids.alias("user_id").to_frame(),
         "items": pl.DataFrame([item_ids.alias("item_id"), titles]),
         "passages": passages,
     }
-    counts |= _summary(frames, rows, groups)
+    counts |= _counts(frames, rows, groups)
     if metadata:
         counts["item_metadata"] = {
-            "items_found": metadata.found,
+            "items_found": metadata.num_found,
             "descriptions": descriptions.height,
             "bad_lines": metadata.bad_lines,
         }
@@ -149,45 +176,67 @@ def split_rows(
     seed: int,
     fractions: Fractions,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The split code of each interaction, and the number of its group of copies: both [n].
+    """Split of each interaction.
 
-    rows: user, item (ids), user_idx, item_idx, text, timestamp (null: missing) and positive, ordered by
-    user_idx, then time; descriptions: text and item_idx. Raises DataError naming `source` where a time that
-    the split needs is missing, where train would be empty, or hold no positive.
+    Parameters
+    ----------
+    rows
+        Columns user, item (external ids), user_idx, item_idx, text, timestamp (null if missing) and
+        positive, ordered by user_idx, then time.
+    descriptions
+        Columns text and item_idx.
+    source
+        File or folder of the reviews, which errors name.
+    split, seed, fractions
+        As in `prepare`.
+
+    Returns
+    -------
+    split_codes
+        uint8 [n], TRAIN, VALID or TEST.
+    groups
+        int64 [n], group of duplicates of each row.
+
+    Raises
+    ------
+    DataError
+        If a time is missing that the split needs, or train would be empty or hold no positive.
     """
     if split != "random":
         _check_times(rows["timestamp"], split, source)
-    groups, pinned = _ties(rows, descriptions)
+    groups, pinned = _duplicate_groups(rows, descriptions)
     user = rows["user_idx"].to_numpy()
     num_users = int(user[-1]) + 1
     if split == "random":
-        order = random_order(rows["user"].to_list(), rows["item"].to_list(), seed)
-        split_codes = split_by_user(user, order, groups, pinned, random_rooms(user, num_users, fractions))
+        order = random_keys(rows["user"].to_list(), rows["item"].to_list(), seed)
+        split_codes = split_by_user(user, order, groups, pinned, random_quotas(user, num_users, fractions))
     elif split == "leave-last-out":
-        split_codes = split_by_user(user, recency(user), groups, pinned, last_rooms(user, num_users))
+        split_codes = split_by_user(
+            user, recency_ranks(user), groups, pinned, leave_last_out_quotas(user, num_users)
+        )
     else:
         split_codes = split_by_time(rows["timestamp"].to_numpy(), groups, pinned, fractions)
     if not (split_codes == TRAIN).any():
         raise DataError(
-            f"{source}: --split {split}: {rows['timestamp'].n_unique()} distinct times are too few to cut "
-            "train, valid and test apart; use --split random"
+            f'{source}: `split="{split}"`: {rows["timestamp"].n_unique()} distinct times are too few for '
+            'train, valid and test; use `split="random"`'
         )
     if not (rows["positive"].to_numpy() & (split_codes == TRAIN)).any():
-        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen --positive")
+        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen `positive`")
     return split_codes, groups
 
 
-def _as_table(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+def _to_schema(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     return frame.select(*SCHEMAS[name]).cast(SCHEMAS[name])
 
 
-def _reduced(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame, Json]:
-    user, item = (codes(rows[role], rows[role].unique()).to_numpy() for role in ("user", "item"))
+def _k_core(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame, Json]:
+    user, item = (category_codes(rows[role], rows[role].unique()).to_numpy() for role in ("user", "item"))
     keep, rounds = k_core_mask(user, item, k_core)
     core = rows.filter(keep)
     if core.is_empty():
         raise DataError(
-            f"{source}: the {k_core}-core of its {rows.height:,} interactions is empty; lower --k-core"
+            f"{source}: the {k_core}-core of its {rows.height:,} interactions is empty; lower `k_core`"
         )
     return core, {
         "rounds": rounds,
@@ -200,11 +249,13 @@ def _reduced(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFram
 def _check_times(times: pl.Series, split: str, source: Path) -> None:
     missing = times.null_count()
     if missing == len(times):
-        raise DataError(f"{source}: --split {split} needs times; name their field: --columns time=FIELD")
+        raise DataError(
+            f'{source}: `split="{split}"` needs times; name their field: `columns={{"time": "FIELD"}}`'
+        )
     if missing:
         raise DataError(
-            f"{source}: --split {split} needs a time for every review, {missing:,} of {len(times):,} have "
-            "none; use --split random"
+            f'{source}: `split="{split}"` needs a time for every review, {missing:,} of {len(times):,} have '
+            'none; use `split="random"`'
         )
 
 
@@ -214,11 +265,13 @@ def _description_passages(metadata: ItemMetadata | None) -> pl.DataFrame:
     frame = frame.filter(pl.col("text") != "").with_columns(
         pl.lit("description").alias("kind"), pl.lit(-1).alias("user_idx"), pl.lit(TRAIN).alias("split")
     )
-    return _as_table(frame, "passages")
+    return _to_schema(frame, "passages")
 
 
-def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The group of copies of each row, and the rows that copy the description of their item: both [n]."""
+def _duplicate_groups(
+    rows: pl.DataFrame, descriptions: pl.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Group of duplicates of each row, int64 [n], and rows that repeat the item's description, bool [n]."""
     num_rows = rows.height
     text_id = text_ids(chain(rows["text"], descriptions["text"]))
     by_item = pair_ids(
@@ -230,27 +283,27 @@ def _ties(rows: pl.DataFrame, descriptions: pl.DataFrame) -> tuple[NDArray[np.in
     return connected_groups(by_user, by_item[:num_rows]), pinned
 
 
-def _documents(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:
-    """Passage u is the document of user u, num_users + i that of item i: train reviews, newest last."""
+def _document_passages(rows: pl.DataFrame, num_users: int, num_items: int) -> pl.DataFrame:
+    """Documents of train reviews, newest last: passage u of user u, passage num_users + i of item i."""
     train = rows.filter((pl.col("split") == TRAIN) & (pl.col("text") != ""))
     train = train.sort("time_ms", "position", nulls_last=False)
     parts = []
     for owner, other, count in (("user_idx", "item_idx", num_users), ("item_idx", "user_idx", num_items)):
         joined = train.group_by(owner).agg(pl.col("text").str.join("\n"))
-        everyone = pl.DataFrame({owner: pl.int_range(count, dtype=pl.Int32, eager=True)})
-        document = everyone.join(joined, on=owner, how="left", maintain_order="left")
+        owners = pl.DataFrame({owner: pl.int_range(count, dtype=pl.Int32, eager=True)})
+        document = owners.join(joined, on=owner, how="left", maintain_order="left")
         parts.append(
             document.with_columns(
                 pl.col("text").fill_null(""),
                 pl.lit("document").alias("kind"),
                 pl.lit(-1).alias(other),
                 pl.lit(TRAIN).alias("split"),
-            ).pipe(_as_table, "passages")
+            ).pipe(_to_schema, "passages")
         )
     return pl.concat(parts)
 
 
-def _summary(frames: dict[str, pl.DataFrame], rows: pl.DataFrame, groups: NDArray[np.int64]) -> Json:
+def _counts(frames: dict[str, pl.DataFrame], rows: pl.DataFrame, groups: NDArray[np.int64]) -> Json:
     num_users, num_items = frames["users"].height, frames["items"].height
     sizes = np.bincount(groups)
     words = rows.filter(pl.col("text") != "")["text"].str.count_matches(r"\S+").median()

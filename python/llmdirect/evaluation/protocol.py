@@ -17,7 +17,7 @@ def seen_items(dataset: Dataset, split: int) -> Csr:
     Validation hides train; test hides train and validation.
     """
     seen = dataset.csr(tuple(range(split)), positive_only=False)
-    return seen if dataset.known is None else seen.union(dataset.known)
+    return seen if dataset.extra_seen is None else seen.union(dataset.extra_seen)
 
 
 def held_out_users(dataset: Dataset, split: int) -> NDArray[np.int32]:

@@ -114,7 +114,7 @@ class TrainView:
         if not positive.any():
             raise DataError(f"{dataset.path}: no positive interaction in train; nothing to learn from")
         own = np.where(rows.passage_idx >= 0, local[rows.passage_idx], -1)
-        group = dataset.copy_group()[passage_idx]
+        group = dataset.duplicate_ids()[passage_idx]
         recency = recency_ranks(rows.timestamp)
         most_copies = int(np.bincount(group[group >= 0]).max()) if (group >= 0).any() else 1
         # A passage without text takes no slot and no share of the user's attention.

@@ -1,4 +1,4 @@
-"""Integrity check of a dataset folder and its embedding stores."""
+"""Audit of a dataset and its embedding stores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ from llmdirect.data.audit import (
 from llmdirect.data.dataset import Dataset
 from llmdirect.store.store import EmbeddingStore
 
-_SHOWN: Final = 20  # leaks listed one by one; all are counted
+_MAX_LEAKS: Final = 20  # listed; all are counted
 
 
 @dataclass(frozen=True)
 class AuditReport(Result):
-    """What `audit` found in a dataset folder."""
+    """Report of `audit`."""
 
     ok: bool
     """No leak and no problem."""
@@ -47,16 +47,26 @@ class AuditReport(Result):
 
 
 def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = SILENT) -> AuditReport:
-    """Checks a dataset folder: every byte of its files, its indices, its splits, its stores.
+    """Audit a dataset: bytes of its files, indices, leaks between its splits, embedding stores.
 
-    Returns ok, leaks (count, and the first ones), problems and notes. A leak is a held-out text of which
-    a copy (case and white space levelled) by the same user or about the same item is in train. A problem
-    is a store that is damaged or lacks passages of the dataset. Coincidences that are no leak are notes.
+    A leak is a held-out text of which a copy (up to case and white space) by the same user or about the same
+    item is in train.
 
-    verify_stores: read every byte of the stores too; without it their sizes and keys are checked.
+    Parameters
+    ----------
+    path
+        Folder of the dataset.
+    verify_stores
+        Read every byte of the stores; otherwise only their sizes and keys are checked.
+    progress
+        Receiver of progress reports.
 
-    Raises FileNotFoundError where a file is missing, DataError where one is damaged or where the tables
-    contradict each other: then nothing else can be said.
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the dataset is missing.
+    DataError
+        If a file is damaged or the tables contradict each other, so that no report is possible.
     """
     dataset = Dataset.open(path)  # compares every byte of its tables with the manifest
     check_manifest(dataset)
@@ -69,9 +79,9 @@ def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = 
         for folder in folders:
             if (folder / MANIFEST).exists():
                 stores.append(folder.name)
-                wrong, remarks = check_store(dataset, folder, verify_stores)
-                problems += wrong
-                notes += remarks
+                store_problems, store_notes = check_store(dataset, folder, verify_stores)
+                problems += store_problems
+                notes += store_notes
             else:
                 notes.append(
                     f"{folder}: no manifest yet; `llmdirect consolidate {dataset.path}` completes it"
@@ -84,16 +94,28 @@ def audit(path: Path | str, *, verify_stores: bool = True, progress: Progress = 
         files_checked=len(dataset.manifest["files"]),
         stores_checked=stores,
         num_leaks=len(leaks),
-        leaks=leaks[:_SHOWN],
+        leaks=leaks[:_MAX_LEAKS],
         problems=problems,
         notes=notes,
     )
 
 
 def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[list[str], list[str]]:
-    """Whether a store is sound and has every passage: (problems, notes), each a line naming the folder.
+    """Check that an embedding store is sound and holds every passage of a dataset.
 
-    verify: compare every byte of the store with its checksums.
+    Parameters
+    ----------
+    dataset
+        The dataset.
+    folder
+        Folder of the store.
+    verify
+        Compare every byte of the store with its checksums.
+
+    Returns
+    -------
+    problems, notes
+        Lines that name the folder.
     """
     try:
         store = EmbeddingStore.open(folder, verify=verify)
@@ -109,10 +131,10 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
             f"{folder}: lacks {int(missing.sum()):,} of {len(texts):,} texts of the dataset "
             f"(first: {example!r}); run `llmdirect precompute {dataset.path}`"
         )
-    made_from = (store.manifest.get("source") or {}).get("dataset")
+    source = (store.manifest.get("source") or {}).get("dataset")
     notes = []
-    if made_from not in (None, dataset.hash):
+    if source not in (None, dataset.hash):
         notes.append(
-            f"{folder}: was made from dataset {made_from}, this is {dataset.hash}; told by its keys alone"
+            f"{folder}: was made from dataset {source}, this is {dataset.hash}; compared by its keys alone"
         )
     return problems, notes

@@ -40,12 +40,12 @@ def demo(
 
       llmdirect demo --data reviews_Musical_Instruments_5.json.gz --out instruments
     """
-    from llmdirect.data.readers.raw_files import stem
+    from llmdirect.data.readers.raw_files import base_name
     from llmdirect.demo import demo as run_demo
 
     counts = (("users", num_users), ("items", num_items))
     sizes = [f"{count}-{name}" for name, count in counts if count is not None]
-    folder = out or Path("demo") / (stem(data) if data else "-".join(["synthetic", *sizes]))
+    folder = out or Path("demo") / (base_name(data) if data else "-".join(["synthetic", *sizes]))
     result = run_demo(
         folder, data=data, encoder=encoder, num_users=num_users, num_items=num_items, progress=Bars()
     )

@@ -1,4 +1,4 @@
-"""CSV: the standard library's reader, which counts physical lines and refuses broken quoting."""
+"""Raw CSV files, read strictly."""
 
 import csv
 import io
@@ -11,20 +11,27 @@ from typing import IO, TYPE_CHECKING, Final
 import polars as pl
 
 from llmdirect.common.errors import DataError
-from llmdirect.data.readers.json_lines import LINE, NOT_UTF8, BadLines
+from llmdirect.data.readers.bad_lines import BadLines
+from llmdirect.data.readers.json_lines import LINE, NOT_UTF8
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-_ROWS: Final = 100_000  # rows a frame
+_FRAME_ROWS: Final = 100_000
 _DELIMITERS: Final = ",\t;|"
 
 
 def csv_header(path: Path, file: IO[bytes]) -> list[str]:
-    """The column names. Raises DataError where the first line is not UTF-8."""
-    with _reader(path, file) as reader:
+    """Column names of a CSV file.
+
+    Raises
+    ------
+    DataError
+        If the first line is not UTF-8.
+    """
+    with _csv_reader(path, file) as reader:
         header = next(reader, [])
-    if any(map(_undecodable, header)):
+    if any(map(_is_not_utf8, header)):
         raise DataError(f"{path}: line 1: {NOT_UTF8}")
     return header
 
@@ -32,17 +39,36 @@ def csv_header(path: Path, file: IO[bytes]) -> list[str]:
 def read_csv(
     path: Path, file: IO[bytes], fields: Mapping[str, str]
 ) -> Iterator[tuple[pl.DataFrame, BadLines]]:
-    """Yields frames of `line` (int64) and one string column per role, and the bad lines.
+    """Read columns of a CSV file in pieces.
 
-    A record that spans several lines goes by its first. Raises DataError where a quote is never closed.
+    Parameters
+    ----------
+    path
+        Path of the file, for errors.
+    file
+        The open file, decompressed.
+    fields
+        Column name of each role.
+
+    Yields
+    ------
+    frame
+        Columns `line` (int64; the first line of a record) and a string column per role.
+    bad
+        Bad lines.
+
+    Raises
+    ------
+    DataError
+        If quoting is broken, or a column name is repeated.
     """
     schema = {LINE: pl.Int64(), **dict.fromkeys(fields, pl.String())}
-    with _reader(path, file) as reader:
+    with _csv_reader(path, file) as reader:
         header = next(reader)
         for name in fields.values():
             if header.count(name) > 1:
                 raise DataError(f"{path}: line 1: column {name!r} is there {header.count(name)} times")
-        places = [header.index(name) for name in fields.values()]
+        positions = [header.index(name) for name in fields.values()]
         rows: list[tuple[int | str, ...]] = []
         bad: BadLines = []
         start = reader.line_num + 1
@@ -54,23 +80,23 @@ def read_csv(
                 if len(record) != len(header):
                     bad.append((number, f"{len(record)} fields, the header has {len(header)}"))
                     continue
-                values = [record[place] for place in places]
-                if any(not value.isascii() and _undecodable(value) for value in values):
+                values = [record[position] for position in positions]
+                if any(not value.isascii() and _is_not_utf8(value) for value in values):
                     bad.append((number, NOT_UTF8))
                     continue
                 rows.append((number, *values))
-                if len(rows) == _ROWS:
+                if len(rows) == _FRAME_ROWS:
                     yield pl.DataFrame(rows, schema=schema, orient="row"), bad
                     rows, bad = [], []
         except csv.Error as error:
             raise DataError(
-                f"{path}: line {start}: not CSV from here on ({error}); a text with a quote in it stands in "
+                f"{path}: line {start}: not CSV from here on ({error}); write a text with a quote in "
                 "quotes, and the quote twice"
             ) from None
         yield pl.DataFrame(rows, schema=schema, orient="row"), bad
 
 
-def _undecodable(value: str) -> bool:
+def _is_not_utf8(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -79,8 +105,8 @@ def _undecodable(value: str) -> bool:
 
 
 @contextmanager
-def _reader(path: Path, file: IO[bytes]) -> Iterator["Reader"]:
-    """A strict reader whose delimiter is the one seen most often in the header line."""
+def _csv_reader(path: Path, file: IO[bytes]) -> Iterator["Reader"]:
+    """Strict reader; the delimiter is the most frequent one of the header line."""
     # surrogateescape lets a line that is not UTF-8 through, so that it can be named
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     head = text.readline()

@@ -1,4 +1,4 @@
-"""Which field of a raw review file plays which role."""
+"""Known formats of review files: the field of each role."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -9,28 +9,32 @@ from typing import Final
 from llmdirect.common.errors import DataError
 
 ROLES: Final = ("user", "item", "text", "rating", "time", "summary")
-REQUIRED: Final = ("user", "item", "text")
+_REQUIRED: Final = ("user", "item", "text")
 
 
 @dataclass(frozen=True)
 class ReviewFormat:
-    """A known layout: for each role the names it may have, best first."""
+    """Known format of review files."""
 
     name: str
     fields: Mapping[str, tuple[str, ...]]
-    marks: frozenset[str] = field(default=frozenset())  # at least one of these must be there too
-    text_may_be_absent: bool = False  # this layout leaves the field out where nothing was written
+    """Possible field names of each role, in the order of preference."""
+    markers: frozenset[str] = field(default=frozenset())
+    """Fields of which at least one must be present, if there are any."""
+    text_optional: bool = False
+    """Whether the text field is left out of reviews without text."""
 
-    def marked(self, found: Sequence[str]) -> bool:
-        """Whether a mark of the layout is among the fields found, or it needs none."""
-        return not self.marks or bool(self.marks & set(found))
+    def matches(self, names: Sequence[str]) -> bool:
+        """Whether the field names of a file contain a marker, if the format has any."""
+        return not self.markers or bool(self.markers & set(names))
 
-    def present(self, found: Sequence[str]) -> dict[str, str]:
-        """The field of each role that is among those found."""
-        named = {
-            role: next((name for name in names if name in found), None) for role, names in self.fields.items()
+    def select(self, names: Sequence[str]) -> dict[str, str]:
+        """Field of each role, of the field names of a file."""
+        selected = {
+            role: next((name for name in options if name in names), None)
+            for role, options in self.fields.items()
         }
-        return {role: name for role, name in named.items() if name is not None}
+        return {role: name for role, name in selected.items() if name is not None}
 
 
 _AMAZON: Final = {
@@ -81,70 +85,102 @@ FORMATS: Final = (
 
 @dataclass(frozen=True)
 class Layout:
-    """What was decided for one file: role -> field name."""
+    """Layout of a review file."""
 
     name: str
+    """Name of the format, "columns" if the user named all fields."""
     fields: dict[str, str]
-    text_may_be_absent: bool
+    """Field of each role."""
+    text_optional: bool
+    """Whether reviews may lack the text field."""
 
 
 def choose_layout(
-    path: Path, found: Sequence[str], columns: Mapping[str, str] | None, with_summary: bool
+    path: Path, names: Sequence[str], columns: Mapping[str, str] | None, with_summary: bool
 ) -> Layout:
-    """Picks the first known layout that fits the fields found; `columns` (role -> field) goes before it.
+    """Choose the first known format that fits the field names of a file.
 
-    Raises ValueError for an unknown role, DataError where a named field is not in the file or the roles
-    user, item and text are not all known: the message lists the fields found and the flag to type.
+    Parameters
+    ----------
+    path
+        The file, for errors.
+    names
+        Its field names.
+    columns
+        Field of each role, which takes precedence over known formats.
+    with_summary
+        Whether the summary is needed.
+
+    Raises
+    ------
+    ValueError
+        If a role is unknown.
+    DataError
+        If a named field is missing, or the field of a required role is not known.
     """
     columns = dict(columns or {})
     if unknown := [role for role in columns if role not in ROLES]:
-        raise ValueError(f"--columns: unknown role {unknown[0]!r}; the roles are {', '.join(ROLES)}")
+        raise ValueError(f"`columns`: unknown role {unknown[0]!r}; the roles are {', '.join(ROLES)}")
     for role, name in columns.items():
-        if name not in found:
-            raise DataError(f"{path}: no field {name!r} (--columns {role}={name}); found: {_listed(found)}")
-    chosen, may_be_absent = "columns", False
+        if name not in names:
+            raise DataError(
+                f"{path}: no field {name!r} (`columns={{{role!r}: {name!r}}}`); found: {_field_list(names)}"
+            )
+    format_name, text_optional = "columns", False
     fields = columns
-    if not set(REQUIRED) <= set(columns):
-        known, fields = max(
-            ((known, known.present(found) | columns) for known in FORMATS if known.marked(found)),
-            key=lambda candidate: sum(role in candidate[1] for role in REQUIRED),  # the first of the best
+    if not set(_REQUIRED) <= set(columns):
+        best, fields = max(
+            ((known, known.select(names) | columns) for known in FORMATS if known.matches(names)),
+            key=lambda candidate: sum(role in candidate[1] for role in _REQUIRED),  # the first of the best
         )
-        chosen, may_be_absent = known.name, known.text_may_be_absent
-    if missing := [role for role in REQUIRED if role not in fields]:
+        format_name, text_optional = best.name, best.text_optional
+    if missing := [role for role in _REQUIRED if role not in fields]:
         raise DataError(
             f"{path}: not a known review format, cannot tell the {', '.join(missing)} field; "
-            f"found: {_listed(found)}. Say which is which: llmdirect prepare {path} "
-            "--columns user=FIELD,item=FIELD,text=FIELD[,rating=FIELD][,time=FIELD][,summary=FIELD]"
+            f"found: {_field_list(names)}. Run `llmdirect prepare` with "
+            '`columns={"user": "FIELD", "item": "FIELD", "text": "FIELD"}`; more roles: rating, time, summary'
         )
     if with_summary and "summary" not in fields:
         raise DataError(
-            f"{path}: --with-summary, but no summary field is known; found: {_listed(found)}. "
-            "Name it: --columns summary=FIELD"
+            f"{path}: `with_summary`, but no summary field is known; found: {_field_list(names)}. "
+            'Name it: `columns={"summary": "FIELD"}`'
         )
     if not with_summary:
         fields.pop("summary", None)
-    return Layout(chosen, fields, may_be_absent)
+    return Layout(format_name, fields, text_optional)
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """`user=user_id,item=book_id` as a mapping, `"user=last, first"` with a comma in the field's name.
+    """Parse "user=user_id,item=book_id"; a pair with a comma in the field name is quoted.
 
-    Raises ValueError where it is not of that form.
+    Returns
+    -------
+    Field of each role.
+
+    Raises
+    ------
+    ValueError
+        If the text is not of that form, or a role is repeated.
+
+    Examples
+    --------
+    >>> parse_columns('user=user_id,"item=last, first"')
+    {'user': 'user_id', 'item': 'last, first'}
     """
     columns: dict[str, str] = {}
     for part in next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True)):
         role, equals, name = (piece.strip() for piece in part.partition("="))
         if not (role and equals and name):
             raise ValueError(
-                f"--columns: {part!r} is not ROLE=FIELD; example: user=user_id,item=book_id,text=review"
+                f"`columns`: {part!r} is not ROLE=FIELD; example: user=user_id,item=book_id,text=review"
             )
         if role in columns:
-            raise ValueError(f"--columns: {role} is given twice")
+            raise ValueError(f"`columns`: {role} is given twice")
         columns[role] = name
     return columns
 
 
-def _listed(names: Sequence[str]) -> str:
+def _field_list(names: Sequence[str]) -> str:
     readable = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) for name in names[:40]]
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in readable]
     return ", ".join(shown) + (f" and {len(names) - 40} more" if len(names) > 40 else "") or "nothing"

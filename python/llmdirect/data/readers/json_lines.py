@@ -1,4 +1,4 @@
-"""JSON lines: Polars reads a block at once; lines it cannot vouch for are read again one by one."""
+"""Raw files of JSON lines: blocks by Polars, ambiguous lines again one by one."""
 
 import json
 import re
@@ -7,10 +7,11 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from llmdirect.data.readers.raw_files import line_blocks
+from llmdirect.data.readers.bad_lines import BadLines
+from llmdirect.data.readers.raw_files import read_line_blocks
 
-BadLines = list[tuple[int, str]]  # (line number, reason)
 LINE: Final = "line"
+"""Column of line numbers."""
 NOT_UTF8: Final = (
     "invalid UTF-8; where all of the file is in another encoding: iconv -f WINDOWS-1252 -t UTF-8"
 )
@@ -19,35 +20,53 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def read_json_lines(file: IO[bytes], fields: Mapping[str, str]) -> Iterator[tuple[pl.DataFrame, BadLines]]:
-    """Yields frames of `line` (int64) and one string column per role (null: absent), and the bad lines."""
-    for first, block in line_blocks(file):
+    """Read fields of JSON lines in pieces.
+
+    Parameters
+    ----------
+    file
+        The open file, decompressed.
+    fields
+        Field name of each role.
+
+    Yields
+    ------
+    frame
+        Columns `line` (int64) and a string column per role, null where absent.
+    bad
+        Bad lines.
+    """
+    for first, block in read_line_blocks(file):
         if first == 1:
             block = block.removeprefix(_BOM)
         frame = _read_block(first, block, fields)
         if frame is None:
-            yield _read_strictly(first, block.split(b"\n"), None, fields)
+            yield _read_line_by_line(first, block.split(b"\n"), None, fields)
             continue
-        doubtful = frame.filter(_doubtful(fields))[LINE].to_list()
-        if not doubtful:
+        ambiguous = frame.filter(_is_ambiguous(fields))[LINE].to_list()
+        if not ambiguous:
             yield frame, []
             continue
-        again, bad = _read_strictly(first, block.split(b"\n"), doubtful, fields)
-        yield pl.concat([frame.filter(~_doubtful(fields)), again]).sort(LINE), bad
+        again, bad = _read_line_by_line(first, block.split(b"\n"), ambiguous, fields)
+        yield pl.concat([frame.filter(~_is_ambiguous(fields)), again]).sort(LINE), bad
 
 
 def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yields (line number from 1, line), a byte order mark removed."""
+    """Lines with their numbers from 1, without a byte order mark."""
     for number, line in enumerate(file, start=1):
         yield number, line.removeprefix(_BOM) if number == 1 else line
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """One line as an object. Raises ValueError with the reason where it is not one.
+    """Object of a JSON line; of a repeated key the first value, as Polars reads it.
 
-    Of a repeated key the first one counts, as it does for Polars.
+    Raises
+    ------
+    ValueError
+        If it is not a JSON object; the message is the reason.
     """
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_first_of_each)
+        value = json.loads(line.decode(), object_pairs_hook=_first_values)
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid UTF-8 at byte {error.start + 1} of the line") from None
     except json.JSONDecodeError as error:
@@ -59,13 +78,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _first_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     return record if len(record) == len(pairs) else dict(reversed(pairs))
 
 
 def _read_block(first: int, block: bytes, fields: Mapping[str, str]) -> pl.DataFrame | None:
-    """The fast path; None where Polars refuses the block or its rows cannot be matched with lines."""
+    """Rows of a block; None where Polars rejects it, or its rows cannot be matched with lines."""
     schema = dict.fromkeys(fields.values(), pl.String())
     try:
         rows = pl.read_ndjson(block, schema=schema)
@@ -82,9 +101,8 @@ def _read_block(first: int, block: bytes, fields: Mapping[str, str]) -> pl.DataF
     return rows.select(numbers, *(pl.col(name).alias(role) for role, name in fields.items()))
 
 
-def _doubtful(fields: Mapping[str, str]) -> pl.Expr:
-    """Rows whose strings may not be what the line says: Polars writes lists and booleans as text, and
-    breaks an unpaired surrogate without an error."""
+def _is_ambiguous(fields: Mapping[str, str]) -> pl.Expr:
+    """Rows that Polars may have misread: lists and booleans as text, unpaired surrogates without an error."""
     texts = [role for role in fields if role not in ("rating", "time")]
     return pl.any_horizontal(
         *(pl.col(role).is_null() for role in ("user", "item", "text") if role in fields),
@@ -94,11 +112,11 @@ def _doubtful(fields: Mapping[str, str]) -> pl.Expr:
     ).fill_null(True)
 
 
-def _read_strictly(
-    first: int, lines: Sequence[bytes], wanted: list[int] | None, fields: Mapping[str, str]
+def _read_line_by_line(
+    first: int, lines: Sequence[bytes], line_numbers: list[int] | None, fields: Mapping[str, str]
 ) -> tuple[pl.DataFrame, BadLines]:
-    """The line-by-line path, which names what is wrong; `wanted` restricts it to some line numbers."""
-    numbers = wanted if wanted is not None else range(first, first + len(lines))
+    """Rows and bad lines of all lines, or of those with the given numbers."""
+    numbers = line_numbers if line_numbers is not None else range(first, first + len(lines))
     rows: list[tuple[int | str | None, ...]] = []
     bad: BadLines = []
     for number in numbers:
@@ -107,15 +125,21 @@ def _read_strictly(
             continue
         try:
             record = parse_line(line)
-            rows.append((number, *(as_text(record.get(name), name) for name in fields.values())))
+            rows.append((number, *(to_text(record.get(name), name) for name in fields.values())))
         except ValueError as error:
             bad.append((number, str(error)))
     schema = {LINE: pl.Int64(), **dict.fromkeys(fields, pl.String())}
     return pl.DataFrame(rows, schema=schema, orient="row"), bad
 
 
-def as_text(value: Any, name: str) -> str | None:
-    """A JSON value as text, None for null. Raises ValueError naming the field for anything nested or true."""
+def to_text(value: Any, name: str) -> str | None:
+    """Text of a JSON string or number, None for null.
+
+    Raises
+    ------
+    ValueError
+        If the value is a boolean, a list or an object; the message names the field.
+    """
     if value is None:
         return None
     if isinstance(value, str):

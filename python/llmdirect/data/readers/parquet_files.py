@@ -1,4 +1,4 @@
-"""Raw Parquet files: whatever Polars cannot read becomes an error that names the file."""
+"""Raw Parquet files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,19 +10,31 @@ from llmdirect.common.errors import DataError
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """The column names. Raises DataError where the file is damaged, or compressed as a whole."""
-    with _damage_named(path):
+    """Column names of a Parquet file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or compressed as a whole.
+    """
+    with _as_data_error(path):
         return list(pl.read_parquet_schema(path))
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns. Raises DataError where the file is damaged."""
-    with _damage_named(path):
+    """Read columns of a Parquet file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    with _as_data_error(path):
         return pl.read_parquet(path, columns=list(columns))
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def _as_data_error(path: Path) -> Iterator[None]:
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             raise DataError(

@@ -1,4 +1,4 @@
-"""Raw files as they come: plain or compressed, read in blocks of whole lines, damage named."""
+"""Raw files, plain or compressed: their format and their content."""
 
 import bz2
 import gzip
@@ -19,37 +19,49 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK_BYTES = 1 << 25  # decompressed bytes handled at once
+BLOCK_BYTES = 1 << 25
+"""Decompressed bytes in memory at once."""
 _COMPRESSED_SUFFIXES = {".gz", ".zst", ".bz2", ".xz"}
 _TAR_MARK = slice(257, 262)
 
 
-def stem(path: Path) -> str:
-    """The file's name without the suffixes of compression and format: `reviews.json.gz` gives `reviews`."""
+def base_name(path: Path) -> str:
+    """File name without the suffixes of format and compression: "reviews" of "reviews.json.gz"."""
     name = Path(path.stem) if path.suffix.lower() in _COMPRESSED_SUFFIXES else Path(path.name)
     return name.stem
 
 
-def format_suffix(path: Path) -> str:
-    """The suffix that tells the format, in lower case: `.json` of `reviews.json.gz`."""
+def _format_suffix(path: Path) -> str:
+    """Suffix of the format in lower case: ".json" of "reviews.json.gz"."""
     name = Path(path.stem) if path.suffix.lower() in _COMPRESSED_SUFFIXES else path
     return name.suffix.lower()
 
 
-def check_file(path: Path) -> None:
-    """Raises FileNotFoundError or IsADirectoryError that says what was expected there."""
+def check_input_file(path: Path) -> None:
+    """Check that there is a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    IsADirectoryError
+        If there is a folder.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected a file (JSON lines, CSV or Parquet)")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: a folder, expected a file (JSON lines, CSV or Parquet)")
 
 
-def raw_kind(path: Path) -> str:
-    """`json`, `csv` or `parquet`: by the first bytes, and by the suffix where those leave it open.
+def detect_format(path: Path) -> str:
+    """Format of a raw file by its first bytes, else by its suffix: "json", "csv" or "parquet".
 
-    Raises DataError for an empty file, a JSON array and an archive.
+    Raises
+    ------
+    DataError
+        If the file is empty, a JSON array or an archive.
     """
-    with open_raw(path) as file:
+    with open_decompressed(path) as file:
         head = file.read(4096)
     if not head:
         raise DataError(f"{path}: the file is empty")
@@ -58,7 +70,7 @@ def raw_kind(path: Path) -> str:
     if head.startswith(b"PAR1"):
         return "parquet"
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    suffix = format_suffix(path)
+    suffix = _format_suffix(path)
     if suffix in (".csv", ".tsv"):
         return "csv"
     if first == b"[":
@@ -69,11 +81,15 @@ def raw_kind(path: Path) -> str:
 
 
 @contextmanager
-def open_raw(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
-    """Opens a file for reading, decompressed; gzip, zstd, bzip2 and xz are told by their first bytes.
+def open_decompressed(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
+    """Open a raw file for reading, decompressed if its first bytes are of gzip, zstd, bzip2 or xz.
 
-    Raises OSError kinds where the file cannot be opened, DataError where its compressed stream is cut
-    or damaged: whatever was read up to there must not be used.
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    DataError
+        If the compressed stream is truncated or damaged; what was read before must not be used.
     """
     with (
         path.open("rb") as raw,
@@ -82,7 +98,7 @@ def open_raw(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
     ):
         reported = 0
 
-        class Reporting(io.RawIOBase):
+        class ReportingReader(io.RawIOBase):
             def readable(self) -> bool:
                 return True
 
@@ -96,7 +112,7 @@ def open_raw(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
                 return len(data)
 
         try:
-            yield io.BufferedReader(Reporting(), buffer_size=1 << 20)
+            yield io.BufferedReader(ReportingReader(), buffer_size=1 << 20)
         except EOFError:
             raise DataError(
                 f"{path}: the compressed stream is cut (the file ends after {raw.tell():,} bytes, before the "
@@ -112,8 +128,16 @@ def open_raw(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
             raise
 
 
-def line_blocks(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yields (number of the first line, from 1; bytes): blocks of whole lines, of any length of line."""
+def read_line_blocks(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Read a file in blocks of whole lines.
+
+    Yields
+    ------
+    line
+        Number of the first line, from 1.
+    block
+        Bytes of the lines.
+    """
     line, rest = 1, [b""]
     while data := file.read(BLOCK_BYTES):
         end = data.rfind(b"\n") + 1
