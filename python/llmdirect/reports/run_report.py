@@ -120,7 +120,8 @@ def commands(explainer: Explainer) -> list[str]:
         prepare += ["--items", "ITEMS"]
     for name, usual in (("k_core", 0), ("split", "random"), ("seed", 242), ("unit", "review")):
         if options[name] != usual:
-            prepare += [f"--{name.replace('_', '-')}", str(options[name])]
+            flag = "passage-unit" if name == "unit" else name.replace("_", "-")
+            prepare += [f"--{flag}", str(options[name])]
     if options["fractions"] and list(options["fractions"]) != [0.7, 0.1, 0.2]:
         prepare += ["--fractions", ",".join(f"{share:g}" for share in options["fractions"])]
     if options["positive"]:
