@@ -105,9 +105,8 @@ def test_summary_goes_before_the_text(tmp_path: Path, name: str) -> None:
 
 def test_summary_that_is_not_there(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "raw.json", [LAYOUTS["yelp"]])
-    with pytest.raises(
-        DataError, match=r'raw.json: `with_summary`, .*Name it: `columns={"summary": "FIELD"}`'
-    ):
+    cure = r'Name it: `columns={"summary": "FIELD"}`'
+    with pytest.raises(DataError, match=rf"raw.json: `with_summary`, .*{cure}"):
         read_reviews(path, with_summary=True)
 
 
