@@ -22,9 +22,9 @@ from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import TEST, TRAIN, Dataset
+from llmdirect.data.defaults import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.data.resplit import resplit
-from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.data.subsets import active_users, cold_items
 from llmdirect.evaluation.protocol import held_out_users, seen_before
 from llmdirect.evaluation.statistics import detectable, holm, interval, p_value, ratio

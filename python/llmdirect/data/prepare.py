@@ -13,9 +13,10 @@ from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
+from llmdirect.data.defaults import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.data.readers.raw_files import check_file, stem
 from llmdirect.data.readers.reviews import read_reviews
-from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED, Fractions, check_split
+from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import UNITS, Positive, Tables, build_tables
 
 _log = logging.getLogger(__name__)

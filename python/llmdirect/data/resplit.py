@@ -8,7 +8,8 @@ import polars as pl
 from llmdirect.common.files import digest
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset
-from llmdirect.data.splits import DEFAULT_FRACTIONS, Fractions, check_split
+from llmdirect.data.defaults import DEFAULT_FRACTIONS
+from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import split_rows
 
 

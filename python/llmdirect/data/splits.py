@@ -12,8 +12,6 @@ from llmdirect.data.dataset import TEST, TRAIN, VALID
 SPLITS: Final = ("random", "leave-last-out", "global-time")
 MIN_USER_INTERACTIONS: Final = 3  # a user with fewer stays in train
 Fractions = tuple[float, float, float]  # train, valid, test
-DEFAULT_FRACTIONS: Final[Fractions] = (0.7, 0.1, 0.2)
-DEFAULT_SEED: Final = 242
 
 
 def check_split(split: str, seed: int, fractions: Fractions) -> None:

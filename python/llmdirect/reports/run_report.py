@@ -17,7 +17,7 @@ from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig, configure
-from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED
+from llmdirect.data.defaults import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.report_page import render
 from llmdirect.store.token_format import TokenFormat

@@ -5,7 +5,7 @@ import numpy as np
 from llmdirect.common.errors import DataError
 from llmdirect.config import ModelConfig, TrainConfig
 from llmdirect.data.dataset import TRAIN, VALID, Dataset
-from llmdirect.data.splits import DEFAULT_FRACTIONS
+from llmdirect.data.defaults import DEFAULT_FRACTIONS
 from llmdirect.ranking.metrics import parse_metric
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
-from llmdirect.data.splits import DEFAULT_FRACTIONS, DEFAULT_SEED
+from llmdirect.data.defaults import DEFAULT_FRACTIONS, DEFAULT_SEED
 
 
 def prepare(
