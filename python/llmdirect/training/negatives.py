@@ -1,4 +1,4 @@
-"""Negative sampling."""
+"""Negative sampling from the items without a positive of the user."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,17 @@ from llmdirect.common.csr import Csr
 
 
 class ItemWeights:
-    """How likely each item is to be drawn, in relation to the others; prepared once, for many draws.
+    """Sampling weights of items, as an alias table for many draws.
 
-    weights: [I] numbers, finite and not negative, taken as float32. An item of weight 0 is never drawn.
-    Raises ValueError naming the first item at fault, and where no item has a weight above 0.
+    Parameters
+    ----------
+    weights
+        [I] relative weights, finite and 0 or above, used as float32. An item of weight 0 is never drawn.
+
+    Raises
+    ------
+    ValueError
+        If a weight is invalid, naming the first such item, or no weight is above 0.
     """
 
     def __init__(self, weights: ArrayOrTensor) -> None:
@@ -20,9 +27,21 @@ class ItemWeights:
 
     @classmethod
     def popularity(cls, positives: Csr, num_items: int, alpha: float) -> "ItemWeights":
-        """(number of positives)^alpha for each item; 0.75 as in word2vec (Mikolov et al., 2013).
+        """Popularity weights: (number of positives)**alpha for each item.
 
-        With an alpha of 0 every item that has a positive is equally likely. ValueError for a negative alpha.
+        Parameters
+        ----------
+        alpha
+            0 or above; with 0 all items that have a positive are equally likely, 0.75 is word2vec's.
+
+        Raises
+        ------
+        ValueError
+            If alpha is negative.
+
+        References
+        ----------
+        Mikolov, T. et al. (2013). Distributed Representations of Words and Phrases.
         """
         if not alpha >= 0:
             raise ValueError(f"alpha is {alpha}, below 0")
@@ -40,18 +59,33 @@ def sample_negatives(
     seed: int,
     draw: int = 0,
 ) -> NDArray[np.int32]:
-    """Draws items that are not positives of the user, with replacement: int32 [n, num_negatives].
+    """Sample items that are not positives of the user, with replacement.
 
-    users: [n] rows of `positives`, one for each training pair. weights: the chance of each negative among the
-    user's negatives, in proportion; all are equally likely if not given. seed: 0 to 2^64 - 1. draw: 0 to
-    2^32 - 1, such as the epoch; every (seed, draw) has a stream of its own.
+    The result does not depend on the number of threads: each position has a random number of a counter-based
+    generator (Philox), which selects one of the user's negatives in ascending order or, with weights, items
+    until one is a negative.
 
-    The result depends on the arguments alone, not on the number of threads: the number at a position comes
-    from a counter-based generator (Philox), and says which of the user's negatives, in order, is taken; with
-    weights, which item, until it is a negative.
+    Parameters
+    ----------
+    users
+        [n] rows of `positives`, one for each training pair.
+    weights
+        Relative probability of each item among the user's negatives; uniform if not given.
+    seed
+        0 to 2^64 - 1.
+    draw
+        0 to 2^32 - 1, such as the epoch; every (seed, draw) has a stream of its own.
 
-    Raises ValueError for a user without a row, a user who has every item (of a weight above 0), positives
-    beyond `num_items`, each naming the user or the item, and where there are no items to draw from.
+    Returns
+    -------
+    ndarray
+        int32 [n, num_negatives].
+
+    Raises
+    ------
+    ValueError
+        If a user has no row or every item (of a weight above 0), if a positive is beyond `num_items`, or if
+        there are no items; names the user or the item.
     """
     for name, value, end in (
         ("seed", seed, 1 << 64),

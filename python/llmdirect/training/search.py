@@ -8,7 +8,7 @@ RUNS/best.json        the best trial
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -38,6 +38,7 @@ SEARCHED: Mapping[Preset, Mapping[str, Sequence[Any]]] = {
 }
 """Settings searched by default: those whose best value differs most between datasets; for the paper's preset,
 those of the published scripts around the published values."""
+DEFAULT_TRIALS = 20
 Sampler = Literal["grid", "tpe"]
 
 
@@ -95,7 +96,7 @@ def grid(
     sampler
         "grid": every combination. "tpe": `trials` of them, proposed by Optuna's TPE sampler.
     trials
-        Number of trials in all ("tpe"); 20 if not given.
+        Number of trials in all ("tpe"); `DEFAULT_TRIALS` if not given.
     seed
         Seed of the sampler.
     store
@@ -122,7 +123,7 @@ def grid(
     with single_writer(out):
         _claim(out / "search.json", identity)
         study = _open_study(out / "journal.log", "minimize" if lower_is_better else "maximize")
-        total = len(combinations) if sampler == "grid" else trials or 20
+        total = len(combinations) if sampler == "grid" else trials or DEFAULT_TRIALS
         with progress.task("Trials", total, "trials") as task:
             task.advance(len(_complete(study)))
 
@@ -141,22 +142,23 @@ def grid(
                 task.advance()
                 return result.best_value
 
-            if sampler == "grid":
-                ended = {canonical_json(trial.params) for trial in _complete(study)}
-                for combination in combinations:
-                    if canonical_json(combination) not in ended:
-                        study.enqueue_trial(combination)
-                        _run_trial(study, objective, seed)
-            else:
-                for _ in range(total - len(_complete(study))):
-                    _run_trial(study, objective, seed)
+            for combination in _remaining(study, combinations if sampler == "grid" else None, total):
+                if combination is not None:
+                    study.enqueue_trial(combination)
+                # A sampler of its own for each trial: a resumed search must not repeat its first draws.
+                study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()))
+                study.optimize(objective, n_trials=1, catch=(DataError,))
         return _result(study, out)
 
 
-def _run_trial(study: optuna.Study, objective: Callable[[optuna.Trial], float], seed: int) -> None:
-    # A sampler of its own for each trial: a resumed search must not repeat its first draws.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()))
-    study.optimize(objective, n_trials=1, catch=(DataError,))
+def _remaining(
+    study: optuna.Study, combinations: Sequence[dict[str, Value]] | None, total: int
+) -> list[dict[str, Value] | None]:
+    """Combinations that are not complete; without combinations, None for each trial to propose."""
+    if combinations is None:
+        return [None] * (total - len(_complete(study)))
+    ended = {canonical_json(trial.params) for trial in _complete(study)}
+    return [each for each in combinations if canonical_json(each) not in ended]
 
 
 def _check_combinations(
