@@ -6,9 +6,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from command_line import CommandLine
 from llmdirect.cli.app import app
-from llmdirect.cli.command import RENAMED
 from llmdirect.cli.flags import FlagFormatter, running, with_flags
 
 
@@ -58,10 +56,3 @@ def test_log_messages_name_flags() -> None:
         assert FlagFormatter("%(message)s").format(record) == "see --k-core"
     finally:
         running.reset(token)
-
-
-@pytest.mark.parametrize("former", RENAMED)
-def test_former_names_are_errors(cli: CommandLine, former: str) -> None:
-    answer = cli("prepare", "reviews.jsonl", "--out", "x", former, "value")
-    assert answer.code == 2
-    assert f"{former} is called {RENAMED[former]} now" in " ".join(answer.err.split())

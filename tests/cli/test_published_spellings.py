@@ -1,6 +1,7 @@
 """Spellings of the published scripts, former names of options, and flags in the errors of the library."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -8,12 +9,15 @@ import typer.main
 from command_line import CommandLine
 from llmdirect.cli.app import app
 from llmdirect.cli.command import RENAMED
-from llmdirect.cli.flags import with_flags
+
+
+def group() -> Any:
+    """All commands, as Typer makes them of the application."""
+    return typer.main.get_command(app)
 
 
 def options_of(command: str) -> set[str]:
-    group = typer.main.get_command(app)
-    return {name for option in group.commands[command].params for name in option.opts}  # type: ignore[attr-defined]
+    return {name for option in group().commands[command].params for name in option.opts}
 
 
 def test_train_and_test_take_the_published_spellings(
@@ -81,14 +85,15 @@ def test_what_is_given_twice_or_unknown_is_bad_usage(cli: CommandLine, tmp_path:
 def test_former_name_of_an_option_is_an_error_with_the_present_one(
     cli: CommandLine, tmp_path: Path, former: str, written: str
 ) -> None:
+    command = next(name for name in group().commands if RENAMED[former] in options_of(name))
     for spelling in (former, former.replace("-", "_").replace("__", "--", 1), former.upper()):
-        answer = cli("train", tmp_path, written.format(spelling))
+        answer = cli(command, tmp_path, written.format(spelling))
         assert answer.code == 2
         assert f"{former} is called {RENAMED[former]} now" in answer.err
 
 
 def test_present_names_exist_and_former_names_do_not() -> None:
-    every = {name for command in typer.main.get_command(app).commands for name in options_of(command)}  # type: ignore[attr-defined]
+    every = {name for command in group().commands for name in options_of(command)}
     assert set(RENAMED.values()) <= every
     assert not set(RENAMED) & every
 
@@ -108,23 +113,3 @@ def test_error_of_the_library_names_the_flags_of_the_command(
     assert answer.code == code
     expected = error.replace("`num_epochs`", "--num-epochs").replace("`overwrite=True`", "--overwrite")
     assert answer.err == f"error: {expected}\n"
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("`aspects`: 0", "--aspc-num: 0"),  # in the running command: what train calls it
-        ("`collaborative=False`", "--no-collaborative"),
-        ("`collaborative=True`", "--collaborative"),
-        ('prepare it with `split="random"`', "prepare it with --split random"),  # of another command
-        ("give `dataset`", "give DATASET"),  # an argument
-        ("`no_such_setting=3`", "`no_such_setting=3`"),
-        ("`llmdirect prepare`", "`llmdirect prepare`"),  # a command, not a name
-        ("no backticks: num_epochs", "no backticks: num_epochs"),
-    ],
-)
-def test_settings_become_flags(message: str, expected: str) -> None:
-    group = typer.main.get_command(app)
-    parent = typer.Context(group, info_name="llmdirect")
-    context = typer.Context(group.commands["train"], parent=parent, info_name="train")  # type: ignore[attr-defined]
-    assert with_flags(message, context) == expected
