@@ -226,9 +226,9 @@ def test_commands_read_texts_as_they_were_read(run: Path) -> None:
     explainer = Explainer.open(run)
     made_by = explainer.trained.run.manifest["store"]["encoder"]
     made_by |= {"id": "a/b", "revision": "0" * 39 + "f", "max_length": 128, "model_limit": 512}
-    assert f"--model a/b --revision {made_by['revision']} --max-length 128" in commands(explainer)[1]
+    assert f"--encoder a/b --revision {made_by['revision']} --max-length 128" in commands(explainer)[1]
     made_by |= {"revision": "package 0.1", "max_length": 512}
-    assert commands(explainer)[1].endswith("--model a/b --dtype float32")
+    assert commands(explainer)[1].endswith("--encoder a/b --dtype float32")
 
 
 def test_commands_of_a_split_without_fractions(run: Path) -> None:
