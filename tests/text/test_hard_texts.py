@@ -12,7 +12,6 @@ from command_line import CommandLine
 from llmdirect._core import passage_keys
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Encoder
-from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import Checkpoint, build_checkpoints, make_usual_dataset, run_all, store_of
 from run_helpers import write_reviews
@@ -106,8 +105,9 @@ def test_a_shard_that_changed_on_the_disk_is_made_again_alone(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(ShardEncoder, "estimate", lambda *_: {})  # it reads some of the same texts
-    assert run_all(dataset, bert)["encoded_shards"] == 1
+    # It reads some of the same texts.
+    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
+    assert run_all(dataset, bert).encoded_shards == 1
     stored = EmbeddingStore.open(path.parent).keys
     np.testing.assert_array_equal(passage_keys(read), stored)
     assert visible(dataset) == whole
