@@ -74,6 +74,7 @@ def check_figure(dataset: Path, lists: Path, value: float) -> None:
     assert value == pytest.approx(np.mean(gains), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     result = demo(tmp_path / "demo")
     ndcg = {row["model"]: row["metrics"]["ndcg@10"] for row in result.table}

@@ -25,6 +25,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="proportional set sizes are Linux's")
 def test_processes_share_one_copy(tmp_path: Path) -> None:
     content = random_content(np.random.default_rng(0), [50] * 400, 256)

@@ -13,6 +13,8 @@ from llmdirect.data.prepare import prepare
 from llmdirect.store.audit import audit
 from review_files import random_reviews, write_lines
 
+pytestmark = pytest.mark.slow  # kills processes at many points
+
 # Kills itself at the n-th call that makes something durable: before it, or right after it.
 KILLED_AT = """
 import os, signal, sys

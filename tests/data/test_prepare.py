@@ -304,6 +304,7 @@ def test_documents_are_the_train_reviews(tmp_path: Path) -> None:
     assert train == train_pairs(prepared(tmp_path, records, "reviews"))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 59), st.text(max_size=20), st.sampled_from(["random", "leave-last-out", "global-time"]))
 @settings(deadline=None, max_examples=25)
 def test_held_out_texts_reach_no_document(

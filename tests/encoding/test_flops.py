@@ -39,6 +39,7 @@ def test_a_peak_is_measured_where_no_data_sheet_tells() -> None:
     assert 1e8 < rate < 1e14
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_in_its_small_shape() -> None:
     command = [sys.executable, "-W", "error", BENCHES / "gpu_precompute.py", "--tiny", "--device", "cpu"]
     done = subprocess.run([*command, "--tokens", "200"], capture_output=True, text=True, check=False)

@@ -26,6 +26,8 @@ from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, kill, wait_for
 from store_helpers import random_content, visible, write_dataset, write_published, write_store
 
+pytestmark = pytest.mark.slow  # kills processes at many points
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

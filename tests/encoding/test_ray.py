@@ -23,6 +23,8 @@ from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, wait_for
 from store_helpers import visible
 
+pytestmark = pytest.mark.slow  # starts Ray
+
 NEEDS_RAY = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed: llmdirect[ray]"
 )

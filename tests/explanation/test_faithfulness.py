@@ -20,6 +20,8 @@ from llmdirect.explanation.reencoding import Reencoder, texts_without
 from run_helpers import fit_each, write_reviews
 from word_encoder import WordEncoder, write_words
 
+pytestmark = pytest.mark.slow  # encodes texts again
+
 NAMES = ["default", "vote", "ratio"]
 
 

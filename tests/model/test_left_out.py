@@ -55,6 +55,8 @@ from model_helpers import (
 )
 from review_files import review, write_lines
 
+pytestmark = pytest.mark.slow  # every deletion rebuilds the whole training state
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:

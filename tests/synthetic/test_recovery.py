@@ -55,6 +55,7 @@ def explained(corpus: Corpus, contribution) -> list[dict]:
     ]
 
 
+@pytest.mark.slow
 def test_precision_of_perfect_explanations_is_one(corpus: Corpus) -> None:
     def perfect(user: str, word: str) -> float:
         aspect = corpus.aspect_of_word.get(word)
@@ -73,6 +74,7 @@ def test_precision_of_perfect_explanations_is_one(corpus: Corpus) -> None:
     assert planted_word_precision(worst, corpus)["planted"] == 0
 
 
+@pytest.mark.slow
 def test_precision_of_random_explanations_is_the_base_rate(corpus: Corpus) -> None:
     rng = np.random.default_rng(0)
     shown = explained(corpus, lambda user, word: rng.random())

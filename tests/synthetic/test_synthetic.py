@@ -62,6 +62,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 # Files
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path, corpus: Corpus) -> None:
     code = "import sys; from llmdirect.synthetic.corpus import generate; generate(sys.argv[1])"
     for hash_seed in ("1", "2"):
@@ -194,6 +195,7 @@ def test_no_item_is_good_at_everything(corpus: Corpus) -> None:
     assert corpus.popularity.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> None:
     """Against what a plain sampler without replacement gives, one choice after the other."""
     rng = np.random.default_rng(1)

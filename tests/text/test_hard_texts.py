@@ -32,6 +32,7 @@ HARD = [
 ]
 
 
+@pytest.mark.slow
 def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> None:
     def answer(*arguments: object) -> Any:
         result = cli(*arguments, "--json")

@@ -84,6 +84,7 @@ PROCESSORS = {
 than Intel ignore MKL_ENABLE_INSTRUCTIONS, not MKL_CBWR."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the settings are those of x86")
 @pytest.mark.parametrize("name", list(PROCESSORS))
 def test_golden_on_another_processor(name: str) -> None:

@@ -63,6 +63,7 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
     assert result.best.train_left_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
 def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, shape: str) -> None:
     fit(dataset, tmp_path / "whole", shape, num_epochs=5)
