@@ -290,7 +290,10 @@ def test_what_is_measured_is_checked_first(dataset: Path, tmp_path: Path) -> Non
             evaluate(dataset, tmp_path / "run", **wrong)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         evaluate(dataset, tmp_path / "run", lists_out=tmp_path / "nowhere" / "lists.parquet")
-    evaluate(dataset, tmp_path / "run", lists_out=str(tmp_path / "lists.parquet"), depth=2)
+    result = evaluate(dataset, tmp_path / "run", lists_out=str(tmp_path / "lists.parquet"), depth=2)
+    keys = "metrics num_users num_items split seed positive run aspects_off run_out"  # of --json, for good
+    assert result.to_json().keys() == set(keys.split())
+    assert result.to_json()["run_out"] == str(tmp_path / "lists.parquet")
     assert (tmp_path / "lists.parquet").exists()
     with pytest.raises(ValueError, match="user_ids is 'u0', expected a list"):
         recommend(tmp_path / "run", "u0")

@@ -55,7 +55,8 @@ class Evaluation(Result):
     def to_json(self) -> Json:
         """Fields as JSON values."""
         values = super().to_json()
-        return {**values, "run_out": values.pop("lists_out")}
+        values["run_out"] = values.pop("lists_out")
+        return values
 
 
 def evaluate(
