@@ -1,13 +1,15 @@
 """Run folders: never another run's, damage named, nothing half-written read."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from command_line import CommandLine
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.config import TrainConfig
+from llmdirect.config import RENAMED, TrainConfig
 from llmdirect.runs.folder import RunFolder
 from llmdirect.runs.trained import Trained
 from llmdirect.training.train import train
@@ -115,3 +117,37 @@ def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
     train(dataset, tmp_path / "run", model=SHAPES["vote"], training=TrainConfig(num_epochs=1))
     assert Trained.load(tmp_path / "run").run.model_config == SHAPES["vote"]
     assert (tmp_path / "run" / "best" / "photo.jpg").exists()
+
+
+def as_version_3(run: Path) -> None:
+    """Rewrite the manifest of a run as version 3 kept it: some settings and values under former names."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    former = {present: name for name, present in RENAMED.items()}
+    values = {("objective", "rating"): "default", ("history_term", "auto"): "found"}
+    manifest["config"] = {
+        part: {former.get(name, name): values.get((name, value), value) for name, value in settings.items()}
+        for part, settings in manifest["config"].items()
+    }
+    manifest["version"] = 3
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"), [("collaborative", {}), ("both", {"objective": "rating"}), ("paper", {})]
+)
+def test_a_run_of_version_3_is_read_and_resumed(
+    dataset: Path, tmp_path: Path, shape: str, settings: dict[str, object]
+) -> None:
+    fit(dataset, tmp_path / "whole", shape, num_epochs=4, **settings)
+    fit(dataset, tmp_path / "run", shape, num_epochs=2, **settings)
+    ranked = Trained.load(tmp_path / "run").tables
+    configs = RunFolder.open(tmp_path / "run").model_config, RunFolder.open(tmp_path / "run").train_config
+    as_version_3(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    assert (run.model_config, run.train_config) == configs
+    again = Trained.load(tmp_path / "run").tables
+    for name in ("query", "item", "item_bias"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(ranked, name))
+    fit(dataset, tmp_path / "run", shape, num_epochs=4, **settings)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["version"] == 4

@@ -34,7 +34,7 @@ _LONGER = 1.5
 
 @dataclass(eq=False)
 class Budget:
-    """Time for hyper-parameter search; what one row leaves goes to those after it."""
+    """Time for hyper-parameter search; time that one row does not use goes to the rows after it."""
 
     seconds: float
     """Seconds left."""

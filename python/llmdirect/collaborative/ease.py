@@ -41,7 +41,7 @@ class TextSimilarity(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TextChange:
-    """Change of the item vectors when one passage is removed, on a subset of the catalogue."""
+    """`text_change` of a text similarity, with positions and products of a subset of the catalogue."""
 
     texts: TextSimilarity
     items: Tensor

@@ -101,7 +101,7 @@ class Moments:
         self._products += rows.T @ rows
 
     def calibration(self, token_format: TokenFormat) -> Calibration:
-        """Calibration that `token_format` needs."""
+        """Fit the projection and int8 channels that `token_format` needs; None where not needed."""
         projection, products = None, self._products / self.count
         statistics: dict[str, Any] = {"tokens": self.count}
         if token_format.project is not None:

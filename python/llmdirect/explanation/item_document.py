@@ -30,7 +30,7 @@ class ReadPassage:
     """[T, D] embeddings, without the lexicon's vectors."""
 
     def inputs(self, lexicon: Lexicon) -> _Inputs:
-        """Inputs of the model, of the tokens with characters.
+        """Model inputs of the tokens that belong to a word; special tokens are dropped.
 
         Returns
         -------

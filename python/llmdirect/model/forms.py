@@ -85,7 +85,7 @@ class ScoreForm(ABC):
 
     @abstractmethod
     def item_vectors(self, preference: Tensor) -> Tensor:
-        """Item vectors [I, K] as ranking reads them; preference: P [I, K]."""
+        """Item vectors [I, K] of the score tables, computed from the preferences P [I, K]."""
 
     @abstractmethod
     def score_catalogue(self, query: Tensor, items: Tensor, mentions: Tensor, temperature: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class UserTexts:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UserRows:
-    """Everything that ranking and explanations need of some users. U users."""
+    """Queries, seen items, histories and biases of U users, as ranking and explanations read them."""
 
     ids: list[str]
     query: Tensor

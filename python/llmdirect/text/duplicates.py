@@ -20,7 +20,7 @@ def text_ids(texts: Iterable[str]) -> NDArray[np.int64]:
 
     Returns
     -------
-    int64 [n], equal exactly for duplicates; -1 for a text without words.
+    int64 [n], equal exactly for duplicates; -1 for a text that is empty or white space alone.
     """
     keys: list[NDArray[np.uint8]] = []
     chunk: list[str] = []

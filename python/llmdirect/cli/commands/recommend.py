@@ -14,7 +14,7 @@ from llmdirect.cli.options import RunArgument
 def recommend(
     run: RunArgument,
     user: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="May be given often.")
+        list[str] | None, typer.Option("--user", metavar="ID", help="May be given several times.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Items a user.", min=1)] = 10,
     interest: Annotated[
@@ -29,7 +29,7 @@ def recommend(
         list[str] | None, typer.Option("--text", help="New user: a text of theirs; may be given often.")
     ] = None,
     new_only: Annotated[
-        bool, typer.Option("--new-only", help="Leave out what was held out to measure, too.")
+        bool, typer.Option("--new-only", help="Exclude items of validation and test, too.")
     ] = False,
     dataset: Annotated[
         Path | None, typer.Option(help="Location of the run's dataset, if moved (for --new-only).")
@@ -43,8 +43,8 @@ def recommend(
 ) -> None:
     """Top-k items for users of the dataset, or for a new user, without retraining.
 
-    Left out is what users have in train, with --new-only also what was held out of it to measure; for
-    a new user the items of --history.
+    Excluded are the items that a user has in train, with --new-only also those of the validation and
+    test splits; for a new user, the items of --history.
 
     Examples:
 

@@ -25,7 +25,7 @@ class ReviewFormat:
     """Whether the text field is left out of reviews without text."""
 
     def matches(self, names: Sequence[str]) -> bool:
-        """Whether the field names of a file contain a marker, if the format has any."""
+        """Whether the field names of a file contain a marker; True for a format without markers."""
         return not self.markers or bool(self.markers & set(names))
 
     def select(self, names: Sequence[str]) -> dict[str, str]:
