@@ -7,7 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 from llmdirect.cli.app import app
-from llmdirect.cli.flags import FlagFormatter, running, with_flags
+from llmdirect.cli.flags import running, with_flags
+from llmdirect.cli.logs import FlagFormatter
 
 
 def context(command: str) -> typer.Context:

@@ -49,6 +49,7 @@ def pause(process: BaseProcess) -> None:
     os.kill(process.pid or 0, signal.SIGSTOP)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_left(
     work: tuple[Path, tuple[object, ...]], tmp_path: Path, start: Start
 ) -> None:
@@ -89,6 +90,7 @@ def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_lef
     assert visible(broken) == visible(shared) == visible(alone)
 
 
+@pytest.mark.slow
 def test_others_stay_out_while_any_of_the_two_lives(
     work: tuple[Path, tuple[object, ...]], tmp_path: Path, start: Start
 ) -> None:

@@ -81,6 +81,7 @@ def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path
     assert whole["last"]["sharpness"] != 0.0
 
 
+@pytest.mark.slow
 def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) -> None:
     # Far enough for the learning rate to drop and for tokens to follow pooled text.
     options = ["--num-epochs", "14", "--patience", "2", "--token-epochs", "8", "--aspc-num", "3"]

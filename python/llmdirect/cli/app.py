@@ -3,7 +3,7 @@
 import typer
 
 from llmdirect._core import __version__
-from llmdirect.cli.command import SETTINGS, Command, Group
+from llmdirect.cli.command import COMMANDS, SETTINGS, Group
 from llmdirect.cli.commands import (
     aspects,
     audit,
@@ -23,7 +23,6 @@ from llmdirect.cli.commands import (
     test,
     train,
 )
-from llmdirect.cli.console import stderr
 
 app = typer.Typer(
     cls=Group,
@@ -48,35 +47,26 @@ def _configure(
         False, "--version", help="Print the version.", is_eager=True, callback=_print_version
     ),
 ) -> None:
-    # Not for --help: RichHandler needs Pygments.
-    import logging
+    from llmdirect.cli.logs import configure_logging
 
-    from rich.logging import RichHandler
-
-    from llmdirect.cli.flags import FlagFormatter
-
-    handler = RichHandler(console=stderr, show_path=False, show_time=False)
-    handler.setFormatter(FlagFormatter("%(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    configure_logging(verbose)
 
 
 # In the order of the work, which is how --help lists them.
-app.command(cls=Command)(demo.demo)
-app.command(cls=Command)(prepare.prepare)
-app.command(cls=Command)(audit.audit)
-app.command(help=precompute.HELP, cls=Command)(precompute.precompute)
-app.command(epilog=consolidate.EPILOG, cls=Command)(consolidate.consolidate)
-app.command(cls=Command)(train.train)
-app.command("test", cls=Command)(test.evaluate)
-app.command(cls=Command)(recommend.recommend)
-app.command(cls=Command)(explain.explain)
-app.command(cls=Command)(aspects.aspects)
-app.command(cls=Command)(explore.explore)
-app.command(cls=Command)(report.report)
-app.command(cls=Command)(faithfulness.faithfulness)
-app.command(cls=Command)(grid.grid)
-app.command(cls=Command)(scoreboard.scoreboard)
-app.command("cache-model", help=cache_model.HELP, cls=Command)(cache_model.cache_model)
-app.command(cls=Command)(download.download)
+COMMANDS.add("demo", demo.demo)
+COMMANDS.add("prepare", prepare.prepare)
+COMMANDS.add("audit", audit.audit)
+COMMANDS.add("precompute", precompute.precompute, help=precompute.HELP)
+COMMANDS.add("consolidate", consolidate.consolidate, epilog=consolidate.EPILOG)
+COMMANDS.add("train", train.train)
+COMMANDS.add("test", test.evaluate)
+COMMANDS.add("recommend", recommend.recommend)
+COMMANDS.add("explain", explain.explain)
+COMMANDS.add("aspects", aspects.aspects)
+COMMANDS.add("explore", explore.explore)
+COMMANDS.add("report", report.report)
+COMMANDS.add("faithfulness", faithfulness.faithfulness)
+COMMANDS.add("grid", grid.grid)
+COMMANDS.add("scoreboard", scoreboard.scoreboard)
+COMMANDS.add("cache-model", cache_model.cache_model, help=cache_model.HELP)
+COMMANDS.add("download", download.download)

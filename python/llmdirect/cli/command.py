@@ -1,8 +1,11 @@
 """Base classes of the commands: errors with the names of options, former spellings, the list of commands."""
 
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import typer
+import typer.main
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -26,17 +29,55 @@ RENAMED: Final = {
 """Former names of options."""
 
 
+class CommandTable(Mapping[str, TyperCommand]):
+    """Commands by name, each built from its function on first use; Typer would build all at every start."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, tuple[Callable[..., None], dict[str, str]]] = {}
+        self._built: dict[str, TyperCommand] = {}
+
+    def add(self, name: str, function: Callable[..., None], **texts: str) -> None:
+        """Add a command; `texts` are `help` and `epilog` of `typer.Typer.command`."""
+        self._functions[name] = function, texts
+
+    def short_help(self, name: str) -> str:
+        """First paragraph of a command's help."""
+        function, texts = self._functions[name]
+        paragraph, *_ = inspect.cleandoc(texts.get("help") or function.__doc__ or "").split("\n\n")
+        return " ".join(paragraph.split())
+
+    def __getitem__(self, name: str) -> TyperCommand:
+        function, texts = self._functions[name]
+        if name not in self._built:
+            app = typer.Typer(add_completion=False)
+            app.command(name, cls=Command, help=texts.get("help"), epilog=texts.get("epilog"))(function)
+            command = typer.main.get_command(app)
+            assert isinstance(command, TyperCommand)
+            self._built[name] = command
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+
+COMMANDS: Final = CommandTable()
+"""All commands, in the order of --help; app.py fills it."""
+
+
 class Group(TyperGroup):
-    """The list of commands, printed without what Typer imports for it (Markdown, Pygments)."""
+    """The group of all commands; its help needs nothing of what Typer imports for it (Markdown, Pygments)."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = COMMANDS  # type: ignore[assignment]  # only read
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print usage, options and commands, in the look that Typer gives to the help of each command."""
         options = [param.get_help_record(ctx) for param in self.get_params(ctx)]
-        commands = [
-            (name, command.get_short_help_str(limit=1000))
-            for name in self.list_commands(ctx)
-            if (command := self.get_command(ctx, name)) is not None
-        ]
+        commands = [(name, COMMANDS.short_help(name)) for name in COMMANDS]
         # Text in place of markup, for which Rich imports a table of all emoji.
         usage = Text.assemble(
             ("Usage: ", "yellow"), (ctx.command_path, "bold"), " ", " ".join(self.collect_usage_pieces(ctx))

@@ -1,10 +1,9 @@
 """Settings that messages of the library name, as options of the command line."""
 
 import ast
-import logging
 import re
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
@@ -62,10 +61,3 @@ def _typed(value: str) -> str:
     if isinstance(literal, dict):
         return ",".join(f"{key}={item}" for key, item in literal.items())
     return ",".join(map(str, literal)) if isinstance(literal, tuple | list) else str(literal)
-
-
-class FlagFormatter(logging.Formatter):
-    """Formatter of log messages that names settings as options of the command line."""
-
-    def format(self, record: Any) -> str:
-        return with_flags(super().format(record))
