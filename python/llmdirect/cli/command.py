@@ -6,13 +6,9 @@ from typing import Any, Final
 
 import typer
 import typer.main
-from rich.padding import Padding
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from llmdirect.cli.console import stderr, stdout
+from llmdirect.cli.console import stderr
 from llmdirect.cli.flags import running, with_flags
 from llmdirect.common.errors import LlmdirectError
 
@@ -68,29 +64,21 @@ COMMANDS: Final = CommandTable()
 
 
 class Group(TyperGroup):
-    """The group of all commands; its help needs nothing of what Typer imports for it (Markdown, Pygments)."""
+    """The group of all commands; its help is plain text, without what Typer imports for a rich one."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = COMMANDS  # type: ignore[assignment]  # only read
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print usage, options and commands, in the look that Typer gives to the help of each command."""
+        """Write usage, options and commands."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
         options = [param.get_help_record(ctx) for param in self.get_params(ctx)]
         commands = [(name, COMMANDS.short_help(name)) for name in COMMANDS]
-        # Text in place of markup, for which Rich imports a table of all emoji.
-        usage = Text.assemble(
-            ("Usage: ", "yellow"), (ctx.command_path, "bold"), " ", " ".join(self.collect_usage_pieces(ctx))
-        )
-        for paragraph in (usage, Text(self.help or "")):
-            stdout.print(Padding(paragraph, (1, 1, 0, 1)))
-        stdout.print()
         for title, records in (("Options", options), ("Commands", commands)):
-            table = Table.grid(padding=(0, 2, 0, 0))
-            table.add_column(style="bold cyan", no_wrap=True)
-            for name, text in filter(None, records):
-                table.add_row(Text(name), Text(text))
-            stdout.print(Panel(table, title=Text(title), title_align="left", border_style="dim"))
+            with formatter.section(title):
+                formatter.write_dl(list(filter(None, records)))
 
 
 class Command(TyperCommand):
