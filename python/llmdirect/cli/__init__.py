@@ -10,5 +10,5 @@ def main() -> None:
         app()
     except SystemExit as stop:
         if stop.code == 130:  # Ctrl-C, which Typer has caught
-            stderr.print("interrupted; what is complete is kept, and the same command goes on from there")
+            stderr.print("interrupted; complete parts are kept, and the same command resumes from them")
         raise

@@ -6,6 +6,8 @@ import unicodedata
 import numpy as np
 from numpy.typing import NDArray
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a UTF-16 pair, which is no character and has no UTF-8."""
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 

@@ -103,11 +103,26 @@ def _autoencoder(inverse: NDArray[np.float64]) -> NDArray[np.float64]:
 def ease(
     data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0, words: float = 0.0
 ) -> ScoreTables:
-    """EASE (Steck 2019): B = -P / diag(P) with P = (XᵀX + ridge·1)⁻¹, zero diagonal; score = X B.
+    """EASE item-item model (Steck 2019), with text similarities as side information.
 
-    user_power: a user of n positives counts n^-user_power. likeness: collective EASE, adds likeness·E Eᵀ of
-    the items' text directions E; words: the same of their TF-IDF vectors. Memory: I * I float64.
-    Raises ValueError for a ridge of 0 or below, or so small that rounding swallows it.
+    B = -P / diag(P) with P = (Xᵀ diag(n^-user_power) X + likeness E Eᵀ + words S + ridge 1)⁻¹ and zero
+    diagonal; the score is X B. Memory: I * I float64.
+
+    Parameters
+    ----------
+    ridge
+        L2 regularisation, above 0.
+    user_power
+        Exponent of the user weight, where n is the number of a user's positives.
+    likeness
+        Weight of E Eᵀ, E the items' text directions (collective EASE).
+    words
+        Weight of S, the similarity of the items' TF-IDF vectors.
+
+    Raises
+    ------
+    ValueError
+        If the ridge is not above 0, or below the float64 rounding of the Gram matrix.
     """
     gram = data.gram(user_power)
     if likeness:

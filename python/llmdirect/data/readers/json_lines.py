@@ -1,7 +1,6 @@
 """Raw files of JSON lines: blocks by Polars, ambiguous lines again one by one."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Final
 
@@ -9,13 +8,13 @@ import polars as pl
 
 from llmdirect.data.readers.bad_lines import BadLines
 from llmdirect.data.readers.raw_files import read_line_blocks
+from llmdirect.text.words import LONE_SURROGATE
 
 LINE: Final = "line"
 """Column of line numbers."""
 NOT_UTF8: Final = (
     "invalid UTF-8; where all of the file is in another encoding: iconv -f WINDOWS-1252 -t UTF-8"
 )
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -143,7 +142,7 @@ def to_text(value: Any, name: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        if _SURROGATE.search(value):
+        if LONE_SURROGATE.search(value):
             raise ValueError(f"{name} holds an unpaired surrogate, which is no character")
         return value
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,6 +1,5 @@
 """Tokens of a passage: ids, character spans and embeddings."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from llmdirect.common.errors import DataError
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
+from llmdirect.text.words import LONE_SURROGATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class Embedding:
 
 def replace_surrogates(text: str) -> str:
     """Text with a replacement character for each lone surrogate, which has no UTF-8; positions stay."""
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+    return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def special_tokens(tokenizer: Tokenizer, encoder_id: str) -> tuple[list[int], list[int]]:
