@@ -28,6 +28,8 @@ from llmdirect.runs.trained import Trained
 from model_helpers import DIM, config, normal
 from run_helpers import fit, make_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import open_store
 from run_helpers import make_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,7 +39,6 @@ def data(dataset: Path) -> TrainData:
     return TrainData(Dataset.open(dataset), open_store(dataset))
 
 
-@pytest.mark.slow
 def test_scoreboard_rows_agree_with_test_and_are_kept(
     dataset: Path, tmp_path: Path, cli: CommandLine
 ) -> None:
@@ -255,7 +256,6 @@ def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.slow
 def test_each_row_has_its_share_of_the_budget_once(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ from precompute_helpers import (
 )
 from store_helpers import data_file, visible
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:

@@ -25,6 +25,8 @@ from llmdirect.text.words import word_spans
 from run_helpers import fit, write_reviews
 from word_encoder import WordEncoder, write_words
 
+pytestmark = pytest.mark.slow
+
 SHARED_OUT = ["default", "vote", "refined", "embeddings"]
 NAMES = [*SHARED_OUT, "ratio", "both"]
 

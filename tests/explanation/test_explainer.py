@@ -27,6 +27,8 @@ from llmdirect.training.train import train
 from model_helpers import write_embeddings
 from run_helpers import SHAPES, fit, fit_each, make_dataset, write_reviews
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

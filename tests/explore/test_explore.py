@@ -31,6 +31,8 @@ from llmdirect.runs.inputs import load_run_encoder
 from llmdirect.store.consolidation import consolidate
 from run_helpers import fit, write_reviews
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def explainers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Explainer]:

@@ -15,6 +15,8 @@ from llmdirect.runs.trained import Trained
 from llmdirect.training.train import train
 from run_helpers import SHAPES, content, fit, make_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,6 +22,8 @@ from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_dataset, run_all, store_of
 from store_helpers import assert_same, joined, random_content, visible, write_store
 
+pytestmark = pytest.mark.slow
+
 NEW = ["no strings at all", "she plays the amplifier", "", "sturdy strap, sturdy cable"]
 
 

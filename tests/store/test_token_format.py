@@ -29,6 +29,8 @@ from precompute_helpers import Checkpoint, build_checkpoints, store_of
 from run_helpers import write_reviews
 from store_helpers import visible, write_published
 
+pytestmark = pytest.mark.slow
+
 FUNCTION = "And it is, to me."
 """A text of function words alone: `--tokens content` leaves nothing of it."""
 PLACE = 5  # its line among the reviews: one of train

@@ -28,6 +28,8 @@ from llmdirect.synthetic.sentences import ASPECTS, LEXICON
 from llmdirect.text.duplicates import normalize_text
 from llmdirect.text.words import word_spans
 
+pytestmark = pytest.mark.slow
+
 NDCG = "ndcg@10"
 FILES = ("reviews.json.gz", "items.json.gz", "truth.json")
 
@@ -62,7 +64,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 # Files
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path, corpus: Corpus) -> None:
     code = "import sys; from llmdirect.synthetic.corpus import generate; generate(sys.argv[1])"
     for hash_seed in ("1", "2"):
@@ -195,7 +196,6 @@ def test_no_item_is_good_at_everything(corpus: Corpus) -> None:
     assert corpus.popularity.sum() == pytest.approx(1)
 
 
-@pytest.mark.slow
 def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> None:
     """Against what a plain sampler without replacement gives, one choice after the other."""
     rng = np.random.default_rng(1)

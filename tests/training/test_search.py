@@ -17,6 +17,8 @@ from llmdirect.training.search import SEARCHED, _check_combinations, grid
 from llmdirect.training.settings import parse_params, parse_settings
 from run_helpers import make_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -33,6 +33,8 @@ from llmdirect.training.train import train
 from model_helpers import write_embeddings
 from run_helpers import SHAPES, content, fit, make_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,7 +65,6 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
     assert result.best.train_left_out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
 def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, shape: str) -> None:
     fit(dataset, tmp_path / "whole", shape, num_epochs=5)
@@ -81,7 +82,6 @@ def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path
     assert whole["last"]["sharpness"] != 0.0
 
 
-@pytest.mark.slow
 def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) -> None:
     # Far enough for the learning rate to drop and for tokens to follow pooled text.
     options = ["--num-epochs", "14", "--patience", "2", "--token-epochs", "8", "--aspc-num", "3"]
