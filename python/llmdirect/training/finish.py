@@ -26,17 +26,14 @@ def finish(run: RunFolder, state: TrainState, inputs: TrainInputs, progress: Pro
     model.eval()
     with torch.no_grad():
         table = read_table(model, inputs.documents, state.schedule.best.phase)
-        term, figures = None, None
+        selected, started = None, time.monotonic()
         if model.config.collaborative:
-            started = time.monotonic()
             selected = _select_term(model, inputs, table, validator, progress)
-            term = selected.term
             model.collaboration.fill_(selected.weight)
-            scores = CatalogueScores(model, inputs.documents, table, term)
-            figures = _term_figures(selected, scores, validator, started)
-        scores = CatalogueScores(model, inputs.documents, table, term)
+        scores = CatalogueScores(model, inputs.documents, table, None if selected is None else selected.term)
+        figures = {} if selected is None else _term_figures(selected, scores, validator, started).to_json()
         tables, catalogue = ranking_files(scores, inputs.dataset, inputs.word_types(progress))
-    catalogue["balanced"] = {} if figures is None else figures.to_json()
+    catalogue["balanced"] = figures
     files = {
         "best/model": run.write("best/model", model.state_dict()),
         "best/tables": run.write("best/tables", tables),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, stdout
+from llmdirect.cli.console import Bars, show
 from llmdirect.cli.options import RunArgument
 
 
@@ -30,7 +30,7 @@ def explore(
     from llmdirect.explore.server import serve
 
     def print_address(address: str) -> None:
-        stdout.print(f"{address}  (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
+        show(f"{address}  (Ctrl-C ends it)")
 
     serve(
         run,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
 from llmdirect.cli.options import DatasetArgument
 
 
@@ -64,14 +64,11 @@ def faithfulness(
     for name, correlation in result["correlation"].items():
         table.add_row(name.replace("_", " "), _interval(correlation) if correlation else "")
     stdout.print(table)
-    stdout.print(
+    show(
         f"direct minus gradient x input: comprehensiveness {_interval(result['direct_minus_gradient'])}, "
         f"sufficiency {_interval(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
         f"{result['pairs']} pairs, {result['mean_words']:.0f} words each, "
-        f"mean text term {result['mean_text_term']:.3f}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"mean text term {result['mean_text_term']:.3f}"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
@@ -76,4 +76,4 @@ def grid(
     stdout.print(table)
     for params in result.failed:
         stdout.print(f"failed: {params}", highlight=False, markup=False)
-    stdout.print(f"best: {result.best.run}", highlight=False, markup=False, soft_wrap=True)
+    show(f"best: {result.best.run}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show
 from llmdirect.cli.options import RunArgument
 
 
@@ -37,4 +37,4 @@ def report(
     if as_json:
         emit(result)
     else:
-        stdout.print(f"report: {result['report']}", highlight=False, markup=False, soft_wrap=True)
+        show(f"report: {result['report']}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
 from llmdirect.cli.options import DatafileOption, DatasetOrFile, dataset_or_datafile
 
 
@@ -65,4 +65,4 @@ def evaluate(
         lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result.run})")
     if result.lists_out:
         lines.append(f"lists: {result.lists_out}")
-    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    show("\n".join(lines))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmdirect.choices import HistoryTermKind, ScoreFormName, UserSide
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, show
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
@@ -117,7 +117,7 @@ def train(
     if as_json:
         emit(result.to_json())
         return
-    stdout.print(_summary(result), highlight=False, markup=False, soft_wrap=True)
+    show(_summary(result))
 
 
 def _summary(result: "TrainResult") -> str:
