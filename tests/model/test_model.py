@@ -34,19 +34,8 @@ from model_helpers import (
     normal,
     random_model,
     scores_of,
-    small_dataset,
     view_of,
 )
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainView:
-    return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

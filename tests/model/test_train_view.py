@@ -24,20 +24,9 @@ from model_helpers import (
     normal,
     random_model,
     scores_of,
-    small_dataset,
     view_of,
     write_embeddings,
 )
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return small_dataset()
-
-
-@pytest.fixture(scope="module")
-def view(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainView:
-    return view_of(dataset, tmp_path_factory.mktemp("model"))
 
 
 def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> None:
