@@ -94,7 +94,7 @@ def test_figures_have_room_in_a_narrow_terminal(
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
     result = scoreboard(dataset, out=tmp_path, rows=wanted, splits=1)
     for width, last in ((100, "s"), (80, "valid")):
-        monkeypatch.setattr(stdout, "_width", width)
+        monkeypatch.setattr(stdout(), "_width", width)
         capsys.readouterr()
         show(result)
         lines = capsys.readouterr().out.splitlines()

@@ -25,7 +25,7 @@ class CommandLine:
 
     def __call__(self, *arguments: object) -> Answer:
         self._monkeypatch.setattr(sys, "argv", ["llmdirect", *map(str, arguments)])
-        for stream in (console.stdout, console.stderr):
+        for stream in (console.stdout(), console.stderr()):
             self._monkeypatch.setattr(stream, "_width", 100_000)  # no line breaks inside a message
         self._capsys.readouterr()
         code: object = 0

@@ -10,5 +10,5 @@ def main() -> None:
         app()
     except SystemExit as stop:
         if stop.code == 130:  # Ctrl-C, which Typer has caught
-            stderr.print("interrupted; complete parts are kept, and the same command resumes from them")
+            stderr().print("interrupted; complete parts are kept, and the same command resumes from them")
         raise

@@ -99,12 +99,12 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except (LlmdirectError, OSError, ValueError) as error:
-            stderr.print("[bold red]error:[/]", end=" ")
-            stderr.print(with_flags(str(error), ctx), markup=False, highlight=False, soft_wrap=True)
+            stderr().print("[bold red]error:[/]", end=" ")
+            stderr().print(with_flags(str(error), ctx), markup=False, highlight=False, soft_wrap=True)
             import logging
 
             if logging.getLogger().isEnabledFor(logging.DEBUG):
-                stderr.print_exception()
+                stderr().print_exception()
             # A plain ValueError is an argument that makes no sense; everything else failed on the way.
             ctx.exit(1 if isinstance(error, LlmdirectError | OSError) else 2)
         finally:

@@ -1,27 +1,42 @@
 """Terminal output of the commands: consoles, progress bars, JSON, and data made safe to print."""
 
-import json
 import re
 import sys
 from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from llmdirect.cli.flags import with_flags
 from llmdirect.common.progress import Task
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _MESSAGES = ("notes", "problems")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-stderr = Console(stderr=True)
-stdout = Console()
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
 ]
+
+
+@cache
+def stdout() -> "Console":
+    """Console of what a command prints; made on first use, since `--help` does without rich.console."""
+    from rich.console import Console
+
+    return Console()
+
+
+@cache
+def stderr() -> "Console":
+    """Console of errors, log messages and progress bars."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def emit(result: dict[str, Any]) -> None:
@@ -29,14 +44,16 @@ def emit(result: dict[str, Any]) -> None:
 
     Notes and problems name settings as options of the command line.
     """
+    import json
+
     texts = {key: [with_flags(text) for text in result[key]] for key in _MESSAGES if key in result}
     result = result | texts
     sys.stdout.write(json.dumps(result, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def show(text: str) -> None:
+def print_text(text: str) -> None:
     """Print text on stdout as it is: not wrapped, no markup, no colours."""
-    stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+    stdout().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def safe(text: str) -> str:
@@ -61,4 +78,4 @@ class Bars:
         """Start a bar; the interface is `llmdirect.common.progress.Progress`."""
         from llmdirect.cli.progress_bars import progress_bar
 
-        return progress_bar(stderr, label, total, unit)
+        return progress_bar(stderr(), label, total, unit)

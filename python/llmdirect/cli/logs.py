@@ -18,7 +18,7 @@ class FlagFormatter(logging.Formatter):
 
 def configure_logging(verbose: bool) -> None:
     """Print log messages on stderr: from level INFO, or DEBUG where `verbose`."""
-    handler = RichHandler(console=stderr, show_path=False, show_time=False)
+    handler = RichHandler(console=stderr(), show_path=False, show_time=False)
     handler.setFormatter(FlagFormatter("%(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpcore", "urllib3", "filelock"):

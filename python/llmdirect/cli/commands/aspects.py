@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import JsonFlag, emit, literal, stdout
+from llmdirect.cli.console import JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.options import RunArgument
 
 
@@ -85,9 +85,9 @@ def aspects(
         )
         if entry.get("example"):
             table.add_row("", literal(entry["example"], style="dim italic"), "", "")
-    stdout.print(table)
+    stdout().print(table)
     if quality:
-        stdout.print(_quality(result["quality"]), highlight=False, markup=False)
+        print_text(_quality(result["quality"]))
 
 
 def _quality(quality: dict[str, Any]) -> str:

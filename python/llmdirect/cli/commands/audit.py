@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show, stderr
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stderr
 from llmdirect.cli.flags import with_flags
 from llmdirect.cli.options import DatasetArgument
 
@@ -39,20 +39,20 @@ def audit(
 
 def _show_audited(report: "AuditReport") -> None:
     for note in report.notes:
-        show(f"note: {with_flags(note)}")
+        print_text(f"note: {with_flags(note)}")
     for problem in report.problems:
-        show(f"problem: {with_flags(problem)}")
+        print_text(f"problem: {with_flags(problem)}")
     for leak in report.leaks:
-        show(
+        print_text(
             f"leak: {leak.split} text of user {leak.user_id} on item {leak.item_id} is in train too "
             f"({leak.relation}: user {leak.train_user_id} on {leak.train_item_id}): {leak.text!r}"
         )
     if report.num_leaks > len(report.leaks):
-        show(f"and {report.num_leaks - len(report.leaks):,} more leaks")
+        print_text(f"and {report.num_leaks - len(report.leaks):,} more leaks")
     if report.ok:
-        show(f"{report.dataset}: files, indices and splits are sound")
+        print_text(f"{report.dataset}: files, indices and splits are sound")
     else:
-        stderr.print(
+        stderr().print(
             f"{report.dataset}: {report.num_leaks:,} leaks, {len(report.problems):,} problems",
             highlight=False,
             markup=False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 
 HELP = """Keep the encoder of a language model on this machine, found by its id without a network.
 
@@ -34,4 +34,4 @@ def cache_model(
     else:
         state = "is already there" if result.already else "is kept"
         size = sum(result.files.values()) / 1e9
-        stdout.print(f"{result.id} {state}: {result.path} ({size:.2f} GB)", highlight=False, markup=False)
+        print_text(f"{result.id} {state}: {result.path} ({size:.2f} GB)")

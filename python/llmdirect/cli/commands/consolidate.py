@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 
 EPILOG = "Example: llmdirect consolidate books/ · llmdirect consolidate embs/ --out merged --layout padded"
 
@@ -60,10 +60,10 @@ def consolidate(
         emit(result.to_json())
     elif isinstance(result, PaddedArrays):
         for name, array in result.files.items():
-            stdout.print(f"{result.path}/{name}: {array['shape']} of {array['dtype']}", highlight=False)
+            print_text(f"{result.path}/{name}: {array['shape']} of {array['dtype']}")
     else:
         state = "written" if result.changed else "up to date already, nothing to do"
         counts = f"{result.passages:,} passages, {result.rows:,} x {result.dim} {result.dtype}"
         if result.dropped:
             state += f", without {result.dropped:,} passages that are no longer in the dataset"
-        stdout.print(f"{result.path}: {counts}, {state}", highlight=False)
+        print_text(f"{result.path}: {counts}, {state}")

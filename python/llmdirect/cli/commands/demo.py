@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 
 if TYPE_CHECKING:
     from llmdirect.demo import DemoResult
@@ -60,7 +60,7 @@ def _show(result: "DemoResult") -> None:
     from llmdirect.cli.explanation_view import show
 
     def write(text: str) -> None:
-        stdout.print(text, highlight=False, markup=False)
+        print_text(text)
 
     if result.synthetic:
         write(
@@ -68,7 +68,7 @@ def _show(result: "DemoResult") -> None:
             "`oracle` ranks by the model that choices were drawn from: no model can do better except by "
             "chance.\n"
         )
-    show(result.explanations, stdout)
+    show(result.explanations, stdout())
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold")
     names = list(result.table[0]["metrics"])
@@ -76,8 +76,8 @@ def _show(result: "DemoResult") -> None:
         table.add_column(name, justify="right")
     for row in result.table:
         table.add_row(row["model"], *(f"{row['metrics'][name]:.4f}" for name in names))
-    stdout.print()
-    stdout.print(table)
+    stdout().print()
+    stdout().print(table)
     write(
         f"test split, {result.num_users:,} users, full ranking of {result.num_items:,} items; ndcg@10 "
         f"on validation {result.validation:.4f}, on train pairs left out {result.train_left_out:.4f}"
@@ -92,4 +92,4 @@ def _show(result: "DemoResult") -> None:
             f"agree with the planted ones by {aspects['nmi']:.2f} NMI (by chance "
             f"{aspects['nmi_by_chance']:.2f})."
         )
-    stdout.print(f"page: {result.page}", highlight=False, markup=False, soft_wrap=True)
+    print_text(f"page: {result.page}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 
 
 def download(
@@ -27,4 +27,4 @@ def download(
         emit(result.to_json())
     else:
         word = "already there" if result.status == "present" else "fetched and verified"
-        show(f"{result.path}: {word}, {result.bytes:,} bytes")
+        print_text(f"{result.path}: {word}, {result.bytes:,} bytes")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import RunArgument
 
 
@@ -68,6 +68,6 @@ def explain(
         return
     from llmdirect.cli.explanation_view import show
 
-    show(result, stdout)
+    show(result, stdout())
     if html is not None:
-        stdout.print(f"page: {html.resolve()}", highlight=False, markup=False, soft_wrap=True)
+        print_text(f"page: {html.resolve()}")

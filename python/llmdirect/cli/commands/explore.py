@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, show
+from llmdirect.cli.console import Bars, print_text
 from llmdirect.cli.options import RunArgument
 
 
@@ -30,7 +30,7 @@ def explore(
     from llmdirect.explore.server import serve
 
     def print_address(address: str) -> None:
-        show(f"{address}  (Ctrl-C ends it)")
+        print_text(f"{address}  (Ctrl-C ends it)")
 
     serve(
         run,

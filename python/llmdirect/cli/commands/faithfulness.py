@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import DatasetArgument
 
 
@@ -57,14 +57,14 @@ def faithfulness(
         for method, values in result[measure].items():
             means = [f"{values['at'][f'{share:g}']['mean']:.3f}" for share in SHARES]
             table.add_row(method.replace("_", " "), _interval(values), *means)
-        stdout.print(table)
+        stdout().print(table)
     table = Table(box=None, pad_edge=False, title="rank correlation with the change", title_justify="left")
     table.add_column("of single words", style="bold")
     table.add_column("mean", justify="right")
     for name, correlation in result["correlation"].items():
         table.add_row(name.replace("_", " "), _interval(correlation) if correlation else "")
-    stdout.print(table)
-    show(
+    stdout().print(table)
+    print_text(
         f"direct minus gradient x input: comprehensiveness {_interval(result['direct_minus_gradient'])}, "
         f"sufficiency {_interval(result['direct_minus_gradient_sufficiency'])} (above 0: direct is better); "
         f"{result['pairs']} pairs, {result['mean_words']:.0f} words each, "

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
@@ -73,7 +73,7 @@ def grid(
     for trial in result.trials:
         values = [str(trial.params[name]) for name in names]
         table.add_row(*values, f"{trial.value:.4f}", str(trial.epoch), f"{trial.seconds:.0f}")
-    stdout.print(table)
+    stdout().print(table)
     for params in result.failed:
-        stdout.print(f"failed: {params}", highlight=False, markup=False)
-    show(f"best: {result.best.run}")
+        print_text(f"failed: {params}")
+    print_text(f"best: {result.best.run}")

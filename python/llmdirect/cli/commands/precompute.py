@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 from llmdirect.common.progress import SILENT
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def precompute(
     if as_json:
         emit(result.to_json())
     else:
-        stdout.print(_summary(result, dataset, estimate), highlight=False, markup=False)
+        print_text(_summary(result, dataset, estimate))
 
 
 def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
@@ -112,7 +112,7 @@ def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
     if as_json:
         emit(result.to_json())
     else:
-        stdout.print(_errors(result), highlight=False, markup=False)
+        print_text(_errors(result))
 
 
 def _errors(check: "AccuracyCheck") -> str:

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
-from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.flags import with_flags
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _show_prepared(result: "PrepareResult") -> None:
             f"{metadata['items_found']:,}",
             f"{metadata['descriptions']:,} descriptions",
         )
-    stdout.print(table)
+    stdout().print(table)
     for note in result.notes:
-        show(f"note: {with_flags(note)}")
+        print_text(f"note: {with_flags(note)}")
     word = "is complete already, nothing changed" if result.status == "unchanged" else "written"
-    show(f"{result.dataset}: {word} ({result.hash[:12]})")
+    print_text(f"{result.dataset}: {word} ({result.hash[:12]})")

@@ -87,7 +87,7 @@ def recommend(
         for item in entry.items:
             name = [literal(item.title or "")] if titled else []
             table.add_row(str(item.rank), literal(item.item_id), *name, f"{item.score:.3f}")
-        stdout.print(table)
+        stdout().print(table)
 
 
 def _ids(listed: str) -> list[str]:

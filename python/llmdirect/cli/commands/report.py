@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 from llmdirect.cli.options import RunArgument
 
 
@@ -37,4 +37,4 @@ def report(
     if as_json:
         emit(result)
     else:
-        show(f"report: {result['report']}")
+        print_text(f"report: {result['report']}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import DatasetArgument
 
 _WIDE = 100
@@ -70,7 +70,7 @@ def show(result: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold", no_wrap=True)
     names = (first, second, "direct / row", "valid", "train\nleft out", "s")
-    shown = len(names) if stdout.width >= _WIDE else 4
+    shown = len(names) if stdout().width >= _WIDE else 4
     for name in names[:shown]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in result["rows"]:
@@ -87,11 +87,9 @@ def show(result: dict[str, Any]) -> None:
             f"{row['seconds']:.0f}",
         )
         table.add_row(row["model"], *cells[:shown])
-    stdout.print(table)
+    stdout().print(table)
     for row in result["rows"]:
         if row["failed"]:
-            stdout.print(f"{row['model']} failed: {row['failed']}", highlight=False, markup=False)
-    stdout.print(caption(result, full=False), highlight=False, markup=False)
-    stdout.print(
-        f"all figures: {result['markdown']}, {result['plot']}", highlight=False, markup=False, soft_wrap=True
-    )
+            print_text(f"{row['model']} failed: {row['failed']}")
+    print_text(caption(result, full=False))
+    print_text(f"all figures: {result['markdown']}, {result['plot']}")

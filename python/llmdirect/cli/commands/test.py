@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from llmdirect.cli.console import Bars, JsonFlag, emit, show, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import DatafileOption, DatasetOrFile, dataset_or_datafile
 
 
@@ -53,7 +53,7 @@ def evaluate(
     table.add_column(split, justify="right")
     for name, value in result.metrics.items():
         table.add_row(name, f"{value:.4f}")
-    stdout.print(table)
+    stdout().print(table)
     ranked = "mse" not in result.metrics
     lines = [
         f"{result.num_users:,} users, {result.num_items:,} items, "
@@ -65,4 +65,4 @@ def evaluate(
         lines.append(f"without the aspects that are switched off: {off} (llmdirect aspects {result.run})")
     if result.lists_out:
         lines.append(f"lists: {result.lists_out}")
-    show("\n".join(lines))
+    print_text("\n".join(lines))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmdirect.choices import HistoryTermKind, ScoreFormName, UserSide
-from llmdirect.cli.console import Bars, JsonFlag, emit, show
+from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 from llmdirect.cli.options import (
     DatafileOption,
     DatasetOrFile,
@@ -117,7 +117,7 @@ def train(
     if as_json:
         emit(result.to_json())
         return
-    show(_summary(result))
+    print_text(_summary(result))
 
 
 def _summary(result: "TrainResult") -> str:
