@@ -35,6 +35,7 @@ from llmdirect.runs.trained import Trained
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore, open_store
 from llmdirect.store.token_format import TokenFormat
+from llmdirect.store.write import write_store
 from llmdirect.text.words import content_token_mask, token_word_ids, word_spans
 from llmdirect.training.train import train_on
 
@@ -89,7 +90,7 @@ def collaboration_left_in() -> Any:
 
 def _like(store: EmbeddingStore, folder: Path, tokens: Any, spans: Any = None) -> EmbeddingStore:
     """A store of the same passages with other tokens."""
-    return EmbeddingStore.write(
+    return write_store(
         folder,
         tokens,
         store.offsets,

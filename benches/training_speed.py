@@ -26,6 +26,7 @@ from llmdirect.model.initialise import initialise
 from llmdirect.model.train_view import TrainView
 from llmdirect.ranking.scorer import EPS
 from llmdirect.store.store import EmbeddingStore, open_store
+from llmdirect.store.write import write_store
 from llmdirect.synthetic.corpus import generate
 from llmdirect.training.losses import bpr_loss
 from llmdirect.training.results import TrainResult
@@ -186,7 +187,7 @@ def _random_store(dataset: Dataset, folder: Path) -> EmbeddingStore:
         counts.append(len(own))
     tokens = rng.standard_normal((sum(counts), DIM), np.float32).astype(np.float16)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return EmbeddingStore.write(folder, tokens, offsets, texts=texts, spans=np.array(spans, np.uint32))
+    return write_store(folder, tokens, offsets, texts=texts, spans=np.array(spans, np.uint32))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from .data.dataset import Dataset
 from .ranking.scorer import ScoreTables
 from .ranking.top_k import rank
 from .store.store import EmbeddingStore
+from .store.write import write_store
 from .training.negatives import sample_negatives
 
 # Errors.
@@ -51,4 +52,5 @@ __all__ = [
     "scoreboard",
     "set_num_threads",
     "train",
+    "write_store",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store_helpers import random_content, write_store
+from store_helpers import random_content, write_content
 
 PROGRAM = """
 import re, sys
@@ -29,7 +29,7 @@ sys.stdin.readline()
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="proportional set sizes are Linux's")
 def test_processes_share_one_copy(tmp_path: Path) -> None:
     content = random_content(np.random.default_rng(0), [50] * 400, 256)
-    write_store(tmp_path / "store", content)
+    write_content(tmp_path / "store", content)
     size = content.tokens.nbytes / 1024
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "store")]
     readers = [

@@ -19,7 +19,7 @@ from llmdirect.data.prepare import prepare
 from llmdirect.store.audit import audit
 from llmdirect.text.duplicates import normalize_text
 from review_files import INSTRUMENTS, MAGAZINES, random_reviews, real, review, write_lines
-from store_helpers import data_file, random_content, write_store
+from store_helpers import data_file, random_content, write_content
 
 Frames = dict[str, pl.DataFrame]
 
@@ -307,7 +307,7 @@ def add_store(folder: Path, keys: np.ndarray, **changes: Any) -> Path:
     content = random_content(np.random.default_rng(0), [2] * len(keys))
     content.keys[:] = keys
     path = folder / "stores" / "tiny"
-    write_store(path, content, **changes)
+    write_content(path, content, **changes)
     return path
 
 

@@ -24,7 +24,7 @@ from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import TEXTS, build_checkpoints, make_dataset
 from processes import finish, kill, wait_for
-from store_helpers import random_content, visible, write_dataset, write_published, write_store
+from store_helpers import random_content, visible, write_content, write_dataset, write_published
 
 pytestmark = pytest.mark.slow  # kills processes at many points
 
@@ -220,7 +220,7 @@ def test_readers_see_the_old_store_or_the_new_one(tmp_path: Path, start: Callabl
     counts = {len(EmbeddingStore.open(folder).keys)}
     seen = set()
     for round_ in range(4):
-        write_store(folder / "shards" / "00000", random_content(rng, [round_, 60], dim=4000))
+        write_content(folder / "shards" / "00000", random_content(rng, [round_, 60], dim=4000))
         (folder / "plan.json").write_text('{"num_shards": 1}')
         before = max(counts)
         counts.add(before + 2)

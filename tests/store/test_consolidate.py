@@ -26,9 +26,9 @@ from store_helpers import (
     published_arrays,
     random_content,
     visible,
+    write_content,
     write_dataset,
     write_published,
-    write_store,
 )
 
 DTYPES = ["float16", "bfloat16", "float32", "int8"]
@@ -98,7 +98,7 @@ def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> 
     consolidate(tmp_path, keep_shards=keep)
     opened = EmbeddingStore.open(folder)
     for number, content in enumerate(new, start=2 * keep):
-        write_store(folder / "shards" / f"{number:05d}", content, source={"dataset": "next"})
+        write_content(folder / "shards" / f"{number:05d}", content, source={"dataset": "next"})
     (folder / "plan.json").write_text(json.dumps({"num_shards": 2 + 2 * keep}))
     result = consolidate(tmp_path, keep_shards=keep)
     assert result.shards == 2
@@ -157,7 +157,7 @@ def test_shards_that_do_not_belong_together(
     folder = three_shards(tmp_path)
     shutil.rmtree(folder / "shards" / "00001")
     content = random_content(np.random.default_rng(1), [2])
-    write_store(folder / "shards" / "00001", content, **changes)
+    write_content(folder / "shards" / "00001", content, **changes)
     fails(tmp_path, error, r"shards/00001/manifest\.json")
 
 
@@ -165,7 +165,9 @@ def test_shards_that_do_not_belong_together(
 def test_shards_of_another_dim_or_dtype(tmp_path: Path, dim: int, dtype: str) -> None:
     folder = three_shards(tmp_path)
     shutil.rmtree(folder / "shards" / "00002")
-    write_store(folder / "shards" / "00002", random_content(np.random.default_rng(1), [2], dim, dtype), dtype)
+    write_content(
+        folder / "shards" / "00002", random_content(np.random.default_rng(1), [2], dim, dtype), dtype
+    )
     fails(tmp_path, DataError, rf"shards/00002/manifest\.json: {dtype} of dimension {dim}")
 
 
@@ -194,7 +196,7 @@ def test_failed_merge_leaves_the_old_store(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
-    write_store(folder / "shards" / "00000", content)
+    write_content(folder / "shards" / "00000", content)
     (folder / "plan.json").write_text('{"num_shards": 1}')
     path = data_file(folder / "shards" / "00000", "tokens")
     path.write_bytes(path.read_bytes()[:-1])
@@ -207,7 +209,7 @@ def test_passage_that_the_store_has_already(tmp_path: Path) -> None:
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
     content.keys[1] = EmbeddingStore.open(folder).keys[1]
-    write_store(folder / "shards" / "00000", content)
+    write_content(folder / "shards" / "00000", content)
     (folder / "plan.json").write_text('{"num_shards": 1}')
     fails(tmp_path, DataError, "shards/00000: passage 1 .* already")
 
@@ -245,7 +247,7 @@ def test_full_disk_leaves_the_shards_and_the_old_store(tmp_path: Path, size: int
         consolidate(tmp_path)
         EmbeddingStore.open(folder, verify=True)
         # And once more, with a store that is there already.
-        write_store(folder / "shards" / "00000", random_content(rng, [700], dim=64))
+        write_content(folder / "shards" / "00000", random_content(rng, [700], dim=64))
         (folder / "plan.json").write_text('{"num_shards": 1}')
 
 
@@ -274,7 +276,7 @@ def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) ->
     folder = three_shards(tmp_path)
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
-    write_store(folder / "shards" / "00000", content, encoder={**ENCODER, "id": "other"})
+    write_content(folder / "shards" / "00000", content, encoder={**ENCODER, "id": "other"})
     (folder / "plan.json").write_text('{"num_shards": 1}')
     fails(tmp_path, MismatchError, r"shards/00000/manifest\.json: encoder is .*other.*tiny")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))

@@ -20,7 +20,7 @@ from llmdirect.store.calibration import CALIBRATION
 from llmdirect.store.consolidation import consolidate
 from llmdirect.store.store import EmbeddingStore
 from precompute_helpers import TEXTS, Checkpoint, build_checkpoints, make_dataset, run_all, store_of
-from store_helpers import assert_same, joined, random_content, visible, write_store
+from store_helpers import assert_same, joined, random_content, visible, write_content
 
 pytestmark = pytest.mark.slow
 
@@ -194,7 +194,7 @@ def test_chosen_passages_are_joined_the_naive_way(
     contents = [random_content(rng, [rows for rows, _ in part], dtype=dtype) for part in parts]
     chosen = [np.array([kept for _, kept in part], bool) for part in parts]
     for number, content in enumerate(contents):
-        write_store(folder / str(number), content, dtype)
+        write_content(folder / str(number), content, dtype)
     (folder / "out").mkdir()
     paths = [folder / str(number) for number in range(len(parts))]
     data = _core.consolidate_shards(paths, folder / "out", lambda _: None, chosen)
@@ -216,7 +216,7 @@ def test_chosen_passages_are_joined_the_naive_way(
 def test_chosen_passages_across_chunks_of_large_files(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     content = random_content(rng, [700, 0, 900, 1, 1200, 800], dim=4000)  # 4 MiB a chunk: some 520 rows
-    write_store(tmp_path / "a", content)
+    write_content(tmp_path / "a", content)
     (tmp_path / "out").mkdir()
     kept = np.array([True, True, False, False, True, False])
     data = _core.consolidate_shards([tmp_path / "a"], tmp_path / "out", lambda _: None, [kept])

@@ -19,14 +19,15 @@ from llmdirect import _core
 from llmdirect.common.errors import DataError
 from llmdirect.store import store as store_module
 from llmdirect.store.store import EmbeddingStore
-from store_helpers import BITS, Content, assert_same, data_file, random_content, visible, write_store
+from llmdirect.store.write import write_store
+from store_helpers import BITS, Content, assert_same, data_file, random_content, visible, write_content
 
 DTYPES = ["float16", "bfloat16", "float32", "int8"]
 COUNTS = [[], [0], [1], [0, 0, 0], [3, 0, 5, 1, 0]]
 
 
 def open_random(folder: Path, counts: list[int], dtype: str, **options: bool) -> EmbeddingStore:
-    write_store(folder, random_content(np.random.default_rng(3), counts, dtype=dtype), dtype)
+    write_content(folder, random_content(np.random.default_rng(3), counts, dtype=dtype), dtype)
     return EmbeddingStore.open(folder, **options)
 
 
@@ -40,7 +41,7 @@ def as_float32(store: EmbeddingStore) -> np.ndarray:
 @pytest.mark.parametrize("ram", [False, True])
 def test_opened_store_is_what_was_written(tmp_path: Path, dtype: str, counts: list[int], ram: bool) -> None:
     content = random_content(np.random.default_rng(0), counts, dtype=dtype)
-    write_store(tmp_path / "s", content, dtype)
+    write_content(tmp_path / "s", content, dtype)
     store = EmbeddingStore.open(tmp_path / "s", ram=ram, verify=True)
     assert_same(store, content)
     assert (store.dim, store.dtype, store.num_passages, store.num_rows) == (
@@ -106,14 +107,14 @@ def test_a_store_of_ones_own_arrays(tmp_path: Path, dtype: str) -> None:
     tokens = torch.arange(20).reshape(5, 4).to(getattr(torch, dtype))
     given = tokens if dtype == "bfloat16" else tokens.numpy()
     spans = np.arange(10).reshape(5, 2)
-    store = EmbeddingStore.write(tmp_path / "a" / "b", given, [0, 2, 5], spans=spans, encoder={"id": "mine"})
+    store = write_store(tmp_path / "a" / "b", given, [0, 2, 5], spans=spans, encoder={"id": "mine"})
     assert store.dtype == dtype
     assert torch.equal(store.tokens, tokens)
     assert (store.offsets.tolist(), store.spans.tolist()) == ([0, 2, 5], spans.tolist())
     assert store.lookup(_core.passage_keys(["1", "0"])).tolist() == [1, 0]
     assert store.encoder == {"id": "mine"}
     with pytest.raises(FileExistsError, match="a/b"):
-        EmbeddingStore.write(tmp_path / "a" / "b", given, [0, 2, 5])
+        write_store(tmp_path / "a" / "b", given, [0, 2, 5])
 
 
 @pytest.mark.parametrize(
@@ -128,13 +129,18 @@ def test_a_store_of_ones_own_arrays(tmp_path: Path, dtype: str) -> None:
         ({"offsets": []}, "offsets must"),
         ({"offsets": [0, 4, 2, 5]}, "offsets must"),
         ({"texts": ["a", "b"]}, "2 texts for 1 passages"),
-        ({"spans": np.zeros((4, 2))}, r"spans have the shape \(4, 2\), expected \(5, 2\)"),
+        ({"offsets": [0, 2.5, 5]}, "offsets must hold integers, not float64"),
+        ({"spans": np.zeros((4, 2), int)}, r"spans have the shape \(4, 2\), expected \(5, 2\)"),
+        ({"spans": np.zeros((5, 2))}, "spans must hold integers"),
+        ({"spans": np.full((5, 2), -1)}, "spans holds a number that does not fit into uint32"),
+        ({"tokens": np.full((5, 4), np.nan, np.float32)}, "tokens hold NaN or an infinity in row 0"),
+        ({"tokens": torch.eye(5, 4).log().bfloat16()}, "tokens hold NaN or an infinity in row 0"),
     ],
 )
 def test_arrays_that_make_no_store(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     arrays = {"tokens": np.zeros((5, 4), np.float32), "offsets": [0, 5], **changes}
     with pytest.raises(ValueError, match=message):
-        EmbeddingStore.write(tmp_path / "s", **arrays)
+        write_store(tmp_path / "s", **arrays)
     assert not (tmp_path / "s").exists()
 
 
@@ -166,7 +172,7 @@ def test_numpy_views_are_read_only_and_torch_never_reaches_the_file(tmp_path: Pa
 @pytest.mark.parametrize("ram", [False, True])
 def test_views_outlive_the_store(tmp_path: Path, ram: bool) -> None:
     content = random_content(np.random.default_rng(1), [2000] * 4, dim=64)
-    write_store(tmp_path / "s", content)
+    write_content(tmp_path / "s", content)
     store = EmbeddingStore.open(tmp_path / "s", ram=ram)
     tokens, array, offsets = store.tokens, store.tokens_numpy[10:], store.offsets
     del store
@@ -220,7 +226,7 @@ def test_every_half_float_is_converted_exactly(tmp_path: Path) -> None:
     }.items():
         content = random_content(rng, [len(bits)], dtype=dtype)
         content.tokens = bits.view(BITS[dtype])
-        write_store(tmp_path / dtype, content, dtype)
+        write_content(tmp_path / dtype, content, dtype)
         out = np.empty(bits.shape, np.float32)
         EmbeddingStore.open(tmp_path / dtype).gather([0], out)
         np.testing.assert_array_equal(out, exact)  # NaN equals NaN here
@@ -333,7 +339,7 @@ def test_offsets_that_do_not_run_from_0_to_rows(tmp_path: Path, offsets: list[in
     content = random_content(np.random.default_rng(0), [1] * (len(offsets) - 1))
     content.tokens, content.spans = np.zeros((5, 8), np.uint16), np.zeros((5, 2), np.uint32)
     content.offsets = np.array(offsets, np.int64)
-    write_store(tmp_path / "s", content)
+    write_content(tmp_path / "s", content)
     name = data_file(tmp_path / "s", "offsets").name
     with pytest.raises(DataError, match=name):
         EmbeddingStore.open(tmp_path / "s", verify=True)
@@ -388,7 +394,7 @@ def test_a_store_replaced_while_it_is_opened_is_opened_anew(
 ) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     content = random_content(np.random.default_rng(4), [1, 7])
-    write_store(tmp_path / "next", content)
+    write_content(tmp_path / "next", content)
     calls = []
 
     def replaced_in_between(folder: Path, ram: bool, verify: bool) -> _core.Store:

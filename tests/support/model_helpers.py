@@ -21,7 +21,7 @@ from llmdirect.model.scores import CatalogueScores
 from llmdirect.model.token_tables import PooledTable, Table, read_all
 from llmdirect.model.train_view import TrainView
 from llmdirect.store.store import EmbeddingStore
-from store_helpers import Content, write_store
+from store_helpers import Content, write_content
 
 DIM = 6
 USERS, ITEMS, COLD = 5, 7, 6
@@ -142,7 +142,7 @@ def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: i
         np.array(spans, np.uint32).reshape(-1, 2),
         passage_keys(distinct),
     )
-    write_store(folder, content, "float32")
+    write_content(folder, content, "float32")
     return EmbeddingStore.open(folder)
 
 

@@ -65,7 +65,7 @@ def random_content(
     )
 
 
-def write_store(folder: Path, content: Content, dtype: str = "bfloat16", **changes: Any) -> None:
+def write_content(folder: Path, content: Content, dtype: str = "bfloat16", **changes: Any) -> None:
     """Writes a shard the way `precompute` does."""
     folder.mkdir(parents=True)
     manifest = {
@@ -86,7 +86,7 @@ def write_dataset(root: Path, shards: list[Content], dtype: str = "bfloat16", na
     """A dataset whose store is still in shards; returns the folder of the store."""
     folder = root / "stores" / name
     for number, content in enumerate(shards):
-        write_store(folder / "shards" / f"{number:05d}", content, dtype)
+        write_content(folder / "shards" / f"{number:05d}", content, dtype)
     (folder / "plan.json").write_text(json.dumps({"num_shards": len(shards)}))
     return folder
 

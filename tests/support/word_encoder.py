@@ -11,6 +11,7 @@ import torch
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders import Embedding
 from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.write import write_store
 
 DIM = 12
 CONTEXT = 0.5
@@ -43,7 +44,7 @@ def write_words(dataset: Path, name: str = "words") -> EmbeddingStore:
     texts = sorted(set(Dataset.open(dataset).passages.text.to_list()))
     embeddings = WordEncoder().encode(texts)
     counts = [len(embedding.spans) for embedding in embeddings]
-    return EmbeddingStore.write(
+    return write_store(
         dataset / "stores" / name,
         torch.cat([embedding.tokens for embedding in embeddings]),
         np.concatenate([[0], np.cumsum(counts)]),

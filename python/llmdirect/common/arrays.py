@@ -1,16 +1,20 @@
 """Conversion of NumPy arrays and CPU tensors to the dtypes of the Rust extension."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import torch
+
+Integer = TypeVar("Integer", np.int32, np.int64, np.uint32)
 ArrayOrTensor: TypeAlias = Any
 """A NumPy array, a torch tensor on the CPU, or a sequence of numbers."""
 
 
-def index_array(name: str, value: ArrayOrTensor, ndim: int = 1) -> NDArray[np.int32]:
-    """C-contiguous int32 array of indices.
+def integer_array(name: str, value: ArrayOrTensor, dtype: type[Integer], ndim: int = 1) -> NDArray[Integer]:
+    """C-contiguous array of integers, without a copy where `value` is one.
 
     Parameters
     ----------
@@ -18,37 +22,25 @@ def index_array(name: str, value: ArrayOrTensor, ndim: int = 1) -> NDArray[np.in
         Name of the argument in error messages.
     value
         Integers of any dtype.
+    dtype
+        `np.int32` for indices, `np.int64` for offsets, or another type of integers.
     ndim
         Number of axes.
 
     Raises
     ------
     ValueError
-        If `value` has other axes, is not of integers, or holds one outside int32.
+        If `value` has other axes, is not of integers, or holds one outside `dtype`.
     """
     array = _to_array(name, value, ndim)
     if array.size == 0:
-        return np.zeros(array.shape, np.int32)
+        return np.zeros(array.shape, dtype)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must hold integers, not {array.dtype}")
-    limits = np.iinfo(np.int32)
-    if array.dtype != np.int32 and (array.min() < limits.min or array.max() > limits.max):
-        raise ValueError(f"{name} holds a number that does not fit into int32")
-    return np.ascontiguousarray(array, dtype=np.int32)
-
-
-def offset_array(name: str, value: ArrayOrTensor) -> NDArray[np.int64]:
-    """C-contiguous int64 array of offsets, with one axis.
-
-    Raises
-    ------
-    ValueError
-        If `value` has other axes or is not of integers.
-    """
-    array = _to_array(name, value, 1)
-    if array.size and array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold integers, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    limits = np.iinfo(dtype)
+    if array.dtype != dtype and (array.min() < limits.min or array.max() > limits.max):
+        raise ValueError(f"{name} holds a number that does not fit into {limits.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 def float_array(name: str, value: ArrayOrTensor, ndim: int) -> NDArray[np.float32]:
@@ -75,4 +67,17 @@ def _to_array(name: str, value: ArrayOrTensor, ndim: int) -> NDArray[Any]:
     array = np.asarray(value)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, not the shape {array.shape}")
+    return array
+
+
+def as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:
+    """NumPy view of a buffer, without a copy; bfloat16 as uint16. ValueError where it is on a GPU."""
+    if isinstance(buffer, np.ndarray):
+        return buffer
+    import torch
+
+    if buffer.device.type != "cpu":
+        raise ValueError(f"a buffer is on {buffer.device}; move it with .cpu()")
+    bits = buffer.view(torch.uint16) if buffer.dtype == torch.bfloat16 else buffer
+    array: NDArray[Any] = bits.detach().numpy()
     return array

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect import _core
-from llmdirect.common.arrays import ArrayOrTensor, index_array, offset_array
+from llmdirect.common.arrays import ArrayOrTensor, integer_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,9 @@ class Csr:
     """The same table as the extension's functions take it."""
 
     def __post_init__(self) -> None:
-        checked = _core.CheckedCsr(offset_array("indptr", self.indptr), index_array("indices", self.indices))
+        checked = _core.CheckedCsr(
+            integer_array("indptr", self.indptr, np.int64), integer_array("indices", self.indices, np.int32)
+        )
         object.__setattr__(self, "checked", checked)
         object.__setattr__(self, "indptr", checked.indptr)
         object.__setattr__(self, "indices", checked.indices)
@@ -65,7 +67,7 @@ class Csr:
         ValueError
             If a row is outside 0 to num_rows - 1, or a column is negative.
         """
-        rows, cols = index_array("rows", rows), index_array("cols", cols)
+        rows, cols = integer_array("rows", rows, np.int32), integer_array("cols", cols, np.int32)
         if rows.shape != cols.shape:
             raise ValueError(f"rows and cols differ in length: {len(rows)} and {len(cols)}")
         for name, values, outside, limits in (
@@ -104,7 +106,7 @@ class Csr:
         IndexError
             If there is no such row.
         """
-        subset = index_array("subset", subset)
+        subset = integer_array("subset", subset, np.int32)
         if subset.size and not (subset.min() >= 0 and subset.max() < self.num_rows):
             raise IndexError(f"rows {subset.min()} to {subset.max()} of {self.num_rows}")
         counts = np.diff(self.indptr)[subset]
@@ -120,7 +122,7 @@ class Csr:
         ValueError
             If the columns do not ascend, or there is none.
         """
-        subset = index_array("subset", subset)
+        subset = integer_array("subset", subset, np.int32)
         if not len(subset) or (np.diff(subset) <= 0).any():
             raise ValueError("subset: expected ascending columns, at least one")
         position = np.searchsorted(subset, self.indices).clip(max=len(subset) - 1)

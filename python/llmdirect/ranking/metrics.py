@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect import _core
-from llmdirect.common.arrays import ArrayOrTensor, index_array
+from llmdirect.common.arrays import ArrayOrTensor, integer_array
 from llmdirect.common.csr import Csr
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
@@ -63,7 +63,7 @@ def metrics(items: ArrayOrTensor, relevant: Csr, names: Iterable[str]) -> dict[s
         if cutoff is None:
             raise ValueError(f"{name} needs all candidates, not a list: give `relevant` to rank()")
         requests.append((metric, cutoff))
-    values = _core.list_metrics(index_array("items", items, 2), relevant.checked, requests)
+    values = _core.list_metrics(integer_array("items", items, np.int32, 2), relevant.checked, requests)
     return {name: values[:, column].copy() for column, name in enumerate(names)}
 
 

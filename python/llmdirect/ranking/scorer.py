@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect.common.arrays import ArrayOrTensor, float_array, index_array
+from llmdirect.common.arrays import ArrayOrTensor, float_array, integer_array
 from llmdirect.common.csr import Csr
 
 EPS = 5e-7
@@ -187,7 +187,7 @@ class ScoreTables:
         -------
         float64 [n], summed in float64.
         """
-        users, items = index_array("users", users), index_array("items", items)
+        users, items = integer_array("users", users, np.int32), integer_array("items", items, np.int32)
         query = np.asarray(self.query[users], np.float64)
         score: NDArray[np.float64] = (query * np.asarray(self.item[items], np.float64)).sum(1)
         if self.kernel == "ratio":

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect import _core
-from llmdirect.common.arrays import ArrayOrTensor, index_array
+from llmdirect.common.arrays import ArrayOrTensor, integer_array
 from llmdirect.common.csr import Csr
 from llmdirect.ranking.scorer import ScoreTables
 
@@ -72,7 +72,7 @@ def rank(
     """
     if k < 0:
         raise ValueError(f"k is {k}, below 0")
-    user_rows = index_array("user_rows", user_rows)
+    user_rows = integer_array("user_rows", user_rows, np.int32)
     items, scores, auc = _core.rank(
         user_rows,
         k,

@@ -1,7 +1,6 @@
 """Embedding store: ragged token embeddings of passages, memory-mapped."""
 
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmdirect import _core
-from llmdirect._core import passage_keys
+from llmdirect.common.arrays import as_numpy, integer_array
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
 from llmdirect.store.paths import store_folder
-from llmdirect.store.shards import content_hash, read_store_manifest, write_shard
+from llmdirect.store.shards import content_hash, read_store_manifest
 from llmdirect.store.token_format import TokenFormat
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from llmdirect.store.calibration import Calibration
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
 """NumPy type of the bits on disk, by type of the store."""
-_WRITABLE = ("bfloat16", "float16", "float32")
 
 
 class EmbeddingStore:
@@ -33,7 +31,7 @@ class EmbeddingStore:
 
     Every array is a view of the files, mapped privately and without a copy; it keeps the map alive after the
     store itself is deleted. NumPy views are read-only; the torch view can be written to, and what is written
-    stays in this process. Constructed by `open` or `write`.
+    stays in this process. Constructed by `open`; `write_store` makes one from arrays.
 
     Examples
     --------
@@ -79,71 +77,6 @@ class EmbeddingStore:
                 # A store that is being replaced loses its files after its manifest was read.
                 if read_store_manifest(folder, "llmdirect consolidate") == manifest:
                     raise
-
-    @classmethod
-    def write(
-        cls,
-        path: str | PathLike[str],
-        tokens: "NDArray[Any] | torch.Tensor",
-        offsets: ArrayLike,
-        *,
-        texts: Sequence[str] | None = None,
-        spans: ArrayLike | None = None,
-        encoder: Json | None = None,
-    ) -> "EmbeddingStore":
-        """Write embeddings as a new store, completely or not at all, and open it.
-
-        Parameters
-        ----------
-        path
-            Folder to create.
-        tokens
-            [rows, dim] of all passages one after another: float32, float16 or (a tensor) bfloat16.
-        offsets
-            int64 [P + 1] first row of each passage, from 0 to rows.
-        texts
-            P passages, by whose content `lookup` finds them; "0", "1", … by default.
-        spans
-            uint32 [rows, 2] characters of each token; zeros by default.
-        encoder
-            Description of the encoder, kept in the manifest.
-
-        Raises
-        ------
-        ValueError
-            If the arrays do not fit each other.
-        FileExistsError
-            If the folder exists.
-        """
-        array = _as_numpy(tokens)
-        dtype = str(tokens.dtype).removeprefix("torch.")
-        if array.ndim != 2 or not array.shape[1] or dtype not in _WRITABLE:
-            raise ValueError(
-                f"tokens are {dtype} {array.shape}, expected [rows, dim] of {', '.join(_WRITABLE)}"
-            )
-        starts = np.ascontiguousarray(offsets, np.int64)
-        ends = starts[[0, -1]].tolist() if starts.ndim == 1 and len(starts) else []
-        if ends != [0, len(array)] or (np.diff(starts) < 0).any():
-            raise ValueError(f"offsets must rise from 0 to the {len(array)} rows of tokens")
-        num_passages = len(starts) - 1
-        names = list(texts) if texts is not None else [str(passage) for passage in range(num_passages)]
-        if len(names) != num_passages:
-            raise ValueError(f"{len(names)} texts for {num_passages} passages")
-        shape = (len(array), 2)
-        characters = np.zeros(shape, np.uint32) if spans is None else np.ascontiguousarray(spans, np.uint32)
-        if characters.shape != shape:
-            raise ValueError(f"spans have the shape {characters.shape}, expected {shape}")
-        write_shard(
-            Path(path),
-            tokens=np.ascontiguousarray(array),
-            offsets=starts,
-            spans=characters,
-            keys=passage_keys(names),
-            dtype=dtype,
-            encoder=encoder or {"id": "unnamed"},
-            source={},
-        )
-        return cls.open(path)
 
     def __repr__(self) -> str:
         shape = f"{self.num_passages} passages, {self.num_rows} x {self.dim} {self.dtype}"
@@ -275,7 +208,7 @@ class EmbeddingStore:
         ValueError
             If a passage is out of range.
         """
-        indices = np.asarray(passages, dtype=np.int64)
+        indices = integer_array("passages", passages, np.int64)
         invalid = indices[(indices < 0) | (indices >= self.num_passages)]
         if invalid.size:
             raise ValueError(f"passage {invalid[0]} is out of range: {self.path} holds {self.num_passages}")
@@ -306,11 +239,11 @@ class EmbeddingStore:
         DataError
             If the offsets on disk are damaged; the buffer is then unchanged.
         """
-        buffer = _as_numpy(out)
+        buffer = as_numpy(out)
         if buffer.ndim not in (2, 3) or buffer.shape[-1] != self.dim or not buffer.flags.c_contiguous:
             shapes = f"[rows, {self.dim}] or [passages, rows, {self.dim}]"
             raise ValueError(f"out has shape {buffer.shape}, expected C-contiguous {shapes}")
-        indices = np.ascontiguousarray(passages, dtype=np.int64)
+        indices = integer_array("passages", passages, np.int64)
         padded_to = None if buffer.ndim == 2 else buffer.shape[1]
         if padded_to is not None and len(buffer) != len(indices):
             raise ValueError(f"out has {len(buffer)} places for {len(indices)} passages")
@@ -359,16 +292,3 @@ def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None =
             f"`llmdirect consolidate {dataset}` does it"
         )
     return EmbeddingStore.open(folder)
-
-
-def _as_numpy(buffer: "NDArray[Any] | torch.Tensor") -> NDArray[Any]:
-    """NumPy view of a buffer; bfloat16 as uint16."""
-    if isinstance(buffer, np.ndarray):
-        return buffer
-    import torch
-
-    if buffer.device.type != "cpu":
-        raise ValueError(f"out is on {buffer.device}, expected a buffer on the CPU")
-    bits = buffer.view(torch.uint16) if buffer.dtype == torch.bfloat16 else buffer
-    array: NDArray[Any] = bits.detach().numpy()
-    return array

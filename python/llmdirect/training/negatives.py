@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect import _core
-from llmdirect.common.arrays import ArrayOrTensor, float_array, index_array
+from llmdirect.common.arrays import ArrayOrTensor, float_array, integer_array
 from llmdirect.common.csr import Csr
 
 
@@ -97,7 +97,7 @@ def sample_negatives(
     if num_negatives < 0:
         raise ValueError(f"num_negatives is {num_negatives}, below 0")
     return _core.sample_negatives(
-        index_array("users", users),
+        integer_array("users", users, np.int32),
         positives.checked,
         num_items,
         num_negatives,
