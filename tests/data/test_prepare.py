@@ -195,6 +195,11 @@ def test_descriptions_are_passages_of_train(tmp_path: Path) -> None:
         "items_found": 5,
         "descriptions": 4,
         "bad_lines": 0,
+        "fields": {
+            "item": "item or parent_asin or asin or item_id or book_id or id",
+            "title": "title or name",
+            "description": "description",
+        },
     }
 
 
@@ -245,11 +250,11 @@ def test_bad_metadata_is_named(tmp_path: Path) -> None:
     assert str(caught.value).splitlines() == [
         f"{path}: 6 lines are bad; mend them, or leave them out with `skip_bad_lines=True`:",
         "  line 3: not JSON (Expecting value at character 1)",
-        "  line 4: no item id; one of parent_asin, asin, item_id, item, business_id, book_id, id is needed",
+        "  line 4: no item (asin is missing)",
         "  line 5: asin is bool, expected text or a number",
         "  line 6: description is dict, expected text or a number; move its fields to the top level",
         "  line 7: title holds an unpaired surrogate, which is no character",
-        "  line 8: no item id; one of parent_asin, asin, item_id, item, business_id, book_id, id is needed",
+        "  line 8: not JSON (Expecting property name enclosed in double quotes at character 2)",
     ]
     found = read_item_metadata(path, ["a", "b"], skip_bad_lines=True)
     assert (found.titles, found.bad_lines) == (["A", None], 6)
@@ -259,12 +264,12 @@ def test_metadata_of_other_items(tmp_path: Path) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", [review("u", n) for n in range(4)])
     items = write_lines(tmp_path / "items.jsonl", [{"id": "z", "title": "Z"}])
     with pytest.raises(
-        DataError, match=rf"{items}: knows none of the 4 items of the reviews \(such as '0'\)"
+        DataError, match=rf"{items}: its field id has none of the 4 items of the reviews \(such as '0'\)"
     ):
         prepare(raw, tmp_path / "out", items=items)
     (tmp_path / "items.csv").write_text("name,title\na,b\n")
     with pytest.raises(
-        DataError, match=r"items.csv: no item id; one column must be called parent_asin, asin"
+        DataError, match=r"items.csv: cannot tell the field of the item ids; found: name, title. Name it with"
     ):
         prepare(raw, tmp_path / "out", items=tmp_path / "items.csv")
     assert not (tmp_path / "out").exists()

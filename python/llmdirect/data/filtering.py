@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from llmdirect.data.readers.record_file import LINE
+
 
 def drop_duplicate_pairs(frame: pl.DataFrame) -> pl.DataFrame:
     """Last row of each (user, item) pair: by `time_ms`, missing first, then by position in the file.
@@ -15,9 +17,9 @@ def drop_duplicate_pairs(frame: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    The remaining rows, without `line`, with their position in the file in the column `position`.
+    The remaining rows, without `LINE`, with their position in the file in the column `position`.
     """
-    rows = frame.drop("line").with_row_index("position")
+    rows = frame.drop(LINE).with_row_index("position")
     newest_last = rows.sort("time_ms", "position", nulls_last=False)
     return newest_last.unique(["user", "item"], keep="last", maintain_order=True)
 

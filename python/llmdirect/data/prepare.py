@@ -5,18 +5,21 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, digest, file_digest, write_hashed, write_manifest
+from llmdirect.common.files import MANIFEST, digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
-from llmdirect.data.readers.raw_files import base_name, check_input_file
+from llmdirect.data.readers.item_metadata import read_item_metadata
+from llmdirect.data.readers.raw_files import base_name
 from llmdirect.data.readers.reviews import read_reviews
+from llmdirect.data.readers.sources import Source, resolve_source
 from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, Tables, build_tables
 
@@ -51,17 +54,21 @@ class PrepareResult(Result):
 
 
 def prepare(
-    source: Path | str,
+    source: Source,
     out: Path | str,
     *,
     columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    quote: str | None = None,
+    raw_text: bool = False,
     k_core: int = 0,
     split: str = "random",
     seed: int = DEFAULT_SEED,
     fractions: Fractions = DEFAULT_FRACTIONS,
     positive: str | None = None,
     passage_unit: str = "review",
-    items: Path | str | None = None,
+    items: Source | None = None,
+    item_columns: Mapping[str, str] | None = None,
     with_summary: bool = False,
     skip_bad_lines: bool = False,
     overwrite: bool = False,
@@ -76,11 +83,22 @@ def prepare(
     Parameters
     ----------
     source
-        File of reviews, plain or compressed.
+        Reviews: a file of JSON lines, CSV, Parquet or Feather, plain or compressed, a folder of such files, a
+        pattern, "-" for standard input, or several of these; or a table of pandas, Polars, Arrow or Hugging
+        Face datasets.
     out
         Folder of the dataset.
     columns
         Field of each role: user, item, text, rating, time, summary; by default known formats are recognised.
+        "" leaves a role out. Numbers from 0 are the columns of a file without a header.
+    encoding
+        Encoding of text files; by default UTF-8, or that of a byte order mark.
+    quote
+        Quotes of CSV files: "none", "double" (a quote is written twice) or "backslash"; by default found in
+        the file.
+    raw_text
+        Leave texts as they are; by default entities and tags of HTML, and characters that are not shown, are
+        cleaned, and letters composed (NFC).
     k_core
         Minimum number of interactions of every user and item, 0 for no minimum.
     split
@@ -94,7 +112,9 @@ def prepare(
     passage_unit
         "review" (a passage per review), or "document" (a passage per user and per item, of train reviews).
     items
-        File of titles and descriptions of items.
+        Titles and descriptions of items, from the same kinds of sources.
+    item_columns
+        Field of each role of `items`: item, title, description.
     with_summary
         Put the summary of a review before its text.
     skip_bad_lines
@@ -120,20 +140,24 @@ def prepare(
     >>> prepare("reviews.json.gz", "reviews", k_core=5).counts["users"]  # doctest: +SKIP
     1429
     """
-    source, out = Path(source), Path(out)
+    out = Path(out)
     _check_options(k_core, split, seed, fractions, passage_unit)
     rule = PositiveRule.parse(positive)
-    for path in (source, *([Path(items)] if items else [])):
-        check_input_file(path)
+    raw = resolve_source(source)
+    raw_items = None if items is None else resolve_source(items)
     options: Json = {
         "columns": dict(columns) if columns else None,
+        "encoding": encoding,
         "fractions": None if split == "leave-last-out" else list(fractions),
-        "items": file_digest(Path(items)) if items else None,
+        "item_columns": dict(item_columns) if item_columns else None,
+        "items": raw_items.digest() if raw_items else None,
         "k_core": k_core,
         "positive": str(rule) if rule else None,
+        "quote": quote,
+        "raw_text": raw_text,
         "seed": seed,
         "skip_bad_lines": skip_bad_lines,
-        "source": file_digest(source),
+        "source": raw.digest(),
         "split": split,
         "unit": passage_unit,
         "with_summary": with_summary,
@@ -143,21 +167,33 @@ def prepare(
             with single_writer(out):
                 _remove_unreferenced(out, complete)
         return _prepare_result(out, complete, "unchanged")
-    reviews = read_reviews(
-        source, columns=columns, with_summary=with_summary, skip_bad_lines=skip_bad_lines, progress=progress
-    )
+    reading: dict[str, Any] = {
+        "encoding": encoding,
+        "quote": quote,
+        "raw_text": raw_text,
+        "skip_bad_lines": skip_bad_lines,
+        "progress": progress,
+    }
+    reviews = read_reviews(raw, columns=columns, with_summary=with_summary, **reading)
+    metadata = None
+    if raw_items is not None:
+        review_item_field = next(field.field for field in reviews.fields if field.role == "item")
+        metadata = partial(
+            read_item_metadata,
+            raw_items,
+            columns=item_columns,
+            review_item_field=review_item_field,
+            **reading,
+        )
     tables = build_tables(
         reviews,
-        source,
         k_core=k_core,
         split=split,
         seed=seed,
         fractions=fractions,
         positive=rule,
         passage_unit=passage_unit,
-        items=Path(items) if items else None,
-        skip_bad_lines=skip_bad_lines,
-        progress=progress,
+        metadata=metadata,
     )
     with single_writer(out):
         if complete := _complete_manifest(out, options, overwrite):  # by another process, meanwhile

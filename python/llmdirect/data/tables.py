@@ -1,6 +1,7 @@
 """Tables of a dataset from raw reviews, in memory."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,11 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError
-from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import SCHEMAS, SPLIT_NAMES, TRAIN
 from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, k_core_mask
-from llmdirect.data.readers.item_metadata import ItemMetadata, read_item_metadata
+from llmdirect.data.readers.item_metadata import ItemMetadata
 from llmdirect.data.readers.reviews import Reviews
 from llmdirect.data.splits import (
     Fractions,
@@ -86,7 +86,6 @@ class PositiveRule:
 
 def build_tables(
     reviews: Reviews,
-    source: Path,
     *,
     k_core: int,
     split: str,
@@ -94,9 +93,7 @@ def build_tables(
     fractions: Fractions,
     positive: PositiveRule | None,
     passage_unit: str,
-    items: Path | None,
-    skip_bad_lines: bool,
-    progress: Progress,
+    metadata: Callable[[list[str]], ItemMetadata] | None,
 ) -> Tables:
     """Build the tables of a dataset: drop duplicates, take the k-core, index, split, and make passages.
 
@@ -104,18 +101,19 @@ def build_tables(
     ----------
     reviews
         Raw reviews.
-    source
-        Their file, which errors name.
-    k_core, split, seed, fractions, passage_unit, items, skip_bad_lines, progress
+    k_core, split, seed, fractions, passage_unit
         As in `prepare`.
     positive
         Rule of positive interactions, None for all.
+    metadata
+        Function that reads the metadata of items with given ids; None where there is none.
 
     Raises
     ------
     DataError
         If nothing is left to train on, or a column is missing that an option needs.
     """
+    source = reviews.label
     if positive and not reviews.has_ratings:
         raise DataError(
             f'{source}: `positive="{positive}"`, but no rating field is known; name it with '
@@ -125,6 +123,9 @@ def build_tables(
     counts: Json = {
         "rows_read": reviews.frame.height,
         "bad_lines": reviews.bad_lines,
+        "format": reviews.format,
+        "description": reviews.description,
+        "fields": [field.to_json() for field in reviews.fields],
         "duplicates_dropped": reviews.frame.height - rows.height,
     }
     rows, counts["k_core_removed"] = _k_core(rows, k_core, source)
@@ -134,12 +135,8 @@ def build_tables(
         category_codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
         category_codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
     ).sort("user_idx", "time_ms", "position", nulls_last=False)
-    metadata = None
-    if items:
-        metadata = read_item_metadata(
-            items, item_ids.to_list(), skip_bad_lines=skip_bad_lines, progress=progress
-        )
-    descriptions = _description_passages(metadata)
+    items = metadata(item_ids.to_list()) if metadata else None
+    descriptions = _description_passages(items)
     positives = positive.mask(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
     rows = rows.with_columns(positives.alias("positive"))
     split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
@@ -151,7 +148,7 @@ def build_tables(
     passages = pl.concat([_to_schema(texts, "passages"), descriptions])
     passage_idx = pl.int_range(rows.height) if passage_unit == "review" else pl.lit(-1)
     interactions = rows.with_columns(passage_idx.alias("passage_idx"))
-    titles = pl.Series("title", metadata.titles if metadata else [None] * len(item_ids), dtype=pl.String)
+    titles = pl.Series("title", items.titles if items else [None] * len(item_ids), dtype=pl.String)
     frames = {
         "interactions": _to_schema(interactions, "interactions"),
         "users": user_ids.alias("user_id").to_frame(),
@@ -159,11 +156,12 @@ def build_tables(
         "passages": passages,
     }
     counts |= _counts(frames, rows, groups)
-    if metadata:
+    if items:
         counts["item_metadata"] = {
-            "items_found": metadata.num_found,
+            "items_found": items.num_found,
             "descriptions": descriptions.height,
-            "bad_lines": metadata.bad_lines,
+            "bad_lines": items.bad_lines,
+            "fields": items.fields,
         }
     return Tables(frames, counts)
 
@@ -171,7 +169,7 @@ def build_tables(
 def split_rows(
     rows: pl.DataFrame,
     descriptions: pl.DataFrame,
-    source: Path,
+    source: Path | str,
     split: str,
     seed: int,
     fractions: Fractions,
@@ -230,7 +228,7 @@ def _to_schema(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     return frame.select(*SCHEMAS[name]).cast(SCHEMAS[name])
 
 
-def _k_core(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame, Json]:
+def _k_core(rows: pl.DataFrame, k_core: int, source: str) -> tuple[pl.DataFrame, Json]:
     user, item = (category_codes(rows[role], rows[role].unique()).to_numpy() for role in ("user", "item"))
     keep, rounds = k_core_mask(user, item, k_core)
     core = rows.filter(keep)
@@ -246,7 +244,7 @@ def _k_core(rows: pl.DataFrame, k_core: int, source: Path) -> tuple[pl.DataFrame
     }
 
 
-def _check_times(times: pl.Series, split: str, source: Path) -> None:
+def _check_times(times: pl.Series, split: str, source: Path | str) -> None:
     missing = times.null_count()
     if missing == len(times):
         raise DataError(

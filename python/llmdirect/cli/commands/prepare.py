@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
-from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
+from llmdirect.cli.console import Bars, JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.flags import with_flags
 
 if TYPE_CHECKING:
@@ -15,43 +15,91 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="REVIEWS", help="Raw reviews, plain or compressed.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder to write.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REVIEWS…",
+            help="Files of raw reviews, plain or compressed, a folder of them, or - for standard input.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder of the dataset to write.")],
     columns: Annotated[
         str | None,
         typer.Option(
             metavar="ROLE=FIELD,…",
-            help='Roles: user, item, text, rating, time, summary; "quote" a pair with a comma.',
+            help="Fields of your file by role: user, item, text, rating, time, summary. "
+            "Numbers from 0 are the columns of a file without a header. An empty field leaves a role out. "
+            "Put a pair that contains a comma in double quotes.",
         ),
     ] = None,
-    k_core: Annotated[int, typer.Option(help="Keep users and items with at least this many; 0: all.")] = 0,
-    split: Annotated[str, typer.Option(help="random, leave-last-out or global-time.")] = "random",
-    seed: Annotated[int, typer.Option(help="Of the random split.")] = DEFAULT_SEED,
-    fractions: Annotated[str, typer.Option(metavar="TRAIN,VALID,TEST", help="Add up to 1.")] = ",".join(
-        map(str, DEFAULT_FRACTIONS)
-    ),
-    positive: Annotated[
-        str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Encoding of text files, such as cp1252 or gbk. (default: UTF-8)"),
     ] = None,
-    passage_unit: Annotated[str, typer.Option(help="A passage is a review, or a document.")] = "review",
+    quote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Quotes of CSV files: none, double (a quote is written twice) or backslash. "
+            "(default: found in the file)",
+        ),
+    ] = None,
+    raw_text: Annotated[
+        bool,
+        typer.Option("--raw-text", help="Leave texts as they are; by default HTML is removed from them."),
+    ] = False,
+    k_core: Annotated[
+        int, typer.Option(help="Keep only users and items with at least this many interactions; 0 keeps all.")
+    ] = 0,
+    split: Annotated[
+        str,
+        typer.Option(help="Split into train, validation and test: random, leave-last-out or global-time."),
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = DEFAULT_SEED,
+    fractions: Annotated[
+        str, typer.Option(metavar="TRAIN,VALID,TEST", help="Shares of the three splits; they add up to 1.")
+    ] = ",".join(map(str, DEFAULT_FRACTIONS)),
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help='Which interactions count as positive, such as "rating>=4". (default: all)'
+        ),
+    ] = None,
+    passage_unit: Annotated[
+        str,
+        typer.Option(
+            help="Text that is encoded as one passage: review, or document (all reviews of a user or item)."
+        ),
+    ] = "review",
     items: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Titles and descriptions of items.")
+        str | None, typer.Option(metavar="FILE", help="File with titles and descriptions of items.")
+    ] = None,
+    item_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE=FIELD,…", help="Fields of the file of items by role: item, title, description."
+        ),
     ] = None,
     with_summary: Annotated[
-        bool, typer.Option("--with-summary", help="Put the summary before the text.")
+        bool, typer.Option("--with-summary", help="Put the summary of a review before its text.")
     ] = False,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Count them, go on without.")
+        bool,
+        typer.Option(
+            "--skip-bad-lines",
+            help="Skip lines that cannot be read, and print their number, instead of stopping.",
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a dataset of other options.")
+        bool,
+        typer.Option("--overwrite", help="Replace a dataset in the folder that was prepared differently."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn raw reviews into a dataset: indices, splits, passages.
+    """Turn a file of raw reviews into a dataset: user and item indices, splits, texts.
 
-    Amazon 2014, 2018, 2023 and Yelp files are recognised; name the fields of any other JSON lines, CSV or
-    Parquet file.
+    Amazon 2014, 2018, 2023 and Yelp files are recognised. For any other JSON lines, CSV or Parquet file,
+    name the fields with --columns.
 
     Examples:
 
@@ -65,7 +113,10 @@ def prepare(
     result = work(
         source,
         out,
-        columns=parse_columns(columns) if columns else None,
+        columns=parse_columns(columns, "columns") if columns else None,
+        encoding=encoding,
+        quote=quote,
+        raw_text=raw_text,
         k_core=k_core,
         split=split,
         seed=seed,
@@ -73,6 +124,7 @@ def prepare(
         positive=positive,
         passage_unit=passage_unit,
         items=items,
+        item_columns=parse_columns(item_columns, "item_columns") if item_columns else None,
         with_summary=with_summary,
         skip_bad_lines=skip_bad_lines,
         overwrite=overwrite,
@@ -82,6 +134,25 @@ def prepare(
         emit(result.to_json())
     else:
         _show_prepared(result)
+
+
+def _show_fields(result: "PrepareResult") -> None:
+    """Table of the fields that were read."""
+    counts = result.counts
+    records = counts["rows_read"] + counts["bad_lines"]
+    source = f"{counts['description']}; layout: {counts['format']}"
+    print_text(f"{records:,} records, {counts['bad_lines']:,} of them bad; {source}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("role", style="bold")
+    table.add_column("field")
+    for name in ("read", "missing", "odd"):
+        table.add_column(name, justify="right")
+    table.add_column("values", style="dim")
+    for field in counts["fields"]:
+        numbers = (f"{field[name]:,}" for name in ("read", "missing", "odd"))
+        table.add_row(field["role"], literal(field["field"]), *numbers, field["remark"])
+    stdout().print(table)
+    stdout().print()
 
 
 def _fractions(text: str) -> tuple[float, float, float]:
@@ -96,6 +167,7 @@ def _show_prepared(result: "PrepareResult") -> None:
     from llmdirect.data.dataset import SPLIT_NAMES
 
     counts = result.counts
+    _show_fields(result)
     core, copies = counts["k_core_removed"], counts["copies_kept_together"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -134,7 +206,7 @@ def _show_prepared(result: "PrepareResult") -> None:
         line(
             "items with metadata",
             f"{metadata['items_found']:,}",
-            f"{metadata['descriptions']:,} descriptions",
+            f"{metadata['descriptions']:,} descriptions; fields: {', '.join(metadata['fields'].values())}",
         )
     stdout().print(table)
     for note in result.notes:

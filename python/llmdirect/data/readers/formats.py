@@ -2,14 +2,15 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from llmdirect.common.errors import DataError
 
 ROLES: Final = ("user", "item", "text", "rating", "time", "summary")
+"""Roles of the fields of reviews."""
 _REQUIRED: Final = ("user", "item", "text")
+_IGNORED: Final = str.maketrans("", "", " -_")
 
 
 @dataclass(frozen=True)
@@ -29,58 +30,84 @@ class ReviewFormat:
         return not self.markers or bool(self.markers & set(names))
 
     def select(self, names: Sequence[str]) -> dict[str, str]:
-        """Field of each role, of the field names of a file."""
+        """Field of each role, of the field names of a file; case, blanks, "-" and "_" do not matter."""
+        plain = {_plain(name): name for name in reversed(names)}
         selected = {
-            role: next((name for name in options if name in names), None)
+            role: next(
+                (name if name in names else plain[_plain(name)] for name in options if _plain(name) in plain),
+                None,
+            )
             for role, options in self.fields.items()
         }
         return {role: name for role, name in selected.items() if name is not None}
 
 
+def _plain(name: str) -> str:
+    return name.casefold().translate(_IGNORED)
+
+
+def _format(name: str, /, **fields: str) -> ReviewFormat:
+    """Format whose field names are separated by blanks."""
+    return ReviewFormat(name, {role: tuple(names.split()) for role, names in fields.items()})
+
+
 _AMAZON: Final = {
-    "user": ("reviewerID",),
-    "item": ("asin",),
-    "text": ("reviewText",),
-    "rating": ("overall",),
-    "time": ("unixReviewTime",),
-    "summary": ("summary",),
+    "user": "reviewerID",
+    "item": "asin",
+    "text": "reviewText",
+    "rating": "overall",
+    "time": "unixReviewTime",
+    "summary": "summary",
 }
 FORMATS: Final = (
-    ReviewFormat("amazon-2018", _AMAZON, frozenset({"verified", "vote", "style", "image"}), True),
-    ReviewFormat("amazon-2014", _AMAZON),
-    ReviewFormat(
+    replace(
+        _format("amazon-2018", **_AMAZON),
+        markers=frozenset({"verified", "vote", "style", "image"}),
+        text_optional=True,
+    ),
+    _format("amazon-2014", **_AMAZON),
+    _format(
         "amazon-2023",
-        {
-            "user": ("user_id",),
-            "item": ("parent_asin", "asin"),
-            "text": ("text",),
-            "rating": ("rating",),
-            "time": ("timestamp",),
-            "summary": ("title",),
-        },
+        user="user_id",
+        item="parent_asin asin",
+        text="text",
+        rating="rating",
+        time="timestamp",
+        summary="title",
     ),
-    ReviewFormat(
-        "yelp",
-        {
-            "user": ("user_id",),
-            "item": ("business_id",),
-            "text": ("text",),
-            "rating": ("stars",),
-            "time": ("date",),
-        },
+    _format("yelp", user="user_id", item="business_id", text="text", rating="stars", time="date"),
+    replace(  # ratings without a text have `"text": null`
+        _format("google-local", user="user_id", item="gmap_id", text="text", rating="rating", time="time"),
+        markers=frozenset({"gmap_id"}),
+        text_optional=True,
     ),
-    ReviewFormat(
+    _format(
+        "goodreads", user="user_id", item="book_id", text="review_text", rating="rating", time="date_added"
+    ),
+    _format(
+        "steam",
+        user="username user_id",
+        item="product_id app_id item_id",
+        text="text review",
+        rating="recommend recommended",
+        time="date posted",
+    ),
+    _format("movielens", user="userId", item="movieId", text="tag review", rating="rating", time="timestamp"),
+    _format("book-crossing", user="User-ID", item="ISBN", text="text review", rating="Book-Rating"),
+    _format(
         "plain",
-        {
-            "user": ("user", "user_id"),
-            "item": ("item", "item_id"),
-            "text": ("text",),
-            "rating": ("rating",),
-            "time": ("time", "timestamp"),
-            "summary": ("summary",),
-        },
+        user="user user_id reviewer reviewer_id customer customer_id",
+        item="item item_id product product_id",
+        text="text review review_text review_body comment",
+        rating="rating stars score star_rating",
+        time="time timestamp date review_date",
+        summary="summary review_headline title",
     ),
 )
+KNOWN_NAMES: Final = tuple(
+    dict.fromkeys(name for known in FORMATS for names in known.fields.values() for name in names)
+)
+"""Field names of all known formats."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +115,7 @@ class Layout:
     """Layout of a review file."""
 
     name: str
-    """Name of the format, "columns" if the user named all fields."""
+    """Name of the format, "columns" if the user named user, item and text."""
     fields: dict[str, str]
     """Field of each role."""
     text_optional: bool
@@ -96,18 +123,18 @@ class Layout:
 
 
 def choose_layout(
-    path: Path, names: Sequence[str], columns: Mapping[str, str] | None, with_summary: bool
+    label: str, names: Sequence[str], columns: Mapping[str, str] | None, with_summary: bool
 ) -> Layout:
-    """Choose the first known format that fits the field names of a file.
+    """Choose the known format that fills the most roles from the field names of a file.
 
     Parameters
     ----------
-    path
+    label
         The file, for errors.
     names
         Its field names.
     columns
-        Field of each role, which takes precedence over known formats.
+        Field of each role, which takes precedence over known formats; "" for a role that is not used.
     with_summary
         Whether the summary is needed.
 
@@ -122,36 +149,41 @@ def choose_layout(
     if unknown := [role for role in columns if role not in ROLES]:
         raise ValueError(f"`columns`: unknown role {unknown[0]!r}; the roles are {', '.join(ROLES)}")
     for role, name in columns.items():
-        if name not in names:
+        if name and name not in names:
             raise DataError(
-                f"{path}: no field {name!r} (`columns={{{role!r}: {name!r}}}`); found: {_field_list(names)}"
+                f"{label}: no field {name!r} (`columns={{{role!r}: {name!r}}}`); found: {field_list(names)}"
             )
-    format_name, text_optional = "columns", False
-    fields = columns
-    if not set(_REQUIRED) <= set(columns):
-        best, fields = max(
-            ((known, known.select(names) | columns) for known in FORMATS if known.matches(names)),
-            key=lambda candidate: sum(role in candidate[1] for role in _REQUIRED),  # the first of the best
-        )
-        format_name, text_optional = best.name, best.text_optional
+
+    def num_filled(candidate: tuple[ReviewFormat, dict[str, str]]) -> tuple[int, int]:
+        filled = candidate[1]
+        return sum(role in filled for role in _REQUIRED), len(filled)
+
+    best, fields = max(
+        ((known, known.select(names) | columns) for known in FORMATS if known.matches(names)),
+        key=num_filled,  # the first of the best
+    )
+    fields = {role: name for role, name in fields.items() if name}
+    format_name = "columns" if set(_REQUIRED) <= set(columns) else best.name
     if missing := [role for role in _REQUIRED if role not in fields]:
         raise DataError(
-            f"{path}: not a known review format, cannot tell the {', '.join(missing)} field; "
-            f"found: {_field_list(names)}. Run `llmdirect prepare` with "
+            f"{label}: not a known review format, cannot tell the {', '.join(missing)} field; "
+            f"found: {field_list(names)}. Run `llmdirect prepare` with "
             '`columns={"user": "FIELD", "item": "FIELD", "text": "FIELD"}`; more roles: rating, time, summary'
         )
     if with_summary and "summary" not in fields:
         raise DataError(
-            f"{path}: `with_summary`, but no summary field is known; found: {_field_list(names)}. "
+            f"{label}: `with_summary`, but no summary field is known; found: {field_list(names)}. "
             'Name it: `columns={"summary": "FIELD"}`'
         )
     if not with_summary:
         fields.pop("summary", None)
-    return Layout(format_name, fields, text_optional)
+    return Layout(format_name, fields, best.text_optional and "text" not in columns)
 
 
-def parse_columns(text: str) -> dict[str, str]:
-    """Parse "user=user_id,item=book_id"; a pair with a comma in the field name is quoted.
+def parse_columns(text: str, setting: str = "columns") -> dict[str, str]:
+    """Parse "user=user_id,item=book_id"; "time=" leaves a role out.
+
+    A pair with a comma in the field name is quoted.
 
     Returns
     -------
@@ -170,17 +202,18 @@ def parse_columns(text: str) -> dict[str, str]:
     columns: dict[str, str] = {}
     for part in next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True)):
         role, equals, name = (piece.strip() for piece in part.partition("="))
-        if not (role and equals and name):
+        if not (role and equals):
             raise ValueError(
-                f"`columns`: {part!r} is not ROLE=FIELD; example: user=user_id,item=book_id,text=review"
+                f"`{setting}`: {part!r} is not ROLE=FIELD; example: user=user_id,item=book_id,text=review"
             )
         if role in columns:
-            raise ValueError(f"`columns`: {role} is given twice")
+            raise ValueError(f"`{setting}`: {role} is given twice")
         columns[role] = name
     return columns
 
 
-def _field_list(names: Sequence[str]) -> str:
+def field_list(names: Sequence[str]) -> str:
+    """The first field names, for messages."""
     readable = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) for name in names[:40]]
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in readable]
     return ", ".join(shown) + (f" and {len(names) - 40} more" if len(names) > 40 else "") or "nothing"

@@ -1,25 +1,41 @@
 """Item metadata: titles and descriptions."""
 
 import ast
-import warnings
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.data.readers.bad_lines import BadLines, check_bad_lines
-from llmdirect.data.readers.csv_files import csv_header, read_csv
-from llmdirect.data.readers.json_lines import LINE, numbered_lines, parse_line, to_text
-from llmdirect.data.readers.parquet_files import parquet_columns, read_parquet
-from llmdirect.data.readers.raw_files import check_input_file, detect_format, open_decompressed
+from llmdirect.data.readers.bad_lines import BadLine, check_bad_lines
+from llmdirect.data.readers.formats import field_list
+from llmdirect.data.readers.json_file import to_text
+from llmdirect.data.readers.sources import RawSource, Source, resolve_source
+from llmdirect.data.readers.values import MISSING
+from llmdirect.text.clean import clean_text
 
-_ID_FIELDS: Final = ("parent_asin", "asin", "item_id", "item", "business_id", "book_id", "id")
-_TITLE_FIELDS: Final = ("title", "name")
-_DESCRIPTION_FIELDS: Final = ("description",)
-_FIELDS: Final = _ID_FIELDS + _TITLE_FIELDS + _DESCRIPTION_FIELDS
-Record = dict[str, Any]
+_FIELDS: Final = {
+    "item": (
+        "parent_asin",
+        "asin",
+        "item_id",
+        "item",
+        "business_id",
+        "gmap_id",
+        "book_id",
+        "movieId",
+        "product_id",
+        "app_id",
+        "ISBN",
+        "id",
+    ),
+    "title": ("title", "name", "movie_title", "Book-Title", "product_title", "app_name"),
+    "description": ("description",),
+}
+"""Possible fields of each role, in the order of preference."""
+_LIST: Final = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+_UNDIVIDED: Final = re.compile(r"(?<=['\"])\s+(?=['\"])")
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,8 @@ class ItemMetadata:
     """Descriptions [num_items], empty where unknown."""
     num_found: int
     """Number of items in the file."""
+    fields: dict[str, str]
+    """Field of each role that was read, the first with a value of several."""
     bad_lines: int
     """Number of lines left out."""
 
@@ -41,113 +59,162 @@ class ItemMetadata:
 
 
 def read_item_metadata(
-    path: Path | str, item_ids: list[str], *, skip_bad_lines: bool = False, progress: Progress = SILENT
+    source: Source,
+    item_ids: list[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    review_item_field: str | None = None,
+    skip_bad_lines: bool = False,
+    encoding: str | None = None,
+    quote: str | None = None,
+    raw_text: bool = False,
+    progress: Progress = SILENT,
 ) -> ItemMetadata:
     """Read titles and descriptions of items.
 
-    The file is of JSON lines, Python literals (metadata of Amazon 2014), CSV or Parquet. The id of an item is
-    the first field present of parent_asin, asin, item_id, item, business_id, book_id and id. Of a repeated
-    item the last line counts. A description may be a list of strings.
+    Of a repeated item the last line counts. A description may be a list of texts, also one
+    that pandas wrote to CSV as "['first', 'second']".
 
     Parameters
     ----------
-    path
-        The file, plain or compressed.
+    source
+        As in `read_reviews`.
     item_ids
         External ids of the items.
+    columns
+        Field of each role: item, title, description; by default the usual names are recognised.
+    review_item_field
+        Field of the items in the file of reviews, which is tried first.
     skip_bad_lines
         Leave out bad lines instead of raising an error.
+    encoding, quote
+        As in `RawSource.open`.
+    raw_text
+        Leave texts as they are.
     progress
         Receiver of progress reports.
 
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If a file cannot be read.
+    ValueError
+        If a role is unknown.
     DataError
-        If the file is damaged, has bad lines, or has none of the items.
+        If a file is damaged, has bad lines, or has none of the items.
     """
-    path = Path(path)
+    raw = source if isinstance(source, RawSource) else resolve_source(source)
+    known = tuple(name for names in _FIELDS.values() for name in names)
+    files = raw.open(encoding=encoding, quote=quote, columns=columns, candidates=known)
+    names = list(dict.fromkeys(name for file in files for name in file.names))
+    fields = _choose_fields(raw.label, names, columns, review_item_field)
     index_of = {item: index for index, item in enumerate(item_ids)}
     titles: list[str | None] = [None] * len(item_ids)
     descriptions = [""] * len(item_ids)
     matched: set[int] = set()
-    bad: BadLines = []
-    for number, record in _records(path, progress):
-        try:
-            if isinstance(record, ValueError):
-                raise record
-            index = index_of.get(_item_id(record))
-            if index is None:
-                continue
-            titles[index] = _first_text(record, _TITLE_FIELDS, " ") or None
-            descriptions[index] = _first_text(record, _DESCRIPTION_FIELDS, "\n")
-            matched.add(index)
-        except ValueError as error:
-            bad.append((number, str(error)))
+    bad: list[BadLine] = []
+    for file in files:
+        present = [name for options in fields.values() for name in options if name in file.names]
+        for number, record in file.records(present, progress):
+            try:
+                if isinstance(record, ValueError):
+                    raise record
+                values = {role: _first_texts(record, options, raw_text) for role, options in fields.items()}
+                if not values["item"]:
+                    raise ValueError(f"no item ({' or '.join(fields['item'])} is missing)")
+                item = values["item"][0]
+                index = index_of.get(item, index_of.get(_without_point(item)))
+                if index is None:
+                    continue
+                titles[index] = " ".join(values.get("title", ())) or None
+                descriptions[index] = "\n".join(values.get("description", ()))
+                matched.add(index)
+            except ValueError as error:
+                bad.append(BadLine(file.label, file.unit, number, str(error)))
     if not skip_bad_lines:
-        check_bad_lines(path, sorted(bad))
+        check_bad_lines(raw.label, sorted(bad))
     if not matched:
         raise DataError(
-            f"{path}: knows none of the {len(item_ids):,} items of the reviews (such as {item_ids[0]!r}); "
-            "give the metadata of the same collection"
+            f"{raw.label}: its field {' or '.join(fields['item'])} has none of the {len(item_ids):,} items of the "
+            f"reviews (such as {item_ids[0]!r}); give the metadata of the same collection, or name the field "
+            'with `item_columns={"item": "FIELD"}`'
         )
-    return ItemMetadata(titles, descriptions, len(matched), len(bad))
+    return ItemMetadata(
+        titles,
+        descriptions,
+        len(matched),
+        {role: " or ".join(options) for role, options in fields.items()},
+        len(bad),
+    )
 
 
-def _records(path: Path, progress: Progress) -> Iterator[tuple[int, Record | ValueError]]:
-    """Number of each line or Parquet row from 1, and its record, or why there is none."""
-    check_input_file(path)
-    format = detect_format(path)
-    if format == "parquet":
-        fields = _select_fields(path, parquet_columns(path))
-        yield from enumerate(read_parquet(path, fields).iter_rows(named=True), start=1)
-    elif format == "csv":
-        with open_decompressed(path) as file:
-            fields = _select_fields(path, csv_header(path, file))
-        with open_decompressed(path, progress) as file:
-            for frame, bad in read_csv(path, file, {name: name for name in fields}):
-                for row in frame.iter_rows(named=True):
-                    yield row[LINE], row
-                for number, reason in bad:
-                    yield number, ValueError(reason)
-    else:
-        with open_decompressed(path, progress) as file:
-            for number, line in numbered_lines(file):
-                if line.strip():
-                    yield number, _parse(line)
+def _choose_fields(
+    label: str, names: Sequence[str], columns: Mapping[str, str] | None, review_item_field: str | None
+) -> dict[str, list[str]]:
+    """Possible fields of each role, of which the first with a value counts.
+
+    Raises
+    ------
+    ValueError
+        If a role is unknown.
+    DataError
+        If there is no item id, no field of a given name, or nothing to read.
+    """
+    lower = {name.casefold(): name for name in reversed(names)}
+    chosen: dict[str, list[str]] = {}
+    for role, options in _FIELDS.items():
+        first = (review_item_field,) if role == "item" and review_item_field else ()
+        known = dict.fromkeys(lower.get(option.casefold()) for option in (*first, *options))
+        chosen[role] = [name for name in known if name is not None]
+    for role, name in (columns or {}).items():
+        if role not in _FIELDS:
+            raise ValueError(f"`item_columns`: unknown role {role!r}; the roles are {', '.join(_FIELDS)}")
+        if name and name not in names:
+            raise DataError(
+                f"{label}: no field {name!r} (`item_columns={{{role!r}: {name!r}}}`); "
+                f"found: {field_list(names)}"
+            )
+        chosen[role] = [name] if name else []
+    chosen = {role: options for role, options in chosen.items() if options}
+    if "item" not in chosen:
+        raise DataError(
+            f"{label}: cannot tell the field of the item ids; found: {field_list(names)}. "
+            'Name it with `item_columns={"item": "FIELD"}`'
+        )
+    if len(chosen) == 1:
+        raise DataError(
+            f"{label}: neither titles nor descriptions; found: {field_list(names)}. "
+            'Name them with `item_columns={"title": "FIELD", "description": "FIELD"}`'
+        )
+    return chosen
 
 
-def _select_fields(path: Path, names: Sequence[str]) -> list[str]:
-    if not set(_ID_FIELDS) & set(names):
-        raise DataError(f"{path}: no item id; one column must be called {', '.join(_ID_FIELDS[:-1])} or id")
-    return [name for name in _FIELDS if name in names]
+def _without_point(text: str) -> str:
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
-def _parse(line: bytes) -> Record | ValueError:
-    try:
-        return parse_line(line)
-    except ValueError as reason:
+def _first_texts(record: Mapping[str, Any], names: Sequence[str], raw_text: bool) -> list[str]:
+    """Texts of the first field that has any."""
+    texts = (_texts(record.get(name), name, raw_text) for name in names)
+    return next(filter(None, texts), [])
+
+
+def _texts(value: Any, name: str, raw_text: bool) -> list[str]:
+    """Texts of a value that are neither missing nor blank; a list has several."""
+    if isinstance(value, str) and _LIST.fullmatch(value):
+        value = _parse_list(value)
+    parts = [to_text(part, name) for part in (value if isinstance(value, list) else [value])]
+    texts = (part.strip() if raw_text else clean_text(part).strip() for part in parts if part is not None)
+    return [text for text in texts if text and text not in MISSING]
+
+
+def _parse_list(text: str) -> list[Any] | str:
+    """List of a text such as "['first', 'second']", as pandas and NumPy write lists to CSV; else the text."""
+    for candidate in (_UNDIVIDED.sub(", ", text), text):
         try:
-            with warnings.catch_warnings(action="ignore"):  # about escapes such as \d
-                value = ast.literal_eval(line.decode().strip())
+            value = ast.literal_eval(candidate.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return reason
-        return value if isinstance(value, dict) else reason
-
-
-def _item_id(record: Record) -> str:
-    for name in _ID_FIELDS:
-        if item_id := to_text(record.get(name), name):
-            return item_id
-    raise ValueError(f"no item id; one of {', '.join(_ID_FIELDS)} is needed")
-
-
-def _first_text(record: Record, names: Sequence[str], separator: str) -> str:
-    """Text of the first field that has any; the parts of a list are joined."""
-    for name in names:
-        value = record.get(name)
-        parts = [to_text(part, name) for part in (value if isinstance(value, list) else [value])]
-        if text := separator.join(part.strip() for part in parts if part and part.strip()):
-            return text
-    return ""
+            continue
+        if isinstance(value, list):
+            return value
+    return text

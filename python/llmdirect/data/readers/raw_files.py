@@ -1,6 +1,7 @@
 """Raw files, plain or compressed: their format and their content."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -13,6 +14,7 @@ from typing import IO, cast
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
+from llmdirect.data.readers.encodings import as_utf8
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -21,6 +23,27 @@ else:
 
 BLOCK_BYTES = 1 << 25
 """Decompressed bytes in memory at once."""
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "an archive or an Excel file", "unpack it, or save its sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file", "save its sheet as CSV"),
+    *(
+        (
+            b"\x80" + bytes([version]),
+            "a pickle, which can run code when it is loaded; not read",
+            "load it where you trust it, and write it with DataFrame.to_parquet",
+        )
+        for version in (2, 3, 4, 5)
+    ),
+    (b"\x89HDF", "an HDF5 file", "write its table with DataFrame.to_parquet"),
+    (b"SQLite format 3", "an SQLite database", "export the table of reviews as CSV or JSON lines"),
+    (b"ORC", "an ORC file", "convert it to Parquet"),
+    (b"Obj\x01", "an Avro file", "convert it to Parquet"),
+    (b"\x93NUMPY", "a NumPy array", "give a table of reviews"),
+    (b"<!DOCTYPE", "an HTML page, perhaps of a failed download", "fetch the file again"),
+    (b"<html", "an HTML page, perhaps of a failed download", "fetch the file again"),
+    (b"%PDF", "a PDF file", "give a table of reviews"),
+)
+"""Marks of files that are not read, what they are, and the cure."""
 _COMPRESSED_SUFFIXES = {".gz", ".zst", ".bz2", ".xz"}
 _TAR_MARK = slice(257, 262)
 
@@ -31,49 +54,37 @@ def base_name(path: Path) -> str:
     return name.stem
 
 
-def _format_suffix(path: Path) -> str:
+def format_suffix(path: Path) -> str:
     """Suffix of the format in lower case: ".json" of "reviews.json.gz"."""
     name = Path(path.stem) if path.suffix.lower() in _COMPRESSED_SUFFIXES else path
     return name.suffix.lower()
 
 
-def check_input_file(path: Path) -> None:
-    """Check that there is a file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing.
-    IsADirectoryError
-        If there is a folder.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not found; expected a file (JSON lines, CSV or Parquet)")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: a folder, expected a file (JSON lines, CSV or Parquet)")
-
-
-def detect_format(path: Path) -> str:
-    """Format of a raw file by its first bytes, else by its suffix: "json", "csv" or "parquet".
+def detect_format(path: Path, encoding: str | None = None) -> str:
+    """Format of a raw file by its first bytes, else by its suffix: "json", "csv", "parquet" or "feather".
 
     Raises
     ------
     DataError
-        If the file is empty, a JSON array or an archive.
+        If the file is empty, or of a kind that is not read.
     """
-    with open_decompressed(path) as file:
+    with open_decompressed(path, encoding=encoding) as file:
         head = file.read(4096)
     if not head:
         raise DataError(f"{path}: the file is empty")
-    if head.startswith(b"PK\x03\x04") or head[_TAR_MARK] == b"ustar":
+    for mark, kind, cure in _OTHER_KINDS:
+        if head.startswith(mark):
+            raise DataError(f"{path}: {kind}; {cure}")
+    if head[_TAR_MARK] == b"ustar":
         raise DataError(f"{path}: an archive; unpack it and give the file inside")
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    suffix = _format_suffix(path)
+    for mark, format in ((b"PAR1", "parquet"), (b"ARROW1", "feather"), (b"FEA1", "feather")):
+        if head.startswith(mark):
+            return format
+    first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    suffix = format_suffix(path)
     if suffix in (".csv", ".tsv"):
         return "csv"
-    if first == b"[":
+    if first == b"[" and suffix not in (".txt", ".dat", ".inter"):
         raise DataError(f"{path}: a JSON array, expected one object a line: jq -c '.[]' FILE > FILE.jsonl")
     if first == b"{" or suffix in (".json", ".jsonl", ".ndjson"):
         return "json"
@@ -81,15 +92,27 @@ def detect_format(path: Path) -> str:
 
 
 @contextmanager
-def open_decompressed(path: Path, progress: Progress = SILENT) -> Iterator[IO[bytes]]:
+def open_decompressed(
+    path: Path, progress: Progress = SILENT, *, encoding: str | None = None
+) -> Iterator[IO[bytes]]:
     """Open a raw file for reading, decompressed if its first bytes are of gzip, zstd, bzip2 or xz.
+
+    Parameters
+    ----------
+    path
+        The file.
+    progress
+        Receiver of progress reports.
+    encoding
+        Encoding of a text file, which is read as UTF-8; by default that of its byte order mark, else UTF-8.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     DataError
-        If the compressed stream is truncated or damaged; what was read before must not be used.
+        If the compressed stream is truncated or damaged, or the text is not of the encoding; what was read
+        before must not be used.
     """
     with (
         path.open("rb") as raw,
@@ -112,7 +135,7 @@ def open_decompressed(path: Path, progress: Progress = SILENT) -> Iterator[IO[by
                 return len(data)
 
         try:
-            yield io.BufferedReader(ReportingReader(), buffer_size=1 << 20)
+            yield as_utf8(path, io.BufferedReader(ReportingReader(), buffer_size=1 << 20), encoding)
         except EOFError:
             raise DataError(
                 f"{path}: the compressed stream is cut (the file ends after {raw.tell():,} bytes, before the "

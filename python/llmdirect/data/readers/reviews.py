@@ -1,219 +1,245 @@
-"""Reader of raw reviews; each row becomes a review or a bad line."""
+"""Reader of raw reviews; each record becomes a review or a bad line."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import polars as pl
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.data.readers.bad_lines import BadLines, check_bad_lines
-from llmdirect.data.readers.csv_files import csv_header, read_csv
-from llmdirect.data.readers.formats import Layout, choose_layout
-from llmdirect.data.readers.json_lines import LINE, numbered_lines, parse_line, read_json_lines
-from llmdirect.data.readers.parquet_files import parquet_columns, read_parquet
-from llmdirect.data.readers.raw_files import check_input_file, detect_format, open_decompressed
+from llmdirect.common.types import Json
+from llmdirect.data.readers.bad_lines import BadLine, check_bad_lines
+from llmdirect.data.readers.formats import KNOWN_NAMES, Layout, choose_layout, field_list
+from llmdirect.data.readers.record_file import LINE, RecordFile
+from llmdirect.data.readers.sources import RawSource, Source, resolve_source
+from llmdirect.data.readers.values import TIME_REASON, parse_ids, parse_numbers, parse_texts, parse_times
+from llmdirect.text.clean import clean_texts
 
-_SAMPLED_LINES: Final = 1000  # as fields may differ from line to line
-_MILLISECONDS_FROM: Final = 1e11  # as seconds this would be the year 5138
-_TIMES_END: Final = 1e14  # in milliseconds the same
-_TIME_FORMATS: Final = (
-    "%Y-%m-%dT%H:%M:%S%.f%#z",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M%#z",
-    "%Y-%m-%dT%H:%M",
-    "%a %b %d %H:%M:%S %z %Y",
-)
-_TIME_REASON: Final = (
-    "time '{}' is neither epoch, ISO 8601 (2006-01-02) nor like 'Mon Jan 02 15:04:05 -0700 2006'"
-)
-_MISSING: Final = ("", "nan", "na", "n/a", "nat", "null", "none")
-"""Spellings of missing values, in lower case."""
-_BASIC_DATE: Final = r"^((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
-"""Dates such as 20060102, which would be days of 1970 as epoch seconds."""
+_FILE: Final = "#file"
+_FIRST_USUAL_MS: Final = 788_918_400_000  # 1995, before which nobody wrote reviews on the web
+
+
+@dataclass(frozen=True)
+class FieldSummary:
+    """What was read from the field of a role."""
+
+    role: str
+    field: str
+    """Its name in the file."""
+    read: int
+    """Number of values."""
+    missing: int
+    """Number of records without a value."""
+    odd: int
+    """Number of unusual values: empty texts, times before 1995 or in the future."""
+    remark: str
+    """Range or unit of the values, and what is odd."""
+
+    def to_json(self) -> Json:
+        """JSON object."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Reviews:
-    """Reviews of a raw file, in its order."""
+    """Reviews of a raw source, in its order."""
 
+    label: str
+    """Name of the source, for messages."""
     frame: pl.DataFrame
     """Columns user, item, text (string, not null), rating (float32) and time_ms (int64, milliseconds since
-    1970), null where missing, and line (int64: line of the file, row of Parquet)."""
+    1970), null where missing, and `LINE` (int64: line of the file, row of a table)."""
     format: str
     """Name of the format."""
+    description: str
+    """How the files are written, in words."""
     bad_lines: int
     """Number of lines left out."""
-    has_ratings: bool
-    """Whether the format has a rating field."""
+    fields: list[FieldSummary]
+    """What was read, by role."""
+
+    @property
+    def has_ratings(self) -> bool:
+        """Whether the format has a rating field."""
+        return any(field.role == "rating" for field in self.fields)
 
 
 def read_reviews(
-    path: Path | str,
+    source: Source,
     *,
     columns: Mapping[str, str] | None = None,
     with_summary: bool = False,
     skip_bad_lines: bool = False,
+    encoding: str | None = None,
+    quote: str | None = None,
+    raw_text: bool = False,
     progress: Progress = SILENT,
 ) -> Reviews:
-    """Read a file of reviews.
+    """Read reviews.
 
-    Amazon 2014, 2018, 2023 and Yelp files are recognised, and any JSON lines, CSV or Parquet file with
-    `columns`. Times are epoch seconds or milliseconds, ISO 8601 (UTC without a zone), or of the form
-    `Mon Jan 02 15:04:05 -0700 2006`. A rating or time that is blank, NaN, NA or null is missing.
+    The layouts of Amazon 2014, 2018 and 2023, Yelp, Google Local, Goodreads, Steam, MovieLens and RecBole are
+    recognised, and any other with `columns`. All times of a source are numbers of one unit since 1970, ISO
+    8601 (UTC without a zone), or of the form `Mon Jan 02 15:04:05 -0700 2006`. Values such as NaN, NA, None
+    and null are missing.
 
     Parameters
     ----------
-    path
-        The file, plain or compressed.
+    source
+        File, folder, pattern or "-", plain or compressed, or several of these; or a table in memory.
     columns
-        Field of each role: user, item, text, rating, time, summary.
+        Field of each role: user, item, text, rating, time, summary; "" leaves a role out. Numbers from 0 are
+        the columns of a file without a header.
     with_summary
         Put the summary of a review on a line before its text.
     skip_bad_lines
         Leave out bad lines instead of raising an error.
+    encoding, quote
+        As in `RawSource.open`.
+    raw_text
+        Leave texts as they are; else entities, tags, and characters that are not shown are cleaned.
     progress
         Receiver of progress reports.
 
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If a file cannot be read.
     ValueError
-        If a role is unknown.
+        If a role, the encoding or the kind of quotes is unknown.
     DataError
-        If the fields are not recognised, the file is damaged, has bad lines, or no review.
+        If the fields are not recognised, a file is damaged, has bad lines, or there is no review.
     """
-    path = Path(path)
-    check_input_file(path)
-    format = detect_format(path)
-    if format == "parquet":
-        names = parquet_columns(path)
-        layout = choose_layout(path, names, columns, with_summary)
-        frame, bad = _validate(_read_parquet(path, layout), layout)
-    else:
-        with open_decompressed(path) as file:
-            names = csv_header(path, file) if format == "csv" else _sample_json_fields(path, file)
-        layout = choose_layout(path, names, columns, with_summary)
-        with open_decompressed(path, progress) as file:
-            frame, bad = _validate_all(_read_frames(path, file, format, layout), layout)
-    unit = "row" if format == "parquet" else "line"
-    if not skip_bad_lines:
-        check_bad_lines(path, bad, total=frame.height + len(bad), unit=unit)
-    if frame.is_empty():
-        raise DataError(f"{path}: holds no review" + (f" besides {len(bad):,} bad {unit}s" if bad else ""))
-    return Reviews(frame, layout.name, len(bad), "rating" in layout.fields)
-
-
-def _sample_json_fields(path: Path, file: IO[bytes]) -> list[str]:
-    """Fields of the first lines that are objects, in the order of appearance."""
-    names: dict[str, None] | None = None
-    reasons: list[str] = []
-    for number, line in islice(numbered_lines(file), _SAMPLED_LINES):
-        try:
-            names = (names or {}) | dict.fromkeys(parse_line(line))
-        except ValueError as error:
-            if line.strip():
-                reasons.append(f"line {number}: {error}")
-    if names is None:
-        reason = reasons[0] if reasons else "every line is blank"
-        raise DataError(f"{path}: no JSON object among the first {_SAMPLED_LINES:,} lines; {reason}")
-    return list(names)
-
-
-def _read_frames(
-    path: Path, file: IO[bytes], format: str, layout: Layout
-) -> Iterator[tuple[pl.DataFrame, BadLines]]:
-    if format == "csv":
-        return read_csv(path, file, layout.fields)
-    return read_json_lines(file, layout.fields)
-
-
-def _validate_all(
-    parts: Iterator[tuple[pl.DataFrame, BadLines]], layout: Layout
-) -> tuple[pl.DataFrame, BadLines]:
+    raw = source if isinstance(source, RawSource) else resolve_source(source)
+    files = raw.open(encoding=encoding, quote=quote, columns=columns, candidates=KNOWN_NAMES)
+    names = list(dict.fromkeys(name for file in files for name in file.names))
+    layout = choose_layout(raw.label, names, columns, with_summary)
+    for file in files:
+        for role in ("user", "item", "text"):
+            if layout.fields[role] not in file.names and not (role == "text" and layout.text_optional):
+                raise DataError(
+                    f"{file.label}: no field {layout.fields[role]!r} for the {role}, which other files have; "
+                    f"found: {field_list(file.names)}"
+                )
     frames: list[pl.DataFrame] = []
-    bad: BadLines = []
-    for raw, unreadable in parts:
-        frame, invalid = _validate(raw, layout)
-        frames.append(frame)
-        bad += unreadable + invalid
-    return pl.concat(frames), sorted(bad)
+    bad: list[BadLine] = []
+    for index, file in enumerate(files):
+        fields = {role: name for role, name in layout.fields.items() if name in file.names}
+        for frame, unreadable in file.frames(fields, progress):
+            absent = (pl.lit(None, pl.String).alias(role) for role in layout.fields if role not in fields)
+            frames.append(
+                frame.with_columns(*absent, pl.lit(index, pl.Int32).alias(_FILE)).select(
+                    LINE, _FILE, *layout.fields
+                )
+            )
+            bad += [BadLine(file.label, file.unit, number, reason) for number, reason in unreadable]
+    rows = pl.concat(frames)
+    num_records = rows.height + len(bad)
+    frame, summaries, invalid = _validate(rows, layout, files, raw_text)
+    bad += invalid
+    if not skip_bad_lines:
+        check_bad_lines(raw.label, sorted(bad), total=num_records)
+    if frame.is_empty():
+        unit = files[0].unit
+        first = f"; {unit} {bad[0].number}: {bad[0].reason}" if bad else ""
+        besides = f" besides {len(bad):,} bad {unit}s{first}" if bad else ""
+        raise DataError(f"{raw.label}: holds no review{besides}")
+    description = "; ".join(dict.fromkeys(file.description for file in files))
+    return Reviews(raw.label, frame, layout.name, description, len(bad), summaries)
 
 
-def _read_parquet(path: Path, layout: Layout) -> pl.DataFrame:
-    rows = read_parquet(path, list(dict.fromkeys(layout.fields.values())))
-    columns = []
-    for role, name in layout.fields.items():
-        dtype = rows.schema[name]
-        if dtype.is_temporal() and role == "time":
-            column = pl.col(name).cast(pl.Datetime("ms")).dt.epoch("ms").cast(pl.String)
-        elif dtype.is_nested() or dtype in (pl.Boolean(), pl.Binary()):
-            raise DataError(f"{path}: column {name!r} is {dtype}, expected text or numbers for the {role}")
-        elif dtype.is_float() and role in ("user", "item"):  # integers in a column with missing values
-            whole = pl.col(name).cast(pl.Int64, strict=False)
-            text = pl.col(name).cast(pl.String)
-            column = pl.when(whole == pl.col(name)).then(whole.cast(pl.String)).otherwise(text)
-        else:
-            column = pl.col(name).cast(pl.String)
-        columns.append(column.alias(role))
-    return rows.select(columns).with_row_index(LINE, offset=1).cast({LINE: pl.Int64})
-
-
-def _validate(raw: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, BadLines]:
-    """Reviews and bad lines of rows of strings, by the rules that all formats share."""
+def _validate(
+    rows: pl.DataFrame, layout: Layout, files: list[RecordFile], raw_text: bool
+) -> tuple[pl.DataFrame, list[FieldSummary], list[BadLine]]:
+    """Reviews, what their fields hold, and bad lines."""
     fields = layout.fields
-    raw = raw.with_columns(
-        pl.lit(None, pl.String).alias(role) for role in ("rating", "time") if role not in fields
+    nothing = pl.Series([None] * rows.height, dtype=pl.String)
+    rating_text, rating = parse_numbers(rows["rating"] if "rating" in fields else nothing)
+    time_text, time_ms, time_unit = parse_times(rows["time"] if "time" in fields else nothing)
+    text = parse_texts(rows["text"])
+    summary = parse_texts(rows["summary"]).fill_null("") if "summary" in fields else None
+    values = pl.DataFrame(
+        {
+            LINE: rows[LINE],
+            _FILE: rows[_FILE],
+            "user": parse_ids(rows["user"]),
+            "item": parse_ids(rows["item"]),
+            "text": text.fill_null("") if layout.text_optional else text,
+            "rating_text": rating_text,
+            "rating": rating.cast(pl.Float32),
+            "time_text": time_text,
+            "time_ms": time_ms,
+            **({} if summary is None else {"summary": summary}),
+        }
+    ).with_columns(_rejection_reason(fields).alias("reason"))
+    rejected = values.filter(pl.col("reason").is_not_null()).select(_FILE, LINE, "reason")
+    bad = [
+        BadLine(files[index].label, files[index].unit, number, reason)
+        for index, number, reason in rejected.iter_rows()
+    ]
+    good = values.filter(pl.col("reason").is_null())
+    texts = good["text"] if raw_text else clean_texts(good["text"])
+    if summary is not None:
+        title = (good["summary"] if raw_text else clean_texts(good["summary"])).str.strip_chars()
+        texts = pl.select(
+            pl.when(title == "").then(texts).when(texts == "").then(title).otherwise(title + "\n" + texts)
+        ).to_series()
+    frame = good.select("user", "item", texts.alias("text"), "rating", "time_ms", LINE)
+    missing = {
+        "user": values["user"].null_count(),
+        "item": values["item"].null_count(),
+        "text": text.null_count(),
+        "rating": rating_text.null_count(),
+        "time": time_text.null_count(),
+        "summary": int((summary == "").sum()) if summary is not None else 0,
+    }
+    summaries = [
+        FieldSummary(
+            role, fields[role], rows.height - missing[role], missing[role], *_remark(role, frame, time_unit)
+        )
+        for role in fields
+    ]
+    return frame, summaries, bad
+
+
+def _remark(role: str, frame: pl.DataFrame, time_unit: str) -> tuple[int, str]:
+    """Number of odd values of a role, and a remark on its values."""
+    if role in ("user", "item"):
+        return 0, f"{frame[role].n_unique():,} different"
+    if role == "text":
+        num_empty = int((frame["text"].str.strip_chars() == "").sum())
+        return num_empty, "empty" if num_empty else ""
+    values = frame["rating" if role == "rating" else "time_ms"].drop_nulls()
+    if role == "summary" or values.is_empty():
+        return 0, ""
+    low, high = (float(value) for value in values.sort().gather([0, len(values) - 1]))
+    if role == "rating":
+        return 0, f"{low:g} to {high:g}"
+    num_odd = int(((values < _FIRST_USUAL_MS) | (values > time.time() * 1000)).sum())
+    first, last = (_date(value) for value in (low, high))
+    odd = ", some before 1995 or in the future" if num_odd else ""
+    return num_odd, f"{first} to {last}, {time_unit}{odd}"
+
+
+def _date(milliseconds: float) -> str:
+    return str(
+        pl.Series([int(milliseconds)], dtype=pl.Int64).cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%d")[0]
     )
-    if layout.text_optional:
-        raw = raw.with_columns(pl.col("text").fill_null(""))
-    raw = raw.with_columns(_missing_to_null("rating"), _missing_to_null("time"))
-    rows = raw.with_columns(
-        _parse_number(pl.col("rating")).cast(pl.Float32).alias("rating_value"),
-        _parse_times(raw["time"]).alias("time_ms"),
-    )
-    rows = rows.with_columns(_rejection_reason(fields).alias("reason"))
-    bad = rows.filter(pl.col("reason").is_not_null())
-    good = rows.filter(pl.col("reason").is_null())
-    text = pl.col("text")
-    if "summary" in fields:
-        summary = pl.col("summary").fill_null("").str.strip_chars()
-        joined = pl.when(text == "").then(summary).otherwise(summary + "\n" + text)
-        text = pl.when(summary == "").then(text).otherwise(joined)
-    frame = good.select(
-        "user", "item", text.alias("text"), pl.col("rating_value").alias("rating"), "time_ms", LINE
-    )
-    return frame, list(zip(bad[LINE].to_list(), bad["reason"].to_list(), strict=True))
-
-
-def _missing_to_null(role: str) -> pl.Expr:
-    stripped = pl.col(role).str.strip_chars()
-    return pl.when(~stripped.str.to_lowercase().is_in(_MISSING)).then(stripped).alias(role)
-
-
-def _parse_number(text: pl.Expr) -> pl.Expr:
-    """float64, null where not a number; a decimal comma is accepted before at most two digits."""
-    return text.str.replace(r"^(-?\d+),(\d\d?)$", "${1}.${2}").cast(pl.Float64, strict=False)
 
 
 def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
     """First rule that a row breaks, null if none."""
-    rating, value, time = pl.col("rating"), pl.col("rating_value"), pl.col("time")
-    rules: list[tuple[pl.Expr, str | pl.Expr]] = []
-    for role in ("user", "item"):
-        rules += [
-            (pl.col(role).is_null(), f"no {role} ({fields[role]} is missing)"),
-            (pl.col(role).str.strip_chars() == "", f"empty {role} ({fields[role]})"),
-        ]
+    rating, value = pl.col("rating_text"), pl.col("rating")
+    time_text = pl.col("time_text")
+    rules: list[tuple[pl.Expr, str | pl.Expr]] = [
+        (pl.col(role).is_null(), f"no {role} ({fields[role]} is missing)")
+        for role in ("user", "item", "text")
+    ]
     rules += [
-        (pl.col("text").is_null(), f"no text ({fields['text']} is missing)"),
         (rating.is_not_null() & value.is_null(), _format_reason("rating '{}' is not a number", rating)),
         (value.is_not_null() & ~value.is_finite(), _format_reason("rating '{}' is not finite", rating)),
-        (time.is_not_null() & pl.col("time_ms").is_null(), _format_reason(_TIME_REASON, time)),
+        (time_text.is_not_null() & pl.col("time_ms").is_null(), _format_reason(TIME_REASON, time_text)),
     ]
     return pl.coalesce(
         pl.when(is_broken).then(pl.lit(reason) if isinstance(reason, str) else reason)
@@ -222,28 +248,5 @@ def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
 
 
 def _format_reason(message: str, value: pl.Expr) -> pl.Expr:
-    return pl.format(message, value.str.slice(0, 40))
-
-
-def _parse_times(times: pl.Series) -> pl.Series:
-    """Milliseconds since 1970, int64, null where a time is not understood."""
-    times = times.str.replace(_BASIC_DATE, "${1}-${2}-${3}")
-    number = times.cast(pl.Float64, strict=False)
-    number = pl.select(
-        pl.when(number.abs() < _MILLISECONDS_FROM)
-        .then(number * 1000)
-        .when(number.abs() < _TIMES_END)
-        .then(number)
-    ).to_series()
-    result = number.round().cast(pl.Int64)
-    rest = times.filter(result.is_null() & times.is_not_null())
-    if rest.is_empty():
-        return result
-    iso = rest.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00").str.replace(
-        r"^(\S{10}) (\d)", "${1}T${2}"
-    )
-    parsed = pl.Series([None] * len(rest), dtype=pl.Int64)
-    for time_format in _TIME_FORMATS:
-        times_read = iso.str.to_datetime(time_format, strict=False, time_unit="ms")
-        parsed = pl.select(pl.coalesce(parsed, times_read.dt.epoch("ms"))).to_series()
-    return result.scatter((result.is_null() & times.is_not_null()).arg_true(), parsed)
+    before, after = (pl.lit(part) for part in message.split("{}"))
+    return before + value.str.slice(0, 40) + after

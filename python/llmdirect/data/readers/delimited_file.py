@@ -1,0 +1,140 @@
+"""Raw files of delimited text: CSV, tab-separated, RecBole atomic files, MovieLens."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from llmdirect.common.errors import DataError
+from llmdirect.common.progress import SILENT, Progress
+from llmdirect.data.readers.bad_lines import BadLines
+from llmdirect.data.readers.dialects import (
+    Dialect,
+    Record,
+    choose_delimiter,
+    choose_dialect,
+    read_records,
+)
+from llmdirect.data.readers.encodings import NOT_UTF8
+from llmdirect.data.readers.raw_files import open_decompressed
+from llmdirect.data.readers.record_file import LINE, Piece
+
+_FRAME_ROWS: Final = 100_000
+_RECBOLE_TYPE: Final = re.compile(r":(token|token_seq|float|float_seq)$")
+NumberedLines = Iterator[tuple[int, str]]
+
+
+class DelimitedFile:
+    """Records of a file of delimited text.
+
+    Parameters
+    ----------
+    path
+        The file, plain or compressed.
+    encoding
+        Encoding of the file; by default UTF-8, or that of its byte order mark.
+    quote
+        One of `dialects.QUOTES`; by default found in the file.
+    header
+        Whether the first line holds the field names; else they are "0", "1", ….
+    """
+
+    unit = "line"
+
+    def __init__(
+        self, path: Path, *, encoding: str | None = None, quote: str | None = None, header: bool = True
+    ) -> None:
+        self.label = str(path)
+        self._path, self._encoding, self._header = path, encoding, header
+        with self._lines() as lines:
+            delimiter = choose_delimiter((line for _, line in islice(lines, 200)), header)
+        first = self._first_record(delimiter)
+        self._header_lines = first.line if header else 0
+        self.names = self._field_names(first) if header else [str(n) for n in range(len(first.values))]
+        self._dialect = Dialect(delimiter, quote) if quote else self._choose_dialect(delimiter)
+        self.description = f"delimited by {self._dialect}"
+
+    def frames(self, fields: Mapping[str, str], progress: Progress) -> Iterator[Piece]:
+        """Read the field of each role, in pieces; see `RecordFile`."""
+        self._check_repeated(fields.values())
+        positions = [self.names.index(name) for name in fields.values()]
+        schema = {LINE: pl.Int64(), **dict.fromkeys(fields, pl.String())}
+        rows: list[tuple[int | str, ...]] = []
+        bad: BadLines = []
+        for record in self._records(progress):
+            reason = record.reason
+            if reason is None:
+                values = [record.values[position] for position in positions]
+                if any(not value.isascii() and _is_not_utf8(value) for value in values):
+                    reason = NOT_UTF8
+            if reason is not None:
+                bad.append((record.line, reason))
+                continue
+            rows.append((record.line, *values))
+            if len(rows) == _FRAME_ROWS:
+                yield pl.DataFrame(rows, schema=schema, orient="row"), bad
+                rows, bad = [], []
+        yield pl.DataFrame(rows, schema=schema, orient="row"), bad
+
+    def records(
+        self, names: Sequence[str], progress: Progress
+    ) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+        """Read some fields; see `RecordFile`."""
+        for frame, bad in self.frames({name: name for name in names}, progress):
+            for row in frame.iter_rows(named=True):
+                yield row[LINE], row
+            for number, reason in bad:
+                yield number, ValueError(reason)
+
+    @contextmanager
+    def _lines(self, progress: Progress = SILENT) -> Iterator[NumberedLines]:
+        """Numbered lines of the file, with a carriage return where they have one."""
+        with open_decompressed(self._path, progress, encoding=self._encoding) as file:
+            # surrogateescape lets a line that is not UTF-8 through, so that it can be named
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+            yield ((number, line.removesuffix("\n")) for number, line in enumerate(text, start=1))
+            text.detach()
+
+    def _first_record(self, delimiter: str) -> Record:
+        quote = "none" if delimiter == "::" else "double"
+        with self._lines() as lines:
+            first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+            return next(read_records(iter([first]), Dialect(delimiter, quote), first[1].count(delimiter) + 1))
+
+    def _field_names(self, first: Record) -> list[str]:
+        if first.reason is not None or any(map(_is_not_utf8, first.values)):
+            raise DataError(f"{self.label}: line {first.line}: {first.reason or NOT_UTF8}")
+        names = [name.strip() for name in first.values]
+        if all(map(_RECBOLE_TYPE.search, names)):
+            names = [_RECBOLE_TYPE.sub("", name) for name in names]
+        return names
+
+    def _choose_dialect(self, delimiter: str) -> Dialect:
+        def lines() -> NumberedLines:
+            with self._lines() as numbered:
+                yield from islice(numbered, self._header_lines, None)
+
+        return choose_dialect(lines, delimiter, len(self.names))
+
+    def _records(self, progress: Progress) -> Iterator[Record]:
+        with self._lines(progress) as lines:
+            body = islice(lines, self._header_lines, None)
+            yield from read_records(body, self._dialect, len(self.names))
+
+    def _check_repeated(self, names: "Sequence[str] | Any") -> None:
+        for name in names:
+            if (count := self.names.count(name)) > 1:
+                raise DataError(f"{self.label}: line 1: column {name!r} is there {count} times")
+
+
+def _is_not_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,253 @@
+"""Raw sources of records: files, folders, patterns, pipes, and tables in memory."""
+
+import glob
+import hashlib
+import logging
+import stat
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+from llmdirect.common.errors import DataError
+from llmdirect.common.files import MANIFEST, file_digest
+from llmdirect.data.readers.delimited_file import DelimitedFile
+from llmdirect.data.readers.dialects import QUOTES
+from llmdirect.data.readers.encodings import check_encoding
+from llmdirect.data.readers.json_file import JsonFile
+from llmdirect.data.readers.raw_files import detect_format, format_suffix
+from llmdirect.data.readers.record_file import RecordFile
+
+_log = logging.getLogger(__name__)
+Source: TypeAlias = Any
+"""Path, "-" for standard input, pattern, or several of these; or a table in memory: pandas, Polars, Arrow,
+Hugging Face datasets."""
+_EXPECTED: Final = "expected a file of JSON lines, CSV, Parquet or Feather"
+_SUFFIXES: Final = (
+    *("", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".dat", ".inter", ".item"),
+    *(".parquet", ".feather", ".arrow", ".ipc"),
+)
+_MARKER_FILES: Final = ("_SUCCESS", "_metadata", "_common_metadata")
+
+
+@dataclass(frozen=True, eq=False)
+class RawSource:
+    """Where raw records come from."""
+
+    label: str
+    """Its name, for messages."""
+    paths: list[Path]
+    """Files, in the order in which they are read; none for a table in memory."""
+    table: Any = None
+    """Arrow table in memory."""
+    spooled: "list[IO[bytes]]" = field(default_factory=list)
+    """Temporary files with what came through pipes, which live as long as this object."""
+
+    def __post_init__(self) -> None:
+        for file in self.spooled:
+            weakref.finalize(self, file.close)
+
+    def digest(self) -> str | list[str]:
+        """Hash of the bytes; a list of several."""
+        if self.table is not None:
+            return _table_digest(self.table)
+        digests = [file_digest(path) for path in self.paths]
+        return digests[0] if len(digests) == 1 else digests
+
+    def open(
+        self,
+        *,
+        encoding: str | None = None,
+        quote: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        candidates: Sequence[str] = (),
+    ) -> list[RecordFile]:
+        """Open all files.
+
+        Parameters
+        ----------
+        encoding
+            Encoding of text files; by default UTF-8, or that of a byte order mark.
+        quote
+            Quotes of delimited text: one of `dialects.QUOTES`; by default found in each file.
+        columns
+            Field of each role. Where one is a number that is no field name, files have no header.
+        candidates
+            Field names to look for in all of a JSON file, besides those of `columns`.
+
+        Raises
+        ------
+        ValueError
+            If the encoding or the kind of quotes is unknown.
+        OSError
+            If a file cannot be read.
+        DataError
+            If a file is damaged or of an unknown kind.
+        """
+        check_encoding(encoding)
+        if quote is not None and quote not in QUOTES:
+            raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
+        from llmdirect.data.readers.arrow_table import ArrowTable
+
+        if self.table is not None:
+            return [ArrowTable.in_memory(self.table, self.label)]
+        named = [name for name in (columns or {}).values() if name]
+        files: list[RecordFile] = []
+        for path in self.paths:
+            format = detect_format(path, encoding)
+            if format == "parquet":
+                files.append(ArrowTable.of_parquet(path))
+            elif format == "feather":
+                files.append(ArrowTable.of_feather(path))
+            elif format == "json":
+                names = dict.fromkeys((*named, *candidates))
+                files.append(JsonFile(path, encoding=encoding, candidates=list(names)))
+            else:
+                file = DelimitedFile(path, encoding=encoding, quote=quote)
+                if any(name.isdecimal() and name not in file.names for name in named):
+                    file = DelimitedFile(path, encoding=encoding, quote=quote, header=False)
+                files.append(file)
+        return files
+
+
+def resolve_source(source: Source) -> RawSource:
+    """Find the files or the table of a source.
+
+    Parameters
+    ----------
+    source
+        As `Source`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, no file of a pattern, or an empty folder.
+    DataError
+        If a folder is a prepared dataset, or the source is neither path nor table.
+    """
+    if isinstance(source, str | Path):
+        source = [source]
+    if not isinstance(source, Sequence) or not all(isinstance(part, str | Path) for part in source):
+        return RawSource("the table", [], table=_arrow_table(source))
+    if not source:
+        raise FileNotFoundError(f"no file of reviews; {_EXPECTED}")
+    paths: list[Path] = []
+    spooled: list[IO[bytes]] = []
+    for part in source:
+        if str(part) == "-":
+            paths.append(_spool(sys.stdin.buffer, spooled))
+            continue
+        for path in _expand(str(part)):
+            if stat.S_ISFIFO(path.stat().st_mode):
+                with path.open("rb") as pipe:
+                    paths.append(_spool(pipe, spooled))
+            else:
+                paths.append(path)
+    label = ", ".join("standard input" if str(part) == "-" else str(part) for part in source)
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{label}: a file is named twice")
+    return RawSource(label, paths, spooled=spooled)
+
+
+def _expand(text: str) -> Iterable[Path]:
+    path = Path(text)
+    if path.is_dir():
+        if (path / MANIFEST).exists():
+            raise DataError(f"{path}: a folder with a {MANIFEST}, as of a prepared dataset; give raw files")
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
+        data = [file for file in files if format_suffix(file) in _SUFFIXES]
+        if not data:
+            raise FileNotFoundError(f"{path}: a folder without data files; {_EXPECTED}")
+        if len(data) < len(files):
+            others = ", ".join(file.name for file in files if file not in data)
+            _log.warning("%s: left out, since they are no data files by their names: %s", path, others)
+        return data
+    if path.exists():
+        return [path]
+    if matches := sorted(map(Path, glob.glob(text, recursive=True))):
+        return [file for file in matches if file.is_file()]
+    raise FileNotFoundError(f"{path}: not found; {_EXPECTED}")
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is hidden, a marker of Spark, or part of a dataset or run."""
+    parts = file.relative_to(folder).parts
+    inside = [folder.joinpath(*parts[:depth]) for depth in range(1, len(parts))]
+    return (
+        any(part.startswith(".") for part in parts)
+        or file.name in _MARKER_FILES
+        or any((parent / MANIFEST).exists() for parent in inside)
+    )
+
+
+def _spool(pipe: IO[bytes], spooled: list[IO[bytes]]) -> Path:
+    """Temporary file with the content of a pipe, which must be read more than once."""
+    file = tempfile.NamedTemporaryFile(prefix="llmdirect-")  # noqa: SIM115  # lives as long as the source
+    while data := pipe.read(1 << 20):
+        file.write(data)
+    file.flush()
+    spooled.append(file)
+    return Path(file.name)
+
+
+def _arrow_table(table: Any) -> Any:
+    """Arrow table of a table in memory."""
+    import pyarrow as pa
+
+    if hasattr(table, "collect") and not hasattr(table, "to_arrow"):  # a lazy frame of Polars
+        table = table.collect()
+    if isinstance(table, pa.Table):
+        return table
+    if hasattr(table, "to_arrow"):  # Polars
+        return table.to_arrow()
+    if hasattr(table, "with_format"):  # Hugging Face, whose `data` ignores selections
+        return table.with_format("arrow")[:]
+    if hasattr(table, "to_dict") and hasattr(table, "columns"):  # pandas
+        columns = {str(name): _pandas_column(table[name]) for name in table.columns}
+        return pa.table(columns)
+    if hasattr(table, "__arrow_c_stream__"):
+        return pa.table(table)
+    raise DataError(
+        f"{type(table).__name__}: expected a path or a table (pandas, Polars, Arrow, Hugging Face datasets)"
+    )
+
+
+def _pandas_column(column: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # texts and numbers in one column
+        missing = column.isna()
+        return pa.array([None if gone else str(value) for value, gone in zip(column, missing, strict=True)])
+
+
+def _table_digest(table: Any) -> str:
+    """Hash of a table's values."""
+    import pyarrow as pa
+
+    state = hashlib.blake2b(digest_size=16)
+
+    class Sink:
+        closed = False
+
+        def write(self, data: Any) -> int:
+            state.update(data)
+            return len(data)
+
+        def flush(self) -> None:
+            """Nothing is held back."""
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+        def writable(self) -> bool:
+            return True
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(pa.PythonFile(Sink(), mode="w"), plain.schema) as writer:
+        writer.write_table(plain)
+    return state.hexdigest()
