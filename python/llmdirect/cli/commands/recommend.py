@@ -75,9 +75,9 @@ def recommend(
             "give --user for one of the dataset, or --history or --text (or both) for a new user"
         )
     if new and interest:
-        raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
+        raise typer.BadParameter("--interest needs --user: it changes the interest of a user of the dataset")
     if new and new_only:
-        raise typer.BadParameter("--new-only is for a --user of the dataset")
+        raise typer.BadParameter("--new-only needs --user: it is for users of the dataset")
     if user:
         interests = _factors(interest or [])
         result = recommend_known(run, user, k=k, interests=interests, new_only=new_only, dataset=dataset)
@@ -120,5 +120,7 @@ def _factors(options: list[str]) -> dict[int, float]:
             change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
             factors[int(aspect)] = change
         except ValueError:
-            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50%, or a factor") from None
+            raise typer.BadParameter(
+                f"--interest {option}: expected ASPECT=CHANGE, such as 3=+50% or 3=1.5"
+            ) from None
     return factors

@@ -150,7 +150,9 @@ def train(
     )
     others = parse_settings(param or [])
     if twice := [name for name in others if flags.get(name) is not None]:
-        raise typer.BadParameter(f"--param {twice[0]}: is given by its own flag too")
+        raise typer.BadParameter(
+            f"--param {twice[0]}: has its own option, which is given too; give the setting once"
+        )
     shape, fit = configure(preset, **{**flags, **others})
     result = work(
         dataset_or_datafile(dataset, datafile),
@@ -186,5 +188,5 @@ def _summary(result: "TrainResult") -> str:
         f"without the term {without_term:.4f} on validation"
     )
     if metric != "mse" and without_term > result.best_value:
-        line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
+        line += " (the difference is below two standard errors, so the term stays; --no-collaborative leaves it out)"
     return line
