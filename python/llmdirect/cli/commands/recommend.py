@@ -120,7 +120,5 @@ def _factors(options: list[str]) -> dict[int, float]:
             change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
             factors[int(aspect)] = change
         except ValueError:
-            raise typer.BadParameter(
-                f"--interest {option}: expected ASPECT=CHANGE, such as 3=+50% or 3=1.5"
-            ) from None
+            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50% or ASPECT=1.5") from None
     return factors
