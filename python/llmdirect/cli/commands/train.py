@@ -188,5 +188,5 @@ def _summary(result: "TrainResult") -> str:
         f"without the term {without_term:.4f} on validation"
     )
     if metric != "mse" and without_term > result.best_value:
-        line += " (the difference is below two standard errors, so the term stays; --no-collaborative leaves it out)"
+        line += " (the difference is below two standard errors, so it stays; --no-collaborative removes it)"
     return line
