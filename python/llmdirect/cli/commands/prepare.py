@@ -15,43 +15,64 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="REVIEWS", help="Raw reviews, plain or compressed.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="REVIEWS", help="File of raw reviews, plain or compressed.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder of the dataset to write.")],
     columns: Annotated[
         str | None,
         typer.Option(
             metavar="ROLE=FIELD,…",
-            help='Roles: user, item, text, rating, time, summary; "quote" a pair with a comma.',
+            help="Fields of your file by role: user, item, text, rating, time, summary. "
+            "Put a pair that contains a comma in double quotes.",
         ),
     ] = None,
-    k_core: Annotated[int, typer.Option(help="Keep users and items with at least this many; 0: all.")] = 0,
-    split: Annotated[str, typer.Option(help="random, leave-last-out or global-time.")] = "random",
-    seed: Annotated[int, typer.Option(help="Of the random split.")] = DEFAULT_SEED,
-    fractions: Annotated[str, typer.Option(metavar="TRAIN,VALID,TEST", help="Add up to 1.")] = ",".join(
-        map(str, DEFAULT_FRACTIONS)
-    ),
+    k_core: Annotated[
+        int, typer.Option(help="Keep only users and items with at least this many interactions; 0 keeps all.")
+    ] = 0,
+    split: Annotated[
+        str,
+        typer.Option(help="Split into train, validation and test: random, leave-last-out or global-time."),
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = DEFAULT_SEED,
+    fractions: Annotated[
+        str, typer.Option(metavar="TRAIN,VALID,TEST", help="Shares of the three splits; they add up to 1.")
+    ] = ",".join(map(str, DEFAULT_FRACTIONS)),
     positive: Annotated[
-        str | None, typer.Option(metavar="RULE", help='What is positive, as "rating>=4"; default: all.')
+        str | None,
+        typer.Option(
+            metavar="RULE", help='Which interactions count as positive, such as "rating>=4". (default: all)'
+        ),
     ] = None,
-    passage_unit: Annotated[str, typer.Option(help="A passage is a review, or a document.")] = "review",
+    passage_unit: Annotated[
+        str,
+        typer.Option(
+            help="Text that is encoded as one passage: review, or document (all reviews of a user or item)."
+        ),
+    ] = "review",
     items: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Titles and descriptions of items.")
+        Path | None, typer.Option(metavar="FILE", help="File with titles and descriptions of items.")
     ] = None,
     with_summary: Annotated[
-        bool, typer.Option("--with-summary", help="Put the summary before the text.")
+        bool, typer.Option("--with-summary", help="Put the summary of a review before its text.")
     ] = False,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Count them, go on without.")
+        bool,
+        typer.Option(
+            "--skip-bad-lines",
+            help="Skip lines that cannot be read, and print their number, instead of stopping.",
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a dataset of other options.")
+        bool,
+        typer.Option("--overwrite", help="Replace a dataset in the folder that was prepared differently."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn raw reviews into a dataset: indices, splits, passages.
+    """Turn a file of raw reviews into a dataset: user and item indices, splits, texts.
 
-    Amazon 2014, 2018, 2023 and Yelp files are recognised; name the fields of any other JSON lines, CSV or
-    Parquet file.
+    Amazon 2014, 2018, 2023 and Yelp files are recognised. For any other JSON lines, CSV or Parquet file,
+    name the fields with --columns.
 
     Examples:
 
