@@ -99,7 +99,9 @@ class ModelConfig:
                 raise ValueError(f"`{name}`: {value}, expected 0 or above")
         by_cosines = self.collaborative and self.history_term == "ease+neighbours"
         if by_cosines and self.score_form != "cosine":
-            raise ValueError("`history_term`: neighbours are by cosines; the ratio form has none")
+            raise ValueError(
+                '`history_term`: text neighbours need the cosine form; set `score_form="cosine"`'
+            )
         if self.batch_norm and self.score_form == "cosine":
             raise ValueError("`batch_norm`: belongs to the ratio form, whose interests it normalises")
         if self.channels < 0:

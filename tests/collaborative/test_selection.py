@@ -229,7 +229,7 @@ def test_the_ratio_form_has_no_neighbours(
         monkeypatch.setattr(selection, "TextNeighbourTerm", None)
         selection.select_term(text, [evidence.ease(4.0, 1.0, 0.0)], "auto", values)
     assert len(seen_tables) == 1 + 2 * 17  # without a term; EASE, and with a walk, at each weight
-    with pytest.raises(ValueError, match="`history_term`: neighbours are by cosines"):
+    with pytest.raises(ValueError, match="`history_term`: text neighbours need the cosine form"):
         ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours")
     ModelConfig(score_form="ratio", channels=1, history_term="ease+neighbours", collaborative=False)
 

@@ -67,7 +67,7 @@ def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Pa
         parse_settings(["clip=0.5,1"])
     answer = cli("train", dataset, "--out", tmp_path / "run", "--lr", "0.1", "--param", "lr=0.2")
     assert answer.code == 2
-    assert "--param lr: is given by its own flag too" in answer.err
+    assert "--param lr: has its own option, which is given too" in answer.err
     answer = cli("train", dataset, "--out", tmp_path / "run", "--num-epochs", "1", "--param", "clip=0.5")
     assert answer.code == 0, answer.err
     assert RunFolder.open(tmp_path / "run").train_config.clip == 0.5

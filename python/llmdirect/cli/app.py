@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=SETTINGS,
-    help="Recommendation from reviews with a large language model: full ranking, and word-by-word reasons.",
+    help="Recommendation from reviews with a large language model, explained word by word.",
 )
 
 

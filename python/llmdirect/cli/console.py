@@ -19,7 +19,10 @@ _MESSAGES = ("notes", "problems")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
+    bool,
+    typer.Option(
+        "--json", help="Print the result as one JSON object on stdout; progress and messages go to stderr."
+    ),
 ]
 
 

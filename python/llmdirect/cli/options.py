@@ -8,21 +8,27 @@ import typer
 
 from llmdirect.choices import ObjectiveName, Preset
 
-DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prepare wrote.")]
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder written by `prepare`.")]
 DatasetOrFile = Annotated[
-    Path | None, typer.Argument(metavar="DATASET", help="Folder that prepare wrote, or a raw file.")
+    Path | None,
+    typer.Argument(metavar="DATASET", help="Folder written by `prepare`, or a file of raw reviews."),
 ]
 DatafileOption = Annotated[
     Path | None, typer.Option("--datafile", metavar="DATASET", help="The same as the argument.", hidden=True)
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that train wrote.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `train`.")]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="NAME|FOLDER", help="Which embeddings, where there are several."),
+    typer.Option(
+        "--store", metavar="NAME|FOLDER", help="Store of token embeddings, if the dataset has several."
+    ),
 ]
-PresetOption = Annotated[Preset, typer.Option("--preset", help="default, or paper (the published model).")]
+PresetOption = Annotated[
+    Preset, typer.Option("--preset", help="All settings at once. paper: as in the published model.")
+]
 ObjectiveOption = Annotated[
-    ObjectiveName | None, typer.Option("--objective", help="Loss: softmax, bpr or rating.")
+    ObjectiveName | None,
+    typer.Option("--objective", help="Training loss. rating: predict ratings instead of ranking."),
 ]
 SetupOption = Annotated[
     str | None, typer.Option("--setup", help="Published name of --objective.", hidden=True)

@@ -24,7 +24,7 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
     parse_metric(training.metric)
     if idle := _losses_without_effect(model, training):
         raise ValueError(
-            f"{' and '.join(idle)}: shapes the mentions of tokens, which only epochs on tokens train; set "
+            f"{' and '.join(idle)}: acts on the mentions of tokens, which only epochs on tokens train; set "
             "`token_epochs=5` too"
         )
     if model.sentiment == "mlp" and training.token_epochs:

@@ -12,26 +12,42 @@ from llmdirect.cli.options import RunArgument
 def aspects(
     run: RunArgument,
     rename: Annotated[
-        list[str] | None, typer.Option(metavar="ASPECT=NAME", help="Name of an aspect; empty: its top words.")
+        list[str] | None,
+        typer.Option(metavar="ASPECT=NAME", help="Rename an aspect. An empty NAME restores its top words."),
     ] = None,
     merge: Annotated[
-        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Merge these into one.")
+        list[str] | None, typer.Option(metavar="ASPECT,ASPECT", help="Merge these aspects into one.")
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Undo the merge of these.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="ASPECT,…", help="Undo the merge of these aspects.")
+    ] = None,
     off: Annotated[
-        str | None, typer.Option(metavar="ASPECT,…", help="Switch these off: their interests are 0.")
+        str | None, typer.Option(metavar="ASPECT,…", help="Switch these aspects off: rankings ignore them.")
     ] = None,
-    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Switch these on again.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="ASPECT,…", help="Switch these aspects on again.")] = None,
     examples: Annotated[
-        bool, typer.Option("--examples", help="An example sentence of each, from the texts.")
+        bool, typer.Option("--examples", help="Show an example sentence of each aspect.")
     ] = False,
     quality: Annotated[
-        bool, typer.Option("--quality", help="Measure coherence, uniqueness, usage entropy, AUC of stars.")
+        bool,
+        typer.Option(
+            "--quality",
+            help=(
+                "Measure the quality of aspects: coherence, uniqueness, usage entropy, "
+                "agreement with star ratings (AUC)."
+            ),
+        ),
     ] = False,
     other_runs: Annotated[
-        str | None, typer.Option(metavar="RUN,…", help="Stability: overlap with these runs (with --quality).")
+        str | None,
+        typer.Option(
+            metavar="RUN,…",
+            help="With --quality: also measure stability, the overlap of top words with these runs.",
+        ),
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Delete all former edits.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Delete all earlier edits (names, merges, aspects switched off).")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the aspects of a run; rename, merge or switch them off for every ranking.

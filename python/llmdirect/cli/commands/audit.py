@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def audit(
     dataset: DatasetArgument,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not read every byte of the stores.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Skip the checksums of the stores, which read every byte.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a dataset: file hashes, indices, copies of held-out texts in train, its stores.
+    """Check a dataset for damaged files, wrong indices, damaged stores, and held-out texts copied in train.
 
-    Exit code 1 where a held-out text has a copy in train by the same user or about the same item, or
-    anything else is wrong.
+    The exit code is 1 if a validation or test text has a copy in train by the same user or about the same
+    item, or if anything else is wrong.
 
     Example:
 

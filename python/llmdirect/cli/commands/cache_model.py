@@ -7,23 +7,33 @@ import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 
-HELP = """Keep the encoder of a language model on this machine, found by its id without a network.
+HELP = """Download the encoder of a language model once, for later use by its id without a network.
 
 \b
 Examples:
-  hf auth login                                     # once, for models behind a licence
+  hf auth login                                     # once, for models whose licence you must accept
   llmdirect cache-model google/t5gemma-2b-2b-ul2
   llmdirect cache-model google/t5gemma-2b-2b-ul2 --out ./encoder
 """
 
 
 def cache_model(
-    model: Annotated[str, typer.Argument(help="Id of the Hub, or a folder with a checkpoint.")],
+    model: Annotated[str, typer.Argument(help="Id of the Hugging Face Hub, or a folder with a checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write. (default: the cache folder, where the id finds it)")
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder to write. (default: the cache folder, where other commands find the "
+                "encoder by its id)"
+            )
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
-    dtype: Annotated[str, typer.Option(help="Type of the weights: bfloat16, float16, float32.")] = "bfloat16",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Data type of the weights on disk: bfloat16, float16 or float32.")
+    ] = "bfloat16",
     as_json: JsonFlag = False,
 ) -> None:
     from llmdirect.encoding.encoders import cache_model as run

@@ -29,20 +29,33 @@ class DtypeChoice(StrEnum):
 
 def consolidate(
     source: Annotated[
-        Path, typer.Argument(help="A dataset with shards, or a folder of numbered .npy files.")
+        Path, typer.Argument(help="Dataset folder after `precompute`, or a folder of numbered .npy files.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Where to write (numbered .npy files only).")] = None,
-    layout: Annotated[
-        LayoutChoice | None, typer.Option(help="One ragged store, or padded arrays for np.load.")
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write. Required for numbered .npy files, and only for them."),
     ] = None,
-    dtype: Annotated[DtypeChoice | None, typer.Option(help="Round to this (layout store only).")] = None,
-    store: Annotated[str | None, typer.Option(help="Name of the store, where there are several.")] = None,
-    keep_shards: Annotated[bool, typer.Option("--keep-shards", help="Do not remove the shards.")] = False,
+    layout: Annotated[
+        LayoutChoice | None,
+        typer.Option(
+            help="store: one store without padding. padded: arrays for np.load. For numbered .npy files only."
+        ),
+    ] = None,
+    dtype: Annotated[
+        DtypeChoice | None,
+        typer.Option(help="Data type on disk. For numbered .npy files with --layout store only."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Store to consolidate, if the dataset has several.")
+    ] = None,
+    keep_shards: Annotated[
+        bool, typer.Option("--keep-shards", help="Keep the shards after they are joined.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Join the shards of a dataset into one store, or merge folders of numbered .npy files.
+    """Join the shards that `precompute` wrote into one store, or join folders of numbered .npy files.
 
-    The new state appears at once or not at all: after a stop, run the command again.
+    The store is replaced in one step when it is complete. If the command is interrupted, run it again.
     """
     from llmdirect.store.consolidation import PaddedArrays
     from llmdirect.store.consolidation import consolidate as join

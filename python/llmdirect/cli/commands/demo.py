@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 def demo(
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Folder of all results. (default: in ./demo/)"),
+        typer.Option("--out", metavar="FOLDER", help="Folder of all results. (default: a folder in ./demo/)"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="REVIEWS", help="Your reviews. (default: a synthetic corpus)")
+        Path | None, typer.Option(metavar="REVIEWS", help="File of reviews. (default: a generated corpus)")
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="Language model: minilm, an id of the Hub, a folder.")
+        str, typer.Option(help="Language model: minilm, an id of the Hugging Face Hub, or a local folder.")
     ] = "minilm",
     num_users: Annotated[
         int | None,
-        typer.Option("--users", help="Users of the synthetic corpus, about 8 reviews each. (default: 140)"),
+        typer.Option(
+            "--users",
+            help="Number of users of the generated corpus, with about 8 reviews each. (default: 140)",
+        ),
     ] = None,
     num_items: Annotated[
-        int | None, typer.Option("--items", help="Items of the synthetic corpus. (default: 100)")
+        int | None, typer.Option("--items", help="Number of items of the generated corpus. (default: 100)")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """All stages, from reviews to explained recommendations; resumes where it was killed.
+    """Run all stages, from reviews to explained recommendations; resumes an interrupted run.
 
     Examples:
 

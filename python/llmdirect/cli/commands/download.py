@@ -9,12 +9,16 @@ from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
 
 
 def download(
-    category: Annotated[str, typer.Argument(metavar="CATEGORY", help="Such as Musical_Instruments.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder to put the file in.")] = Path(),
-    year: Annotated[int, typer.Option(help="Collection: 2014 or 2018.")] = 2014,
+    category: Annotated[
+        str, typer.Argument(metavar="CATEGORY", help="Amazon category, such as Musical_Instruments.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder to write the file to.")
+    ] = Path(),
+    year: Annotated[int, typer.Option(help="Year of the Amazon review collection: 2014 or 2018.")] = 2014,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fetch the public 5-core reviews of an Amazon category; resumes a broken transfer.
+    """Download the public 5-core reviews of an Amazon category; resumes an interrupted download.
 
     Example:
 

@@ -14,22 +14,40 @@ def explain(
     user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the dataset.")],
     item: Annotated[
         list[str] | None,
-        typer.Option("--item", metavar="ID", help="May be repeated. (default: the user's best -k)"),
+        typer.Option(
+            "--item",
+            metavar="ID",
+            help="Item to explain; may be repeated. (default: the user's -k best items)",
+        ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of items without --item.", min=1)] = 3,
+    k: Annotated[
+        int, typer.Option("-k", help="Number of items to explain if --item is not given.", min=1)
+    ] = 3,
     than: Annotated[
-        str | None, typer.Option("--than", metavar="ID", help="Compare with this other item.")
+        str | None,
+        typer.Option("--than", metavar="ID", help="Explain why --item is ranked above or below this item."),
     ] = None,
     counterfactual: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Words without which it would not be among the K best.", min=1),
+        typer.Option(
+            metavar="K", help="Find words whose removal would move the item out of the user's K best.", min=1
+        ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the explanations as an HTML page.")
+    ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Location of the run's encoder (for --counterfactual).")
+        str | None,
+        typer.Option(
+            help="Encoder for --counterfactual, if it was moved: a local folder or an id of the Hub."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="For --counterfactual: auto, cpu, cuda.")] = "auto",
-    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
+    device: Annotated[
+        str, typer.Option(help="Device of the encoder for --counterfactual: auto, cpu or cuda.")
+    ] = "auto",
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder of the run's dataset, if it was moved.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Explain word by word why an item is recommended.

@@ -11,15 +11,26 @@ from llmdirect.cli.options import RunArgument
 
 def explore(
     run: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0: a free one.", min=0, max=65535)] = 8000,
-    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="Location of the run's encoder, for pasted texts.")
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines connect.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 chooses a free one.", min=0, max=65535)
+    ] = 8000,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder of the run's dataset, if it was moved.")
     ] = None,
-    device: Annotated[str, typer.Option(help="For pasted texts: auto, cpu, cuda.")] = "auto",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder for texts of new users, if it was moved: a local folder or an id of the Hub."
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Device of the encoder for texts of new users: auto, cpu or cuda.")
+    ] = "auto",
 ) -> None:
-    """Serve a run as local web pages: lists, explanations, changed interests, new users.
+    """Serve a run as local web pages: recommendations, explanations, sliders for interests, new users.
 
     Examples:
 

@@ -13,18 +13,22 @@ from llmdirect.cli.options import DatasetArgument
 def faithfulness(
     dataset: DatasetArgument,
     parameters: Annotated[
-        Path, typer.Option("--parameters", metavar="RUN", help="Folder that train wrote.")
+        Path, typer.Option("--parameters", metavar="RUN", help="Folder written by `train`.")
     ] = Path("run"),
-    pairs: Annotated[int, typer.Option(help="Users, each with one recommended item.", min=2)] = 200,
-    words: Annotated[
-        int, typer.Option(help="Largest number of words of an item's document; 0: all.", min=0)
+    pairs: Annotated[
+        int, typer.Option(help="Number of users to test, each with one recommended item.", min=2)
     ] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of users, items, passages and random words.")] = 0,
-    encoder: Annotated[str | None, typer.Option(help="Location of the run's encoder.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    words: Annotated[
+        int, typer.Option(help="Maximum number of words of an item's texts to use; 0 uses all.", min=0)
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Random seed of the drawn users, items, texts and words.")] = 0,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder, if it was moved: a local folder or an id of the Hub.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of the encoder: auto, cpu or cuda.")] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove words, encode the texts again, and compare the change of the score with explanations.
+    """Measure how well explanations predict the change of a score when words are removed from the texts.
 
     Examples:
 

@@ -21,18 +21,27 @@ from llmdirect.cli.options import (
 
 def grid(
     dataset: DatasetOrFile = None,
-    out: Annotated[Path, typer.Option("--out", metavar="RUNS", help="Folder of all runs.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUNS", help="Folder of the search; each run is a subfolder.")
+    ] = Path("runs"),
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="NAME=V1,V2", help="What to vary; may be given often."),
+        typer.Option("--param", metavar="NAME=V1,V2", help="Setting and the values to try. May be repeated."),
     ] = None,
     preset: PresetOption = "default",
     objective: ObjectiveOption = None,
-    num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs of a run at most.")] = None,
+    num_epochs: Annotated[
+        int | None, typer.Option("--num-epochs", help="Maximum number of epochs of each run.")
+    ] = None,
     sampler: Annotated[
-        Literal["grid", "tpe"], typer.Option(help="grid: every combination. tpe: --trials of them.")
+        Literal["grid", "tpe"],
+        typer.Option(
+            help="grid: all combinations. tpe: --trials combinations chosen by Optuna's TPE sampler."
+        ),
     ] = "grid",
-    trials: Annotated[int | None, typer.Option(help="Runs in all (tpe). (default: 20)")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of runs with --sampler tpe. (default: 20)")
+    ] = None,
     store: StoreOption = None,
     datafile: DatafileOption = None,
     setup: SetupOption = None,
@@ -40,8 +49,8 @@ def grid(
 ) -> None:
     """Search over settings on validation; interrupted, the same command resumes it.
 
-    Without --param: over lr and history_dropout; with --preset paper the published search, over lr, g2 and
-    aspc_num.
+    If --param is not given, lr and history_dropout are searched; with --preset paper, the settings of the
+    published search: lr, g2 and aspc_num.
 
     Examples:
 

@@ -12,54 +12,97 @@ if TYPE_CHECKING:
     from llmdirect.encoding.accuracy_check import AccuracyCheck
     from llmdirect.encoding.results import PrecomputeResult
 
-HELP = """Encode each passage of a dataset once, in shards that survive a kill.
+HELP = """Encode each text of a dataset once, and write its token embeddings; resumes an interrupted run.
 
 \b
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --encoder minilm     # a small encoder that runs on a CPU
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
-  llmdirect precompute DATASET --dtype int8 --check # what each stage costs in accuracy, on a sample
-  llmdirect precompute DATASET --dtype int8 --project 256    # a twentieth of the disk
+  llmdirect precompute DATASET --dtype int8 --check # errors of rounding and projection, on a sample
+  llmdirect precompute DATASET --dtype int8 --project 256    # 256 dimensions: a ninth of the disk space
   torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
-  llmdirect precompute DATASET --engine ray         # a Ray cluster, where workers may come and go
+  llmdirect precompute DATASET --engine ray         # workers of a Ray cluster, which may join and leave
 """
 
 
 def precompute(
-    dataset: Annotated[Path, typer.Argument(help="Folder made by `prepare`.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder written by `prepare`.")],
     encoder: Annotated[
-        str, typer.Option(help="Language model: id of the Hub, a folder, or minilm.")
+        str, typer.Option(help="Language model: an id of the Hugging Face Hub, a local folder, or minilm.")
     ] = "google/t5gemma-2b-2b-ul2",
-    dtype: Annotated[str, typer.Option(help="Type on disk: int8, bfloat16, float16 or float32.")] = "int8",
+    dtype: Annotated[
+        str, typer.Option(help="Data type of the embeddings on disk: int8, bfloat16, float16 or float32.")
+    ] = "int8",
     project: Annotated[
-        int | None, typer.Option(help="Keep so many principal components. (default: all dimensions)")
+        int | None,
+        typer.Option(help="Reduce embeddings to this number of dimensions by PCA. (default: no reduction)"),
     ] = None,
     tokens: Annotated[
-        str, typer.Option(help="all; content: without special tokens, punctuation and stop words.")
+        str,
+        typer.Option(help="Tokens to keep: all, or content (no special tokens, punctuation or stop words)."),
     ] = "all",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
     token_budget: Annotated[
-        int | None, typer.Option(help="Tokens a batch. (default: 2048 on the CPU, else 32768 or what fits)")
+        int | None,
+        typer.Option(
+            help=(
+                "Maximum number of tokens in a batch. (default: 2048 on a CPU; on a GPU 32768, "
+                "less if memory is short)"
+            )
+        ),
     ] = None,
-    shard_tokens: Annotated[int, typer.Option(help="Tokens a shard: what a kill can cost.")] = 1 << 16,
+    shard_tokens: Annotated[
+        int,
+        typer.Option(
+            help="Tokens in a shard. After an interruption, at most the unfinished shard is encoded again."
+        ),
+    ] = 1 << 16,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens read at once; longer texts take windows. (default: the encoder's)"),
+        typer.Option(
+            help=(
+                "Maximum tokens in one forward pass; longer texts are read in overlapping "
+                "windows. (default: the encoder's limit)"
+            )
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the encoder on the Hub.")
+    ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Name of the store in DATASET/stores. (default: encoder and type)")
+        str | None,
+        typer.Option(
+            help=(
+                "Name of the store in DATASET/stores, or a path. (default: named after the "
+                "encoder and data type)"
+            )
+        ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="here; ray: actors of a Ray cluster (extra ray) take the shards.")
+        str,
+        typer.Option(
+            help="here: this machine. ray: workers of a Ray cluster (needs the extra `ray` of the package)."
+        ),
     ] = "here",
     workers: Annotated[
-        int | None, typer.Option(help="Actors of --engine ray. (default: one a GPU, or one)")
+        int | None, typer.Option(help="Number of Ray workers. (default: one per GPU; without a GPU, one)")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only print tokens, bytes and time.")] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Print the number of tokens, the disk space and the time needed, without encoding.",
+        ),
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only measure the errors of a sample, against float32.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Measure the errors of --dtype and --project on a sample, without writing a store.",
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:

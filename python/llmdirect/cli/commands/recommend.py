@@ -14,37 +14,49 @@ from llmdirect.cli.options import RunArgument
 def recommend(
     run: RunArgument,
     user: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="May be given several times.")
+        list[str] | None, typer.Option("--user", metavar="ID", help="User of the dataset; may be repeated.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Items a user.", min=1)] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of items for each user.", min=1)] = 10,
     interest: Annotated[
         list[str] | None,
-        typer.Option(metavar="ASPECT=+50%", help="As if an interest were larger or smaller; or a factor."),
+        typer.Option(
+            metavar="ASPECT=+50%",
+            help=(
+                "Change the user's interest in an aspect: by a percentage, or by a factor such "
+                "as 1.5. May be repeated."
+            ),
+        ),
     ] = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="ITEM,…", help='New user: their items, newest first; "quote" one with a comma.'),
+        typer.Option(
+            metavar="ITEM,…",
+            help="Items of a new user, newest first. Put an id that contains a comma in double quotes.",
+        ),
     ] = None,
     texts: Annotated[
-        list[str] | None, typer.Option("--text", help="New user: a text of theirs; may be given often.")
+        list[str] | None, typer.Option("--text", help="Text written by a new user; may be repeated.")
     ] = None,
     new_only: Annotated[
-        bool, typer.Option("--new-only", help="Exclude items of validation and test, too.")
+        bool,
+        typer.Option("--new-only", help="Also exclude the user's items in the validation and test splits."),
     ] = False,
     dataset: Annotated[
-        Path | None, typer.Option(help="Location of the run's dataset, if moved (for --new-only).")
+        Path | None, typer.Option(help="Folder of the run's dataset for --new-only, if it was moved.")
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Location of the run's encoder (for --text)."),
+        typer.Option(help="Encoder for --text, if it was moved: a local folder or an id of the Hub."),
     ] = None,
-    device: Annotated[str, typer.Option(help="For --text: auto, cpu, cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device of the encoder for --text: auto, cpu or cuda.")
+    ] = "auto",
     as_json: JsonFlag = False,
 ) -> None:
     """Top-k items for users of the dataset, or for a new user, without retraining.
 
-    Excluded are the items that a user has in train, with --new-only also those of the validation and
-    test splits; for a new user, the items of --history.
+    The user's items in train are excluded; with --new-only also those in the validation and test splits.
+    For a new user, the items of --history are excluded.
 
     Examples:
 
@@ -63,9 +75,9 @@ def recommend(
             "give --user for one of the dataset, or --history or --text (or both) for a new user"
         )
     if new and interest:
-        raise typer.BadParameter("--interest moves an interest of a --user of the dataset")
+        raise typer.BadParameter("--interest needs --user: it changes the interest of a user of the dataset")
     if new and new_only:
-        raise typer.BadParameter("--new-only is for a --user of the dataset")
+        raise typer.BadParameter("--new-only needs --user: it is for users of the dataset")
     if user:
         interests = _factors(interest or [])
         result = recommend_known(run, user, k=k, interests=interests, new_only=new_only, dataset=dataset)
@@ -108,5 +120,5 @@ def _factors(options: list[str]) -> dict[int, float]:
             change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
             factors[int(aspect)] = change
         except ValueError:
-            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50%, or a factor") from None
+            raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50% or ASPECT=1.5") from None
     return factors

@@ -13,15 +13,17 @@ def report(
     run: RunArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     scoreboard: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Output of `scoreboard --json`.")
+        Path | None, typer.Option(metavar="FILE", help="Include this output of `scoreboard --json`.")
     ] = None,
     faithfulness: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Output of `faithfulness --json`.")
+        Path | None, typer.Option(metavar="FILE", help="Include this output of `faithfulness --json`.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Location of the run's dataset, if moved.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder of the run's dataset, if it was moved.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a run as one HTML file: data, training, scoreboard, aspects, explained recommendations.
+    """Write a report of a run as one HTML file: data, training, aspects, explained recommendations.
 
     Examples:
 

@@ -16,27 +16,30 @@ _WIDE = 100
 def scoreboard(
     dataset: DatasetArgument,
     splits: Annotated[
-        int | None, typer.Option(help="Random splits, the first of seed 242.", show_default="3")
+        int | None, typer.Option(help="Number of random splits, with the seeds 242, 243, …", show_default="3")
     ] = None,
     protocol: Annotated[
         str,
         typer.Option(
-            help="direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 interactions or more), "
-            "leave-last-out, global-time or cold-items."
+            help="How the data is split: direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 "
+            "interactions or more), leave-last-out, global-time or cold-items."
         ),
     ] = "direct",
-    budget_minutes: Annotated[
-        float, typer.Option(help="For the tuning of all rows together, in equal shares.")
-    ] = 60,
-    rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="Only these rows.")] = None,
+    budget_minutes: Annotated[float, typer.Option(help="Minutes for tuning, shared among the models.")] = 60,
+    rows: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Only these models (rows of the table).")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where results are kept. (default: DATASET/scoreboard)"),
+        typer.Option(metavar="FOLDER", help="Folder of the results. (default: DATASET/scoreboard)"),
     ] = None,
-    store: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="Which embeddings.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER", help="Store of token embeddings, if the dataset has several."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tune, fit and measure DIRECT and its baselines; resumes where it was killed.
+    """Tune, fit and measure DIRECT and its baselines; resumes an interrupted run.
 
     Example:
 

@@ -13,20 +13,28 @@ from llmdirect.cli.options import DatafileOption, DatasetOrFile, dataset_or_data
 def evaluate(
     dataset: DatasetOrFile = None,
     parameters: Annotated[
-        Path, typer.Option("--parameters", metavar="RUN", help="Folder that train wrote.")
+        Path, typer.Option("--parameters", metavar="RUN", help="Folder written by `train`.")
     ] = Path("run"),
     metrics: Annotated[
-        str | None, typer.Option(metavar="NAME,…", help="Such as ndcg@10,recall@20,auc; see docs/metrics.md.")
+        str | None,
+        typer.Option(
+            metavar="NAME,…", help="Metrics, such as ndcg@10,recall@20,auc; defined in docs/metrics.md."
+        ),
     ] = None,
-    split: Annotated[Literal["valid", "test"], typer.Option(help="What is ranked.")] = "test",
+    split: Annotated[
+        Literal["valid", "test"], typer.Option(help="Split whose held-out items are to be found.")
+    ] = "test",
     lists_out: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Ranked lists; FILE.trec next to it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet", help="Write the ranked lists to this file, and to FILE.trec next to it."
+        ),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Items a user in the ranked lists.", min=1)] = 100,
+    depth: Annotated[int, typer.Option(help="Number of items for each user in --lists-out.", min=1)] = 100,
     datafile: DatafileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rank the full catalogue for every held-out user, and measure.
+    """Rank all items for every user with held-out items, and compute metrics.
 
     Examples:
 

@@ -24,43 +24,91 @@ if TYPE_CHECKING:
 
 def train(
     dataset: DatasetOrFile = None,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")] = Path("run"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="RUN", help="Folder of the run to write, or to resume.")
+    ] = Path("run"),
     preset: PresetOption = "default",
     objective: ObjectiveOption = None,
-    score_form: Annotated[ScoreFormName | None, typer.Option(help="Of the text term.")] = None,
-    aspects: Annotated[int | None, typer.Option("--aspc-num", help="Number of aspects K.")] = None,
-    user: Annotated[UserSide | None, typer.Option(help="What the interest is read from.")] = None,
-    collaborative: Annotated[bool | None, typer.Option(help="Add an item-item term of the history.")] = None,
+    score_form: Annotated[
+        ScoreFormName | None,
+        typer.Option(help="Formula of the text term: cosine, or ratio as in the published model."),
+    ] = None,
+    aspects: Annotated[
+        int | None, typer.Option("--aspc-num", help="Number of aspects (learned topics).")
+    ] = None,
+    user: Annotated[
+        UserSide | None,
+        typer.Option(
+            help="What a user's interest is computed from: items in the history, own texts, or both."
+        ),
+    ] = None,
+    collaborative: Annotated[
+        bool | None,
+        typer.Option(help="Add a collaborative item-item term over the user's history to the score."),
+    ] = None,
     history_term: Annotated[
         HistoryTermKind | None,
-        typer.Option(help="Kind of it; auto: the best on validation."),
+        typer.Option(help="Kind of the collaborative term; auto selects on validation."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Epochs at most.")] = None,
+    num_epochs: Annotated[int | None, typer.Option("--num-epochs", help="Maximum number of epochs.")] = None,
     token_epochs: Annotated[
-        int | None, typer.Option(help="Epochs on tokens after those on pooled text.")
+        int | None, typer.Option(help="Epochs on single tokens, after those on mean embeddings of texts.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Train pairs of an update on pooled text.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Training pairs (user and item) in a batch.")] = None,
     negatives: Annotated[
-        int | None, typer.Option(help="Negatives a pair; softmax: 0 is the whole catalogue.")
+        int | None, typer.Option(help="Sampled negatives per training pair; with softmax, 0 uses all items.")
     ] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without gain until the rate drops.")] = None,
-    g1: Annotated[float | None, typer.Option("--g1", help="Weight of the contrastive loss.")] = None,
-    g2: Annotated[float | None, typer.Option("--g2", help="Weight of the rate reduction.")] = None,
-    g3: Annotated[float | None, typer.Option("--g3", help="Weight of the orthogonality loss.")] = None,
-    anchor: Annotated[float | None, typer.Option(help="Weight of the loss that ties words to stars.")] = None,
-    metric: Annotated[str | None, typer.Option(help="What validation watches, as ndcg@10.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of parameters and draws.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
-    amp: Annotated[bool | None, typer.Option(help="Mixed precision on a GPU.")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Epochs without improvement on validation before the learning rate drops."),
+    ] = None,
+    g1: Annotated[
+        float | None,
+        typer.Option(
+            "--g1", help="Weight of the contrastive loss (item's texts and the user's review of it)."
+        ),
+    ] = None,
+    g2: Annotated[
+        float | None,
+        typer.Option(
+            "--g2",
+            help="Weight of the rate reduction loss on mentions. Preset default: needs --token-epochs.",
+        ),
+    ] = None,
+    g3: Annotated[
+        float | None,
+        typer.Option(
+            "--g3",
+            help="Weight of the loss that keeps aspects orthogonal. Preset default: needs --token-epochs.",
+        ),
+    ] = None,
+    anchor: Annotated[
+        float | None,
+        typer.Option(help="Weight of the loss that fits the sentiment of words to star ratings."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Validation metric for early stopping, such as ndcg@10.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of initial parameters and sampling.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device of the training: auto, cpu, cuda or cuda:1.")
+    ] = None,
+    amp: Annotated[bool | None, typer.Option(help="Use mixed precision on a GPU.")] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="Any other setting; a wrong name lists all."),
+        typer.Option(
+            "--param",
+            metavar="NAME=VALUE",
+            help="Any other setting; may be repeated. An unknown name prints the list of settings.",
+        ),
     ] = None,
     store: StoreOption = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard too.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard logs to RUN/tensorboard.")
+    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another run in the folder.")
+        bool, typer.Option("--overwrite", help="Replace a run with other settings in the folder.")
     ] = False,
     datafile: DatafileOption = None,
     setup: SetupOption = None,
@@ -102,7 +150,9 @@ def train(
     )
     others = parse_settings(param or [])
     if twice := [name for name in others if flags.get(name) is not None]:
-        raise typer.BadParameter(f"--param {twice[0]}: is given by its own flag too")
+        raise typer.BadParameter(
+            f"--param {twice[0]}: has its own option, which is given too; give the setting once"
+        )
     shape, fit = configure(preset, **{**flags, **others})
     result = work(
         dataset_or_datafile(dataset, datafile),
@@ -138,5 +188,5 @@ def _summary(result: "TrainResult") -> str:
         f"without the term {without_term:.4f} on validation"
     )
     if metric != "mse" and without_term > result.best_value:
-        line += " (not by two standard errors, so it stays; --no-collaborative leaves it out)"
+        line += " (the difference is below two standard errors, so it stays; --no-collaborative removes it)"
     return line
