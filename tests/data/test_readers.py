@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from llmdirect.common.errors import DataError
 from llmdirect.data.readers import raw_files
-from llmdirect.data.readers.formats import parse_columns
 from llmdirect.data.readers.encodings import NOT_UTF8
+from llmdirect.data.readers.formats import parse_columns
 from llmdirect.data.readers.json_file import _read_pieces
 from llmdirect.data.readers.record_file import LINE
 from llmdirect.data.readers.reviews import Reviews, read_reviews

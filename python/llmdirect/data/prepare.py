@@ -143,6 +143,8 @@ def prepare(
     out = Path(out)
     _check_options(k_core, split, seed, fractions, passage_unit)
     rule = PositiveRule.parse(positive)
+    if item_columns and items is None:
+        raise ValueError("`item_columns`: there is no file of items; name it with `items`")
     raw = resolve_source(source)
     raw_items = None if items is None else resolve_source(items)
     options: Json = {

@@ -135,9 +135,9 @@ def read_item_metadata(
         check_bad_lines(raw.label, sorted(bad))
     if not matched:
         raise DataError(
-            f"{raw.label}: its field {' or '.join(fields['item'])} has none of the {len(item_ids):,} items of the "
-            f"reviews (such as {item_ids[0]!r}); give the metadata of the same collection, or name the field "
-            'with `item_columns={"item": "FIELD"}`'
+            f"{raw.label}: its field {' or '.join(fields['item'])} has none of the {len(item_ids):,} items "
+            f"of the reviews (such as {item_ids[0]!r}); give the metadata of the same collection, or name "
+            'the field with `item_columns={"item": "FIELD"}`'
         )
     return ItemMetadata(
         titles,

@@ -92,10 +92,10 @@ class RawSource:
             raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
         from llmdirect.data.readers.arrow_table import ArrowTable
 
-        if self.table is not None:
-            return [ArrowTable.in_memory(self.table, self.label)]
-        named = [name for name in (columns or {}).values() if name]
         files: list[RecordFile] = []
+        if self.table is not None:
+            files.append(ArrowTable.in_memory(self.table, self.label))
+        named = [name for name in (columns or {}).values() if name]
         for path in self.paths:
             format = detect_format(path, encoding)
             if format == "parquet":
@@ -110,6 +110,10 @@ class RawSource:
                 if any(name.isdecimal() and name not in file.names for name in named):
                     file = DelimitedFile(path, encoding=encoding, quote=quote, header=False)
                 files.append(file)
+        if quote is not None and not any(isinstance(file, DelimitedFile) for file in files):
+            raise ValueError(f"{self.label}: `quote`: no file of delimited text is read")
+        if encoding is not None and not any(isinstance(file, DelimitedFile | JsonFile) for file in files):
+            raise ValueError(f"{self.label}: `encoding`: no text file is read")
         return files
 
 
