@@ -1,6 +1,6 @@
 """Prepared dataset: interactions, splits and passages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from llmdirect._core import passage_keys
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, file_digest, read_manifest
+from llmdirect.common.files import MANIFEST, digest, file_digest, read_manifest
 from llmdirect.common.types import Json
 from llmdirect.text.duplicates import pair_ids, text_ids
 
@@ -19,6 +19,8 @@ FORMAT: Final = "llmdirect-dataset"
 VERSION: Final = 1
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES: Final = ("train", "valid", "test")
+GIVEN: Final = "given"
+"""Name of a split that the user made."""
 KINDS: Final = ("review", "description", "document")
 _COMMAND: Final = "llmdirect prepare"
 _CURE: Final = f"run `{_COMMAND}` again with `overwrite=True`"
@@ -101,8 +103,8 @@ class Dataset:
     path: Path
     """Folder of the dataset."""
     manifest: Json
-    hash: str
-    """Content hash: 32 hex digits."""
+    base_hash: str
+    """Hash of all but a split that was replaced in memory: 32 hex digits."""
     user_ids: list[str]
     """External ids [num_users]."""
     item_ids: list[str]
@@ -113,6 +115,12 @@ class Dataset:
     passages: Passages
     extra_seen: Csr | None = None
     """Items [num_users rows] that users have seen apart from their interactions; no candidates for them."""
+    base_split: str = ""
+    """Digest of the split that `base_hash` covers; by default of the split of `interactions`."""
+
+    def __post_init__(self) -> None:
+        if not self.base_split:
+            object.__setattr__(self, "base_split", _split_digest(self.interactions))
 
     @classmethod
     def open(cls, path: Path | str) -> "Dataset":
@@ -134,7 +142,7 @@ class Dataset:
         return cls(
             path=path,
             manifest=manifest,
-            hash=manifest["hash"],
+            base_hash=manifest["hash"],
             user_ids=tables["users"]["user_id"].to_list(),
             item_ids=items["item_id"].to_list(),
             item_titles=items["title"].to_list(),
@@ -154,6 +162,45 @@ class Dataset:
                 item_idx=passages["item_idx"].to_numpy(),
                 split=passages["split"].to_numpy(),
             ),
+        )
+
+    @property
+    def hash(self) -> str:
+        """Content hash: 32 hex digits; another one where the split was replaced in memory."""
+        split = _split_digest(self.interactions)
+        return self.base_hash if split == self.base_split else digest(self.base_hash, "split", split)
+
+    def with_split(self, split: NDArray[np.uint8]) -> "Dataset":
+        """Dataset with another split of the same interactions, in memory.
+
+        Parameters
+        ----------
+        split
+            uint8 [n], TRAIN, VALID or TEST for each of `interactions`.
+
+        Raises
+        ------
+        ValueError
+            If the array is of another length or holds another number, or passages are documents.
+        """
+        rows = self.interactions
+        if split.shape != rows.split.shape or not np.isin(split, (TRAIN, VALID, TEST)).all():
+            raise ValueError(f"split: expected {len(rows):,} numbers, {TRAIN} to {TEST}")
+        if self.manifest["options"]["unit"] == "document":
+            raise ValueError(f"{self.path}: its passages are documents, which hold the texts of one split")
+        codes = split.astype(np.uint8)
+        passage_codes = self.passages.split.copy()
+        passage_codes[rows.passage_idx] = codes
+        counts = dict(zip(SPLIT_NAMES, np.bincount(codes, minlength=3).tolist(), strict=True))
+        return replace(
+            self,
+            manifest=self.manifest
+            | {
+                "options": self.manifest["options"] | {"split": GIVEN},
+                "counts": self.manifest["counts"] | {"per_split": counts},
+            },
+            interactions=replace(rows, split=codes),
+            passages=replace(self.passages, split=passage_codes),
         )
 
     @property
@@ -214,6 +261,10 @@ class Dataset:
         anonymous &= passages.kind == KINDS.index("review")
         chosen = np.concatenate([self.csr(split).indices, passages.item_idx[anonymous]])
         return np.bincount(chosen, minlength=self.num_items)
+
+
+def _split_digest(rows: Interactions) -> str:
+    return digest(rows.split.tobytes())
 
 
 def read_dataset_manifest(folder: Path) -> Json:

@@ -15,7 +15,7 @@ from llmdirect.common.files import MANIFEST, digest, write_hashed, write_manifes
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
-from llmdirect.data.dataset import FORMAT, SCHEMAS, VERSION, Dataset, read_dataset_manifest
+from llmdirect.data.dataset import FORMAT, GIVEN, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.data.readers.item_metadata import read_item_metadata
 from llmdirect.data.readers.raw_files import base_name
 from llmdirect.data.readers.reviews import read_reviews
@@ -62,7 +62,10 @@ def prepare(
     quote: str | None = None,
     raw_text: bool = False,
     k_core: int = 0,
-    split: str = "random",
+    split: str | None = None,
+    split_column: str | None = None,
+    valid: Source | None = None,
+    test: Source | None = None,
     seed: int = DEFAULT_SEED,
     fractions: Fractions = DEFAULT_FRACTIONS,
     positive: str | None = None,
@@ -102,7 +105,11 @@ def prepare(
     k_core
         Minimum number of interactions of every user and item, 0 for no minimum.
     split
-        "random" (by user), "leave-last-out" or "global-time".
+        "random" (by user; the default), "leave-last-out" or "global-time".
+    split_column
+        Field with a split of one's own: train, valid or test for each review.
+    valid, test
+        Reviews of these splits; `source` is then train.
     seed
         Seed of the random split.
     fractions
@@ -141,16 +148,21 @@ def prepare(
     1429
     """
     out = Path(out)
+    given = {"split_column": split_column, "valid": valid, "test": test}
+    split = _split_name(split, given)
     _check_options(k_core, split, seed, fractions, passage_unit)
     rule = PositiveRule.parse(positive)
     if item_columns and items is None:
         raise ValueError("`item_columns`: there is no file of items; name it with `items`")
     raw = resolve_source(source)
     raw_items = None if items is None else resolve_source(items)
+    parts = {
+        name: resolve_source(part) for name, part in (("valid", valid), ("test", test)) if part is not None
+    }
     options: Json = {
         "columns": dict(columns) if columns else None,
         "encoding": encoding,
-        "fractions": None if split == "leave-last-out" else list(fractions),
+        "fractions": None if split in ("leave-last-out", GIVEN) else list(fractions),
         "item_columns": dict(item_columns) if item_columns else None,
         "items": raw_items.digest() if raw_items else None,
         "k_core": k_core,
@@ -161,6 +173,8 @@ def prepare(
         "skip_bad_lines": skip_bad_lines,
         "source": raw.digest(),
         "split": split,
+        "split_column": split_column,
+        **{name: part.digest() for name, part in parts.items()},
         "unit": passage_unit,
         "with_summary": with_summary,
     }
@@ -176,7 +190,15 @@ def prepare(
         "skip_bad_lines": skip_bad_lines,
         "progress": progress,
     }
-    reviews = read_reviews(raw, columns=columns, with_summary=with_summary, **reading)
+    reviews = read_reviews(
+        raw,
+        columns=columns,
+        with_summary=with_summary,
+        split_column=split_column,
+        valid=parts.get("valid"),
+        test=parts.get("test"),
+        **reading,
+    )
     metadata = None
     if raw_items is not None:
         review_item_field = next(field.field for field in reviews.fields if field.role == "item")
@@ -243,7 +265,20 @@ def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, pas
         raise ValueError(f"`k_core`: {k_core}, expected 0 (off) or more")
     if passage_unit not in PASSAGE_UNITS:
         raise ValueError(f"`passage_unit`: {passage_unit!r} is unknown; one of {', '.join(PASSAGE_UNITS)}")
-    check_split(split, seed, fractions)
+    if split != GIVEN:
+        check_split(split, seed, fractions)
+
+
+def _split_name(split: str | None, given: dict[str, Any]) -> str:
+    """Name of the split; ValueError where one's own split comes with another, or in two forms."""
+    named = [name for name, value in given.items() if value is not None]
+    if not named:
+        return split or "random"
+    if split is not None:
+        raise ValueError(f"`split` and `{named[0]}`: the reviews have their own split; leave `split` out")
+    if "split_column" in named and len(named) > 1:
+        raise ValueError(f"`split_column` and `{named[1]}`: give the split once")
+    return GIVEN
 
 
 def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None:

@@ -8,7 +8,7 @@ import polars as pl
 from llmdirect.choices import DEFAULT_FRACTIONS
 from llmdirect.common.files import digest
 from llmdirect.common.types import Json, canonical_json
-from llmdirect.data.dataset import KINDS, NO_TIME, SPLIT_NAMES, TRAIN, Dataset
+from llmdirect.data.dataset import KINDS, NO_TIME, Dataset
 from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import split_rows
 
@@ -55,24 +55,11 @@ def resplit(
     changed = {name: value for name, value in requested.items() if options[name] != value}
     if not changed:
         return dataset
-    rows, passages = dataset.interactions, dataset.passages
     codes, _ = split_rows(_rows_frame(dataset), _descriptions(dataset), dataset.path, split, seed, fractions)
-    passage_codes = np.full(len(passages), TRAIN, dtype=np.uint8)
-    passage_codes[rows.passage_idx] = codes
-    per_split = {name: int((codes == code).sum()) for code, name in enumerate(SPLIT_NAMES)}
     new_hash = digest(dataset.hash, canonical_json(changed))
-    manifest: Json = dataset.manifest | {
-        "hash": new_hash,
-        "options": options | requested,
-        "counts": dataset.manifest["counts"] | {"per_split": per_split},
-    }
-    return replace(
-        dataset,
-        manifest=manifest,
-        hash=new_hash,
-        interactions=replace(rows, split=codes),
-        passages=replace(passages, split=passage_codes),
-    )
+    result = dataset.with_split(codes)
+    manifest: Json = result.manifest | {"hash": new_hash, "options": options | requested}
+    return replace(result, manifest=manifest, base_hash=new_hash, base_split="")
 
 
 def _rows_frame(dataset: Dataset) -> pl.DataFrame:

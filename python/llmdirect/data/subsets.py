@@ -47,7 +47,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     return Dataset(
         path=dataset.path,
         manifest=_with_split_counts(dataset, remaining.split),
-        hash=digest(dataset.hash, "users", str(minimum)),
+        base_hash=digest(dataset.hash, "users", str(minimum)),
         user_ids=[dataset.user_ids[index] for index in np.flatnonzero(kept_users)],
         item_ids=[dataset.item_ids[index] for index in np.flatnonzero(kept_items)],
         item_titles=[dataset.item_titles[index] for index in np.flatnonzero(kept_items)],
@@ -129,7 +129,8 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     return replace(
         whole,
         manifest=_with_split_counts(whole, code[kept]),
-        hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
+        base_split="",
+        base_hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
         interactions=_select_rows(replace(rows, split=code), kept),
         passages=replace(passages, user_idx=user, split=split),
         extra_seen=Csr.from_pairs(rows.user_idx[removed], rows.item_idx[removed], whole.num_users),
@@ -160,7 +161,8 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
     return replace(
         dataset,
         manifest=_with_split_counts(dataset, rows.split[kept]),
-        hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
+        base_split="",
+        base_hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
         interactions=_select_rows(rows, kept),
         passages=replace(passages, split=np.where(removed, TEST, passages.split).astype(np.uint8)),
     )

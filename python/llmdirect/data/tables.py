@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import SCHEMAS, SPLIT_NAMES, TRAIN
+from llmdirect.data.dataset import GIVEN, SCHEMAS, SPLIT_NAMES, TRAIN
 from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, k_core_mask
 from llmdirect.data.readers.item_metadata import ItemMetadata
 from llmdirect.data.readers.reviews import Reviews
@@ -139,7 +139,11 @@ def build_tables(
     descriptions = _description_passages(items)
     positives = positive.mask(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
     rows = rows.with_columns(positives.alias("positive"))
-    split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
+    if split == GIVEN:
+        split_codes, groups = rows["split"].to_numpy(), _duplicate_groups(rows, descriptions)[0]
+        check_train(rows["positive"].to_numpy(), split_codes, source)
+    else:
+        split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
     rows = rows.with_columns(pl.Series("split", split_codes))
     if passage_unit == "review":
         texts = rows.select("text", pl.lit("review").alias("kind"), "user_idx", "item_idx", "split")
@@ -219,9 +223,16 @@ def split_rows(
             f'{source}: `split="{split}"`: {rows["timestamp"].n_unique()} distinct times are too few for '
             'train, valid and test; use `split="random"`'
         )
-    if not (rows["positive"].to_numpy() & (split_codes == TRAIN)).any():
-        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen `positive`")
+    check_train(rows["positive"].to_numpy(), split_codes, source)
     return split_codes, groups
+
+
+def check_train(positive: NDArray[np.bool_], split: NDArray[np.uint8], source: Path | str) -> None:
+    """Check that there is something to train on. DataError if no interaction in train is positive."""
+    if not (split == TRAIN).any():
+        raise DataError(f"{source}: no review is in train")
+    if not (positive & (split == TRAIN)).any():
+        raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen `positive`")
 
 
 def _to_schema(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -52,9 +52,26 @@ def prepare(
         int, typer.Option(help="Keep only users and items with at least this many interactions; 0 keeps all.")
     ] = 0,
     split: Annotated[
-        str,
-        typer.Option(help="Split into train, validation and test: random, leave-last-out or global-time."),
-    ] = "random",
+        str | None,
+        typer.Option(
+            help="Split into train, validation and test: random, leave-last-out or global-time. "
+            "(default: random)"
+        ),
+    ] = None,
+    split_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Your own split: field with train, valid or test for each review."
+        ),
+    ] = None,
+    valid: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Your own split: reviews for validation; REVIEWS are then train."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Your own split: reviews for the test; REVIEWS are then train."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the split.")] = DEFAULT_SEED,
     fractions: Annotated[
         str, typer.Option(metavar="TRAIN,VALID,TEST", help="Shares of the three splits; they add up to 1.")
@@ -119,6 +136,9 @@ def prepare(
         raw_text=raw_text,
         k_core=k_core,
         split=split,
+        split_column=split_column,
+        valid=valid,
+        test=test,
         seed=seed,
         fractions=_fractions(fractions),
         positive=positive,

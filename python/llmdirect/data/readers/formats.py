@@ -123,7 +123,11 @@ class Layout:
 
 
 def choose_layout(
-    label: str, names: Sequence[str], columns: Mapping[str, str] | None, with_summary: bool
+    label: str,
+    names: Sequence[str],
+    columns: Mapping[str, str] | None,
+    with_summary: bool,
+    split_column: str | None = None,
 ) -> Layout:
     """Choose the known format that fills the most roles from the field names of a file.
 
@@ -137,6 +141,8 @@ def choose_layout(
         Field of each role, which takes precedence over known formats; "" for a role that is not used.
     with_summary
         Whether the summary is needed.
+    split_column
+        Field of the role "split", if there is one.
 
     Raises
     ------
@@ -177,6 +183,12 @@ def choose_layout(
         )
     if not with_summary:
         fields.pop("summary", None)
+    if split_column is not None:
+        if split_column not in names:
+            raise DataError(
+                f"{label}: no field {split_column!r} (`split_column`); found: {field_list(names)}"
+            )
+        fields["split"] = split_column
     return Layout(format_name, fields, best.text_optional and "text" not in columns)
 
 

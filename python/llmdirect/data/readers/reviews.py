@@ -10,11 +10,19 @@ import polars as pl
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
+from llmdirect.data.dataset import SPLIT_NAMES
 from llmdirect.data.readers.bad_lines import BadLine, check_bad_lines
 from llmdirect.data.readers.formats import KNOWN_NAMES, Layout, choose_layout, field_list
 from llmdirect.data.readers.record_file import LINE, RecordFile
 from llmdirect.data.readers.sources import RawSource, Source, resolve_source
-from llmdirect.data.readers.values import TIME_REASON, parse_ids, parse_numbers, parse_texts, parse_times
+from llmdirect.data.readers.values import (
+    TIME_REASON,
+    parse_ids,
+    parse_numbers,
+    parse_splits,
+    parse_texts,
+    parse_times,
+)
 from llmdirect.text.clean import clean_texts
 
 _FILE: Final = "#file"
@@ -49,8 +57,8 @@ class Reviews:
     label: str
     """Name of the source, for messages."""
     frame: pl.DataFrame
-    """Columns user, item, text (string, not null), rating (float32) and time_ms (int64, milliseconds since
-    1970), null where missing, and `LINE` (int64: line of the file, row of a table)."""
+    """Columns user, item, text (string, not null), rating (float32), time_ms (int64, milliseconds since 1970)
+    and split (uint8), null where missing, and `LINE` (int64: line of the file, row of a table)."""
     format: str
     """Name of the format."""
     description: str
@@ -75,6 +83,9 @@ def read_reviews(
     encoding: str | None = None,
     quote: str | None = None,
     raw_text: bool = False,
+    split_column: str | None = None,
+    valid: Source | None = None,
+    test: Source | None = None,
     progress: Progress = SILENT,
 ) -> Reviews:
     """Read reviews.
@@ -99,6 +110,10 @@ def read_reviews(
         As in `RawSource.open`.
     raw_text
         Leave texts as they are; else entities, tags, and characters that are not shown are cleaned.
+    split_column
+        Field with the split of each review: train, valid (also validation, val, dev) or test.
+    valid, test
+        Sources of the reviews of these splits; `source` is then train.
     progress
         Receiver of progress reports.
 
@@ -112,9 +127,16 @@ def read_reviews(
         If the fields are not recognised, a file is damaged, has bad lines, or there is no review.
     """
     raw = source if isinstance(source, RawSource) else resolve_source(source)
-    files = raw.open(encoding=encoding, quote=quote, columns=columns, candidates=KNOWN_NAMES)
+    files: list[RecordFile] = []
+    splits: list[int | None] = []
+    for code, part in enumerate((raw, valid, test)):
+        if part is not None:
+            part = part if isinstance(part, RawSource) else resolve_source(part)
+            candidates = (*KNOWN_NAMES, *([split_column] if split_column else []))
+            files += part.open(encoding=encoding, quote=quote, columns=columns, candidates=candidates)
+            splits += [None if valid is None and test is None else code] * (len(files) - len(splits))
     names = list(dict.fromkeys(name for file in files for name in file.names))
-    layout = choose_layout(raw.label, names, columns, with_summary)
+    layout = choose_layout(raw.label, names, columns, with_summary, split_column)
     for file in files:
         for role in ("user", "item", "text"):
             if layout.fields[role] not in file.names and not (role == "text" and layout.text_optional):
@@ -136,7 +158,7 @@ def read_reviews(
             bad += [BadLine(file.label, file.unit, number, reason) for number, reason in unreadable]
     rows = pl.concat(frames)
     num_records = rows.height + len(bad)
-    frame, summaries, invalid = _validate(rows, layout, files, raw_text)
+    frame, summaries, invalid = _validate(rows, layout, files, splits, raw_text)
     bad += invalid
     if not skip_bad_lines:
         check_bad_lines(raw.label, sorted(bad), total=num_records)
@@ -150,13 +172,18 @@ def read_reviews(
 
 
 def _validate(
-    rows: pl.DataFrame, layout: Layout, files: list[RecordFile], raw_text: bool
+    rows: pl.DataFrame,
+    layout: Layout,
+    files: list[RecordFile],
+    splits: list[int | None],
+    raw_text: bool,
 ) -> tuple[pl.DataFrame, list[FieldSummary], list[BadLine]]:
     """Reviews, what their fields hold, and bad lines."""
     fields = layout.fields
     nothing = pl.Series([None] * rows.height, dtype=pl.String)
     rating_text, rating = parse_numbers(rows["rating"] if "rating" in fields else nothing)
     time_text, time_ms, time_unit = parse_times(rows["time"] if "time" in fields else nothing)
+    split = pl.Series(splits, dtype=pl.UInt8).gather(rows[_FILE])
     text = parse_texts(rows["text"])
     summary = parse_texts(rows["summary"]).fill_null("") if "summary" in fields else None
     values = pl.DataFrame(
@@ -170,6 +197,7 @@ def _validate(
             "rating": rating.cast(pl.Float32),
             "time_text": time_text,
             "time_ms": time_ms,
+            "split": parse_splits(rows["split"]) if "split" in fields else split,
             **({} if summary is None else {"summary": summary}),
         }
     ).with_columns(_rejection_reason(fields).alias("reason"))
@@ -185,7 +213,7 @@ def _validate(
         texts = pl.select(
             pl.when(title == "").then(texts).when(texts == "").then(title).otherwise(title + "\n" + texts)
         ).to_series()
-    frame = good.select("user", "item", texts.alias("text"), "rating", "time_ms", LINE)
+    frame = good.select("user", "item", texts.alias("text"), "rating", "time_ms", "split", LINE)
     missing = {
         "user": values["user"].null_count(),
         "item": values["item"].null_count(),
@@ -193,6 +221,7 @@ def _validate(
         "rating": rating_text.null_count(),
         "time": time_text.null_count(),
         "summary": int((summary == "").sum()) if summary is not None else 0,
+        "split": values["split"].null_count(),
     }
     summaries = [
         FieldSummary(
@@ -207,6 +236,8 @@ def _remark(role: str, frame: pl.DataFrame, time_unit: str) -> tuple[int, str]:
     """Number of odd values of a role, and a remark on its values."""
     if role in ("user", "item"):
         return 0, f"{frame[role].n_unique():,} different"
+    if role == "split":
+        return 0, ", ".join(f"{number:,} {SPLIT_NAMES[code]}" for code, number in _counts(frame["split"]))
     if role == "text":
         num_empty = int((frame["text"].str.strip_chars() == "").sum())
         return num_empty, "empty" if num_empty else ""
@@ -220,6 +251,10 @@ def _remark(role: str, frame: pl.DataFrame, time_unit: str) -> tuple[int, str]:
     first, last = (_date(value) for value in (low, high))
     odd = ", some before 1995 or in the future" if num_odd else ""
     return num_odd, f"{first} to {last}, {time_unit}{odd}"
+
+
+def _counts(values: pl.Series) -> list[tuple[int, int]]:
+    return [(int(value), int((values == value).sum())) for value in values.unique().sort()]
 
 
 def _date(milliseconds: float) -> str:
@@ -236,6 +271,9 @@ def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
         (pl.col(role).is_null(), f"no {role} ({fields[role]} is missing)")
         for role in ("user", "item", "text")
     ]
+    if "split" in fields:
+        reason = f"split ({fields['split']}) is none of train, valid, test"
+        rules.append((pl.col("split").is_null(), reason))
     rules += [
         (rating.is_not_null() & value.is_null(), _format_reason("rating '{}' is not a number", rating)),
         (value.is_not_null() & ~value.is_finite(), _format_reason("rating '{}' is not finite", rating)),

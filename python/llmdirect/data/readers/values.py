@@ -21,6 +21,11 @@ _TIME_FORMATS: Final = (
     "%Y/%m/%dT%H:%M:%S%.f",
     "%a %b %d %H:%M:%S %z %Y",
 )
+_SPLITS: Final = {
+    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
+    **dict.fromkeys(("test", "testing"), 2),
+}
 TIME_REASON: Final = (
     "time '{}' is neither a number since 1970, ISO 8601 (2006-01-02), "
     "nor like 'Mon Jan 02 15:04:05 -0700 2006'"
@@ -37,6 +42,12 @@ def parse_ids(values: pl.Series) -> pl.Series:
     if ids.drop_nulls().str.contains(_WHOLE_FLOAT).all():
         return ids.str.replace(r"\.0+$", "")
     return ids
+
+
+def parse_splits(values: pl.Series) -> pl.Series:
+    """Splits by their usual names: uint8, 0 train, 1 valid, 2 test; null for anything else."""
+    names = values.str.strip_chars().str.to_lowercase()
+    return names.replace_strict(_SPLITS, default=None, return_dtype=pl.UInt8)
 
 
 def parse_texts(values: pl.Series) -> pl.Series:
