@@ -319,7 +319,7 @@ def test_prepare_shows_the_fields(tmp_path: Path, cli: CommandLine) -> None:
     path = write_lines(tmp_path / "raw.jsonl", records)
     answer = cli("prepare", path, "--out", tmp_path / "out")
     rows = [line.split() for line in answer.out.splitlines()]
-    assert answer.out.startswith("12 records, 0 of them bad; JSON lines; layout: plain")
+    assert answer.out.startswith("reviews: 12 records, 0 of them bad; JSON lines; layout: plain")
     assert ["role", "field", "read", "missing", "odd", "values"] in rows
     assert ["rating", "rating", "9", "3", "0", "1", "to", "4"] in rows
     [time] = [row for row in rows if row[:1] == ["time"]]

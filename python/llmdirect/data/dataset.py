@@ -47,6 +47,9 @@ SCHEMAS: Final = {
     ),
 }
 
+_WEIGHT: Final = pl.Schema({"weight": pl.Float32})
+"""Column of interactions that a dataset has where some came without text."""
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -66,6 +69,8 @@ class Interactions:
     """uint8 [n], TRAIN, VALID or TEST."""
     positive: NDArray[np.bool_]
     """bool [n], whether the interaction counts as positive."""
+    weight: NDArray[np.float32] | None = None
+    """float32 [n], above 0: number of interactions, or the weight that they came with; None for 1 each."""
 
     def __len__(self) -> int:
         return len(self.user_idx)
@@ -154,6 +159,7 @@ class Dataset:
                 timestamp=rows["timestamp"].fill_null(NO_TIME).to_numpy(),
                 split=rows["split"].to_numpy(),
                 positive=rows["positive"].to_numpy(),
+                weight=rows["weight"].to_numpy() if "weight" in rows.columns else None,
             ),
             passages=Passages(
                 text=passages["text"],
@@ -307,7 +313,8 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         table = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not readable as Parquet ({error}); {_CURE}") from None
-    if table.schema != SCHEMAS[name]:
+    optional = _WEIGHT if name == "interactions" and "weight" in table.columns else pl.Schema()
+    if table.schema != pl.Schema({**SCHEMAS[name], **optional}):
         raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {_CURE}")
     for column in table.iter_columns():
         if column.null_count() and column.name not in _NULLABLE:

@@ -24,6 +24,34 @@ def drop_duplicate_pairs(frame: pl.DataFrame) -> pl.DataFrame:
     return newest_last.unique(["user", "item"], keep="last", maintain_order=True)
 
 
+def join_interactions(reviews: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of reviews and of interactions without text, once each.
+
+    Parameters
+    ----------
+    reviews, interactions
+        Rows as `drop_duplicate_pairs` takes them.
+
+    Returns
+    -------
+    Rows as it returns them; a pair with a review is that review. The weight of a pair is the sum of the
+    weights of its interactions, 1 for one without a weight, and 1 for its review.
+    """
+    pair = ["user", "item"]
+    summed = interactions.group_by(pair).agg(pl.col("weight").fill_null(1).sum().alias("ordered"))
+    reviewed = drop_duplicate_pairs(reviews).with_columns(pl.lit(1, pl.Float32).alias("weight"))
+    newest = drop_duplicate_pairs(interactions).with_columns(
+        pl.lit(0, pl.Float32).alias("weight"), (pl.col("position") + reviews.height).alias("position")
+    )
+    rows = pl.concat([reviewed, newest.join(reviewed, pair, "anti", maintain_order="left")])
+    total = pl.col("weight") + pl.col("ordered").fill_null(0)
+    return (
+        rows.join(summed, pair, "left", maintain_order="left")
+        .with_columns(total.alias("weight"))
+        .drop("ordered")
+    )
+
+
 def k_core_mask(user: NDArray[np.uint32], item: NDArray[np.uint32], k: int) -> tuple[NDArray[np.bool_], int]:
     """k-core: the largest set of interactions in which every user and every item has at least k.
 

@@ -18,7 +18,7 @@ from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, GIVEN, SCHEMAS, VERSION, Dataset, read_dataset_manifest
 from llmdirect.data.readers.item_metadata import read_item_metadata
 from llmdirect.data.readers.raw_files import base_name
-from llmdirect.data.readers.reviews import read_reviews
+from llmdirect.data.readers.reviews import read_interactions, read_reviews
 from llmdirect.data.readers.sources import Source, resolve_source
 from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, Tables, build_tables
@@ -54,7 +54,7 @@ class PrepareResult(Result):
 
 
 def prepare(
-    source: Source,
+    source: Source | None,
     out: Path | str,
     *,
     columns: Mapping[str, str] | None = None,
@@ -70,6 +70,8 @@ def prepare(
     fractions: Fractions = DEFAULT_FRACTIONS,
     positive: str | None = None,
     passage_unit: str = "review",
+    interactions: Source | None = None,
+    interaction_columns: Mapping[str, str] | None = None,
     items: Source | None = None,
     item_columns: Mapping[str, str] | None = None,
     with_summary: bool = False,
@@ -88,7 +90,7 @@ def prepare(
     source
         Reviews: a file of JSON lines, CSV, Parquet or Feather, plain or compressed, a folder of such files, a
         pattern, "-" for standard input, or several of these; or a table of pandas, Polars, Arrow or Hugging
-        Face datasets.
+        Face datasets. None where there are interactions without text alone.
     out
         Folder of the dataset.
     columns
@@ -118,6 +120,11 @@ def prepare(
         Rule of positive interactions such as "rating>=4"; by default all are positive.
     passage_unit
         "review" (a passage per review), or "document" (a passage per user and per item, of train reviews).
+    interactions
+        Interactions without text, such as orders, from the same kinds of sources. A pair that has a review as
+        well is one interaction.
+    interaction_columns
+        Field of each role of `interactions`: user, item, rating, time, weight.
     items
         Titles and descriptions of items, from the same kinds of sources.
     item_columns
@@ -154,7 +161,12 @@ def prepare(
     rule = PositiveRule.parse(positive)
     if item_columns and items is None:
         raise ValueError("`item_columns`: there is no file of items; name it with `items`")
-    raw = resolve_source(source)
+    if source is None and interactions is None:
+        raise ValueError("neither reviews nor `interactions` are given")
+    if interaction_columns and interactions is None:
+        raise ValueError("`interaction_columns`: there are no interactions; name them with `interactions`")
+    raw = None if source is None else resolve_source(source)
+    raw_interactions = None if interactions is None else resolve_source(interactions)
     raw_items = None if items is None else resolve_source(items)
     parts = {
         name: resolve_source(part) for name, part in (("valid", valid), ("test", test)) if part is not None
@@ -163,6 +175,8 @@ def prepare(
         "columns": dict(columns) if columns else None,
         "encoding": encoding,
         "fractions": None if split in ("leave-last-out", GIVEN) else list(fractions),
+        "interaction_columns": dict(interaction_columns) if interaction_columns else None,
+        "interactions": raw_interactions.digest() if raw_interactions else None,
         "item_columns": dict(item_columns) if item_columns else None,
         "items": raw_items.digest() if raw_items else None,
         "k_core": k_core,
@@ -171,7 +185,7 @@ def prepare(
         "raw_text": raw_text,
         "seed": seed,
         "skip_bad_lines": skip_bad_lines,
-        "source": raw.digest(),
+        "source": raw.digest() if raw else None,
         "split": split,
         "split_column": split_column,
         **{name: part.digest() for name, part in parts.items()},
@@ -186,31 +200,39 @@ def prepare(
     reading: dict[str, Any] = {
         "encoding": encoding,
         "quote": quote,
-        "raw_text": raw_text,
         "skip_bad_lines": skip_bad_lines,
         "progress": progress,
     }
-    reviews = read_reviews(
-        raw,
-        columns=columns,
-        with_summary=with_summary,
-        split_column=split_column,
-        valid=parts.get("valid"),
-        test=parts.get("test"),
-        **reading,
-    )
+    reviews = orders = None
+    if raw is not None:
+        reviews = read_reviews(
+            raw,
+            columns=columns,
+            with_summary=with_summary,
+            raw_text=raw_text,
+            split_column=split_column,
+            valid=parts.get("valid"),
+            test=parts.get("test"),
+            **reading,
+        )
+    if raw_interactions is not None:
+        orders = read_interactions(raw_interactions, columns=interaction_columns, **reading)
     metadata = None
     if raw_items is not None:
-        review_item_field = next(field.field for field in reviews.fields if field.role == "item")
+        first = reviews or orders
+        assert first is not None
+        review_item_field = next(field.field for field in first.fields if field.role == "item")
         metadata = partial(
             read_item_metadata,
             raw_items,
             columns=item_columns,
             review_item_field=review_item_field,
+            raw_text=raw_text,
             **reading,
         )
     tables = build_tables(
         reviews,
+        orders,
         k_core=k_core,
         split=split,
         seed=seed,

@@ -1,6 +1,7 @@
 """Subsets of a prepared dataset for evaluation protocols, in memory."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +180,11 @@ def _authored_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_
 
 
 def _select_rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
-    return Interactions(**{field.name: getattr(rows, field.name)[kept] for field in fields(rows)})
+    columns: dict[str, Any] = {}
+    for field in fields(rows):
+        array = getattr(rows, field.name)
+        columns[field.name] = None if array is None else array[kept]
+    return Interactions(**columns)
 
 
 def _with_split_counts(dataset: Dataset, codes: NDArray[np.uint8]) -> Json:

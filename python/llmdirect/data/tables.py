@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import GIVEN, SCHEMAS, SPLIT_NAMES, TRAIN
-from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, k_core_mask
+from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, join_interactions, k_core_mask
 from llmdirect.data.readers.item_metadata import ItemMetadata
 from llmdirect.data.readers.reviews import Reviews
 from llmdirect.data.splits import (
@@ -44,21 +44,22 @@ class Tables:
 
 @dataclass(frozen=True)
 class PositiveRule:
-    """Threshold on ratings that makes interactions positive, such as `rating>=4`."""
+    """Threshold on ratings or weights that makes interactions positive, such as `rating>=4`."""
 
+    column: str
     operator: str
     bound: float
 
-    _PATTERN = re.compile(r"\s*rating\s*(>=|>|<=|<|==)\s*(-?\d+(?:\.\d+)?)\s*")
+    _PATTERN = re.compile(r"\s*(rating|weight)\s*(>=|>|<=|<|==)\s*(-?\d+(?:\.\d+)?)\s*")
 
     @classmethod
     def parse(cls, text: str | None) -> "PositiveRule | None":
-        """Parse a rule such as "rating>=4"; None stays None.
+        """Parse a rule such as "rating>=4" or "weight>=2"; None stays None.
 
         Raises
         ------
         ValueError
-            If it is not a comparison (>=, >, <=, <, ==) of `rating` with a number.
+            If it is not a comparison (>=, >, <=, <, ==) of `rating` or `weight` with a number.
         """
         if text is None:
             return None
@@ -66,13 +67,14 @@ class PositiveRule:
             raise ValueError(
                 f"`positive`: {text!r} is not of the form rating>=4 (>=, >, <=, <, == and a number)"
             )
-        return cls(match[1], float(match[2]))
+        return cls(match[1], match[2], float(match[3]))
 
     def __str__(self) -> str:
-        return f"rating{self.operator}{str(self.bound).removesuffix('.0')}"
+        return f"{self.column}{self.operator}{str(self.bound).removesuffix('.0')}"
 
-    def mask(self, rating: pl.Series) -> pl.Series:
-        """Boolean [n], whether each rating is positive; a missing one is not."""
+    def mask(self, rows: pl.DataFrame) -> pl.Series:
+        """Boolean [n], whether each row is positive; one without a value is not."""
+        rating = rows[self.column]
         bound = float(np.float32(self.bound))
         compared = {
             ">=": rating >= bound,
@@ -85,7 +87,8 @@ class PositiveRule:
 
 
 def build_tables(
-    reviews: Reviews,
+    reviews: Reviews | None,
+    interactions: Reviews | None,
     *,
     k_core: int,
     split: str,
@@ -99,8 +102,8 @@ def build_tables(
 
     Parameters
     ----------
-    reviews
-        Raw reviews.
+    reviews, interactions
+        Raw reviews, and interactions without text; at least one.
     k_core, split, seed, fractions, passage_unit
         As in `prepare`.
     positive
@@ -113,20 +116,25 @@ def build_tables(
     DataError
         If nothing is left to train on, or a column is missing that an option needs.
     """
-    source = reviews.label
-    if positive and not reviews.has_ratings:
-        raise DataError(
-            f'{source}: `positive="{positive}"`, but no rating field is known; name it with '
-            '`columns={"rating": "FIELD"}`'
-        )
-    rows = drop_duplicate_pairs(reviews.frame)
+    parts = [part for part in (reviews, interactions) if part is not None]
+    source = " and ".join(part.label for part in parts)
+    if positive:
+        _check_positive(positive, reviews, interactions, source)
+    if interactions is None:
+        rows = drop_duplicate_pairs(parts[0].frame)
+    else:
+        reviewed = interactions.frame.clear() if reviews is None else reviews.frame
+        rows = join_interactions(reviewed, interactions.frame)
+    rows_read = sum(part.frame.height for part in parts)
     counts: Json = {
-        "rows_read": reviews.frame.height,
-        "bad_lines": reviews.bad_lines,
-        "format": reviews.format,
-        "description": reviews.description,
-        "fields": [field.to_json() for field in reviews.fields],
-        "duplicates_dropped": reviews.frame.height - rows.height,
+        "rows_read": rows_read,
+        "bad_lines": sum(part.bad_lines for part in parts),
+        "sources": {
+            name: part.to_json()
+            for name, part in (("reviews", reviews), ("interactions", interactions))
+            if part is not None
+        },
+        "duplicates_dropped": rows_read - rows.height,
     }
     rows, counts["k_core_removed"] = _k_core(rows, k_core, source)
     rows = rows.with_columns(pl.col("time_ms").floordiv(1000).alias("timestamp"))
@@ -137,10 +145,13 @@ def build_tables(
     ).sort("user_idx", "time_ms", "position", nulls_last=False)
     items = metadata(item_ids.to_list()) if metadata else None
     descriptions = _description_passages(items)
-    positives = positive.mask(rows["rating"]) if positive else pl.repeat(True, rows.height, eager=True)
+    positives = positive.mask(rows) if positive else pl.repeat(True, rows.height, eager=True)
     rows = rows.with_columns(positives.alias("positive"))
-    if split == GIVEN:
-        split_codes, groups = rows["split"].to_numpy(), _duplicate_groups(rows, descriptions)[0]
+    if split == GIVEN:  # interactions without text are train
+        split_codes, groups = (
+            rows["split"].fill_null(TRAIN).to_numpy(),
+            _duplicate_groups(rows, descriptions)[0],
+        )
         check_train(rows["positive"].to_numpy(), split_codes, source)
     else:
         split_codes, groups = split_rows(rows, descriptions, source, split, seed, fractions)
@@ -151,10 +162,13 @@ def build_tables(
         texts = _document_passages(rows, len(user_ids), len(item_ids))
     passages = pl.concat([_to_schema(texts, "passages"), descriptions])
     passage_idx = pl.int_range(rows.height) if passage_unit == "review" else pl.lit(-1)
-    interactions = rows.with_columns(passage_idx.alias("passage_idx"))
+    pairs = rows.with_columns(passage_idx.alias("passage_idx"))
     titles = pl.Series("title", items.titles if items else [None] * len(item_ids), dtype=pl.String)
+    weight = pairs["weight"].cast(pl.Float32)
     frames = {
-        "interactions": _to_schema(interactions, "interactions"),
+        "interactions": _to_schema(pairs, "interactions").with_columns(
+            [] if weight.null_count() else [weight]
+        ),
         "users": user_ids.alias("user_id").to_frame(),
         "items": pl.DataFrame([item_ids.alias("item_id"), titles]),
         "passages": passages,
@@ -233,6 +247,25 @@ def check_train(positive: NDArray[np.bool_], split: NDArray[np.uint8], source: P
         raise DataError(f"{source}: no review is in train")
     if not (positive & (split == TRAIN)).any():
         raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen `positive`")
+
+
+def _check_positive(
+    rule: PositiveRule, reviews: Reviews | None, interactions: Reviews | None, source: str
+) -> None:
+    """Check that some source has the column of the rule."""
+    if rule.column == "weight":
+        if interactions is None:
+            raise DataError(
+                f'{source}: `positive="{rule}"`, but only interactions without text have weights; '
+                "give them as `interactions`"
+            )
+        return
+    if not any(part is not None and part.has_ratings for part in (reviews, interactions)):
+        setting = "columns" if reviews is not None else "interaction_columns"
+        raise DataError(
+            f'{source}: `positive="{rule}"`, but no rating field is known; name it with '
+            f'`{setting}={{"rating": "FIELD"}}`'
+        )
 
 
 def _to_schema(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from rich.table import Table
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.cli.console import Bars, JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.flags import with_flags
+from llmdirect.common.types import Json
 
 if TYPE_CHECKING:
     from llmdirect.data.prepare import PrepareResult
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 def prepare(
     source: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="REVIEWS…",
+            metavar="REVIEWS",
             help="Files of raw reviews, plain or compressed, a folder of them, or - for standard input.",
         ),
-    ],
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="Folder of the dataset to write.")],
     columns: Annotated[
         str | None,
@@ -88,6 +90,19 @@ def prepare(
             help="Text that is encoded as one passage: review, or document (all reviews of a user or item)."
         ),
     ] = "review",
+    interactions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Interactions without text, such as orders, beside reviews or alone."
+        ),
+    ] = None,
+    interaction_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE=FIELD,…",
+            help="Fields of the interactions by role: user, item, rating, time, weight.",
+        ),
+    ] = None,
     items: Annotated[
         str | None, typer.Option(metavar="FILE", help="File with titles and descriptions of items.")
     ] = None,
@@ -128,7 +143,7 @@ def prepare(
     from llmdirect.data.readers.formats import parse_columns
 
     result = work(
-        source,
+        source or None,
         out,
         columns=parse_columns(columns, "columns") if columns else None,
         encoding=encoding,
@@ -143,6 +158,10 @@ def prepare(
         fractions=_fractions(fractions),
         positive=positive,
         passage_unit=passage_unit,
+        interactions=interactions,
+        interaction_columns=(
+            parse_columns(interaction_columns, "interaction_columns") if interaction_columns else None
+        ),
         items=items,
         item_columns=parse_columns(item_columns, "item_columns") if item_columns else None,
         with_summary=with_summary,
@@ -157,18 +176,22 @@ def prepare(
 
 
 def _show_fields(result: "PrepareResult") -> None:
-    """Table of the fields that were read."""
-    counts = result.counts
-    records = counts["rows_read"] + counts["bad_lines"]
-    source = f"{counts['description']}; layout: {counts['format']}"
-    print_text(f"{records:,} records, {counts['bad_lines']:,} of them bad; {source}")
+    """Tables of the fields that were read."""
+    for name, source in result.counts["sources"].items():
+        _show_source(name, source)
+
+
+def _show_source(name: str, source: Json) -> None:
+    records = source["rows_read"] + source["bad_lines"]
+    bad = f"{records:,} records, {source['bad_lines']:,} of them bad"
+    print_text(f"{name}: {bad}; {source['description']}; layout: {source['format']}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("role", style="bold")
     table.add_column("field")
     for name in ("read", "missing", "odd"):
         table.add_column(name, justify="right")
     table.add_column("values", style="dim")
-    for field in counts["fields"]:
+    for field in source["fields"]:
         numbers = (f"{field[name]:,}" for name in ("read", "missing", "odd"))
         table.add_row(field["role"], literal(field["field"]), *numbers, field["remark"])
     stdout().print(table)

@@ -185,7 +185,8 @@ def _is_clean(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int) ->
     def watched() -> Iterator[str]:
         for _, line in lines:
             widths.append(line.count(dialect.delimiter) == width - 1)
-            yield line + "\n"
+            # A carriage return inside a line would end the record for the csv module.
+            yield line.removesuffix("\r").replace("\r", " ") + "\n"
 
     reader = csv_reader(watched(), dialect)
     try:

@@ -9,6 +9,10 @@ from llmdirect.common.errors import DataError
 
 ROLES: Final = ("user", "item", "text", "rating", "time", "summary")
 """Roles of the fields of reviews."""
+INTERACTION_ROLES: Final = ("user", "item", "rating", "time", "weight")
+"""Roles of the fields of interactions without text."""
+WEIGHT_NAMES: Final = ("weight", "quantity", "qty", "count")
+"""Usual names of the weight of an interaction."""
 _REQUIRED: Final = ("user", "item", "text")
 _IGNORED: Final = str.maketrans("", "", " -_")
 
@@ -122,6 +126,21 @@ class Layout:
     """Whether reviews may lack the text field."""
 
 
+def choose_interaction_layout(label: str, names: Sequence[str], columns: Mapping[str, str] | None) -> Layout:
+    """Choose the fields of interactions without text, as `choose_layout` does for reviews."""
+    columns = _checked_columns(label, names, columns, "interaction_columns", INTERACTION_ROLES)
+    weight = ReviewFormat("", {"weight": WEIGHT_NAMES}).select(names)
+    known = ({**weight, **known.select(names), **columns} for known in FORMATS if known.matches(names))
+    candidates = [{role: fields[role] for role in INTERACTION_ROLES if fields.get(role)} for fields in known]
+    fields = max(candidates, key=lambda fields: ("user" in fields and "item" in fields, len(fields)))
+    if missing := [role for role in ("user", "item") if role not in fields]:
+        raise DataError(
+            f"{label}: cannot tell the {', '.join(missing)} field; found: {field_list(names)}. Name it: "
+            '`interaction_columns={"user": "FIELD", "item": "FIELD"}`; more roles: rating, time, weight'
+        )
+    return Layout("interactions", fields, text_optional=True)
+
+
 def choose_layout(
     label: str,
     names: Sequence[str],
@@ -151,14 +170,7 @@ def choose_layout(
     DataError
         If a named field is missing, or the field of a required role is not known.
     """
-    columns = dict(columns or {})
-    if unknown := [role for role in columns if role not in ROLES]:
-        raise ValueError(f"`columns`: unknown role {unknown[0]!r}; the roles are {', '.join(ROLES)}")
-    for role, name in columns.items():
-        if name and name not in names:
-            raise DataError(
-                f"{label}: no field {name!r} (`columns={{{role!r}: {name!r}}}`); found: {field_list(names)}"
-            )
+    columns = _checked_columns(label, names, columns, "columns", ROLES)
 
     def num_filled(candidate: tuple[ReviewFormat, dict[str, str]]) -> tuple[int, int]:
         filled = candidate[1]
@@ -174,7 +186,8 @@ def choose_layout(
         raise DataError(
             f"{label}: not a known review format, cannot tell the {', '.join(missing)} field; "
             f"found: {field_list(names)}. Run `llmdirect prepare` with "
-            '`columns={"user": "FIELD", "item": "FIELD", "text": "FIELD"}`; more roles: rating, time, summary'
+            '`columns={"user": "FIELD", "item": "FIELD", "text": "FIELD"}`; more roles: rating, time, '
+            "summary. Give a file without texts as `interactions`"
         )
     if with_summary and "summary" not in fields:
         raise DataError(
@@ -190,6 +203,24 @@ def choose_layout(
             )
         fields["split"] = split_column
     return Layout(format_name, fields, best.text_optional and "text" not in columns)
+
+
+def _checked_columns(
+    label: str,
+    names: Sequence[str],
+    columns: Mapping[str, str] | None,
+    setting: str,
+    roles: Sequence[str],
+) -> dict[str, str]:
+    """The named columns, of known roles and present in the file."""
+    for role, name in (columns or {}).items():
+        if role not in roles:
+            raise ValueError(f"`{setting}`: unknown role {role!r}; the roles are {', '.join(roles)}")
+        if name and name not in names:
+            raise DataError(
+                f"{label}: no field {name!r} (`{setting}={{{role!r}: {name!r}}}`); found: {field_list(names)}"
+            )
+    return dict(columns or {})
 
 
 def parse_columns(text: str, setting: str = "columns") -> dict[str, str]:

@@ -12,7 +12,14 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import SPLIT_NAMES
 from llmdirect.data.readers.bad_lines import BadLine, check_bad_lines
-from llmdirect.data.readers.formats import KNOWN_NAMES, Layout, choose_layout, field_list
+from llmdirect.data.readers.formats import (
+    KNOWN_NAMES,
+    WEIGHT_NAMES,
+    Layout,
+    choose_interaction_layout,
+    choose_layout,
+    field_list,
+)
 from llmdirect.data.readers.record_file import LINE, RecordFile
 from llmdirect.data.readers.sources import RawSource, Source, resolve_source
 from llmdirect.data.readers.values import (
@@ -57,8 +64,9 @@ class Reviews:
     label: str
     """Name of the source, for messages."""
     frame: pl.DataFrame
-    """Columns user, item, text (string, not null), rating (float32), time_ms (int64, milliseconds since 1970)
-    and split (uint8), null where missing, and `LINE` (int64: line of the file, row of a table)."""
+    """Columns user, item, text (string, not null), rating (float32), time_ms (int64, milliseconds since
+    1970), split (uint8) and weight (float32), null where missing, and `LINE` (int64: line of the file, row
+    of a table)."""
     format: str
     """Name of the format."""
     description: str
@@ -68,10 +76,53 @@ class Reviews:
     fields: list[FieldSummary]
     """What was read, by role."""
 
+    def to_json(self) -> Json:
+        """What was read, for the manifest of a dataset."""
+        return {
+            "format": self.format,
+            "description": self.description,
+            "rows_read": self.frame.height,
+            "bad_lines": self.bad_lines,
+            "fields": [field.to_json() for field in self.fields],
+        }
+
     @property
     def has_ratings(self) -> bool:
         """Whether the format has a rating field."""
         return any(field.role == "rating" for field in self.fields)
+
+
+def read_interactions(
+    source: Source,
+    *,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_lines: bool = False,
+    encoding: str | None = None,
+    quote: str | None = None,
+    progress: Progress = SILENT,
+) -> Reviews:
+    """Read interactions without text, such as orders.
+
+    Parameters
+    ----------
+    source
+        As in `read_reviews`.
+    columns
+        Field of each role: user, item, rating, time, weight; a weight is a number above 0.
+    skip_bad_lines, encoding, quote, progress
+        As in `read_reviews`.
+
+    Raises
+    ------
+    OSError, ValueError, DataError
+        As `read_reviews`.
+    """
+    raw = source if isinstance(source, RawSource) else resolve_source(source)
+    files = raw.open(
+        encoding=encoding, quote=quote, columns=columns, candidates=(*KNOWN_NAMES, *WEIGHT_NAMES)
+    )
+    layout = choose_interaction_layout(raw.label, _field_names(files), columns)
+    return _read(raw.label, files, [None] * len(files), layout, True, skip_bad_lines, progress)
 
 
 def read_reviews(
@@ -135,11 +186,28 @@ def read_reviews(
             candidates = (*KNOWN_NAMES, *([split_column] if split_column else []))
             files += part.open(encoding=encoding, quote=quote, columns=columns, candidates=candidates)
             splits += [None if valid is None and test is None else code] * (len(files) - len(splits))
-    names = list(dict.fromkeys(name for file in files for name in file.names))
-    layout = choose_layout(raw.label, names, columns, with_summary, split_column)
+    layout = choose_layout(raw.label, _field_names(files), columns, with_summary, split_column)
+    return _read(raw.label, files, splits, layout, raw_text, skip_bad_lines, progress)
+
+
+def _field_names(files: list[RecordFile]) -> list[str]:
+    return list(dict.fromkeys(name for file in files for name in file.names))
+
+
+def _read(
+    label: str,
+    files: list[RecordFile],
+    splits: list[int | None],
+    layout: Layout,
+    raw_text: bool,
+    skip_bad_lines: bool,
+    progress: Progress,
+) -> Reviews:
+    """Read files in one layout; `splits` has the split of each file, None for none."""
+    required = ("user", "item") if layout.text_optional else ("user", "item", "text")
     for file in files:
-        for role in ("user", "item", "text"):
-            if layout.fields[role] not in file.names and not (role == "text" and layout.text_optional):
+        for role in required:
+            if layout.fields[role] not in file.names:
                 raise DataError(
                     f"{file.label}: no field {layout.fields[role]!r} for the {role}, which other files have; "
                     f"found: {field_list(file.names)}"
@@ -161,14 +229,14 @@ def read_reviews(
     frame, summaries, invalid = _validate(rows, layout, files, splits, raw_text)
     bad += invalid
     if not skip_bad_lines:
-        check_bad_lines(raw.label, sorted(bad), total=num_records)
+        check_bad_lines(label, sorted(bad), total=num_records)
     if frame.is_empty():
         unit = files[0].unit
         first = f"; {unit} {bad[0].number}: {bad[0].reason}" if bad else ""
         besides = f" besides {len(bad):,} bad {unit}s{first}" if bad else ""
-        raise DataError(f"{raw.label}: holds no review{besides}")
+        raise DataError(f"{label}: holds no {'review' if 'text' in layout.fields else 'record'}{besides}")
     description = "; ".join(dict.fromkeys(file.description for file in files))
-    return Reviews(raw.label, frame, layout.name, description, len(bad), summaries)
+    return Reviews(label, frame, layout.name, description, len(bad), summaries)
 
 
 def _validate(
@@ -184,7 +252,8 @@ def _validate(
     rating_text, rating = parse_numbers(rows["rating"] if "rating" in fields else nothing)
     time_text, time_ms, time_unit = parse_times(rows["time"] if "time" in fields else nothing)
     split = pl.Series(splits, dtype=pl.UInt8).gather(rows[_FILE])
-    text = parse_texts(rows["text"])
+    text = parse_texts(rows["text"]) if "text" in fields else nothing
+    weight_text, weight = parse_numbers(rows["weight"] if "weight" in fields else nothing)
     summary = parse_texts(rows["summary"]).fill_null("") if "summary" in fields else None
     values = pl.DataFrame(
         {
@@ -195,6 +264,8 @@ def _validate(
             "text": text.fill_null("") if layout.text_optional else text,
             "rating_text": rating_text,
             "rating": rating.cast(pl.Float32),
+            "weight_text": weight_text,
+            "weight": weight.cast(pl.Float32),
             "time_text": time_text,
             "time_ms": time_ms,
             "split": parse_splits(rows["split"]) if "split" in fields else split,
@@ -213,7 +284,7 @@ def _validate(
         texts = pl.select(
             pl.when(title == "").then(texts).when(texts == "").then(title).otherwise(title + "\n" + texts)
         ).to_series()
-    frame = good.select("user", "item", texts.alias("text"), "rating", "time_ms", "split", LINE)
+    frame = good.select("user", "item", texts.alias("text"), "rating", "time_ms", "split", "weight", LINE)
     missing = {
         "user": values["user"].null_count(),
         "item": values["item"].null_count(),
@@ -222,6 +293,7 @@ def _validate(
         "time": time_text.null_count(),
         "summary": int((summary == "").sum()) if summary is not None else 0,
         "split": values["split"].null_count(),
+        "weight": weight_text.null_count(),
     }
     summaries = [
         FieldSummary(
@@ -241,11 +313,13 @@ def _remark(role: str, frame: pl.DataFrame, time_unit: str) -> tuple[int, str]:
     if role == "text":
         num_empty = int((frame["text"].str.strip_chars() == "").sum())
         return num_empty, "empty" if num_empty else ""
-    values = frame["rating" if role == "rating" else "time_ms"].drop_nulls()
-    if role == "summary" or values.is_empty():
+    if role == "summary":
+        return 0, ""
+    values = frame["time_ms" if role == "time" else role].drop_nulls()
+    if values.is_empty():
         return 0, ""
     low, high = (float(value) for value in values.sort().gather([0, len(values) - 1]))
-    if role == "rating":
+    if role in ("rating", "weight"):
         return 0, f"{low:g} to {high:g}"
     num_odd = int(((values < _FIRST_USUAL_MS) | (values > time.time() * 1000)).sum())
     first, last = (_date(value) for value in (low, high))
@@ -266,10 +340,12 @@ def _date(milliseconds: float) -> str:
 def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
     """First rule that a row breaks, null if none."""
     rating, value = pl.col("rating_text"), pl.col("rating")
+    weight_text, weight = pl.col("weight_text"), pl.col("weight")
     time_text = pl.col("time_text")
     rules: list[tuple[pl.Expr, str | pl.Expr]] = [
         (pl.col(role).is_null(), f"no {role} ({fields[role]} is missing)")
         for role in ("user", "item", "text")
+        if role in fields
     ]
     if "split" in fields:
         reason = f"split ({fields['split']}) is none of train, valid, test"
@@ -277,6 +353,10 @@ def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
     rules += [
         (rating.is_not_null() & value.is_null(), _format_reason("rating '{}' is not a number", rating)),
         (value.is_not_null() & ~value.is_finite(), _format_reason("rating '{}' is not finite", rating)),
+        (
+            weight_text.is_not_null() & ~(weight.is_finite() & (weight > 0)).fill_null(False),
+            _format_reason("weight '{}' is not a number above 0", weight_text),
+        ),
         (time_text.is_not_null() & pl.col("time_ms").is_null(), _format_reason(TIME_REASON, time_text)),
     ]
     return pl.coalesce(
