@@ -1,4 +1,4 @@
-"""Presets, and settings that make no sense."""
+"""Presets, and invalid settings."""
 
 import math
 from typing import Any
@@ -46,6 +46,6 @@ def test_presets() -> None:
         (lambda: TrainConfig(objective="bpr"), "bpr objective needs at least one negative"),
     ],
 )
-def test_settings_that_make_no_sense(made: Any, message: str) -> None:
+def test_invalid_settings(made: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         made()
