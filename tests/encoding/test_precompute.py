@@ -303,7 +303,6 @@ def test_plan_respects_budget_and_shard_size(cost: Callable[[int, int], int]) ->
             taken = sum(cost(int(count), longest) for count in plan.num_tokens[low:high])
             assert high - low == 1 or taken <= budget
             if high < len(plan.num_tokens) and plan.num_tokens[high] and plan.shard[high] == shard:
-                assert (
-                    taken + cost(int(plan.num_tokens[high]), longest) > budget
-                )  # batches are filled up to the budget
+                # Batches are filled up to the budget.
+                assert taken + cost(int(plan.num_tokens[high]), longest) > budget
     assert seen == sorted(set(seen))

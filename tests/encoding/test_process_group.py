@@ -35,9 +35,10 @@ def start_two(start: Start, *arguments: object) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
     return [
-        start(*arguments, errors=f"errors{rank}", RANK=rank, LOCAL_RANK=rank, **place) for rank in range(2)
+        start(*arguments, errors=f"errors{rank}", RANK=rank, LOCAL_RANK=rank, **environment)
+        for rank in range(2)
     ]
 
 
@@ -130,7 +131,7 @@ def test_process_group_from_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert sorted(number for part in parts for number in part) == list(range(20))
     assert group.device("cpu") == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert [group.device(wanted) for wanted in ("auto", "cuda", "cuda:0", "cpu")] == [
+    assert [group.device(device) for device in ("auto", "cuda", "cuda:0", "cpu")] == [
         *("cuda:1", "cuda:1", "cuda:0", "cpu")
     ]
     assert ProcessGroup().device("auto") == "auto"

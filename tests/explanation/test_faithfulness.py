@@ -151,10 +151,6 @@ def test_measures_match_plain_loop(measured: dict[str, Any], runs: dict[str, Pat
     assert measured["deletion"]["direct"]["rank"][1 + SHARES.index(0.1)] == pytest.approx(np.mean(ranks))
 
 
-def _at(measured: dict[str, Any], method: str) -> list[dict[str, float]]:
-    return list(measured["comprehensiveness"][method]["at"].values())
-
-
 def test_measures_are_consistent(measured: dict[str, Any]) -> None:
     for name in ("comprehensiveness", "sufficiency"):
         assert tuple(measured[name]) == METHODS

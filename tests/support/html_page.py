@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
     def attributes(self, tag: str, name: str) -> list[str]:
         return [
-            attributes[name] for found, attributes in self.elements if found == tag and name in attributes
+            attributes[name] for element, attributes in self.elements if element == tag and name in attributes
         ]
 
     def text(self) -> str:
