@@ -1,4 +1,4 @@
-"""Aspects listed and edited, and measures of how good they are."""
+"""Listing and editing of aspects, and their quality measures."""
 
 import json
 import math
@@ -42,17 +42,17 @@ def run(dataset: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_npmi_by_hand() -> None:
+def test_npmi_known_values() -> None:
     texts = ["Warm sound", "warm sound, bright", "bright", "strap"]
-    # warm and sound: each in half of the texts, together in the same half; strap with none of them.
+    # warm and sound occur in the same half of the texts; strap co-occurs with neither.
     assert npmi([["warm", "sound"]], texts) == [pytest.approx(math.log(0.5 / 0.25) / -math.log(0.5))]
     assert npmi([["warm", "strap"]], texts) == [-1.0]
-    assert npmi([["warm", "bright"]], texts) == [pytest.approx(0.0)]  # in 1 of 4, as by chance
+    assert npmi([["warm", "bright"]], texts) == [pytest.approx(0.0)]  # in 1 of 4, as if independent
     assert npmi([["warm", "sound", "strap"]], texts) == [pytest.approx((1.0 - 1 - 1) / 3)]
     assert npmi([["warm"], []], texts) == [0.0, 0.0]
 
 
-def test_other_measures_by_hand() -> None:
+def test_uniqueness_entropy_and_stability_known_values() -> None:
     assert uniqueness([["a", "b"], ["b", "c"]]) == 0.75
     assert normalised_entropy(np.array([0.5, 0.5])) == pytest.approx(1)
     assert normalised_entropy(np.array([1.0, 0.0])) == 0
@@ -61,51 +61,51 @@ def test_other_measures_by_hand() -> None:
     assert stability(words, [["a", "c"], ["x", "y"]]) == pytest.approx(1 / 3 / 2)
     many = [[f"w{n}", f"v{n}"] for n in range(15)]
     assert stability(many, many[::-1]) == 1
-    assert stability(many, [[*one[:1], "z"] for one in many]) == pytest.approx(1 / 3)
+    assert stability(many, [[*pair[:1], "z"] for pair in many]) == pytest.approx(1 / 3)
 
 
-def test_quality_of_a_run(run: Path, dataset: Path, tmp_path: Path) -> None:
+def test_aspect_quality_matches_direct_computation(run: Path, dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "other", seed=5)
-    trained, found = Trained.load(run), Dataset.open(dataset)
-    quality = aspect_quality(trained, found, [trained])
-    texts = found.passages.text.gather(np.flatnonzero(found.passages.split == TRAIN)).to_list()
+    trained, data = Trained.load(run), Dataset.open(dataset)
+    quality = aspect_quality(trained, data, [trained])
+    texts = data.passages.text.gather(np.flatnonzero(data.passages.split == TRAIN)).to_list()
     assert quality["by_aspect"] == npmi(quality["top_words"], texts)
     assert quality["stability"] == 1.0
     assert sum(quality["usage"]) == pytest.approx(1)
-    assert aspect_quality(trained, found)["stability"] is None
-    other = aspect_quality(trained, found, [Trained.load(tmp_path / "other")])["stability"]
+    assert aspect_quality(trained, data)["stability"] is None
+    other = aspect_quality(trained, data, [Trained.load(tmp_path / "other")])["stability"]
     assert 0 <= other <= 1
-    # Names that somebody gave are not what is judged.
+    # Renaming an aspect does not change its top words.
     edit_aspects(run, rename={0: "mine"})
-    assert aspect_quality(Trained.load(run), found)["top_words"] == quality["top_words"]
+    assert aspect_quality(Trained.load(run), data)["top_words"] == quality["top_words"]
     items = np.asarray(trained.tables.item, np.float64)
     width = items.shape[1] // 3
     by_hand = [np.square(items[:, a * width : (a + 1) * width]).sum() for a in range(3)]
     assert usage_shares(trained).tolist() == pytest.approx((np.array(by_hand) / sum(by_hand)).tolist())
 
 
-def test_words_said_of_many_items_name_an_aspect() -> None:
+def test_aspect_names_weight_words_by_item_frequency() -> None:
     model = Direct(config(), DIM, 2, 2).eval()
     vectors = normal(6, DIM)
-    vectors[1] = vectors[0]  # one meaning, two words
+    vectors[1] = vectors[0]  # two words with one embedding
     names = ["odd", "often", "two", "three", "four", "the"]
     items = torch.tensor([1, 50, 7, 1, 20, 90])
-    told = [
+    top_words = [
         name.split(", ") for name in aspect_names(model, WordTypes(names, vectors, normalize(vectors), items))
     ]
     with torch.no_grad():
-        said, _ = model.token_terms(model.standard(vectors))
-    size = said.view(6, 3, -1).norm(dim=2).numpy()
-    telling = size / size.sum(1, keepdims=True) * np.log1p(items.numpy())[:, None]
-    for aspect, words in enumerate(told):
-        assert words == sorted(names[:5], key=lambda name: -telling[names.index(name), aspect])
+        terms, _ = model.token_terms(model.standard(vectors))
+    size = terms.view(6, 3, -1).norm(dim=2).numpy()
+    weight = size / size.sum(1, keepdims=True) * np.log1p(items.numpy())[:, None]
+    for aspect, words in enumerate(top_words):
+        assert words == sorted(names[:5], key=lambda name: -weight[names.index(name), aspect])
         assert words.index("often") < words.index("odd")
     assert aspect_names(model, WordTypes([], vectors[:0], vectors[:0], items[:0])) == [
         f"aspect {number}" for number in range(3)
     ]
 
 
-def test_overview_names_who_is_highest(run: Path) -> None:
+def test_overview_lists_users_with_largest_share(run: Path) -> None:
     trained = Trained.load(run)
     entries = aspect_overview(run)["aspects"]
     assert [entry["aspect"] for entry in entries] == [0, 1, 2]
@@ -128,7 +128,7 @@ def test_overview_names_who_is_highest(run: Path) -> None:
     assert merged[1]["share"] == pytest.approx(entries[1]["share"] + entries[2]["share"])
 
 
-def test_the_example_says_most_of_the_aspect(run: Path) -> None:
+def test_example_sentence_maximises_aspect_term(run: Path) -> None:
     explainer = Explainer.open(run)
     trained, model = explainer.trained, explainer.texts.model
     entries = aspect_overview(run, examples=True)["aspects"]
@@ -138,10 +138,10 @@ def test_the_example_says_most_of_the_aspect(run: Path) -> None:
         best, sentence = -np.inf, None
         for item in entry["items"]:
             rows = explainer.texts.passages_of(trained.item_idx(item["item_id"]))
-            for passage in explainer.texts.read_passages(rows):  # texts without a full stop inside
+            for passage in explainer.texts.read_passages(rows):  # each text is a single sentence
                 tokens, _, _ = passage.inputs(trained.lexicon)
-                said = model.token_terms(model.standard(tokens))[0].detach().numpy()
-                size = np.linalg.norm(said.reshape(len(said), 3, -1), axis=2)
+                terms = model.token_terms(model.standard(tokens))[0].detach().numpy()
+                size = np.linalg.norm(terms.reshape(len(terms), 3, -1), axis=2)
                 value = (size[:, entry["aspect"]] - size.mean(1)).sum()
                 if value > best:
                     best, sentence = value, passage.text
@@ -149,10 +149,10 @@ def test_the_example_says_most_of_the_aspect(run: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
-def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
+def test_stars_auc_matches_pairwise_count(shape: str, dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run", shape)
     explainer = Explainer.open(tmp_path / "run")
-    found = stars_auc(explainer)
+    result = stars_auc(explainer)
     rows, model = explainer.texts.dataset.interactions, explainer.texts.model
     liked, disliked = [], []
     columns = (rows.user_idx.tolist(), rows.passage_idx.tolist(), rows.rating.tolist())
@@ -160,12 +160,12 @@ def test_words_tell_stars(shape: str, dataset: Path, tmp_path: Path) -> None:
         if explainer.texts.dataset.passages.split[row] == TRAIN and rating != 3:
             [passage] = explainer.texts.read_passages(np.array([row]))
             terms, mentions = model.token_terms(model.standard(passage.inputs(explainer.trained.lexicon)[0]))
-            said = terms.sum() / mentions.sum()
+            prediction = terms.sum() / mentions.sum()
             if shape == "default":
-                said = explainer.query(user) @ terms.sum(0) / terms.sum(0).norm()
-            (liked if rating > 3 else disliked).append(float(said))
+                prediction = explainer.query(user) @ terms.sum(0) / terms.sum(0).norm()
+            (liked if rating > 3 else disliked).append(float(prediction))
     wins = [(a > b) + (a == b) / 2 for a in liked for b in disliked]
-    assert found == {"auc": pytest.approx(np.mean(wins)), "liked": len(liked), "disliked": len(disliked)}
+    assert result == {"auc": pytest.approx(np.mean(wins)), "liked": len(liked), "disliked": len(disliked)}
 
 
 def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
@@ -174,13 +174,13 @@ def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandL
         "aspects", run, "--examples", "--quality", "--other-runs", f"{run},{tmp_path / 'other'}", "--json"
     )
     assert answer.code == 0, answer.err
-    told = json.loads(answer.out)
-    found = [Trained.load(run), Trained.load(tmp_path / "other")]
-    expected = aspect_quality(found[0], Dataset.open(dataset), found)
-    assert told["quality"] == {**expected, "stars": stars_auc(Explainer.open(run))}
+    output = json.loads(answer.out)
+    trained = [Trained.load(run), Trained.load(tmp_path / "other")]
+    expected = aspect_quality(trained[0], Dataset.open(dataset), trained)
+    assert output["quality"] == {**expected, "stars": stars_auc(Explainer.open(run))}
     shown = cli("aspects", run, "--examples", "--quality").out
-    assert f"stars: AUC {told['quality']['stars']['auc']:.3f} of summed words" in shown
-    assert all(entry["example"] in shown for entry in told["aspects"])
+    assert f"stars: AUC {output['quality']['stars']['auc']:.3f} of summed words" in shown
+    assert all(entry["example"] in shown for entry in output["aspects"])
     refused = cli("aspects", run, "--other-runs", run)
     assert refused.code == 2
     assert "--quality" in refused.err
@@ -189,9 +189,9 @@ def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandL
 def test_aspects_command(run: Path, cli: CommandLine) -> None:
     answer = cli("aspects", run, "--rename", "1=strings", "--merge", "0,2", "--off", "1", "--json")
     assert answer.code == 0, answer.err
-    told = json.loads(answer.out)["aspects"]
-    assert [(entry["name"], entry["off"]) for entry in told][1] == ("strings", True)
-    assert len(told) == 2
+    aspects = json.loads(answer.out)["aspects"]
+    assert [(entry["name"], entry["off"]) for entry in aspects][1] == ("strings", True)
+    assert len(aspects) == 2
     assert "strings (off)" in cli("aspects", run).out
     apart = json.loads(cli("aspects", run, "--on", "1", "--split", "0", "--json").out)["aspects"]
     assert [entry["off"] for entry in apart] == [False] * 3

@@ -1,4 +1,4 @@
-"""The scoreboard: rows agree with `test`, are kept, none is missing; baselines against naive ones."""
+"""Scoreboard: agreement with `test`, caching and failures of rows; baselines against references."""
 
 import json
 from pathlib import Path
@@ -39,9 +39,7 @@ def data(dataset: Path) -> TrainData:
     return TrainData(Dataset.open(dataset), open_store(dataset))
 
 
-def test_scoreboard_rows_agree_with_test_and_are_kept(
-    dataset: Path, tmp_path: Path, cli: CommandLine
-) -> None:
+def test_rows_match_test_command_and_are_cached(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     command = [
         "scoreboard",
         dataset,
@@ -63,7 +61,7 @@ def test_scoreboard_rows_agree_with_test_and_are_kept(
     for row in rows.values():
         interval = row["metrics"]["ndcg@10"]
         assert interval["low"] <= interval["mean"] <= interval["high"]
-    # The first split is the dataset's own: the run kept there gives the same figure through `test`.
+    # The first split is that of the dataset, so that `test` reproduces the figure of its run.
     tested = json.loads(
         cli(
             "test",
@@ -87,12 +85,12 @@ def test_scoreboard_rows_agree_with_test_and_are_kept(
         scoreboard(dataset, rows=["magic"], out=tmp_path)
 
 
-def test_figures_have_room_in_a_narrow_terminal(
+def test_figures_fit_narrow_terminal(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = ["popularity", "ease", "linear-text+ease-text"]
+    row_names = ["popularity", "ease", "linear-text+ease-text"]
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
-    result = scoreboard(dataset, out=tmp_path, rows=wanted, splits=1)
+    result = scoreboard(dataset, out=tmp_path, rows=row_names, splits=1)
     for width, last in ((100, "s"), (80, "valid")):
         monkeypatch.setattr(stdout(), "_width", width)
         capsys.readouterr()
@@ -125,7 +123,7 @@ def scores(tables: ScoreTables) -> np.ndarray:
     return table
 
 
-def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
+def test_linear_models_match_closed_forms(data: TrainData) -> None:
     rows, likeness = dense(data), data.directions @ data.directions.T
     for power, weight, words in ((0.0, 0.0, 0.0), (0.7, 0.0, 0.0), (0.5, 3.0, 0.0), (0.5, 1.0, 2.0)):
         counts = rows.sum(1).clip(1)
@@ -134,11 +132,11 @@ def test_ease_and_its_kin_are_their_closed_forms(data: TrainData) -> None:
         inverse = np.linalg.inv(gram)
         table = -inverse / np.diag(inverse)
         np.fill_diagonal(table, 0)
-        found = BASELINES["ease"].fit(data, 5.0, power, weight, words)
-        np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+        tables = BASELINES["ease"].fit(data, 5.0, power, weight, words)
+        np.testing.assert_allclose(scores(tables), rows @ table, atol=1e-5)
 
 
-def test_autoencoders_refuse_a_ridge_that_rounding_swallows(data: TrainData) -> None:
+def test_autoencoder_ridge_below_rounding_error(data: TrainData) -> None:
     with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
         BASELINES["ease"].fit(data, 1e-30)
     with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
@@ -147,7 +145,7 @@ def test_autoencoders_refuse_a_ridge_that_rounding_swallows(data: TrainData) -> 
         BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=1e-30, distil=20.0)
 
 
-def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
+def test_text_autoencoder_minimises_loss(data: TrainData) -> None:
     rows = dense(data)
     inverse = np.linalg.inv(data.directions @ data.directions.T + 2 * np.eye(rows.shape[1]))
     semantic = -inverse / np.diag(inverse)
@@ -157,8 +155,8 @@ def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
         parts = ((rows - rows @ table) ** 2).sum(), (table**2).sum(), ((table - semantic) ** 2).sum()
         return float(parts[0] + 3 * parts[1] + 20 * parts[2])
 
-    found = BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=2.0, distil=20.0)
-    indptr, indices, values = found.item_item
+    tables = BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=2.0, distil=20.0)
+    indptr, indices, values = tables.item_item
     table = np.zeros((data.num_items, data.num_items))
     table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
     assert not table.diagonal().any()
@@ -169,10 +167,10 @@ def test_the_autoencoder_that_reads_is_at_its_minimum(data: TrainData) -> None:
         assert loss(table + step) > best
 
 
-def test_slim_is_at_the_minimum_of_its_loss(data: TrainData) -> None:
+def test_slim_minimises_loss(data: TrainData) -> None:
     rows, rng = dense(data), np.random.default_rng(0)
-    found = BASELINES["slim"].fit(data, l1=0.5, l2=4.0)
-    indptr, indices, values = found.item_item
+    tables = BASELINES["slim"].fit(data, l1=0.5, l2=4.0)
+    indptr, indices, values = tables.item_item
     table = np.zeros((data.num_items, data.num_items))
     table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
 
@@ -188,48 +186,46 @@ def test_slim_is_at_the_minimum_of_its_loss(data: TrainData) -> None:
         assert loss(moved) > loss(table) - 1e-6
 
 
-def test_neighbourhoods_are_their_formulas(data: TrainData) -> None:
+def test_neighbourhood_models_match_formulas(data: TrainData) -> None:
     rows = dense(data)
     gram = rows.T @ rows
     lengths = np.sqrt(np.diag(gram))
     table = gram / (np.outer(lengths, lengths) + 7)
     np.fill_diagonal(table, 0)
-    found = BASELINES["itemknn"].fit(data, neighbours=10_000, shrink=7.0, user_power=0.0)
-    np.testing.assert_allclose(scores(found), rows @ table, atol=1e-5)
+    tables = BASELINES["itemknn"].fit(data, neighbours=10_000, shrink=7.0, user_power=0.0)
+    np.testing.assert_allclose(scores(tables), rows @ table, atol=1e-5)
 
     common = rows @ rows.T
     lengths = np.sqrt(np.diag(common))
     likeness = common / (np.outer(lengths, lengths) + 7)
     np.fill_diagonal(likeness, 0)
-    found = BASELINES["userknn"].fit(data, neighbours=10_000, shrink=7.0, item_power=0.0)
-    np.testing.assert_allclose(scores(found), likeness @ rows, atol=1e-5)
+    tables = BASELINES["userknn"].fit(data, neighbours=10_000, shrink=7.0, item_power=0.0)
+    np.testing.assert_allclose(scores(tables), likeness @ rows, atol=1e-5)
 
     to_item = rows / rows.sum(1).clip(1)[:, None]
     to_user = rows / rows.sum(0).clip(1)[None, :]
     walk = (to_user.T @ to_item) / rows.sum(0).clip(1)[None, :] ** 0.4
     np.fill_diagonal(walk, 0)
-    found = BASELINES["rp3beta"].fit(data, neighbours=10_000, alpha=1.0, beta=0.4)
-    np.testing.assert_allclose(scores(found), rows @ walk, atol=1e-5)
+    tables = BASELINES["rp3beta"].fit(data, neighbours=10_000, alpha=1.0, beta=0.4)
+    np.testing.assert_allclose(scores(tables), rows @ walk, atol=1e-5)
 
 
-def test_a_graph_network_learns_and_ends_the_same_each_time(data: TrainData) -> None:
+def test_graph_network_learns_and_is_deterministic(data: TrainData) -> None:
     settings = {"factors": 8, "layers": 2, "learning_rate": 0.02, "regularisation": 1e-4}
     once = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
     again = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
     np.testing.assert_array_equal(once.query, again.query)
     untrained = BASELINES["lightgcn"].fit(data, epochs=0, **settings)
-    known = dense(data) > 0
+    positives = dense(data) > 0
 
     def margin(tables: ScoreTables) -> float:
         table = scores(tables)
-        return float(table[known].mean() - table[~known].mean()) / float(table.std())
+        return float(table[positives].mean() - table[~positives].mean()) / float(table.std())
 
     assert margin(once) > margin(untrained) + 0.3
 
 
-def test_a_row_that_fails_is_shown_with_its_reason(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_row_reports_reason(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> ScoreTables:
         raise ModuleNotFoundError("No module named 'implicit'")
 
@@ -243,7 +239,7 @@ def test_a_row_that_fails_is_shown_with_its_reason(
     assert "ials" not in (tmp_path / "scoreboard.svg").read_text()
 
 
-def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> None:
+def test_naive_mix_is_sum_of_parts(dataset: Path, tmp_path: Path) -> None:
     rows = ["linear-text+ease-text"]
     result = scoreboard(dataset, out=tmp_path, rows=rows, splits=1, budget_minutes=1e-6)
     assert result["rows"][0]["failed"] is None
@@ -256,10 +252,8 @@ def test_the_naive_mix_is_both_of_its_parts(dataset: Path, tmp_path: Path) -> No
     ]
 
 
-def test_each_row_has_its_share_of_the_budget_once(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many splits there are, and whether a row is wanted or a part of one that is."""
+def test_rows_share_budget(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Independent of the number of splits, and of rows being requested or parts of others."""
     left: list[float] = []
 
     def seconds_of(budget: Budget, share: float) -> float:
@@ -268,21 +262,21 @@ def test_each_row_has_its_share_of_the_budget_once(
 
     monkeypatch.setattr(Budget, "seconds_of", seconds_of)
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
-    wanted = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
-    scoreboard(dataset, out=tmp_path, rows=wanted, splits=2)
+    row_names = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
+    scoreboard(dataset, out=tmp_path, rows=row_names, splits=2)
     assert left == pytest.approx([4.1, 3.1, 2.1, 1.1, 1])
 
 
-def test_what_a_row_leaves_goes_to_those_after_it() -> None:
+def test_unused_budget_passes_to_later_rows() -> None:
     budget = Budget(210.0, 2.1)
     assert budget.seconds_of(1.0) == pytest.approx(100)
     budget.spend(10.0, 1.0)
     assert budget.seconds_of(1.0) == pytest.approx(200 / 1.1)
-    budget.spend(500.0, 1.0)  # a first trial takes what it takes
+    budget.spend(500.0, 1.0)  # the first trial may exceed the budget
     assert budget.seconds_of(0.1) == 0
 
 
-def test_a_search_that_was_cut_short_is_made_again_with_more_time(
+def test_truncated_search_is_repeated_with_larger_budget(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
@@ -299,10 +293,10 @@ def test_a_search_that_was_cut_short_is_made_again_with_more_time(
     assert searched[0] == searched[1] < searched[2] == searched[3]
 
 
-def test_the_same_command_finds_the_same(
+def test_repeated_command_is_deterministic(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the rows before left next to nothing the first time, and are kept the second."""
+    """Also if earlier rows left almost no budget at first, and are cached the second time."""
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
     allowed = iter([1e9, 0.0, 1e9, 1e9])
     monkeypatch.setattr(Budget, "seconds_of", lambda self, share: next(allowed))
@@ -311,15 +305,15 @@ def test_the_same_command_finds_the_same(
     assert boards[0][1]["metrics"] == boards[1][1]["metrics"]
 
 
-def test_a_kept_search_takes_no_more_than_a_share(
+def test_cached_search_uses_at_most_its_share(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a search that was allowed hours leaves the others what a short board gives them."""
+    """A cached long search leaves the budget of other rows unchanged."""
     monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
     scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1)
     [file] = tmp_path.glob("ease-tuned-*")
-    found = json.loads(file.read_text())
-    file.write_text(json.dumps(found | {"seconds": 9000.0}))
+    result = json.loads(file.read_text())
+    file.write_text(json.dumps(result | {"seconds": 9000.0}))
     [slow, quick] = scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1, budget_minutes=4)[
         "rows"
     ]
@@ -329,7 +323,7 @@ def test_a_kept_search_takes_no_more_than_a_share(
     assert quick["seconds"] < 100
 
 
-def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:
+def test_mix_is_updated_with_parts(dataset: Path, tmp_path: Path) -> None:
     def parts(settings: dict[str, float]) -> str:
         benchmark = Benchmark([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
         benchmark.tuning["ease-text"] = {"settings": {}}
@@ -339,7 +333,7 @@ def test_the_mix_follows_its_parts(dataset: Path, tmp_path: Path) -> None:
     assert parts({"lr": 0.1}) == parts({"lr": 0.1}) != parts({"lr": 0.2})
 
 
-def test_what_the_board_refuses(dataset: Path, tmp_path: Path) -> None:
+def test_invalid_arguments(dataset: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"protocol": "best"}, "`protocol`: 'best' is unknown; there are direct, mmrec"),
         (
@@ -364,9 +358,9 @@ def test_statistics_of_paired_users() -> None:
     assert sign_flip_p_value(base, base) == 1
     null = [sign_flip_p_value(base, base + 0.1 * rng.standard_normal(400)) for _ in range(40)]
     assert 0.2 < np.mean(null) < 0.8
-    found = bootstrap_ratio(better, base)
-    assert found is not None
-    assert found["low"] < found["mean"] == better.mean() / base.mean() < found["high"]
+    ratio = bootstrap_ratio(better, base)
+    assert ratio is not None
+    assert ratio["low"] < ratio["mean"] == better.mean() / base.mean() < ratio["high"]
     assert bootstrap_ratio(base, np.zeros(400)) is None
     assert bootstrap_mean(base)["low"] < base.mean() < bootstrap_mean(base)["high"]
     assert holm_correction({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(

@@ -39,14 +39,14 @@ def test_settings_become_flags(message: str, expected: str) -> None:
     assert with_flags(message, context("prepare")) == expected
 
 
-def test_an_option_that_is_a_negation() -> None:
+def test_negated_option() -> None:
     parameters = context("precompute").command.params
     negated = {p.name: p.secondary_opts[0] for p in parameters if p.secondary_opts}
     for name, flag in negated.items():
         assert with_flags(f"`{name}=False`", context("precompute")) == flag
 
 
-def test_messages_stay_outside_a_command() -> None:
+def test_messages_are_unchanged_outside_commands() -> None:
     assert with_flags("`overwrite=True`") == "`overwrite=True`"
 
 

@@ -1,4 +1,4 @@
-"""What people install: the source distribution, the wheel built from it, and the command in an empty venv."""
+"""Source distribution, the wheel built from it, and the command in an empty environment."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
-    """Standard output; the test fails with standard error where the command does."""
+    """Standard output of a command; fails with its standard error."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -43,16 +43,16 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from nothing but the content of the source distribution; compiled dependencies are shared."""
+    """Wheel built from the source distribution alone; compiled dependencies are shared."""
     out = tmp_path_factory.mktemp("wheel")
-    # Always the same place: cargo keeps what it compiles by the path of the sources.
+    # A fixed path, because cargo caches builds by the path of the sources.
     sources = ROOT / "target" / "packaging"
     shutil.rmtree(sources, ignore_errors=True)
     with tarfile.open(sdist) as archive:
         archive.extractall(sources, filter="data")
     [folder] = sources.iterdir()
     for path in folder.rglob("*.rs"):
-        path.touch()  # the archive dates everything alike, and cargo would take changes for old
+        path.touch()  # equal times in the archive would hide changes from cargo
     run(
         TOOLS / "maturin",
         "build",
@@ -67,7 +67,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive
 
 
-def test_sdist_holds_all_that_a_build_needs(sdist: Path) -> None:
+def test_sdist_contains_build_inputs(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     rust = {str(path.relative_to(ROOT)) for path in (ROOT / "rust").rglob("*.rs")}
@@ -79,7 +79,7 @@ def test_sdist_holds_all_that_a_build_needs(sdist: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "target/", ".venv/"))]
 
 
-def test_wheel_holds_package_types_and_extension(wheel: Path) -> None:
+def test_wheel_contains_package_types_and_extension(wheel: Path) -> None:
     assert "-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -100,12 +100,12 @@ def test_wheel_holds_package_types_and_extension(wheel: Path) -> None:
     assert required >= {"lazy-loader", "numpy", "polars", "torch", "transformers", "typer"}
 
 
-def test_command_runs_in_a_venv_that_has_only_the_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_command_runs_with_wheel_only(wheel: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     uv = shutil.which("uv", path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
     assert uv, "uv is missing: `make setup` installs it"
     run(uv, "venv", "--quiet", "--offline", "--python", sys.executable, venv)
-    # Into the new one by name: uv would else follow VIRTUAL_ENV.
+    # Named explicitly, as uv would otherwise follow VIRTUAL_ENV.
     run(uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--python", venv / "bin" / "python", wheel)
     own = Path(
         run(venv / "bin" / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()

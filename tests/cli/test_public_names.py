@@ -1,4 +1,4 @@
-"""The names of the package: what they are, and what an import loads. Their types are checked by mypy."""
+"""Public names of the package, and modules loaded by an import. mypy checks their types."""
 
 import ast
 import importlib
@@ -17,7 +17,7 @@ STUB = ROOT / "python" / "llmdirect" / "__init__.pyi"
 
 
 def defined_in() -> dict[str, str]:
-    """The module of each name, as the stub imports it."""
+    """Module of each name, from the imports of the stub."""
     return {
         alias.name: f"llmdirect.{node.module}"
         for node in ast.parse(STUB.read_text()).body
@@ -34,8 +34,8 @@ def test_all_and_dir_list_every_name() -> None:
     assert {"prepare", "train", "evaluate", "Dataset", "EmbeddingStore", "DataError", "__version__"} <= names
 
 
-def test_no_submodule_takes_the_place_of_a_name() -> None:
-    """A subpackage of the name of a function would replace it once it is imported."""
+def test_no_submodule_shadows_public_name() -> None:
+    """Importing a subpackage with the name of a function would replace the function."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for module in pkgutil.walk_packages(llmdirect.__path__, "llmdirect."):
@@ -46,7 +46,7 @@ def test_no_submodule_takes_the_place_of_a_name() -> None:
         assert f"llmdirect.{name}" not in sys.modules
 
 
-def test_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         llmdirect.no_such_name  # noqa: B018
 
@@ -58,12 +58,12 @@ def test_unknown_name_is_an_attribute_error() -> None:
         "import llmdirect; llmdirect.__version__, llmdirect.DataError, llmdirect.TrainConfig",
     ],
 )
-def test_import_loads_nothing_heavy(statement: str) -> None:
+def test_import_loads_no_heavy_modules(statement: str) -> None:
     assert "llmdirect" in loaded_by(statement)
     assert not loaded_by(statement) & HEAVY
 
 
-def test_help_does_not_wait_for_heavy_imports() -> None:
+def test_help_loads_no_heavy_modules() -> None:
     help_screen = """
 import sys
 from llmdirect.cli import main
@@ -78,7 +78,7 @@ except SystemExit as stop:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after the statement."""
+    """Top-level modules loaded by a fresh interpreter after the statement."""
     script = f"{statement}\nimport sys\nprint(*(name for name in sys.modules if '.' not in name))"
     printed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

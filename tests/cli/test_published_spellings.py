@@ -12,7 +12,7 @@ from llmdirect.cli.command import RENAMED
 
 
 def group() -> Any:
-    """All commands, as Typer makes them of the application."""
+    """Click group of all commands."""
     return typer.main.get_command(app)
 
 
@@ -48,7 +48,7 @@ def test_train_and_test_take_the_published_spellings(
 @pytest.mark.parametrize(
     ("setup", "objective"), [("default", "rating"), ("bpr", "bpr"), ("Softmax", "softmax")]
 )
-def test_setup_is_the_published_name_of_the_objective(
+def test_setup_is_alias_of_objective(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setup: str, objective: str
 ) -> None:
     chosen = []
@@ -63,7 +63,7 @@ def test_setup_is_the_published_name_of_the_objective(
     assert chosen == [objective, objective]
 
 
-def test_what_is_given_twice_or_unknown_is_bad_usage(cli: CommandLine, tmp_path: Path) -> None:
+def test_duplicate_or_unknown_options_are_usage_errors(cli: CommandLine, tmp_path: Path) -> None:
     for arguments, message in (
         (
             ("--setup", "BPR", "--objective", "bpr"),
@@ -82,7 +82,7 @@ def test_what_is_given_twice_or_unknown_is_bad_usage(cli: CommandLine, tmp_path:
 
 @pytest.mark.parametrize("written", ["{}", "{}=ratio"])
 @pytest.mark.parametrize("former", sorted(RENAMED))
-def test_former_name_of_an_option_is_an_error_with_the_present_one(
+def test_former_option_name_error_names_replacement(
     cli: CommandLine, tmp_path: Path, former: str, written: str
 ) -> None:
     command = next(name for name in group().commands if RENAMED[former] in options_of(name))
@@ -92,7 +92,7 @@ def test_former_name_of_an_option_is_an_error_with_the_present_one(
         assert f"{former} is called {RENAMED[former]} now" in answer.err
 
 
-def test_present_names_exist_and_former_names_do_not() -> None:
+def test_renamed_options_exist_and_former_do_not() -> None:
     every = {name for command in group().commands for name in options_of(command)}
     assert set(RENAMED.values()) <= every
     assert not set(RENAMED) & every
@@ -102,7 +102,7 @@ def test_present_names_exist_and_former_names_do_not() -> None:
     ("error", "code"),
     [("`num_epochs`: -1, expected 0 or more", 2), ("run it again with `overwrite=True`", 2)],
 )
-def test_error_of_the_library_names_the_flags_of_the_command(
+def test_library_errors_name_command_flags(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, code: int
 ) -> None:
     def train(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The Python examples of the README run as they stand, in a process of their own."""
+"""Python examples of the README, each run in a separate process."""
 
 import os
 import re
@@ -15,7 +15,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(e
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0])
-def test_an_example_runs(example: str, tmp_path: Path) -> None:
+def test_example_runs(example: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", "-c", example]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -23,7 +23,7 @@ def test_an_example_runs(example: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
-def test_the_examples_use_the_public_functions() -> None:
+def test_examples_use_public_functions() -> None:
     session = "".join(EXAMPLES)
     stages = ("prepare", "precompute", "consolidate", "train", "evaluate", "recommend", "explain")
     assert all(f"llmdirect.{stage}(" in session for stage in stages)

@@ -1,4 +1,4 @@
-"""EASE against its textbook form, refitted from scratch."""
+"""EASE against its closed form, refitted from scratch."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ ALL = torch.arange(ITEMS)
 
 
 def random_positives(seed: int = 0) -> Csr:
-    """One user without anything, one with everything, one with a single item, one item of nobody."""
+    """Users with no, all and a single item, and an item without users."""
     rng = np.random.default_rng(seed)
     dense = rng.random((USERS, ITEMS)) < 0.3
     dense[0], dense[1], dense[2] = False, True, False
@@ -37,7 +37,7 @@ TEXT_WEIGHT = 1.7
 
 @dataclass
 class Texts:
-    """Directions, and what they are without a passage: one passage for each pair."""
+    """Text directions of items, with and without a passage; one passage per pair."""
 
     directions: torch.Tensor
     without: torch.Tensor
@@ -51,7 +51,7 @@ class Texts:
 
 
 def random_texts(pairs: int) -> Texts:
-    """One item without text, one pair without which its item has none."""
+    """Texts with an item without text, and an item with a single passage."""
     rng = np.random.default_rng(5)
     directions, without = rng.standard_normal((ITEMS, 4)), rng.standard_normal((pairs, 4))
     directions[3], without[2] = 0, 0
@@ -74,7 +74,7 @@ def ease(dense: np.ndarray, ridge: float, directions: np.ndarray | None = None) 
 
 
 @pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
-def test_table_and_term_are_those_of_ease(ridge: float) -> None:
+def test_table_and_term_match_closed_form(ridge: float) -> None:
     positives = random_positives()
     dense = dense_of(positives)
     model = EaseInputs(positives, ALL).ease(ridge)
@@ -86,7 +86,7 @@ def test_table_and_term_are_those_of_ease(ridge: float) -> None:
 
 @pytest.mark.parametrize("read", [False, True], ids=["interactions", "texts"])
 @pytest.mark.parametrize("ridge", [0.01, RIDGE, 400.0])
-def test_left_out_is_refitting(ridge: float, read: bool) -> None:
+def test_left_out_matches_refit(ridge: float, read: bool) -> None:
     positives = random_positives()
     dense = dense_of(positives)
     users, items = np.nonzero(dense)
@@ -110,8 +110,8 @@ def test_left_out_is_refitting(ridge: float, read: bool) -> None:
         np.testing.assert_allclose(term[row, unseen], expected[unseen], rtol=0, atol=1e-9)
 
 
-def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
-    """Why training needs the left-out value."""
+def test_in_sample_scores_are_optimistic() -> None:
+    """In-sample scores are biased, so that training needs leave-one-out values."""
     positives = random_positives()
     users, items = (torch.from_numpy(part) for part in np.nonzero(dense_of(positives)))
     model = EaseInputs(positives, ALL).ease(RIDGE)
@@ -121,7 +121,7 @@ def test_in_sample_the_term_scores_its_own_positives_too_well() -> None:
 
 
 @pytest.mark.parametrize("pairs_at_a_time", [1, 7, 1 << 20])
-def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_time: int) -> None:
+def test_co_occurrences_in_chunks(monkeypatch: pytest.MonkeyPatch, pairs_at_a_time: int) -> None:
     monkeypatch.setattr(llmdirect.collaborative.gram, "_PAIRS", pairs_at_a_time)
     positives = random_positives(1)
     dense = dense_of(positives)
@@ -130,14 +130,14 @@ def test_co_occurrences_in_parts(monkeypatch: pytest.MonkeyPatch, pairs_at_a_tim
     np.testing.assert_allclose(inverse, expected, atol=1e-12)
 
 
-def test_table_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model = EaseInputs(random_positives(), ALL).ease(RIDGE)
     whole = model.table()
     monkeypatch.setattr(llmdirect.collaborative.gram, "_PART", 3)
     assert torch.equal(model.table(), whole)
 
 
-def test_memory_does_not_grow_with_users() -> None:
+def test_memory_independent_of_num_users() -> None:
     """Users times items in float64 would be 16 GB here."""
     users = np.arange(0, 1_000_000, 1000)
     positives = Csr.from_pairs(np.repeat(users, 2), np.tile([3, 1_999], len(users)), 1_000_000)
@@ -147,7 +147,7 @@ def test_memory_does_not_grow_with_users() -> None:
     assert gram.count_nonzero() == 4
 
 
-def test_spread_is_of_new_items() -> None:
+def test_spread_excludes_seen_items() -> None:
     nobody = Csr.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 3)
     assert EaseInputs(nobody, torch.arange(4)).ease(RIDGE).spread() > 0
     positives = random_positives()
@@ -156,8 +156,8 @@ def test_spread_is_of_new_items() -> None:
     assert EaseInputs(positives, ALL).ease(RIDGE).spread() == pytest.approx(expected)
 
 
-def test_of_some_items() -> None:
-    """As if the catalogue had no others."""
+def test_item_subset() -> None:
+    """Equals EASE of a catalogue of these items only."""
     positives, items = random_positives(), torch.tensor([0, 2, 3, 7, 10])
     dense = dense_of(positives)[:, items]
     users, places = np.nonzero(dense)
@@ -167,29 +167,29 @@ def test_of_some_items() -> None:
     np.testing.assert_allclose(model.table(), expected, rtol=0, atol=1e-7)
     assert model.items.tolist() == items.tolist()
     term = model.left_out(torch.from_numpy(users), torch.from_numpy(places), torch.arange(len(users)))
-    for row, (user, place) in enumerate(zip(users, places, strict=True)):
+    for row, (user, position) in enumerate(zip(users, places, strict=True)):
         without, directions = dense.copy(), texts.directions[items].numpy().copy()
-        without[user, place], directions[place] = 0, texts.without[row]
+        without[user, position], directions[position] = 0, texts.without[row]
         unseen = without[user] == 0
         refitted = without[user] @ ease(without, RIDGE, directions)
         np.testing.assert_allclose(term[row, unseen], refitted[unseen], rtol=0, atol=1e-9)
 
 
-def test_a_ridge_that_rounding_swallows() -> None:
-    """Refused before anything is factorised: whether that fails depends on the processor."""
+def test_ridge_below_rounding_error() -> None:
+    """Checked before factorisation, whose failure depends on the processor."""
     same = EaseInputs(Csr.from_pairs([0, 0], [0, 1], 1), torch.arange(2))
     swallowed = np.finfo(float).eps * 2**0.5  # the trace: two entries of 2^-1/2
     for ridge in (1e-30, 0.99 * swallowed):
         with pytest.raises(ValueError, match=f"ridge: {ridge} is too small"):
             same.ease(ridge)
     same.ease(1e4 * swallowed)
-    # Refused by its size alone: this matrix has an inverse without any ridge.
+    # Invalid by its size alone: this matrix is invertible without ridge.
     apart = EaseInputs(Csr.from_pairs([0, 1], [0, 1], 2), torch.arange(2))
     with pytest.raises(ValueError, match="ridge: 1e-30 is too small"):
         apart.ease(1e-30)
 
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan")])
-def test_ridge_must_be_above_zero(ridge: float) -> None:
+def test_ridge_must_be_positive(ridge: float) -> None:
     with pytest.raises(ValueError, match=f"ridge: {ridge}, expected above 0"):
         EaseInputs(random_positives(), ALL).ease(ridge)

@@ -1,4 +1,4 @@
-"""Walks and neighbours against their definitions; without a pair they are checked in `test_left_out`."""
+"""Random walks and neighbours against their definitions; `test_left_out` covers leave-one-out."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ HISTORIES = [[0, 1], [1, 2], [2, 3], [0, 1, 2, 3], [4], [4, 5], [], [1, 5], [3]]
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> CatalogueScores:
-    """One user wrote the same about two items; item 5 has no text of its own."""
+    """Scores with one user's text copied to two items; item 5 has no text of its own."""
     rows = [
         Row(user, item, "the same" if user == 3 and item < 2 else "" if item == 5 else f"u{user} i{item}")
         for user, history in enumerate(HISTORIES)
@@ -49,7 +49,7 @@ def terms_of(scores: CatalogueScores) -> list[HistoryTerm]:
     return [RandomWalkTerm(scores.view.positives, ITEMS), TextNeighbourTerm(scores, ALL)]
 
 
-def test_a_walk_reaches_what_nobody_has_together(scores: CatalogueScores) -> None:
+def test_walk_reaches_items_without_common_users(scores: CatalogueScores) -> None:
     dense = dense_of(scores.view.positives)
     votes = 1 / dense.sum(1).clip(1)
     gram = dense.T @ (votes[:, None] * dense)
@@ -66,24 +66,24 @@ def test_a_walk_reaches_what_nobody_has_together(scores: CatalogueScores) -> Non
     assert walk.table().any(), "what is given away is a copy"
 
 
-def test_neighbours_share_one_vote_of_each_item(scores: CatalogueScores) -> None:
+def test_neighbour_weights_sum_to_one(scores: CatalogueScores) -> None:
     view = scores.view
-    said = torch.zeros(ITEMS, scores.preference.shape[1])
+    directions = torch.zeros(ITEMS, scores.preference.shape[1])
     for passage in range(len(view.lengths)):
         if view.passage_item[passage] >= 0 and not view.copied[passage]:
-            said[view.passage_item[passage]] += scores.table.rows(torch.tensor([passage]))[0][0]
-    unit = said / said.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            directions[view.passage_item[passage]] += scores.table.rows(torch.tensor([passage]))[0][0]
+    unit = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-12)
     logits = scores.model.temperature() * unit @ unit.T
     expected = torch.softmax(logits.fill_diagonal_(-torch.inf), 1)
     table = TextNeighbourTerm(scores, ALL).table()
     torch.testing.assert_close(table, expected.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(table.sum(1), torch.ones(ITEMS))
     assert view.copied.any()
-    assert (said == 0).all(1).any(), "an item without text stays"
+    assert (directions == 0).all(1).any(), "an item without text stays"
 
 
-def test_sharp_neighbours_stay_numbers(scores: CatalogueScores) -> None:
-    """exp(1 / tau) is more than float32 holds, and all other items are nothing beside the nearest one."""
+def test_small_temperature_is_finite(scores: CatalogueScores) -> None:
+    """exp(1 / tau) exceeds float32, and other items are negligible compared with the nearest one."""
     model = scores.model
     kept = model.log_temperature.detach().clone()
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_sharp_neighbours_stay_numbers(scores: CatalogueScores) -> None:
     assert term.table().sum(1).max() <= 1 + 1e-6
 
 
-def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
+def test_single_item_has_no_neighbours(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(1, 0, "two")], 2, 1)
     view = view_of(dataset, tmp_path)
     with torch.no_grad():
@@ -108,18 +108,18 @@ def test_an_only_item_has_no_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_term_of_users_is_summed_over_their_histories(scores: CatalogueScores, which: int) -> None:
+def test_user_term_sums_over_history(scores: CatalogueScores, which: int) -> None:
     term = terms_of(scores)[which]
-    found = term.score_users(torch.tensor([3, 6, 0]))
+    result = term.score_users(torch.tensor([3, 6, 0]))
     expected = dense_of(term.positives)[[3, 6, 0]] @ term.table().numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
     indptr, indices, values = term.item_item()
     assert np.array_equal(values.reshape(ITEMS, ITEMS), term.table())
     assert np.array_equal(indptr, np.arange(ITEMS + 1) * ITEMS)
     assert np.array_equal(indices.reshape(ITEMS, ITEMS), np.tile(np.arange(ITEMS), (ITEMS, 1)))
 
 
-def test_a_sum_weighs_its_terms(scores: CatalogueScores) -> None:
+def test_sum_of_terms_is_weighted(scores: CatalogueScores) -> None:
     walk, neighbours = terms_of(scores)
     both = WeightedSum([walk, neighbours], [2.0, 0.5])
     torch.testing.assert_close(both.table(), 2.0 * walk.table() + 0.5 * neighbours.table())
@@ -128,7 +128,7 @@ def test_a_sum_weighs_its_terms(scores: CatalogueScores) -> None:
     torch.testing.assert_close(both.left_out(*pair), expected)
 
 
-def test_spread_is_of_items_that_users_do_not_have(scores: CatalogueScores) -> None:
+def test_spread_excludes_seen_items(scores: CatalogueScores) -> None:
     term = RandomWalkTerm(scores.view.positives, ITEMS)
     values = (dense_of(term.positives) @ term.table().numpy())[dense_of(term.positives) == 0]
     assert term.spread() == pytest.approx(values.std(ddof=1), rel=1e-6)

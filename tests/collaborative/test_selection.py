@@ -1,4 +1,4 @@
-"""The collaborative term's settings and weight: found where they are best, from what may be looked at."""
+"""Selection of the collaborative term's settings and weight on train and validation."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ Alike = tuple[WordSimilarity, EmbeddingSimilarity]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, Alike]:
+def documents_and_similarities(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, Alike]:
     """Users have items of one kind and one of another, and texts of a kind share words."""
     rng, rows = np.random.default_rng(0), []
     for user in range(USERS):
@@ -47,19 +47,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, Alike
 
 
 @pytest.fixture(scope="module")
-def world(made: tuple[ItemDocuments, Alike]) -> tuple[EaseInputs, LeftOutEvaluator]:
-    documents, alike = made
+def world(documents_and_similarities: tuple[ItemDocuments, Alike]) -> tuple[EaseInputs, LeftOutEvaluator]:
+    documents, alike = documents_and_similarities
     evidence = EaseInputs(documents.view.positives, ALL, *alike)
     return evidence, LeftOutEvaluator(evidence, documents)
 
 
-def test_no_step_of_one_setting_improves(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
+def test_selected_settings_are_local_optimum(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
-    found = tune_ease(evidence, left_out, (None, None, None))
-    best = left_out.value(found)
+    chosen = tune_ease(evidence, left_out, (None, None, None))
+    best = left_out.value(chosen)
     for axis in range(3):
         for factor in (4.0, 0.25):
-            settings = [found.ridge, *found.text_weights]
+            settings = [chosen.ridge, *chosen.text_weights]
             settings[axis] *= factor
             if settings[0] >= 1 and min(settings[1:]) >= 1 / 64 and max(settings[1:]) <= 1024:
                 assert left_out.value(evidence.ease(*settings)) <= best
@@ -67,14 +67,14 @@ def test_no_step_of_one_setting_improves(world: tuple[EaseInputs, LeftOutEvaluat
     assert best >= start
 
 
-def test_given_settings_stay(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
+def test_explicit_settings_are_kept(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
-    found = tune_ease(evidence, left_out, (3.0, None, 0.0))
-    assert (found.ridge, found.text_weights[1]) == (3.0, 0.0)
+    chosen = tune_ease(evidence, left_out, (3.0, None, 0.0))
+    assert (chosen.ridge, chosen.text_weights[1]) == (3.0, 0.0)
     assert tune_ease(evidence, left_out, (3.0, 5.0, 7.0)).text_weights == (5.0, 7.0)
 
 
-def test_value_is_that_of_refitted_terms(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
+def test_value_matches_refitted_terms(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, left_out = world
     positives, gains = evidence.positives, []
     for user in range(USERS):
@@ -93,10 +93,10 @@ def test_value_is_that_of_refitted_terms(world: tuple[EaseInputs, LeftOutEvaluat
 
 
 def test_settings_are_compared_on_the_most_popular_items(
-    made: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
+    documents_and_similarities: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On these alone, every pair refitted without; the terms themselves are of all items."""
-    documents, alike = made
+    """Compared by refits on popular items only; the selected terms cover all items."""
+    documents, alike = documents_and_similarities
     monkeypatch.setattr(selection, "_SEARCHED", 9)
     view = documents.view
     items = torch.tensor(sorted(np.argsort(-view.popularity.numpy(), kind="stable")[:9].tolist()))
@@ -104,7 +104,7 @@ def test_settings_are_compared_on_the_most_popular_items(
     among = EaseInputs(view.positives, items, *alike)
     popular = set(items.tolist())
     rows = [[item for item in view.positives.row(user).tolist() if item in popular] for user in range(USERS)]
-    grams = [one.gram(ALL)[items][:, items] for one in alike]
+    grams = [pair.gram(ALL)[items][:, items] for pair in alike]
 
     def term(histories: list[list[int]], text_weight: float) -> torch.Tensor:
         table = torch.zeros(USERS, ITEMS, dtype=torch.float64)
@@ -115,11 +115,11 @@ def test_settings_are_compared_on_the_most_popular_items(
         weights = -torch.linalg.inv(gram) / torch.linalg.inv(gram).diagonal()
         return (table > 0).double() @ weights.fill_diagonal_(0)
 
-    found = among.ease(2.0, 3.0, 0.0).score_users(torch.arange(USERS))
+    chosen = among.ease(2.0, 3.0, 0.0).score_users(torch.arange(USERS))
     expected = term(rows, 3.0)
     for user, history in enumerate(rows):
-        new = [place for place, item in enumerate(items.tolist()) if item not in history]
-        torch.testing.assert_close(found[user, new].double(), expected[user, new], rtol=1e-5, atol=1e-6)
+        new = [position for position, item in enumerate(items.tolist()) if item not in history]
+        torch.testing.assert_close(chosen[user, new].double(), expected[user, new], rtol=1e-5, atol=1e-6)
 
     gains = []
     for user, history in enumerate(rows):
@@ -127,9 +127,9 @@ def test_settings_are_compared_on_the_most_popular_items(
             fewer = [[*row] for row in rows]
             fewer[user].remove(item)
             left = term(fewer, 0.0)[user]
-            place = items.tolist().index(item)
+            position = items.tolist().index(item)
             others = [p for p, other in enumerate(items.tolist()) if other not in history]
-            rank = 1 + sum(float(left[p]) > float(left[place]) for p in others)
+            rank = 1 + sum(float(left[p]) > float(left[position]) for p in others)
             gains.append(1 / np.log2(rank + 1))
     value = LeftOutEvaluator(among, documents).value(among.ease(2.0, 0.0, 0.0))
     assert value == pytest.approx(np.mean(gains), abs=1e-6)
@@ -141,8 +141,8 @@ def test_settings_are_compared_on_the_most_popular_items(
 
 
 @pytest.fixture(scope="module")
-def text(made: tuple[ItemDocuments, Alike]) -> CatalogueScores:
-    documents, _ = made
+def text(documents_and_similarities: tuple[ItemDocuments, Alike]) -> CatalogueScores:
+    documents, _ = documents_and_similarities
     model = random_model(ModelConfig(aspects=2, channels=2), documents.view)
     with torch.no_grad():
         return CatalogueScores(model, documents, PooledTable(model, documents), None)
@@ -150,10 +150,10 @@ def text(made: tuple[ItemDocuments, Alike]) -> CatalogueScores:
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("name", HISTORY_TERMS)
-def test_the_term_that_ranks_best_is_taken(
+def test_selects_term_with_best_ranking(
     world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores, name: str, which: int
 ) -> None:
-    """Validation likes one table at one weight, and a little the EASE that is in it."""
+    """Validation prefers one table at one weight, and slightly the EASE in it."""
     evidence, _ = world
     eases = [evidence.ease(1e4, 0.0, 0.0), evidence.ease(4.0, 1.0, 0.0)]
     term: HistoryTerm = eases[which]
@@ -166,32 +166,30 @@ def test_the_term_that_ranks_best_is_taken(
             else TextNeighbourTerm(text, ALL)
         )
         term = WeightedSum([term, other], [unit, 1 / other.spread()])
-    wanted = table_of(with_term(plain, term, 1 / term.spread()))
+    preferred = table_of(with_term(plain, term, 1 / term.spread()))
 
     def values(tables: ScoreTables) -> NDArray[np.float64]:
         table = table_of(tables)
-        return np.full(7, 2.0 * (table == wanted) + (table == liked))
+        return np.full(7, 2.0 * (table == preferred) + (table == liked))
 
-    for asked in ("auto", name):
-        found = selection.select_term(text, eases, asked, values)
-        assert (found.name, found.ease) == (name, eases[which])
-        assert found.weight * found.term.spread() == pytest.approx(1.0)
-        assert torch.equal(found.term.table(), term.table())
-        assert table_of(found.tables) == wanted
+    for option in ("auto", name):
+        chosen = selection.select_term(text, eases, option, values)
+        assert (chosen.name, chosen.ease) == (name, eases[which])
+        assert chosen.weight * chosen.term.spread() == pytest.approx(1.0)
+        assert torch.equal(chosen.term.table(), term.table())
+        assert table_of(chosen.tables) == preferred
 
 
-def test_of_equal_ones_the_simplest_is_taken(
-    world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores
-) -> None:
+def test_ties_select_simplest_term(world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores) -> None:
     evidence, _ = world
     eases = [evidence.ease(4.0, 1.0, 0.0), evidence.ease(4.0, 2.0, 0.0)]
-    found = selection.select_term(text, eases, "auto", lambda tables: np.ones(7))
-    assert (found.name, found.ease, found.term) == ("ease", eases[0], eases[0])
-    assert found.weight * found.term.spread() == pytest.approx(0.5)
+    chosen = selection.select_term(text, eases, "auto", lambda tables: np.ones(7))
+    assert (chosen.name, chosen.ease, chosen.term) == ("ease", eases[0], eases[0])
+    assert chosen.weight * chosen.term.spread() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1 / 16, 16.0])
-def test_far_weights_have_to_be_shown_better(
+def test_distant_weights_need_significant_gain(
     world: tuple[EaseInputs, LeftOutEvaluator], text: CatalogueScores, spread: float
 ) -> None:
     """By two standard errors, where scores are logits; otherwise the highest mean wins."""
@@ -199,7 +197,7 @@ def test_far_weights_have_to_be_shown_better(
     term, plain = evidence.ease(4.0, 1.0, 0.0), export_tables(text)
     far = table_of(with_term(plain, term, spread / term.spread())) if spread else b""
 
-    def found(gains: NDArray[np.float64], logits: bool = True) -> float:
+    def selected_weight(gains: NDArray[np.float64], logits: bool = True) -> float:
         def values(tables: ScoreTables) -> NDArray[np.float64]:
             return gains * (table_of(tables) == far)
 
@@ -208,15 +206,15 @@ def test_far_weights_have_to_be_shown_better(
         return one.weight * term.spread()
 
     noise = np.tile([1.0, -1.0], 50)
-    assert found(0.21 + noise) == pytest.approx(spread)
-    assert found(0.19 + noise) == pytest.approx(0.5)
-    assert found(0.19 + noise, logits=False) == pytest.approx(spread)
+    assert selected_weight(0.21 + noise) == pytest.approx(spread)
+    assert selected_weight(0.19 + noise) == pytest.approx(0.5)
+    assert selected_weight(0.19 + noise, logits=False) == pytest.approx(spread)
 
 
-def test_the_ratio_form_has_no_neighbours(
-    made: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
+def test_ratio_form_without_neighbours(
+    documents_and_similarities: tuple[ItemDocuments, Alike], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents, alike = made
+    documents, alike = documents_and_similarities
     model = random_model(ModelConfig(aspects=2, channels=1, score_form="ratio"), documents.view)
     evidence, seen_tables = EaseInputs(documents.view.positives, ALL, *alike), set()
     with torch.no_grad():
@@ -247,7 +245,7 @@ def text_of(seed: int = 0) -> ScoreTables:
     return ScoreTables(query=rng.standard_normal((USERS, 2)), item=rng.standard_normal((ITEMS, 2)))
 
 
-def test_the_scorer_with_a_term_is_the_sum(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
+def test_scorer_with_term_is_sum(world: tuple[EaseInputs, LeftOutEvaluator]) -> None:
     evidence, _ = world
     term, text = evidence.ease(4.0, 1.0, 0.5), text_of()
     tables = with_term(text, term, 2.0)
@@ -255,5 +253,5 @@ def test_the_scorer_with_a_term_is_the_sum(world: tuple[EaseInputs, LeftOutEvalu
     expected = expected + 2.0 * term.score_users(torch.arange(USERS)).numpy()
     for user in range(USERS):
         unseen = np.setdiff1d(np.arange(ITEMS), evidence.positives.row(user))
-        found = tables.score_pairs(np.full(len(unseen), user), unseen)
-        np.testing.assert_allclose(found, expected[user, unseen], rtol=1e-4, atol=1e-5)
+        result = tables.score_pairs(np.full(len(unseen), user), unseen)
+        np.testing.assert_allclose(result, expected[user, unseen], rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Which items are alike by their words: against the formula, word by word."""
+"""Word similarity of items against a plain loop of its formula."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ ROWS = [
     Row(2, 3, "das Gehäuse ist rot"),
     Row(3, 3, "das Gehäuse"),
     Row(3, 4, ""),
-    # Posted under two items: enters neither.
+    # Copied to two items: excluded from both.
     Row(4, 1, "I love red strings"),
     Row(4, 2, "I love red strings"),
 ]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Series]:
+def documents_and_texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Series]:
     dataset = dataset_of(ROWS, 5, ITEMS)
     texts = dataset.passages.text
     store = write_embeddings(tmp_path_factory.mktemp("similarity") / "store", texts.to_list())
@@ -38,8 +38,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemDocuments, pl.Se
     return ItemDocuments(view, equal_reviews=False), texts.gather(view.passage_idx)
 
 
-def by_hand(skipped: int | None = None) -> np.ndarray:
-    """E of TF-IDF, with the map of words that all rows give; without one row."""
+def naive_rows(skipped: int | None = None) -> np.ndarray:
+    """TF-IDF matrix E with the word map of all rows, without one row."""
 
     def counted(rows: list[Row]) -> list[dict[str, int]]:
         items: list[dict[str, int]] = [{} for _ in range(ITEMS)]
@@ -69,38 +69,42 @@ def by_hand(skipped: int | None = None) -> np.ndarray:
         length = np.linalg.norm(table, axis=1, keepdims=True)
         return table / np.where(length > 0, length, 1)
 
-    said = rows_of(everything)
-    mean = said[said.any(1)].mean(0)
-    now = rows_of(counted([row for number, row in enumerate(kept) if number != skipped]))
-    away = np.where(now.any(1, keepdims=True), now - mean, 0)
-    length = np.linalg.norm(away, axis=1, keepdims=True)
-    return away / np.where(length > 0, length, 1)
+    vectors = rows_of(everything)
+    mean = vectors[vectors.any(1)].mean(0)
+    vectors_without = rows_of(counted([row for number, row in enumerate(kept) if number != skipped]))
+    deviations = np.where(vectors_without.any(1, keepdims=True), vectors_without - mean, 0)
+    length = np.linalg.norm(deviations, axis=1, keepdims=True)
+    return deviations / np.where(length > 0, length, 1)
 
 
-def test_gram_is_the_formula(made: tuple[ItemDocuments, pl.Series]) -> None:
-    words = WordSimilarity(made[0].view, made[1])
+def test_gram_matches_formula(documents_and_texts: tuple[ItemDocuments, pl.Series]) -> None:
+    words = WordSimilarity(documents_and_texts[0].view, documents_and_texts[1])
     assert words.counts.vocabulary.to_list() == ["case", "guitar", "red", "strings", "the", "warm"]
-    np.testing.assert_allclose(words.gram(ALL), by_hand() @ by_hand().T, rtol=0, atol=1e-12)
-    alone = words.gram(ALL)[[3, 4, 5]]  # no word in common with another, no text, no passage
+    np.testing.assert_allclose(words.gram(ALL), naive_rows() @ naive_rows().T, rtol=0, atol=1e-12)
+    alone = words.gram(ALL)[[3, 4, 5]]  # no common word, no text, no passage
     assert not alone.any()
     some = torch.tensor([0, 2, 4])
     np.testing.assert_array_equal(words.gram(some), words.gram(ALL)[some][:, some])
 
 
 @pytest.mark.parametrize("skipped", range(8))
-def test_text_change_is_without_the_passage(made: tuple[ItemDocuments, pl.Series], skipped: int) -> None:
-    words = WordSimilarity(made[0].view, made[1])
-    item, passage = ROWS[skipped].item, made[1].to_list().index(ROWS[skipped].text)
+def test_text_change_matches_removal_of_passage(
+    documents_and_texts: tuple[ItemDocuments, pl.Series], skipped: int
+) -> None:
+    words = WordSimilarity(documents_and_texts[0].view, documents_and_texts[1])
+    item, passage = ROWS[skipped].item, documents_and_texts[1].to_list().index(ROWS[skipped].text)
     along, squares = words.text_change(torch.tensor([item]), torch.tensor([passage]))
-    before, after = by_hand(), by_hand(skipped)
+    before, after = naive_rows(), naive_rows(skipped)
     lost = before[item] - after[item]
     np.testing.assert_allclose(along[0], before @ lost, rtol=0, atol=1e-12)
     np.testing.assert_allclose(squares[0], lost @ lost, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["words", "embeddings"])
-def test_copies_and_no_passage_lose_nothing(made: tuple[ItemDocuments, pl.Series], kind: str) -> None:
-    documents, texts = made
+def test_copies_and_missing_passages_change_nothing(
+    documents_and_texts: tuple[ItemDocuments, pl.Series], kind: str
+) -> None:
+    documents, texts = documents_and_texts
     if kind == "words":
         alike: WordSimilarity | EmbeddingSimilarity = WordSimilarity(documents.view, texts)
     else:
@@ -113,10 +117,10 @@ def test_copies_and_no_passage_lose_nothing(made: tuple[ItemDocuments, pl.Series
     assert not squares.any()
 
 
-def test_many_rows_go_in_parts(
-    made: tuple[ItemDocuments, pl.Series], monkeypatch: pytest.MonkeyPatch
+def test_rows_in_chunks(
+    documents_and_texts: tuple[ItemDocuments, pl.Series], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = WordSimilarity(made[0].view, made[1])
+    words = WordSimilarity(documents_and_texts[0].view, documents_and_texts[1])
     items, passages = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 2, 4])
     whole, gram = words.text_change(items, passages), words.gram(ALL)
     monkeypatch.setattr("llmdirect.collaborative.similarity._PART", 3)
@@ -124,7 +128,7 @@ def test_many_rows_go_in_parts(
     torch.testing.assert_close(words.gram(ALL), gram, rtol=0, atol=1e-15)
 
 
-def test_no_words_at_all(tmp_path: Path) -> None:
+def test_without_words(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, 0, "one"), Row(0, 1, "two"), Row(1, 1, "")], 2, 3)
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list())
     words = WordSimilarity(TrainView.from_dataset(dataset, store), dataset.passages.text)

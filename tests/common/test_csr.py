@@ -1,4 +1,4 @@
-"""Tables of sorted unique indices, against Python sets."""
+"""CSR tables of sorted unique indices against Python sets."""
 
 import pickle
 
@@ -19,7 +19,7 @@ def table(rows: list[set[int]]) -> Csr:
 
 
 @given(sets, st.data())
-def test_rows_difference_and_union_are_those_of_sets(rows: list[set[int]], data: st.DataObject) -> None:
+def test_rows_difference_and_union_match_sets(rows: list[set[int]], data: st.DataObject) -> None:
     csr = table(rows)
     assert [csr.row(n).tolist() for n in range(csr.num_rows)] == [sorted(row) for row in rows]
     subset = data.draw(st.lists(st.integers(0, len(rows) - 1)))
@@ -29,7 +29,7 @@ def test_rows_difference_and_union_are_those_of_sets(rows: list[set[int]], data:
     columns = sorted(data.draw(st.sets(st.integers(0, 14), min_size=1)))
     kept = csr.columns(columns)
     for n, row in enumerate(rows):
-        assert kept.row(n).tolist() == [place for place, col in enumerate(columns) if col in row]
+        assert kept.row(n).tolist() == [position for position, col in enumerate(columns) if col in row]
     rest = csr.without(table(others))
     expected = [sorted(a - b) for a, b in zip(rows, others, strict=True)]
     assert [rest.row(n).tolist() for n in range(rest.num_rows)] == expected
@@ -38,7 +38,7 @@ def test_rows_difference_and_union_are_those_of_sets(rows: list[set[int]], data:
     assert [both.row(n).tolist() for n in range(both.num_rows)] == expected
 
 
-def test_faults_are_named() -> None:
+def test_invalid_arrays() -> None:
     with pytest.raises(ValueError, match="row 1 holds index 2 twice"):
         Csr(np.array([0, 1, 3]), np.array([2, 2, 2]))
     with pytest.raises(ValueError, match=r"cols\[1\] is -1, below 0"):
@@ -67,12 +67,12 @@ def test_faults_are_named() -> None:
 
 
 @pytest.mark.parametrize("columns", [[], [1, 1], [2, 0]])
-def test_columns_ascend(columns: list[int]) -> None:
+def test_columns_are_ascending(columns: list[int]) -> None:
     with pytest.raises(ValueError, match="subset: expected ascending columns"):
         table([{0, 1}]).columns(columns)
 
 
-def test_arrays_cannot_change_and_outlive_the_table() -> None:
+def test_arrays_are_read_only_and_outlive_table() -> None:
     source = np.array([4, 9], dtype=np.int32)
     csr = Csr(np.array([0, 2]), source)
     source[0] = 10
@@ -85,7 +85,7 @@ def test_arrays_cannot_change_and_outlive_the_table() -> None:
     assert indices.tolist() == [4, 9]
 
 
-def test_pairs_are_a_set() -> None:
+def test_from_pairs_removes_duplicates() -> None:
     csr = Csr.from_pairs([1, 0, 1, 1], [2, 0, 2, 1], 2)
     assert csr.indptr.tolist() == [0, 1, 3]
     assert csr.indices.tolist() == [0, 1, 2]
@@ -94,7 +94,7 @@ def test_pairs_are_a_set() -> None:
     assert nothing.rows([]).num_rows == 0
 
 
-def test_takes_tensors_and_survives_pickling() -> None:
+def test_tensor_input_and_pickling() -> None:
     csr = Csr.from_pairs(torch.tensor([1, 0]), torch.tensor([5, 6]), 3)
     again = pickle.loads(pickle.dumps(csr))
     assert again.indptr.tolist() == [0, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""A mapped store is in memory once, however many processes read it."""
+"""Processes share one copy of a memory-mapped store."""
 
 import subprocess
 import sys
@@ -51,6 +51,6 @@ def test_processes_share_one_copy(tmp_path: Path) -> None:
         for reader in readers:
             reader.kill()
             reader.communicate()
-    # Each has a quarter of the pages; this process wrote the file but does not map it.
+    # Each process accounts for a quarter of the pages; this process does not map the file.
     assert 0.95 * size < sum(shares) < 1.05 * size
     assert max(shares) < 0.3 * size

@@ -1,4 +1,4 @@
-"""Threads of the core: how many, and what a forked child makes of its parent's."""
+"""Threads of the core: their number, forked children, interrupts."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from llmdirect.ranking.top_k import rank
 from llmdirect.training.negatives import sample_negatives
 
 
-def test_the_number_of_threads_can_be_set_and_changes_no_result() -> None:
+def test_num_threads_does_not_change_results() -> None:
     before = llmdirect.num_threads()
     rng = np.random.default_rng(0)
     seen = Csr.from_pairs(rng.integers(0, 300, 3000), rng.integers(0, 500, 3000), 300)
@@ -31,12 +31,12 @@ def test_the_number_of_threads_can_be_set_and_changes_no_result() -> None:
     finally:
         llmdirect.set_num_threads(before)
     for other in results[1:]:
-        for found, expected in zip(other, results[0], strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for output, expected in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(output, expected)
 
 
 @pytest.mark.parametrize("count", [0, 257])
-def test_a_number_of_threads_that_makes_no_sense(count: int) -> None:
+def test_invalid_num_threads(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} threads, expected 1 to 256"):
         llmdirect.set_num_threads(count)
 
@@ -57,7 +57,7 @@ if child:
 """
 
 
-def test_a_forked_child_works_and_does_not_hang() -> None:
+def test_forked_child_does_not_hang() -> None:
     done = subprocess.run([sys.executable, "-c", FORK_PROGRAM], timeout=60, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -73,7 +73,7 @@ rank(tables, np.arange(200_000), k=10, seen=None)
 """
 
 
-def test_ctrl_c_stops_a_long_call() -> None:
+def test_ctrl_c_interrupts_long_call() -> None:
     command = [sys.executable, "-c", CTRL_C_PROGRAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""`audit`: sound datasets pass; every leak, damage and contradiction is told."""
+"""`audit`: valid datasets pass; leaks, damage and contradictions are reported."""
 
 import json
 from collections.abc import Callable
@@ -26,14 +26,14 @@ Frames = dict[str, pl.DataFrame]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six users, eight items, 48 unlike texts."""
+    """Six users, eight items, 48 distinct texts."""
     raw = [review(f"u{u}", f"i{i}", f"text {u} {i}", time=u * i) for u in range(6) for i in range(8)]
     prepare(write_lines(tmp_path / "raw.jsonl", raw), tmp_path / "out")
     return tmp_path / "out"
 
 
 def rewrite(folder: Path, change: Callable[[Frames], None]) -> None:
-    """Replaces the tables by changed ones, with hashes that fit: only their content is wrong."""
+    """Replace tables by changed ones with valid hashes, so that only their content is wrong."""
     manifest = json.loads((folder / "manifest.json").read_text())
     frames = {name: pl.read_parquet(folder / file["name"]) for name, file in manifest["files"].items()}
     change(frames)
@@ -50,7 +50,7 @@ def put(frames: Frames, table: str, column: str, row: int, value: object) -> Non
     frames[table] = frames[table].with_columns(pl.Series(column, values, frames[table].schema[column]))
 
 
-# --- sound ---
+# --- valid datasets ---
 
 
 @pytest.mark.parametrize("name", [INSTRUMENTS, MAGAZINES])
@@ -62,7 +62,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
     answer = cli("audit", tmp_path / "out")
     assert answer.code == 0
     assert "files, indices and splits are sound" in answer.out
-    dataset = Dataset.open(tmp_path / "out")  # the same, found naively
+    dataset = Dataset.open(tmp_path / "out")  # naive reference
     train = set()
     passages = dataset.passages
     words = [normalize_text(text) for text in passages.text]
@@ -86,7 +86,7 @@ def test_real_data_passes(tmp_path: Path, cli: CommandLine, name: str) -> None:
     "options",
     [{}, {"split": "leave-last-out"}, {"split": "global-time"}, {"passage_unit": "document"}, {"k_core": 3}],
 )
-def test_whatever_prepare_writes_passes(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_prepared_datasets_pass(tmp_path: Path, options: dict[str, Any]) -> None:
     for seed in range(4):
         raw = write_lines(tmp_path / f"{seed}.jsonl", random_reviews(seed))
         items = write_lines(tmp_path / "items.jsonl", [{"id": f"i{n}", "title": f"T {n}"} for n in range(9)])
@@ -106,7 +106,7 @@ def test_planted_leak(folder: Path, cli: CommandLine, relation: str, split: str)
 
     def plant(frames: Frames) -> None:
         passages = frames["passages"]
-        held_out = next(n for n, found in enumerate(passages["split"]) if found == code)
+        held_out = next(n for n, split_code in enumerate(passages["split"]) if split_code == code)
         user, item = passages["user_idx"][held_out], passages["item_idx"][held_out]
         planted.update(row=held_out, user=f"u{user}", item=f"i{item}", text=f"text {user} {item}")
         copy = f"  TEXT\n{user} {item}"
@@ -150,7 +150,7 @@ def test_planted_leak(folder: Path, cli: CommandLine, relation: str, split: str)
 def test_many_leaks_are_counted(folder: Path, cli: CommandLine) -> None:
     def plant(frames: Frames) -> None:
         frames["passages"] = frames["passages"].with_columns(
-            pl.format("by {}", "user_idx").alias("text")  # each user always says the same
+            pl.format("by {}", "user_idx").alias("text")  # all texts of a user are equal
         )
 
     before = Dataset.open(folder).interactions.split
@@ -162,7 +162,7 @@ def test_many_leaks_are_counted(folder: Path, cli: CommandLine) -> None:
     assert answer.code == 1
 
 
-def test_copy_by_another_user_about_another_item_is_a_note(folder: Path) -> None:
+def test_copy_by_other_user_about_other_item_is_noted(folder: Path) -> None:
     def plant(frames: Frames) -> None:
         rows = frames["passages"].rows(named=True)
         test = next(n for n, row in enumerate(rows) if row["split"] == TEST)
@@ -185,11 +185,11 @@ def test_copy_by_another_user_about_another_item_is_a_note(folder: Path) -> None
 
 
 @pytest.mark.parametrize("table", ["interactions", "users", "items", "passages"])
-def test_every_byte_counts(folder: Path, cli: CommandLine, table: str) -> None:
+def test_any_changed_byte_is_detected(folder: Path, cli: CommandLine, table: str) -> None:
     path = data_file(folder, table)
     good = path.read_bytes()
-    for place in (4, len(good) // 3, len(good) - 9):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    for position in (4, len(good) // 3, len(good) - 9):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         answer = cli("audit", folder)
         assert answer.code == 1
         assert f"{path}: " in answer.err
@@ -222,7 +222,7 @@ def test_wrong_manifest_hash(folder: Path, cli: CommandLine) -> None:
     assert "the file was edited; run `llmdirect prepare` again with --overwrite" in answer.err
 
 
-def test_edited_options_are_noticed(folder: Path) -> None:
+def test_edited_options_are_detected(folder: Path) -> None:
     options = json.loads((folder / "manifest.json").read_text())["options"]
     edit_manifest(folder, options=options | {"seed": 1})
     with pytest.raises(DataError, match="the file was edited"):
@@ -233,7 +233,7 @@ def test_edited_options_are_noticed(folder: Path) -> None:
     "changes",
     [{"files": {}}, {"files": None}, {"hash": 1}, {"options": {}}, {"counts": []}, {"options": None}],
 )
-def test_manifest_with_a_part_missing(folder: Path, changes: dict[str, Any]) -> None:
+def test_incomplete_manifest(folder: Path, changes: dict[str, Any]) -> None:
     edit_manifest(folder, **changes)
     with pytest.raises(
         DataError, match=rf"{folder / 'manifest.json'}: a part is missing .*; run `llmdirect pre"
@@ -241,7 +241,7 @@ def test_manifest_with_a_part_missing(folder: Path, changes: dict[str, Any]) -> 
         audit(folder)
 
 
-def test_no_dataset(tmp_path: Path, cli: CommandLine) -> None:
+def test_folder_without_dataset(tmp_path: Path, cli: CommandLine) -> None:
     answer = cli("audit", tmp_path)
     assert answer.code == 1
     assert f"{tmp_path / 'manifest.json'}: not found; `llmdirect prepare` makes it" in answer.err
@@ -265,7 +265,7 @@ CONTRADICTIONS: dict[str, tuple[str, str, int, object, str]] = {
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_tables_that_contradict_each_other(folder: Path, name: str) -> None:
+def test_contradicting_tables(folder: Path, name: str) -> None:
     table, column, row, value, words = CONTRADICTIONS[name]
     rewrite(folder, lambda frames: put(frames, table, column, row, value))
     with pytest.raises(DataError, match=rf"{folder}.*{words}.*run `llmdirect prepare"):
@@ -273,14 +273,14 @@ def test_tables_that_contradict_each_other(folder: Path, name: str) -> None:
 
 
 def test_interaction_moved_to_train(folder: Path) -> None:
-    """The classic leak: a test row is learned from, its passage is still marked as held out."""
+    """A test row moved to train, with its passage still marked as held out."""
     test = int(np.flatnonzero(Dataset.open(folder).interactions.split == TEST)[0])
     rewrite(folder, lambda frames: put(frames, "interactions", "split", test, TRAIN))
     with pytest.raises(DataError, match=rf"an interaction and its passage disagree \(first: row {test}\)"):
         audit(folder)
 
 
-def test_pair_that_is_there_twice(folder: Path) -> None:
+def test_duplicate_pair(folder: Path) -> None:
     def double(frames: Frames) -> None:
         for table in ("interactions", "passages"):
             put(frames, table, "item_idx", 1, frames[table]["item_idx"][0])
@@ -290,7 +290,7 @@ def test_pair_that_is_there_twice(folder: Path) -> None:
         audit(folder)
 
 
-def test_passage_of_no_interaction(folder: Path) -> None:
+def test_passage_without_interaction(folder: Path) -> None:
     def add(frames: Frames) -> None:
         last = frames["passages"].tail(1).with_columns(text=pl.lit("smuggled"), split=pl.lit(TRAIN, pl.UInt8))
         frames["passages"] = pl.concat([frames["passages"], last])
@@ -319,7 +319,7 @@ def test_store_with_every_passage(folder: Path) -> None:
     assert (result.ok, result.stores_checked, result.notes) == (True, ["tiny"], [])
 
 
-def test_store_that_lacks_passages(folder: Path, cli: CommandLine) -> None:
+def test_store_with_missing_passages(folder: Path, cli: CommandLine) -> None:
     path = add_store(folder, Dataset.open(folder).passage_keys()[:-2])
     answer = cli("audit", folder)
     assert answer.code == 1
@@ -354,7 +354,7 @@ def test_damaged_store(folder: Path, cli: CommandLine) -> None:
     assert str(tokens) in answer.out
 
 
-def test_store_still_in_shards_is_noted(folder: Path) -> None:
+def test_unconsolidated_store_is_noted(folder: Path) -> None:
     (folder / "stores" / "half" / "shards").mkdir(parents=True)
     result = audit(folder)
     assert result.ok

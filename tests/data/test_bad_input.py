@@ -1,4 +1,4 @@
-"""Input that cannot be used: exit code 1, a message with file, place and cure, and nothing written."""
+"""Invalid input: exit code 1, a message with file, line and solution, and nothing written."""
 
 import fcntl
 import gzip
@@ -54,7 +54,7 @@ LATIN = b'{"user": "u", "item": "i", "text": "caf\xe9"}'
 
 @dataclass
 class Bad:
-    """A file and options; the words that the message must have, after the file's path."""
+    """File, options, and words of the expected message after the file's path."""
 
     name: str
     content: bytes
@@ -108,7 +108,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case.name}" for n, case in enumerate(CASES)])
-def test_file_that_cannot_be_used(tmp_path: Path, cli: CommandLine, case: Bad) -> None:
+def test_invalid_files(tmp_path: Path, cli: CommandLine, case: Bad) -> None:
     path, out = tmp_path / case.name, tmp_path / "out"
     path.write_bytes(case.content)
     answer = cli("prepare", path, "--out", out, *case.options)
@@ -136,9 +136,7 @@ def test_file_that_cannot_be_used(tmp_path: Path, cli: CommandLine, case: Bad) -
         (("--columns", "user=a,user=b"), "--columns: user is given twice"),
     ],
 )
-def test_options_that_make_no_sense(
-    tmp_path: Path, cli: CommandLine, options: tuple[str, ...], words: str
-) -> None:
+def test_invalid_options(tmp_path: Path, cli: CommandLine, options: tuple[str, ...], words: str) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(GOOD)
     answer = cli("prepare", path, "--out", tmp_path / "out", *options)
@@ -147,7 +145,7 @@ def test_options_that_make_no_sense(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_places_that_are_not_what_they_should_be(tmp_path: Path, cli: CommandLine) -> None:
+def test_invalid_paths(tmp_path: Path, cli: CommandLine) -> None:
     good, out = tmp_path / "r.jsonl", tmp_path / "out"
     good.write_bytes(GOOD)
     (tmp_path / "empty").mkdir()
@@ -166,7 +164,7 @@ def test_places_that_are_not_what_they_should_be(tmp_path: Path, cli: CommandLin
     assert good.read_bytes() == GOOD
 
 
-def test_missing_argument_is_bad_usage(tmp_path: Path, cli: CommandLine) -> None:
+def test_missing_argument_is_usage_error(tmp_path: Path, cli: CommandLine) -> None:
     assert cli("prepare", tmp_path / "r.jsonl").code == 2
 
 
@@ -184,7 +182,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_dataset_of_other_options_stays(tmp_path: Path, cli: CommandLine) -> None:
+def test_dataset_of_other_options_is_kept(tmp_path: Path, cli: CommandLine) -> None:
     path, out = tmp_path / "r.jsonl", tmp_path / "out"
     path.write_bytes(GOOD)
     prepare(path, out)
@@ -204,7 +202,7 @@ def test_dataset_of_other_options_stays(tmp_path: Path, cli: CommandLine) -> Non
 
 
 @pytest.mark.parametrize("manifest", ['{"format": "llmdirect-run", "version": 1}', '{"name": "x"}', "[]"])
-def test_overwrite_leaves_what_is_no_dataset(tmp_path: Path, manifest: str) -> None:
+def test_overwrite_keeps_foreign_files(tmp_path: Path, manifest: str) -> None:
     path, out = tmp_path / "r.jsonl", tmp_path / "out"
     path.write_bytes(GOOD)
     out.mkdir()
@@ -232,7 +230,7 @@ def _strip_manifest(out: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_flip_byte, _break_manifest, _strip_manifest])
-def test_overwrite_mends_a_damaged_dataset(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_overwrite_repairs_damaged_dataset(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path, out = tmp_path / "r.jsonl", tmp_path / "out"
     path.write_bytes(GOOD)
     prepare(path, out)
@@ -244,7 +242,7 @@ def test_overwrite_mends_a_damaged_dataset(tmp_path: Path, damage: Callable[[Pat
 
 
 @pytest.mark.parametrize("lost", ["users-*", "passages-*"])
-def test_a_lost_table_is_written_again(tmp_path: Path, lost: str) -> None:
+def test_lost_table_is_written_again(tmp_path: Path, lost: str) -> None:
     path, out = tmp_path / "r.jsonl", tmp_path / "out"
     path.write_bytes(GOOD)
     prepare(path, out)
@@ -254,7 +252,7 @@ def test_a_lost_table_is_written_again(tmp_path: Path, lost: str) -> None:
     assert snapshot(out) == before
 
 
-def test_second_writer_is_sent_away(tmp_path: Path, cli: CommandLine) -> None:
+def test_second_writer(tmp_path: Path, cli: CommandLine) -> None:
     path, out = write_lines(tmp_path / "r.jsonl", [review(f"u{n}", "i") for n in range(3)]), tmp_path / "out"
     out.mkdir()
     hold = (
@@ -275,9 +273,7 @@ def test_second_writer_is_sent_away(tmp_path: Path, cli: CommandLine) -> None:
     assert prepare(path, out).status == "written"
 
 
-def test_the_slower_of_two_writers_finds_the_work_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slower_writer_keeps_existing_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, out = tmp_path / "r.jsonl", tmp_path / "out"
     path.write_bytes(GOOD)
     build = documents.build_tables
@@ -290,19 +286,19 @@ def test_the_slower_of_two_writers_finds_the_work_done(
 
     monkeypatch.setattr(documents, "build_tables", overtaken)
     assert prepare(path, out).status == "unchanged"
-    with (out / ".lock").open("wb") as handle:  # given back
+    with (out / ".lock").open("wb") as handle:  # lock released
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_parquet_damaged_anywhere(tmp_path: Path) -> None:
-    """Whatever byte is wrong: an error that names the file, or a file that still reads."""
+def test_damaged_parquet(tmp_path: Path) -> None:
+    """Any wrong byte: an error that names the file, or a readable file."""
     buffer = io.BytesIO()
     pl.DataFrame({"user": ["a", "b"] * 50, "item": range(100), "text": [f"t {n}" for n in range(100)]}
                  ).write_parquet(buffer)  # fmt: skip
     good, path = buffer.getvalue(), tmp_path / "r.parquet"
     refused = 0
-    for place in range(4, len(good), 61):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+    for position in range(4, len(good), 61):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0x55]) + good[position + 1 :])
         try:
             prepare(path, tmp_path / "out", overwrite=True)
         except DataError as error:

@@ -30,6 +30,12 @@ def read_back(text: str, delimiter: str) -> tuple[Dialect, list[list[str]]]:
     return dialect, [record.values for record in records]
 
 
+def looks_like_records(record: str, delimiter: str) -> bool:
+    """Whether each line of a record with line breaks has its width, so that the file has two meanings."""
+    parts = record.split("\n")
+    return len(parts) > 1 and all(part.count(delimiter) == len(HEADER) - 1 for part in parts)
+
+
 def table(rows: list[tuple[str, str]]) -> list[list[str]]:
     return [[f"u{n}", item, text, str(n % 5)] for n, (item, text) in enumerate(rows)]
 
@@ -44,11 +50,7 @@ def test_doubled_quotes_are_read_back(
     writer = csv.writer(written, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerows([HEADER, *table(rows)])
     assume("\\" not in written.getvalue())  # before a quote it would have two meanings
-    for record in table(rows):  # a text whose lines look like records has two meanings, too
-        line = io.StringIO(newline="")
-        csv.writer(line, delimiter=delimiter, lineterminator="", quoting=quoting).writerow(record)
-        parts = line.getvalue().split("\n")
-        assume(len(parts) == 1 or any(part.count(delimiter) != 3 for part in parts))
+    assume(not any(looks_like_records(delimiter.join(record), delimiter) for record in table(rows)))
     _, records = read_back(written.getvalue(), delimiter)
     assert records == table(rows)
 
@@ -58,6 +60,7 @@ def test_doubled_quotes_are_read_back(
 def test_escaped_quotes_are_read_back(rows: list[tuple[str, str]], delimiter: str, line_end: str) -> None:
     plain = str.maketrans("", "", '"\\')
     rows = [(item.translate(plain), 'he said "' + text.replace("\\", "") + '"') for item, text in rows]
+    assume(not any(looks_like_records(delimiter.join(record), delimiter) for record in table(rows)))
     written = io.StringIO(newline="")
     writer = csv.writer(
         written,

@@ -1,4 +1,4 @@
-"""`download` against a server on this machine: resumed, verified, and honest when there is no network."""
+"""`download` from a local server: resuming, verification, offline errors."""
 
 import fcntl
 import gzip
@@ -25,7 +25,7 @@ NAME = "reviews_Musical_Instruments_5.json.gz"
 
 @dataclass
 class Behaviour:
-    """What the server holds, and how it misbehaves."""
+    """Files of the server, and its failures."""
 
     content: bytes = CONTENT
     etag: str = '"1"'
@@ -46,9 +46,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(status)
             return
         start, total = 0, len(how.content)
-        wanted = self.headers.get("Range")
-        if wanted and how.ranges and self.headers.get("If-Range") in (None, how.etag):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        range_header = self.headers.get("Range")
+        if range_header and how.ranges and self.headers.get("If-Range") in (None, how.etag):
+            start = int(range_header.removeprefix("bytes=").removesuffix("-"))
             if start >= total:
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{total}")
@@ -110,14 +110,14 @@ def test_fetches_once(tmp_path: Path, server: Behaviour) -> None:
     )
 
 
-def test_a_cut_transfer_goes_on_in_the_same_call(tmp_path: Path, server: Behaviour) -> None:
+def test_interrupted_transfer_resumes_in_same_call(tmp_path: Path, server: Behaviour) -> None:
     server.cut_after = [1000, 50_000, 7]
     download("Musical_Instruments", tmp_path, pause=0)
     assert files(tmp_path) == {NAME: CONTENT}
     assert ranges(server) == [None, "bytes=1000-", "bytes=51000-", "bytes=51007-"]
 
 
-def test_a_cut_transfer_goes_on_in_the_next_call(tmp_path: Path, server: Behaviour) -> None:
+def test_interrupted_transfer_resumes_in_next_call(tmp_path: Path, server: Behaviour) -> None:
     server.cut_after = [2000] + [0] * 4
     with pytest.raises(ConnectionError) as caught:
         download("Musical_Instruments", tmp_path, pause=0)
@@ -132,7 +132,7 @@ def test_a_cut_transfer_goes_on_in_the_next_call(tmp_path: Path, server: Behavio
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path, server: Behaviour) -> None:
+def test_changed_file_is_fetched_again(tmp_path: Path, server: Behaviour) -> None:
     server.cut_after = [2000] + [0] * 4
     with pytest.raises(ConnectionError):
         download("Musical_Instruments", tmp_path, pause=0)
@@ -141,7 +141,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path, server: B
     assert files(tmp_path) == {NAME: server.content}
 
 
-def test_a_complete_part_is_taken_without_sending_it_again(tmp_path: Path, server: Behaviour) -> None:
+def test_complete_partial_file_is_not_fetched_again(tmp_path: Path, server: Behaviour) -> None:
     server.cut_after = [2000] + [0] * 4
     with pytest.raises(ConnectionError):
         download("Musical_Instruments", tmp_path, pause=0)
@@ -152,7 +152,7 @@ def test_a_complete_part_is_taken_without_sending_it_again(tmp_path: Path, serve
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_a_part_that_is_too_long_starts_over(tmp_path: Path, server: Behaviour) -> None:
+def test_too_long_partial_file_restarts(tmp_path: Path, server: Behaviour) -> None:
     server.cut_after = [2000] + [0] * 4
     with pytest.raises(ConnectionError):
         download("Musical_Instruments", tmp_path, pause=0)
@@ -161,20 +161,20 @@ def test_a_part_that_is_too_long_starts_over(tmp_path: Path, server: Behaviour) 
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_a_part_from_another_address_is_not_continued(tmp_path: Path, server: Behaviour) -> None:
+def test_partial_file_of_another_address_is_not_resumed(tmp_path: Path, server: Behaviour) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(b"something else")
     download("Musical_Instruments", tmp_path)
     assert ranges(server) == [None]
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_server_without_ranges(tmp_path: Path, server: Behaviour) -> None:
+def test_server_without_range_support(tmp_path: Path, server: Behaviour) -> None:
     server.ranges, server.cut_after = False, [5000, 6000]
     download("Musical_Instruments", tmp_path, pause=0)
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_server_that_is_down_for_a_while(tmp_path: Path, server: Behaviour) -> None:
+def test_temporary_server_failure_is_retried(tmp_path: Path, server: Behaviour) -> None:
     server.status = [503, 429, 500]
     download("Musical_Instruments", tmp_path, pause=0)
     assert files(tmp_path) == {NAME: CONTENT}
@@ -193,7 +193,7 @@ def test_server_that_is_down_for_a_while(tmp_path: Path, server: Behaviour) -> N
         (403, OSError, "the server refuses (403 Forbidden); download it on another machine"),
     ],
 )
-def test_a_refusal_is_final(
+def test_client_errors_are_not_retried(
     tmp_path: Path, server: Behaviour, status: int, error: type[Exception], words: str
 ) -> None:
     server.status = [status]
@@ -205,7 +205,7 @@ def test_a_refusal_is_final(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "html", "tail"])
-def test_what_is_no_sound_gzip_file_is_thrown_away(tmp_path: Path, server: Behaviour, damage: str) -> None:
+def test_invalid_gzip_file_is_removed(tmp_path: Path, server: Behaviour, damage: str) -> None:
     middle = len(CONTENT) // 2
     server.content = {
         "cut": CONTENT[:-100],
@@ -223,7 +223,7 @@ def test_what_is_no_sound_gzip_file_is_thrown_away(tmp_path: Path, server: Behav
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_server_that_does_not_say_the_length(tmp_path: Path, server: Behaviour) -> None:
+def test_server_without_content_length(tmp_path: Path, server: Behaviour) -> None:
     server.length = False
     with pytest.raises(ConnectionError, match="the server does not say how long the file is"):
         download("Musical_Instruments", tmp_path, pause=0)
@@ -235,8 +235,8 @@ def test_offline(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The address, and what to do; nothing is left behind."""
-    with socket.socket() as bound:  # a port that nobody listens at
+    """The error names the address and a solution, and no file remains."""
+    with socket.socket() as bound:  # an unused port
         bound.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         monkeypatch.setenv("no_proxy", "*")
@@ -257,7 +257,7 @@ def test_offline(
     assert files(tmp_path / "raw") == {}
 
 
-def test_only_one_process_fetches_a_file(tmp_path: Path, server: Behaviour) -> None:
+def test_single_process_fetches_file(tmp_path: Path, server: Behaviour) -> None:
     with (tmp_path / f"{NAME}.part").open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(BusyError, match=rf"{NAME}.part: another llmdirect process is fetching it; wait"):

@@ -1,4 +1,4 @@
-"""`prepare` killed at any point: the folder holds the old dataset or none, and a second run completes it."""
+"""`prepare` killed at any point leaves the old dataset or none, and a second run completes it."""
 
 import random
 import subprocess
@@ -15,7 +15,7 @@ from review_files import random_reviews, write_lines
 
 pytestmark = pytest.mark.slow  # kills processes at many points
 
-# Kills itself at the n-th call that makes something durable: before it, or right after it.
+# Kills itself at the n-th durable call (sync or rename), before or right after it.
 KILLED_AT = """
 import os, signal, sys
 from llmdirect.data.prepare import prepare
@@ -60,7 +60,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, bytes]]:
-    """The files of unbroken runs, by seed."""
+    """Files of uninterrupted runs, by seed."""
     folder = tmp_path_factory.mktemp("whole")
     for seed in (1, 2):
         prepare(raw, folder / str(seed), seed=seed)
@@ -111,7 +111,7 @@ def test_replaced_dataset(
 
 
 def test_random_moments(tmp_path: Path, raw: Path, whole: dict[int, dict[str, bytes]]) -> None:
-    """Kills spread over a whole run, measured first, each on what the one before left."""
+    """Consecutive kills at times spread over the duration of a run."""
     script = (
         "import sys; from llmdirect.data.prepare import prepare; prepare(sys.argv[1], sys.argv[2], seed=1)"
     )

@@ -1,4 +1,4 @@
-"""What `prepare` makes of a raw file: positives, items, documents, counts."""
+"""Datasets written by `prepare`: positives, items, documents, counts."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def prepared(folder: Path, records: list[Record], name: str = "out", **options: 
 
 
 def test_published_counts(tmp_path: Path) -> None:
-    """The published size of the set, and the published shares of each user."""
+    """Published size of the dataset, and published split fractions of each user."""
     result = prepare(real(INSTRUMENTS), tmp_path / "out")
     counts = result.counts
     assert (counts["interactions"], counts["users"], counts["items"]) == (10_261, 1_429, 900)
@@ -41,19 +41,19 @@ def test_published_counts(tmp_path: Path) -> None:
     by_user = np.bincount(users)
     assert sorted(by_user) == sorted(sizes)
     text = dataset.passages.text.str.to_lowercase()
-    alone = np.ones(len(by_user), dtype=bool)  # users all of whose texts are unique: their room is filled
+    alone = np.ones(len(by_user), dtype=bool)  # users with unique texts only: held-out sizes are exact
     alone[users[(text.is_duplicated() & (text != "")).to_numpy()]] = False
     assert alone.mean() > 0.9
-    for code, wanted in ((TEST, np.maximum(1, by_user * 2 // 10)), (VALID, np.maximum(1, by_user // 10))):
+    for code, expected in ((TEST, np.maximum(1, by_user * 2 // 10)), (VALID, np.maximum(1, by_user // 10))):
         held_out = np.bincount(users[dataset.interactions.split == code], minlength=len(by_user))
-        assert (held_out[alone] == wanted[alone]).all()
-        assert (held_out <= wanted).all()
+        assert (held_out[alone] == expected[alone]).all()
+        assert (held_out <= expected).all()
     k_core = prepare(real(INSTRUMENTS), tmp_path / "core", k_core=5)
     assert k_core.counts["k_core_removed"] == {"rounds": 0, "interactions": 0, "users": 0, "items": 0}
 
 
-def test_core_of_a_file_with_its_own_field_names(tmp_path: Path, cli: CommandLine) -> None:
-    """The set's description gives the size of its 3-core; times are in the long form with a zone."""
+def test_k_core_with_custom_columns(tmp_path: Path, cli: CommandLine) -> None:
+    """Published size of the 3-core; times are in the long form with a zone."""
     columns = "user=user_id,item=book_id,text=review_text,rating=rating,time=date_added"
     answer = cli("prepare", real(GOODREADS), "--out", tmp_path / "out", "--k-core", 3, "--columns", columns,
                  "--split", "global-time", "--json")  # fmt: skip
@@ -82,7 +82,7 @@ def test_order_and_values(tmp_path: Path) -> None:
     assert dataset.passages.text.to_list() == ["untimed", "timed", "early", "late"]
     assert rows.passage_idx.tolist() == [0, 1, 2, 3]
     assert rows.positive.all()
-    assert (rows.split == TRAIN).all()  # two reviews a user are too few to hold one out
+    assert (rows.split == TRAIN).all()  # two reviews per user are too few to hold one out
     counts = dataset.manifest["counts"]
     assert (counts["without_rating"], counts["without_time"]) == (2, 1)
     assert (counts["interactions"], counts["passages"], counts["density"]) == (4, 4, 4 / 6)
@@ -126,25 +126,27 @@ def test_positives(tmp_path: Path, rule: str) -> None:
     assert np.diff(dataset.csr(TRAIN, positive_only=False).indptr).tolist() == [1] * 5
 
 
-def test_rules_that_differ_are_told_apart(tmp_path: Path) -> None:
+def test_different_positive_rules_are_distinguished(tmp_path: Path) -> None:
     raw = [review(f"u{n}", "i", f"t{n}", rating=n) for n in range(3)]
     prepared(tmp_path, raw, positive="rating>=1.00000001")
     with pytest.raises(DataError, match="different: positive"):
         prepare(tmp_path / "out.jsonl", tmp_path / "out", positive="rating>=1.00000002")
 
 
-def test_csr_of_splits_and_copy_groups_against_naive(tmp_path: Path) -> None:
+def test_csr_and_copy_groups_match_naive(tmp_path: Path) -> None:
     dataset = prepared(tmp_path, random_reviews(5), positive="rating>=3")
     rows = dataset.interactions
     for splits in (TRAIN, (TRAIN, VALID), (TEST,)):
         for positive_only in (True, False):
-            wanted = np.atleast_1d(splits).tolist()
+            relevant = np.atleast_1d(splits).tolist()
             naive: list[list[int]] = [[] for _ in dataset.user_ids]
             for n in range(len(rows)):
-                if rows.split[n] in wanted and (rows.positive[n] or not positive_only):
+                if rows.split[n] in relevant and (rows.positive[n] or not positive_only):
                     naive[rows.user_idx[n]].append(int(rows.item_idx[n]))
-            found = dataset.csr(splits, positive_only)
-            assert [found.row(user).tolist() for user in range(found.num_rows)] == [sorted(r) for r in naive]
+            interactions = dataset.csr(splits, positive_only)
+            assert [interactions.row(user).tolist() for user in range(interactions.num_rows)] == [
+                sorted(r) for r in naive
+            ]
     passages = dataset.passages
     words = [" ".join(text.casefold().split()) for text in passages.text]
     groups = dataset.duplicate_ids()
@@ -177,7 +179,7 @@ def with_metadata(tmp_path: Path, **options: Any) -> Dataset:
     return prepared(tmp_path, raw, items=items, **options)
 
 
-def test_descriptions_are_passages_of_train(tmp_path: Path) -> None:
+def test_descriptions_are_train_passages(tmp_path: Path) -> None:
     dataset = with_metadata(tmp_path)
     assert dataset.item_titles == ["Drum", None, "Only a title", None, "1984", None]
     descriptions = np.flatnonzero(dataset.passages.kind == KINDS.index("description"))
@@ -203,7 +205,7 @@ def test_descriptions_are_passages_of_train(tmp_path: Path) -> None:
     }
 
 
-def test_a_review_that_copies_its_item_description_is_never_held_out(tmp_path: Path) -> None:
+def test_copy_of_description_is_never_held_out(tmp_path: Path) -> None:
     for seed in range(6):
         dataset = with_metadata(tmp_path, seed=seed, fractions=(0.2, 0.4, 0.4))
         rows = dataset.interactions
@@ -218,7 +220,7 @@ def test_metadata_formats(tmp_path: Path, suffix: str) -> None:
         {"asin": "b", "title": r"It's \d", "description": ""},
     ]
     path = tmp_path / f"items{suffix}"
-    if suffix == ".py.json":  # as in the metadata of 2014; json.loads refuses single quotes
+    if suffix == ".py.json":  # as in the metadata of 2014; json.loads rejects single quotes
         path.write_text("\n".join(str(record).replace("\\\\", "\\") for record in records))
         assert "{'asin': 'a'" in path.read_text()
     elif suffix == ".jsonl":
@@ -226,13 +228,13 @@ def test_metadata_formats(tmp_path: Path, suffix: str) -> None:
     else:
         frame = pl.DataFrame(records)
         frame.write_csv(path) if suffix == ".csv" else frame.write_parquet(path)
-    found = read_item_metadata(path, ["b", "c", "a"])
-    assert found.titles == [r"It's \d", None, 'A "good" one']
-    assert found.descriptions == ["", "", "first\nsecond"]
-    assert (found.num_found, found.bad_lines) == (2, 0)
+    metadata = read_item_metadata(path, ["b", "c", "a"])
+    assert metadata.titles == [r"It's \d", None, 'A "good" one']
+    assert metadata.descriptions == ["", "", "first\nsecond"]
+    assert (metadata.num_found, metadata.bad_lines) == (2, 0)
 
 
-def test_bad_metadata_is_named(tmp_path: Path) -> None:
+def test_invalid_metadata(tmp_path: Path) -> None:
     lines = [
         json.dumps({"asin": "a", "title": "A"}),
         "",
@@ -256,8 +258,8 @@ def test_bad_metadata_is_named(tmp_path: Path) -> None:
         "  line 7: title holds an unpaired surrogate, which is no character",
         "  line 8: not JSON (Expecting property name enclosed in double quotes at character 2)",
     ]
-    found = read_item_metadata(path, ["a", "b"], skip_bad_lines=True)
-    assert (found.titles, found.bad_lines) == (["A", None], 6)
+    metadata = read_item_metadata(path, ["a", "b"], skip_bad_lines=True)
+    assert (metadata.titles, metadata.bad_lines) == (["A", None], 6)
 
 
 def test_metadata_of_other_items(tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def train_pairs(dataset: Dataset) -> set[tuple[str, str]]:
     return {(dataset.user_ids[rows.user_idx[n]], dataset.item_ids[rows.item_idx[n]]) for n in keep}
 
 
-def test_documents_are_the_train_reviews(tmp_path: Path) -> None:
+def test_documents_consist_of_train_reviews(tmp_path: Path) -> None:
     records = unlike()
     dataset = prepared(tmp_path, records, passage_unit="document")
     train = train_pairs(dataset)
@@ -312,15 +314,15 @@ def test_documents_are_the_train_reviews(tmp_path: Path) -> None:
 @pytest.mark.slow
 @given(st.integers(0, 59), st.text(max_size=20), st.sampled_from(["random", "leave-last-out", "global-time"]))
 @settings(deadline=None, max_examples=25)
-def test_held_out_texts_reach_no_document(
+def test_documents_exclude_held_out_texts(
     tmp_path_factory: pytest.TempPathFactory, row: int, text: str, split: str
 ) -> None:
-    """Another text of a held-out review changes no passage; of a train review, two."""
+    """Changing a held-out text changes no passage; changing a train text changes two."""
     folder = tmp_path_factory.mktemp("d")
     records = unlike()
     before = prepared(folder, records, passage_unit="document", split=split)
     changed = [dict(record) for record in records]
-    changed[row]["text"] = f"changed {text} end"  # no other text is like it
+    changed[row]["text"] = f"changed {text} end"  # no other text is equal
     after = prepared(folder, changed, passage_unit="document", split=split)
     np.testing.assert_array_equal(before.interactions.split, after.interactions.split)
     different = (before.passages.text != after.passages.text).sum()
@@ -328,7 +330,7 @@ def test_held_out_texts_reach_no_document(
     assert different == (2 if in_train else 0)
 
 
-def test_document_unit_says_what_it_cannot_do(tmp_path: Path, cli: CommandLine) -> None:
+def test_document_unit_invalid_options(tmp_path: Path, cli: CommandLine) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", unlike())
     for _ in range(2):  # written, then unchanged
         answer = cli("prepare", raw, "--out", tmp_path / "out", "--passage-unit", "document")
@@ -337,10 +339,10 @@ def test_document_unit_says_what_it_cannot_do(tmp_path: Path, cli: CommandLine) 
         assert "training pairs see their own review" in answer.out
 
 
-# --- raw files given to later stages ---
+# --- raw files as input of later stages ---
 
 
-def test_a_raw_file_is_prepared_beside_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raw_file_is_prepared_in_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "here").mkdir()
     raw = write_lines(tmp_path / "data" / "shop.reviews.json", unlike())
@@ -359,7 +361,7 @@ def test_a_raw_file_is_prepared_beside_the_caller(tmp_path: Path, monkeypatch: p
         open_or_prepare(raw)
 
 
-def test_nothing_to_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_missing_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         FileNotFoundError, match="none: not found; give a dataset folder or a file of reviews"

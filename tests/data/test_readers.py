@@ -1,4 +1,4 @@
-"""Readers: every layout, every compression, every bad line named, and nothing lost."""
+"""Readers: layouts, compression, reporting of bad lines, completeness."""
 
 import bz2
 import csv
@@ -88,39 +88,39 @@ def rows(reviews: Reviews) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_layouts_are_recognised(tmp_path: Path, name: str) -> None:
-    found = read_reviews(write_lines(tmp_path / "raw.json", [LAYOUTS[name]] * 2))
-    assert (found.format, found.bad_lines, found.has_ratings) == (name, 0, True)
-    assert rows(found) == [ROW, ROW]
-    assert found.frame[LINE].to_list() == [1, 2]
+def test_layout_detection(tmp_path: Path, name: str) -> None:
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", [LAYOUTS[name]] * 2))
+    assert (reviews.format, reviews.bad_lines, reviews.has_ratings) == (name, 0, True)
+    assert rows(reviews) == [ROW, ROW]
+    assert reviews.frame[LINE].to_list() == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["amazon-2014", "amazon-2018", "amazon-2023", "plain"])
-def test_summary_goes_before_the_text(tmp_path: Path, name: str) -> None:
+def test_summary_precedes_text(tmp_path: Path, name: str) -> None:
     layout = LAYOUTS[name]
     title = "title" if name == "amazon-2023" else "summary"
     text = "text" if "text" in layout else "reviewText"
     records = [layout, {**layout, title: None}, {**layout, title: " "}, {**layout, text: ""}]
-    found = read_reviews(write_lines(tmp_path / "raw.json", records), with_summary=True)
-    assert found.frame["text"].to_list() == ["Ok\nFine.", "Fine.", "Fine.", "Ok"]
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", records), with_summary=True)
+    assert reviews.frame["text"].to_list() == ["Ok\nFine.", "Fine.", "Fine.", "Ok"]
 
 
-def test_summary_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_summary(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "raw.json", [LAYOUTS["yelp"]])
     cure = r'Name it: `columns={"summary": "FIELD"}`'
     with pytest.raises(DataError, match=rf"raw.json: `with_summary`, .*{cure}"):
         read_reviews(path, with_summary=True)
 
 
-def test_text_may_be_absent_in_the_layout_that_leaves_it_out(tmp_path: Path) -> None:
+def test_optional_text_field(tmp_path: Path) -> None:
     without = {name: value for name, value in LAYOUTS["amazon-2018"].items() if name != "reviewText"}
-    found = read_reviews(write_lines(tmp_path / "raw.json", [LAYOUTS["amazon-2018"], without]))
-    assert found.frame["text"].to_list() == ["Fine.", ""]
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", [LAYOUTS["amazon-2018"], without]))
+    assert reviews.frame["text"].to_list() == ["Fine.", ""]
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
 @pytest.mark.parametrize("kind", [".json", ".csv", ".tsv", ""])
-def test_compression_is_told_by_content(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_compression_is_detected_by_content(tmp_path: Path, suffix: str, kind: str) -> None:
     table = [["user", "item", "text", "rating", "time"], ["U", "I", "Fine.", "4", "1393545600"]]
     if kind in (".json", ""):
         plain = json.dumps(LAYOUTS["plain"]).encode()  # no line end
@@ -148,12 +148,12 @@ def test_any_file_with_columns(tmp_path: Path, suffix: str) -> None:
     write = {".jsonl": frame.write_ndjson, ".csv": frame.write_csv, ".parquet": frame.write_parquet}
     write[suffix](path)
     roles = {"user": "who", "item": "what", "text": "words", "rating": "stars", "time": "day"}
-    found = read_reviews(path, columns={**roles, "summary": "head"}, with_summary=True)
-    assert rows(found) == [
+    reviews = read_reviews(path, columns={**roles, "summary": "head"}, with_summary=True)
+    assert rows(reviews) == [
         ("a", "1", 'H\nsaid "no",\nthen yes', 4.5, 1_488_272_400_000),
         ("b", "2", "[b] {c}", None, 1_488_272_400_000),
     ]
-    assert found.format == "columns"
+    assert reviews.format == "columns"
     named = {name: roles[name] for name in ("user", "item", "text")}
     assert rows(read_reviews(path, columns=named))[0][3] == 4.5  # fields with usual names are used, too
     bare = read_reviews(path, columns={**named, "rating": ""})
@@ -169,7 +169,7 @@ def test_parquet_times(tmp_path: Path) -> None:
         assert rows(read_reviews(tmp_path / "raw.parquet")) == [("a", "i", "t", None, 1_488_240_000_000)]
 
 
-def test_a_field_with_a_comma_in_its_name() -> None:
+def test_field_name_with_comma() -> None:
     assert parse_columns('user=who, "item=what, exactly",text=t') == {
         "user": "who",
         "item": "what, exactly",
@@ -182,21 +182,21 @@ def test_a_field_with_a_comma_in_its_name() -> None:
     [(4, 4.0), ("4.5", 4.5), ("4,5", 4.5), ("5,00", 5.0), (float("nan"), None), ("NA", None), ("null", None)],
 )
 def test_ratings(tmp_path: Path, rating: Any, expected: float | None) -> None:
-    found = read_reviews(write_lines(tmp_path / "raw.json", [review("u", "i", rating=rating)]))
-    assert found.frame["rating"].to_list() == [expected]
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", [review("u", "i", rating=rating)]))
+    assert reviews.frame["rating"].to_list() == [expected]
 
 
 def test_parquet_numbers(tmp_path: Path) -> None:
-    """Programs make whole numbers floats where one is missing."""
+    """Integer columns with missing values are often stored as floats."""
     frame = pl.DataFrame(
         {"user": [7.0, 8.5, 9.0], "item": [1, 2, 3], "text": "t", "rating": [float("nan"), 4.0, None]},
         strict=False,
     )
     frame.write_parquet(tmp_path / "raw.parquet")
-    found = read_reviews(tmp_path / "raw.parquet").frame
-    assert found["user"].to_list() == ["7", "8.5", "9"]
-    assert found["item"].to_list() == ["1", "2", "3"]
-    assert found["rating"].to_list() == [None, 4.0, None]
+    reviews = read_reviews(tmp_path / "raw.parquet").frame
+    assert reviews["user"].to_list() == ["7", "8.5", "9"]
+    assert reviews["item"].to_list() == ["1", "2", "3"]
+    assert reviews["rating"].to_list() == [None, 4.0, None]
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_parquet_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_times(tmp_path: Path, time: Any, expected: int | None) -> None:
-    found = read_reviews(write_lines(tmp_path / "raw.json", [review("u", "i", time=time)]))
-    assert found.frame["time_ms"].to_list() == [expected]
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", [review("u", "i", time=time)]))
+    assert reviews.frame["time_ms"].to_list() == [expected]
 
 
 BAD_LINES = [
@@ -255,7 +255,7 @@ def as_line(line: Any) -> bytes:
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES)
-def test_a_bad_line_is_named_or_skipped(tmp_path: Path, line: Any, reason: str) -> None:
+def test_bad_line_is_reported_or_skipped(tmp_path: Path, line: Any, reason: str) -> None:
     path = tmp_path / "raw.jsonl"
     good = [as_line(review(f"u{n}", "i", rating=n, time=n)) for n in range(4)]
     path.write_bytes(b"\n".join([*good[:2], b"", as_line(line), *good[2:]]))
@@ -265,14 +265,14 @@ def test_a_bad_line_is_named_or_skipped(tmp_path: Path, line: Any, reason: str) 
     assert message.startswith(f"{path}: 1 of 5 lines are bad; mend them, or leave them out with `skip_bad_")
     assert "\n  line 4: " in message
     assert reason in message
-    found = read_reviews(path, skip_bad_lines=True)
-    assert found.bad_lines == 1
-    assert found.frame["user"].to_list() == ["u0", "u1", "u2", "u3"]
-    assert found.frame[LINE].to_list() == [1, 2, 5, 6]
-    assert found.frame["rating"].to_list() == [0, 1, 2, 3]
+    reviews = read_reviews(path, skip_bad_lines=True)
+    assert reviews.bad_lines == 1
+    assert reviews.frame["user"].to_list() == ["u0", "u1", "u2", "u3"]
+    assert reviews.frame[LINE].to_list() == [1, 2, 5, 6]
+    assert reviews.frame["rating"].to_list() == [0, 1, 2, 3]
 
 
-def test_many_bad_lines_are_counted_and_the_first_ten_shown(tmp_path: Path) -> None:
+def test_first_ten_bad_lines_are_shown(tmp_path: Path) -> None:
     lines = [json.dumps(review("u", f"i{n}")) if n % 2 else "x" for n in range(30)]
     (tmp_path / "raw.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError, match="15 of 30 lines are bad") as caught:
@@ -281,7 +281,7 @@ def test_many_bad_lines_are_counted_and_the_first_ten_shown(tmp_path: Path) -> N
     assert shown == [*(f"  line {n}" for n in range(1, 20, 2)), "  and 5 more"]
 
 
-def test_csv_places(tmp_path: Path) -> None:
+def test_csv_line_numbers(tmp_path: Path) -> None:
     path = tmp_path / "raw.csv"
     table = io.StringIO()
     csv.writer(table).writerows(
@@ -294,9 +294,9 @@ def test_csv_places(tmp_path: Path) -> None:
         "  line 6: 2 fields, the header has 3",
         f"  line 9: {NOT_UTF8}",
     ]
-    found = read_reviews(path, skip_bad_lines=True)
-    assert found.frame[LINE].to_list() == [2, 8, 10]
-    assert found.frame["text"].to_list() == ["one\ntwo\n\nthree", "x" * 200_000, ""]
+    reviews = read_reviews(path, skip_bad_lines=True)
+    assert reviews.frame[LINE].to_list() == [2, 8, 10]
+    assert reviews.frame["text"].to_list() == ["one\ntwo\n\nthree", "x" * 200_000, ""]
 
 
 @settings(deadline=None)
@@ -315,8 +315,8 @@ def test_csv_places(tmp_path: Path) -> None:
     ),
     st.booleans(),
 )
-def test_blocks_and_single_lines_read_the_same(records: list[dict[str, Any]], ascii: bool) -> None:
-    """A bad line makes its block go the slow way: that must not change what the other lines say."""
+def test_block_and_line_parsers_agree(records: list[dict[str, Any]], ascii: bool) -> None:
+    """A bad line makes its block use the line parser, which must not change other lines."""
     fields = {"user": "user", "item": "item", "text": "text", "rating": "rating"}
     lines = [json.dumps(record, ensure_ascii=ascii).encode("utf-8", "surrogatepass") for record in records]
 
@@ -324,31 +324,32 @@ def test_blocks_and_single_lines_read_the_same(records: list[dict[str, Any]], as
         parts = list(_read_pieces(io.BytesIO(b"\n".join(lines)), fields))
         frame = pl.concat([frame for frame, _ in parts])
         numbers = [None if value in (None, "") else value for value in frame["rating"]]
-        rating = (
-            pl.Series("rating", numbers, dtype=pl.String).cast(pl.Float32, strict=False) + 0.0
-        )  # no sign of 0
+        # Adding 0.0 removes the sign of zeros.
+        rating = pl.Series("rating", numbers, dtype=pl.String).cast(pl.Float32, strict=False) + 0.0
         return frame.with_columns(rating).rows(), [bad for _, part in parts for bad in part]
 
     quick, quick_bad = read(*lines)
     slow, slow_bad = read(*lines, b"no json")
-    assert repr(quick) == repr(slow)  # repr, for NaN equals NaN there
+    assert repr(quick) == repr(slow)  # repr, as NaN differs from NaN
     assert quick_bad == [bad for bad in slow_bad if bad[0] <= len(lines)]
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_block_borders_do_not_matter(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_boundaries_do_not_change_result(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [as_line(review(f"u{n}", "i", "é" * (n % 50))) for n in range(40)]
     lines[7], lines[20], lines[39] = b"bad", b"", b"worse"
     (tmp_path / "raw.jsonl").write_bytes(b"\n".join(lines))
     expected = read_reviews(tmp_path / "raw.jsonl", skip_bad_lines=True)
     assert (expected.bad_lines, expected.frame.height) == (2, 37)
     monkeypatch.setattr(raw_files, "BLOCK_BYTES", block)
-    found = read_reviews(tmp_path / "raw.jsonl", skip_bad_lines=True)
-    assert found.frame.equals(expected.frame)
-    assert found.bad_lines == 2
+    reviews = read_reviews(tmp_path / "raw.jsonl", skip_bad_lines=True)
+    assert reviews.frame.equals(expected.frame)
+    assert reviews.bad_lines == 2
 
 
-def test_of_a_repeated_key_the_first_counts(tmp_path: Path) -> None:
+def test_first_of_repeated_keys_is_used(tmp_path: Path) -> None:
     line = b'{"user": "u", "item": "i", "text": "first", "text": "second"}'
     (tmp_path / "a.jsonl").write_bytes(line)
     (tmp_path / "b.jsonl").write_bytes(line + b"\nbad")
@@ -356,7 +357,7 @@ def test_of_a_repeated_key_the_first_counts(tmp_path: Path) -> None:
         assert rows(read_reviews(tmp_path / name, skip_bad_lines=True))[0][2] == "first"
 
 
-def test_columns_complete_a_known_layout(tmp_path: Path) -> None:
+def test_columns_extend_detected_layout(tmp_path: Path) -> None:
     record = {"user_id": "U", "business_id": "I", "words": "Fine.", "stars": 4, "date": "2014-02-28"}
-    found = read_reviews(write_lines(tmp_path / "raw.json", [record]), columns={"text": "words"})
-    assert (found.format, rows(found)) == ("yelp", [ROW])
+    reviews = read_reviews(write_lines(tmp_path / "raw.json", [record]), columns={"text": "words"})
+    assert (reviews.format, rows(reviews)) == ("yelp", [ROW])

@@ -1,4 +1,4 @@
-"""A split in memory is the one that `prepare` writes."""
+"""In-memory splits equal those written by `prepare`."""
 
 from pathlib import Path
 
@@ -16,15 +16,15 @@ from llmdirect.evaluation.protocol import seen_items
 from review_files import INSTRUMENTS, random_reviews, real, review, write_lines
 
 
-def assert_same_split(found: Dataset, written: Dataset) -> None:
-    np.testing.assert_array_equal(found.interactions.split, written.interactions.split)
-    np.testing.assert_array_equal(found.passages.split, written.passages.split)
+def assert_same_split(actual: Dataset, written: Dataset) -> None:
+    np.testing.assert_array_equal(actual.interactions.split, written.interactions.split)
+    np.testing.assert_array_equal(actual.passages.split, written.passages.split)
     for name in ("user_idx", "item_idx", "passage_idx", "rating", "timestamp", "positive"):
-        np.testing.assert_array_equal(getattr(found.interactions, name), getattr(written.interactions, name))
-    assert found.passages.text.to_list() == written.passages.text.to_list()
-    assert (found.user_ids, found.item_ids) == (written.user_ids, written.item_ids)
+        np.testing.assert_array_equal(getattr(actual.interactions, name), getattr(written.interactions, name))
+    assert actual.passages.text.to_list() == written.passages.text.to_list()
+    assert (actual.user_ids, actual.item_ids) == (written.user_ids, written.item_ids)
     for part in ("options", "counts"):
-        assert found.manifest[part] == written.manifest[part]
+        assert actual.manifest[part] == written.manifest[part]
 
 
 OPTIONS = [
@@ -44,10 +44,10 @@ def test_random_data_with_descriptions(tmp_path: Path, options: dict, data_seed:
     items = write_lines(tmp_path / "items.jsonl", metadata)
     prepare(raw, tmp_path / "a", items=items, positive="rating>=3")
     prepare(raw, tmp_path / "b", items=items, positive="rating>=3", **options)
-    found = resplit(Dataset.open(tmp_path / "a"), **options)
-    assert (found.interactions.split != Dataset.open(tmp_path / "a").interactions.split).any()
-    assert_same_split(found, Dataset.open(tmp_path / "b"))
-    assert (found.passages.split[found.passages.kind == 1] == TRAIN).all()
+    split = resplit(Dataset.open(tmp_path / "a"), **options)
+    assert (split.interactions.split != Dataset.open(tmp_path / "a").interactions.split).any()
+    assert_same_split(split, Dataset.open(tmp_path / "b"))
+    assert (split.passages.split[split.passages.kind == 1] == TRAIN).all()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_real_data(tmp_path: Path, instruments: Dataset, options: dict) -> None:
     assert_same_split(resplit(instruments, **options), Dataset.open(tmp_path / "other"))
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_resplit_round_trip(tmp_path: Path) -> None:
     prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(1)), tmp_path / "a")
     dataset = Dataset.open(tmp_path / "a")
     before = dataset.interactions.split.copy()
@@ -77,7 +77,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert dataset.manifest["hash"] == dataset.hash != other.hash
 
 
-def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
+def test_resplit_errors(tmp_path: Path) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", [review(f"u{n % 4}", f"i{n}") for n in range(12)])
     prepare(raw, tmp_path / "a")
     prepare(raw, tmp_path / "d", passage_unit="document")
@@ -97,7 +97,7 @@ def test_refusals_name_the_folder_and_the_cure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data_seed", range(3))
-def test_active_users_are_what_prepare_makes_of_their_reviews(tmp_path: Path, data_seed: int) -> None:
+def test_active_users_match_prepare(tmp_path: Path, data_seed: int) -> None:
     records = random_reviews(data_seed)
     metadata = [{"item_id": f"i{n}", "description": f"text number {n}"} for n in range(5)]
     items = write_lines(tmp_path / "items.jsonl", metadata)
@@ -105,27 +105,27 @@ def test_active_users_are_what_prepare_makes_of_their_reviews(tmp_path: Path, da
     whole = Dataset.open(tmp_path / "a")
     counts = np.bincount(whole.interactions.user_idx)
     minimum = int(np.median(counts)) + 1
-    found = active_users(whole, minimum)
+    split = active_users(whole, minimum)
     kept = {whole.user_ids[user] for user in np.flatnonzero(counts >= minimum)}
     assert 0 < len(kept) < whole.num_users
     rest = [record for record in records if record["user"] in kept]
     prepare(write_lines(tmp_path / "rest.jsonl", rest), tmp_path / "b", items=items)
     written = Dataset.open(tmp_path / "b")
-    assert (found.user_ids, found.item_ids) == (written.user_ids, written.item_ids)
-    assert found.item_titles == written.item_titles
+    assert (split.user_ids, split.item_ids) == (written.user_ids, written.item_ids)
+    assert split.item_titles == written.item_titles
     for name in ("user_idx", "item_idx", "rating", "timestamp", "positive"):
-        np.testing.assert_array_equal(getattr(found.interactions, name), getattr(written.interactions, name))
-    texts = [dataset.passages.text.gather(dataset.interactions.passage_idx) for dataset in (found, written)]
+        np.testing.assert_array_equal(getattr(split.interactions, name), getattr(written.interactions, name))
+    texts = [dataset.passages.text.gather(dataset.interactions.passage_idx) for dataset in (split, written)]
     assert texts[0].to_list() == texts[1].to_list()
-    for dataset in (found, written):
+    for dataset in (split, written):
         rows, passages = dataset.interactions, dataset.passages
         np.testing.assert_array_equal(passages.user_idx[rows.passage_idx], rows.user_idx)
         np.testing.assert_array_equal(passages.item_idx[rows.passage_idx], rows.item_idx)
         described = np.flatnonzero(passages.kind == 1)
         assert (passages.user_idx[described] == -1).all()
-    assert sorted(found.passages.text.to_list()) == sorted(written.passages.text.to_list())
+    assert sorted(split.passages.text.to_list()) == sorted(written.passages.text.to_list())
     np.testing.assert_array_equal(
-        resplit(found, seed=5).interactions.split, resplit(written, seed=5).interactions.split
+        resplit(split, seed=5).interactions.split, resplit(written, seed=5).interactions.split
     )
     assert active_users(whole, 1) is whole
     with pytest.raises(DataError, match=r"no user has 1000 interactions, the most is \d+"):
@@ -133,7 +133,7 @@ def test_active_users_are_what_prepare_makes_of_their_reviews(tmp_path: Path, da
 
 
 @pytest.mark.parametrize("data_seed", range(3))
-def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int) -> None:
+def test_cold_items_have_text_but_no_interaction(tmp_path: Path, data_seed: int) -> None:
     prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(data_seed)), tmp_path / "a")
     whole = Dataset.open(tmp_path / "a")
     split = cold_items(whole, seed=3, share=0.2)
@@ -142,11 +142,11 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     assert 0 < len(cold) <= 0.2 * whole.num_items
     warm = rows.item_idx[rows.split != TEST]
     assert not np.isin(cold, warm).any()
-    # Every review is in one place at most: a row of some split, or a text without a user.
+    # Each review is at most one of: a row of some split, or a text without a user.
     described = np.flatnonzero((passages.kind == KINDS.index("review")) & (passages.user_idx == -1))
     assert (passages.split[described] == TRAIN).all()
     assert np.isin(cold, passages.item_idx[described]).all()
-    # So that train tells how often an item was chosen, though not by whom.
+    # Popularity counts these texts, though they have no user.
     nameless = np.bincount(passages.item_idx[described], minlength=whole.num_items)
     np.testing.assert_array_equal(split.popularity(TRAIN)[cold], nameless[cold])
     positives = np.bincount(rows.item_idx[(rows.split == TRAIN) & rows.positive], minlength=whole.num_items)
@@ -156,14 +156,14 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
     )
     assert not np.isin(described, rows.passage_idx).any()
     np.testing.assert_array_equal(passages.split[rows.passage_idx], rows.split)
-    # No user of a test row tells the item about it, nor has written its text elsewhere.
+    # The test user has no description text of the item and no copy of the review.
     groups = whole.duplicate_ids()
     for row in np.flatnonzero(rows.split == TEST):
         user, item, passage = rows.user_idx[row], rows.item_idx[row], rows.passage_idx[row]
-        told = whole.passages.user_idx[described[passages.item_idx[described] == item]]
-        assert user not in told
+        describing_users = whole.passages.user_idx[described[passages.item_idx[described] == item]]
+        assert user not in describing_users
         assert groups[passage] < 0 or (groups == groups[passage]).sum() == 1
-    # All else is the ordinary split without its test.
+    # The remainder equals the ordinary split without its test rows.
     ordinary = resplit(whole, seed=3).interactions
     kept = ~np.isin(ordinary.item_idx, cold) & (ordinary.split != TEST)
     expected = {
@@ -172,18 +172,20 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
             ordinary.user_idx[kept], ordinary.item_idx[kept], ordinary.split[kept], strict=True
         )
     }
-    found = rows.split != TEST
-    untold = {
+    not_test = rows.split != TEST
+    actual = {
         (u, i): s
-        for u, i, s in zip(rows.user_idx[found], rows.item_idx[found], rows.split[found], strict=True)
+        for u, i, s in zip(
+            rows.user_idx[not_test], rows.item_idx[not_test], rows.split[not_test], strict=True
+        )
     }
-    dropped = set(expected) - set(untold)
+    dropped = set(expected) - set(actual)
     assert all(item in passages.item_idx[described] for _, item in dropped)
-    assert all(expected[pair] == code for pair, code in untold.items())
+    assert all(expected[pair] == code for pair, code in actual.items())
     assert split.hash != cold_items(whole, seed=4, share=0.2).hash
-    # Of every pair with a held-out item: it is tested, or no candidate.
+    # Each pair with a held-out item is tested or not a candidate.
     seen, tested = seen_items(split, TEST), rows.split == TEST
-    asked = set(zip(rows.user_idx[tested].tolist(), rows.item_idx[tested].tolist(), strict=True))
+    candidates = set(zip(rows.user_idx[tested].tolist(), rows.item_idx[tested].tolist(), strict=True))
     of_cold = np.isin(whole.interactions.item_idx, cold)
     hidden = 0
     for user, item in zip(
@@ -191,15 +193,15 @@ def test_cold_items_have_text_and_no_interaction(tmp_path: Path, data_seed: int)
         whole.interactions.item_idx[of_cold].tolist(),
         strict=True,
     ):
-        assert ((user, item) in asked) != (item in seen.row(user))
-        hidden += (user, item) not in asked
+        assert ((user, item) in candidates) != (item in seen.row(user))
+        hidden += (user, item) not in candidates
     assert hidden
     assert whole.extra_seen is None
     with pytest.raises(ValueError, match="select the users before items are held out"):
         active_users(split, 1)
 
 
-def test_nothing_of_held_out_users_is_left(tmp_path: Path) -> None:
+def test_held_out_users_are_removed(tmp_path: Path) -> None:
     prepare(write_lines(tmp_path / "raw.jsonl", random_reviews(0)), tmp_path / "a")
     whole = Dataset.open(tmp_path / "a")
     held_out = np.arange(whole.num_users) % 3 == 0

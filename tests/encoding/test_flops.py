@@ -1,4 +1,4 @@
-"""Arithmetic that encoders are said to do; the benchmark of a GPU, in its small shape."""
+"""Estimated operations of encoders; GPU benchmark at its smallest size."""
 
 import json
 import subprocess
@@ -16,9 +16,9 @@ from repository import BENCHES
 
 
 @pytest.mark.parametrize("name", ["bert", "t5gemma"])
-def test_operations_are_those_of_the_matrix_products(name: str, tmp_path: Path) -> None:
+def test_operations_match_matrix_products(name: str, tmp_path: Path) -> None:
     encoder = load_encoder(str(tiny.build(name, tmp_path)[0]), max_length=20)
-    # By hand: layers x (linear layers + attention), from the sizes in tiny.py.
+    # layers x (linear layers + attention), from the sizes in tiny.py
     layers, width, linear = {
         "bert": (2, 32, 4 * 32 * 32 + 2 * 32 * 48),
         "t5gemma": (4, 4 * 32, 2 * 64 * 128 + 2 * 64 * 64 + 3 * 64 * 96),
@@ -30,20 +30,22 @@ def test_operations_are_those_of_the_matrix_products(name: str, tmp_path: Path) 
     assert encoder.operations([7, 0, 20]) == of_sequence(7) + of_sequence(20)
     special = 20 - encoder.room
     cut = windows(50 - special, encoder.room)
-    assert encoder.operations([50]) == sum(of_sequence(each.stop - each.start + special) for each in cut)
+    assert encoder.operations([50]) == sum(
+        of_sequence(window.stop - window.start + special) for window in cut
+    )
 
 
-def test_a_peak_is_measured_where_no_data_sheet_tells() -> None:
+def test_peak_rate_is_measured_for_unknown_devices() -> None:
     rate, source = peak_rate(torch.device("cpu"), torch.float32)
     assert source == "measured"
     assert 1e8 < rate < 1e14
 
 
 @pytest.mark.slow
-def test_the_gpu_benchmark_runs_in_its_small_shape() -> None:
+def test_gpu_benchmark_tiny() -> None:
     command = [sys.executable, "-W", "error", BENCHES / "gpu_precompute.py", "--tiny", "--device", "cpu"]
-    done = subprocess.run([*command, "--tokens", "200"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert [row["way"] for row in told["rows"]] == ["packed", "padded, sorted", "padded"] * 3
-    assert all(row["tokens_per_second"] > 0 and 0 < row["mfu"] < 10 for row in told["rows"])
+    process = subprocess.run([*command, "--tokens", "200"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    report = json.loads(process.stdout.splitlines()[-1])
+    assert [row["way"] for row in report["rows"]] == ["packed", "padded, sorted", "padded"] * 3
+    assert all(row["tokens_per_second"] > 0 and 0 < row["mfu"] < 10 for row in report["rows"])

@@ -1,6 +1,6 @@
-"""Commands killed at any moment and run again end with an unbroken run's bytes; readers see whole stores.
+"""Commands killed at any moment resume bit-equal to an uninterrupted run; readers see complete stores.
 
-Each run is a process of its own, killed with SIGKILL. They are forked from a server that has imported
+Each run is a separate process, killed with SIGKILL. They are forked from a server that has imported
 the libraries once.
 """
 
@@ -45,7 +45,7 @@ def more_shards_than(dataset: Path, count: int) -> bool:
     return shards_done(dataset) > count
 
 
-def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
+def test_killed_precompute_resumes_bit_equal(
     work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
     dataset, model = work
@@ -56,7 +56,7 @@ def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
     total = shards_done(unbroken)
     assert total >= 24
 
-    # Twenty times in a row: each run gets some way beyond the one before, and a random moment further.
+    # Twenty kills in a row, each at a random moment after the run has passed the previous one.
     rng = random.Random(7)
     stages: list[Callable[[], bool]] = [
         lambda: any(broken.glob("stores/*/plan.json")),
@@ -70,7 +70,7 @@ def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
         wait_for(stage, process)
         time.sleep(rng.uniform(0, 0.02))
         hits += kill(process)
-        # Whatever has a manifest is whole.
+        # Every shard with a manifest is complete.
         for manifest in broken.glob("stores/*/shards/*/manifest.json"):
             EmbeddingStore.open(manifest.parent, verify=True)
     assert hits >= 15
@@ -82,7 +82,7 @@ def test_precompute_killed_anywhere_resumes_to_the_same_bytes(
     assert EmbeddingStore.open(next((broken / "stores").iterdir()), verify=True).num_passages > 8
 
 
-def test_growth_killed_anywhere_ends_with_the_same_bytes(
+def test_killed_growth_resumes_bit_equal(
     work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
     _, model = work
@@ -128,7 +128,7 @@ def test_growth_killed_anywhere_ends_with_the_same_bytes(
         wait_for(stage, process)
         time.sleep(rng.uniform(0, 0.005))
         hits += kill(process)
-        EmbeddingStore.open(folder, verify=True)  # the old one or the new one, whole
+        EmbeddingStore.open(folder, verify=True)  # the complete old or the complete new store
     assert hits >= 3
     for command in (("precompute", broken, *options), ("consolidate", broken)):
         finish(start(*command), tmp_path)
@@ -149,15 +149,13 @@ def write_shards(root: Path) -> Path:
 def written_more_than(size: float, folder: Path) -> bool:
     """Whether a file with more bytes than that is being written."""
     for path in folder.glob(".*.tmp*"):
-        with suppress(FileNotFoundError):  # it has got its name
+        with suppress(FileNotFoundError):  # renamed to its final name
             if path.stat().st_size > size:
                 return True
     return False
 
 
-def test_consolidate_killed_anywhere_ends_with_the_same_bytes(
-    tmp_path: Path, start: Callable[..., BaseProcess]
-) -> None:
+def test_killed_consolidate_resumes_bit_equal(tmp_path: Path, start: Callable[..., BaseProcess]) -> None:
     shards = write_shards(tmp_path / "shards")
     relative = shards.relative_to(tmp_path / "shards")
     unbroken = Path(shutil.copytree(tmp_path / "shards", tmp_path / "unbroken"))
@@ -178,7 +176,7 @@ def test_consolidate_killed_anywhere_ends_with_the_same_bytes(
         process = start("consolidate", broken)
         wait_for(partial(stage, store), process)
         hits += kill(process)
-        # Either there is no store yet, or it is all there.
+        # Either no store exists yet, or it is complete.
         if (store / "manifest.json").exists():
             EmbeddingStore.open(store, verify=True)
         else:
@@ -190,9 +188,7 @@ def test_consolidate_killed_anywhere_ends_with_the_same_bytes(
     assert hits >= 3
 
 
-def test_published_folder_killed_while_it_is_merged(
-    tmp_path: Path, start: Callable[..., BaseProcess]
-) -> None:
+def test_killed_published_consolidation_resumes(tmp_path: Path, start: Callable[..., BaseProcess]) -> None:
     rng = np.random.default_rng(5)
     arrays = [rng.standard_normal((64, 2000)).astype(np.float32) for _ in range(40)]
     source = write_published(tmp_path / "in", {"user_embeddings": arrays, "item_embeddings": arrays[:2]})
@@ -204,7 +200,7 @@ def test_published_folder_killed_while_it_is_merged(
             process = start("consolidate", source, "--out", out, "--layout", layout)
             wait_for(partial(written_more_than, size, out), process)
             hits += kill(process)
-            # Whatever has its name is whole.
+            # Every file under its final name is complete.
             named = {name: data for name, data in visible(out).items() if not name.startswith(".")}
             assert named.items() <= visible(unbroken).items()
         finish(start("consolidate", source, "--out", out, "--layout", layout), tmp_path)
@@ -212,7 +208,7 @@ def test_published_folder_killed_while_it_is_merged(
     assert hits >= 2
 
 
-def test_readers_see_the_old_store_or_the_new_one(tmp_path: Path, start: Callable[..., BaseProcess]) -> None:
+def test_readers_see_old_or_new_store(tmp_path: Path, start: Callable[..., BaseProcess]) -> None:
     root = tmp_path / "dataset"
     folder = write_shards(root)
     finish(start("consolidate", root), tmp_path)
@@ -234,7 +230,7 @@ def test_readers_see_the_old_store_or_the_new_one(tmp_path: Path, start: Callabl
     assert seen > {min(counts)}
 
 
-def test_a_killed_writer_gives_its_lock_back(
+def test_killed_writer_releases_lock(
     work: tuple[Path, Path], tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
     dataset, model = work
@@ -242,7 +238,7 @@ def test_a_killed_writer_gives_its_lock_back(
     options = ("--encoder", model, "--shard-tokens", 1, "--token-budget", 1)
     process = start("precompute", folder, *options)
     wait_for(lambda: shards_done(folder) > 0, process)
-    os.kill(process.pid or 0, signal.SIGSTOP)  # alive, and for certain not finished in the meantime
+    os.kill(process.pid or 0, signal.SIGSTOP)  # alive, and certainly not finished in the meantime
     with pytest.raises(BusyError, match=re.escape(str(next((folder / "stores").iterdir())))):
         consolidate(folder)
     assert kill(process)

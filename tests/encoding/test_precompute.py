@@ -1,4 +1,4 @@
-"""`cache-model`, `precompute`, `consolidate`: what is stored, what is resumed, and what is refused."""
+"""`cache-model`, `precompute`, `consolidate`: stored tokens, resuming, incompatible options."""
 
 import json
 import shutil
@@ -38,19 +38,19 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoin
     return build_checkpoints(tmp_path_factory.mktemp("models"), "t5gemma", "t5gemma2", "bert")
 
 
-def oracle_rows(name: str, checkpoint: Checkpoint, text: str, limit: int) -> torch.Tensor:
-    """Vectors of a text by the whole model alone, window by window where it is beyond the limit."""
+def reference_rows(name: str, checkpoint: Checkpoint, text: str, limit: int) -> torch.Tensor:
+    """Reference: vectors of a text by the whole model, in windows if it exceeds the limit."""
     ids = AutoTokenizer.from_pretrained(checkpoint.path)(text)["input_ids"]
     if len(ids) <= limit:
         return tiny.whole_model_rows(name, checkpoint.model, ids)
     before, after = ids[:1], ids[-1:] if name == "bert" else []
     content = ids[1 : len(ids) - len(after)]
     rows = []
-    for each in windows(len(content), limit - 1 - len(after)):
-        read = [*before, *content[each.start : each.stop], *after]
+    for window in windows(len(content), limit - 1 - len(after)):
+        read = [*before, *content[window.start : window.stop], *after]
         output = tiny.whole_model_rows(name, checkpoint.model, read)
-        low = 0 if each.start == 0 else 1 + each.keep_start - each.start
-        high = len(read) if each.stop == len(content) else 1 + each.keep_stop - each.start
+        low = 0 if window.start == 0 else 1 + window.keep_start - window.start
+        high = len(read) if window.stop == len(content) else 1 + window.keep_stop - window.start
         rows.append(output[low:high])
     return torch.cat(rows)
 
@@ -60,7 +60,7 @@ def rows_of(store: EmbeddingStore, text: str) -> torch.Tensor:
     return store.tokens[store.offsets[passage] : store.offsets[passage + 1]]
 
 
-# One sequence a batch makes the bits equal; the default budget packs many.
+# One sequence per batch makes results bit-equal; the default budget packs many.
 @pytest.mark.parametrize("budget", [1, None])
 @pytest.mark.parametrize(
     ("name", "cached_as", "stored_as"),
@@ -70,7 +70,7 @@ def rows_of(store: EmbeddingStore, text: str) -> torch.Tensor:
         ("bert", "float32", "float16"),
     ],
 )
-def test_store_holds_what_the_whole_model_gives(
+def test_store_matches_whole_model(
     name: str,
     cached_as: str,
     stored_as: str,
@@ -82,9 +82,9 @@ def test_store_holds_what_the_whole_model_gives(
 ) -> None:
     cached = json.loads(cli("cache-model", checkpoints[name].path, "--dtype", cached_as, "--json").out)
     assert Path(cached["path"]) == tmp_path / "cache" / f"tiny-{name}"
-    # By its id: the original is not there any more.
+    # By its id, as the original no longer exists.
     options = ["--token-budget", budget] if budget else []
-    made = json.loads(
+    result = json.loads(
         cli("precompute", dataset, "--encoder", f"tiny-{name}", "--dtype", stored_as, *options, "--json").out
     )
     joined = json.loads(cli("consolidate", dataset, "--json").out)
@@ -101,22 +101,22 @@ def test_store_holds_what_the_whole_model_gives(
     assert limit == {"t5gemma": 128, "t5gemma2": 128, "bert": 64}[name]
     total = 0
     for text in TEXTS:
-        expected = oracle_rows(name, whole, text, limit)
+        expected = reference_rows(name, whole, text, limit)
         total += len(expected)
         if budget:
             assert torch.equal(rows_of(store, text), expected.to(getattr(torch, stored_as)))
         else:
             error = {"float32": 1e-5, "float16": 2**-10, "bfloat16": 2**-7}[stored_as]
             torch.testing.assert_close(rows_of(store, text).float(), expected, rtol=error, atol=10 * error)
-    # Each distinct text once, the empty ones without rows.
-    assert store.num_rows == total == made["tokens"]
-    assert store.num_passages == len(TEXTS) + 2 == made["texts"] == made["passages"] - len(COPIES)
+    # Each distinct text once, empty ones without rows.
+    assert store.num_rows == total == result["tokens"]
+    assert store.num_passages == len(TEXTS) + 2 == result["texts"] == result["passages"] - len(COPIES)
     assert [len(rows_of(store, text)) for text in ("", " ")] == [0, 0]
-    assert (made["texts_without_tokens"], made["texts_in_windows"]) == (2, 1)
+    assert (result["texts_without_tokens"], result["texts_in_windows"]) == (2, 1)
     assert store.contains(Dataset.open(dataset).passage_keys()).all()
 
 
-def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
+def test_interrupted_run_encodes_missing_shards_bit_equal(
     dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_all(dataset, checkpoints["bert"])
@@ -138,7 +138,7 @@ def test_a_resumed_run_makes_only_what_is_missing_and_the_same_bytes(
     assert visible(dataset) == whole
 
 
-def test_a_second_run_does_nothing(
+def test_second_run_is_no_op(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_all(dataset, checkpoints["bert"])
@@ -153,7 +153,7 @@ def test_a_second_run_does_nothing(
         assert again.encoded_shards == again.pending_shards == 0
         after = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.name != ".lock"}
         assert after == before
-        assert cli("consolidate", dataset).code == 0  # the second time it runs on the finished store
+        assert cli("consolidate", dataset).code == 0  # the second iteration runs on the finished store
     assert again.consolidated
     assert "nothing to do" in cli("precompute", dataset, "--encoder", checkpoints["bert"].path).out
 
@@ -171,7 +171,7 @@ MIXED = {
 
 @pytest.mark.parametrize("consolidated", [False, True])
 @pytest.mark.parametrize("what", MIXED)
-def test_mixing_is_refused(
+def test_incompatible_options(
     what: str,
     consolidated: bool,
     dataset: Path,
@@ -193,13 +193,13 @@ def test_mixing_is_refused(
     )
     assert answer.code == 1
     assert answer.err.count("error: ") == 1
-    for place in [str(dataset / "stores" / "one"), *differences, "--store"]:
-        assert place in answer.err
+    for text in [str(dataset / "stores" / "one"), *differences, "--store"]:
+        assert text in answer.err
     assert visible(dataset) == before
 
 
 @pytest.mark.parametrize("consolidated", [False, True])
-def test_other_texts_and_changed_weights_are_refused(
+def test_changed_texts_or_weights(
     consolidated: bool,
     dataset: Path,
     checkpoints: dict[str, Checkpoint],
@@ -211,7 +211,7 @@ def test_other_texts_and_changed_weights_are_refused(
     assert cli(*run, dataset).code == 0
     if consolidated:
         assert cli("consolidate", dataset).code == 0
-    if not consolidated:  # a consolidated store grows
+    if not consolidated:  # a consolidated store is extended
         (tmp_path / "next").mkdir()
         other = make_dataset(tmp_path / "next", [*TEXTS, "one more"])
         shutil.copytree(dataset / "stores", other / "stores")
@@ -232,7 +232,7 @@ def test_other_texts_and_changed_weights_are_refused(
     assert visible(dataset) == before
 
 
-def test_unconsolidated_runs_of_another_budget_are_refused(
+def test_unconsolidated_run_with_other_budget(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
     run_all(dataset, checkpoints["bert"])
@@ -243,13 +243,13 @@ def test_unconsolidated_runs_of_another_budget_are_refused(
     assert "give the same options" in answer.err
 
 
-def test_a_checkpoint_that_lacks_weights_writes_nothing(
+def test_checkpoint_with_missing_weights_writes_nothing(
     dataset: Path, checkpoints: dict[str, Checkpoint], tmp_path: Path, cli: CommandLine
 ) -> None:
     path = Path(shutil.copytree(checkpoints["t5gemma2"].path, tmp_path / "broken"))
     weights = load_file(path / "model.safetensors")
-    [gone, *_] = [key for key in weights if "encoder.layers.1.mlp" in key]
-    del weights[gone]
+    [missing, *_] = [key for key in weights if "encoder.layers.1.mlp" in key]
+    del weights[missing]
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     for command in (
         ("precompute", dataset, "--encoder", path),
@@ -263,16 +263,19 @@ def test_a_checkpoint_that_lacks_weights_writes_nothing(
     assert not (tmp_path / "o").exists()
 
 
-def _read(count: int) -> int:
-    """Tokens that are read of a passage of `count`: windows of 64 with their overlap."""
-    return sum(each.stop - each.start for each in windows(count, 64))
+def _num_processed_tokens(count: int) -> int:
+    """Tokens processed for a passage of `count`: windows of 64 with their overlap."""
+    return sum(window.stop - window.start for window in windows(count, 64))
 
 
 @pytest.mark.parametrize(
     "cost",
-    [lambda count, _: _read(count), lambda count, longest: len(windows(count, 64)) * longest * (count > 0)],
+    [
+        lambda count, _: _num_processed_tokens(count),
+        lambda count, longest: len(windows(count, 64)) * longest * (count > 0),
+    ],
 )
-def test_plan_keeps_batches_within_budget_and_shards_whole(cost: Callable[[int, int], int]) -> None:
+def test_plan_respects_budget_and_shard_size(cost: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 90, 300).astype(np.int32)
     limit, budget, shard_tokens = 64, 200, 500
@@ -300,5 +303,6 @@ def test_plan_keeps_batches_within_budget_and_shards_whole(cost: Callable[[int, 
             taken = sum(cost(int(count), longest) for count in plan.num_tokens[low:high])
             assert high - low == 1 or taken <= budget
             if high < len(plan.num_tokens) and plan.num_tokens[high] and plan.shard[high] == shard:
-                assert taken + cost(int(plan.num_tokens[high]), longest) > budget  # no batch ends too early
+                # Batches are filled up to the budget.
+                assert taken + cost(int(plan.num_tokens[high]), longest) > budget
     assert seen == sorted(set(seen))

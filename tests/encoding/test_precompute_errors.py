@@ -1,4 +1,4 @@
-"""`precompute` where something is wrong: the message names the place and the cure, and nothing is written."""
+"""Errors of `precompute`: messages name location and solution, and nothing is written."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoin
 
 
 def limited_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
-    """From now on a batch of more tokens does not fit; returns the sizes of those that did."""
+    """Make batches of more tokens run out of memory; returns the sizes of those that fit."""
     forward, sizes = Encoder._forward, []
 
     def check(self: Encoder, batch: Any) -> torch.Tensor:
@@ -53,7 +53,7 @@ def limited_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
     return sizes
 
 
-def test_a_batch_that_does_not_fit_is_split_and_the_plan_remembers(
+def test_batch_out_of_memory_is_split_and_recorded_in_plan(
     dataset: Path, checkpoints: dict[str, Checkpoint]
 ) -> None:
     bert = checkpoints["bert"]
@@ -69,13 +69,13 @@ def test_a_batch_that_does_not_fit_is_split_and_the_plan_remembers(
     assert 64 <= max(sizes) <= 70
     before = visible(store)
     assert before != visible(dataset / "stores" / "whole")
-    # On a machine with more memory: the plan decides, so the bytes are the same.
+    # With more memory, the plan still determines batches, so the bytes are equal.
     shutil.rmtree(store / "shards")
     run_all(dataset, bert, **options, store="split")
     assert visible(store) == before
 
 
-def test_the_budget_that_fits_the_device_is_found_once_and_kept(
+def test_token_budget_is_tuned_once_and_recorded(
     dataset: Path,
     checkpoints: dict[str, Checkpoint],
     monkeypatch: pytest.MonkeyPatch,
@@ -93,13 +93,13 @@ def test_the_budget_that_fits_the_device_is_found_once_and_kept(
     plan = json.loads((store / "plan.json").read_text())
     assert (plan["token_budget"], plan["budgets"]) == (100, {})
     before = visible(store)
-    # Where more fits: the plan decides.
+    # With more memory, the plan still determines the budget.
     shutil.rmtree(store / "shards")
     run_all(dataset, bert, token_budget=None, store="found")
     assert visible(store) == before
 
 
-def test_a_budget_that_is_given_is_not_tried(
+def test_explicit_token_budget_is_not_tuned(
     dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoding_job, "has_own_memory", lambda device: True)
@@ -110,7 +110,7 @@ def test_a_budget_that_is_given_is_not_tried(
     assert plan["budgets"]
 
 
-def test_a_sequence_that_does_not_fit_says_what_to_do(
+def test_single_sequence_out_of_memory(
     dataset: Path, checkpoints: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
     limited_memory(monkeypatch, 30)
@@ -121,7 +121,7 @@ def test_a_sequence_that_does_not_fit_says_what_to_do(
     assert not list((store_of(dataset)).glob("shards/*/manifest.json"))
 
 
-def test_vectors_that_are_not_finite_are_refused(
+def test_non_finite_vectors(
     dataset: Path, checkpoints: dict[str, Checkpoint], tmp_path: Path, cli: CommandLine
 ) -> None:
     path = Path(shutil.copytree(checkpoints["bert"].path, tmp_path / "tiny-nan"))
@@ -132,13 +132,13 @@ def test_vectors_that_are_not_finite_are_refused(
     answer = cli("precompute", dataset, "--encoder", path, "--token-budget", 1, "--shard-tokens", 1)
     assert answer.code == 1
     texts = Dataset.open(dataset).passages.text.to_list()
-    # The longest comes first.
+    # The longest text is first.
     assert f"passage {texts.index(LONG)} ({LONG[:40]!r} …) has a vector that is not finite" in answer.err
     assert "try another --device" in answer.err
     assert not (store_of(dataset) / "shards" / "00000").exists()
 
 
-def test_float16_that_overflows_names_the_type_that_does_not(
+def test_float16_overflow_suggests_bfloat16(
     dataset: Path, checkpoints: dict[str, Checkpoint], tmp_path: Path, cli: CommandLine
 ) -> None:
     path = Path(shutil.copytree(checkpoints["bert"].path, tmp_path / "tiny-large"))
@@ -152,16 +152,16 @@ def test_float16_that_overflows_names_the_type_that_does_not(
 
 
 @pytest.fixture
-def unwritten(dataset: Path) -> Iterator[None]:
-    """The dataset has no file more afterwards."""
+def no_new_files(dataset: Path) -> Iterator[None]:
+    """Assert that no file was added to the dataset."""
     before = sorted(dataset.rglob("*"))
     yield
     assert sorted(dataset.rglob("*")) == before
 
 
 @pytest.fixture
-def untouched(unwritten: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is encoded either."""
+def nothing_encoded(no_new_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert in addition that nothing was encoded."""
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("tokens are encoded")
@@ -169,27 +169,27 @@ def untouched(unwritten: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "embed", forbidden)
 
 
-@pytest.mark.usefixtures("unwritten")
+@pytest.mark.usefixtures("no_new_files")
 def test_estimate_writes_nothing(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("precompute", dataset, "--encoder", checkpoints["bert"].path, "--estimate")
-    told = json.loads(cli(*command, "--json").out)
-    # By hand: an int8 vector with its scale and 8 bytes of span a token, 16 of key and 8 of offset a text.
+    estimate = json.loads(cli(*command, "--json").out)
+    # Per token an int8 vector, its scale and 8 bytes of span; per text 16 bytes of key and 8 of offset.
     tokenizer = AutoTokenizer.from_pretrained(checkpoints["bert"].path)
     rows = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
-    assert told["tokens"] == told["tokens_to_encode"] == rows
-    assert told["texts"] == len(TEXTS) + 2
-    assert told["bytes"] == told["bytes_to_write"] == rows * (32 + 2 + 8) + (len(TEXTS) + 2) * 24
-    assert 0 < told["estimated_seconds"] < 60
+    assert estimate["tokens"] == estimate["tokens_to_encode"] == rows
+    assert estimate["texts"] == len(TEXTS) + 2
+    assert estimate["bytes"] == estimate["bytes_to_write"] == rows * (32 + 2 + 8) + (len(TEXTS) + 2) * 24
+    assert 0 < estimate["estimated_seconds"] < 60
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
     answer = cli(*command)
     assert (answer.code, "0.00 GB are free, too little" in answer.out) == (0, True)
     assert re.search(r" shards,\sin\sabout\s\d+\ss; ", answer.out)
 
 
-@pytest.mark.usefixtures("untouched")
-def test_too_little_disk_is_an_error_before_the_first_token(
+@pytest.mark.usefixtures("nothing_encoded")
+def test_insufficient_disk_space_fails_before_encoding(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
@@ -199,13 +199,11 @@ def test_too_little_disk_is_an_error_before_the_first_token(
     assert str(dataset / "stores" / "tiny-bert-int8") in answer.err
 
 
-def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
-    dataset: Path, checkpoints: dict[str, Checkpoint]
-) -> None:
+def test_full_disk_loses_only_current_shard(dataset: Path, checkpoints: dict[str, Checkpoint]) -> None:
     run_all(dataset, checkpoints["bert"])
     whole = visible(dataset)
     shutil.rmtree(store_of(dataset) / "shards")
-    # The shard of the longest text alone is larger than that, and is the first.
+    # The first shard holds the longest text alone and is larger than that.
     with (
         largest_file(5000),
         pytest.raises(
@@ -218,10 +216,8 @@ def test_a_disk_that_fills_up_costs_no_more_than_the_shard(
     assert visible(dataset) == whole
 
 
-@pytest.mark.usefixtures("untouched")
-def test_a_device_that_is_not_there(
-    dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
-) -> None:
+@pytest.mark.usefixtures("nothing_encoded")
+def test_unavailable_device(dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine) -> None:
     absent = f"cuda:{torch.cuda.device_count()}"
     answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path, "--device", absent)
     assert answer.code == 1
@@ -229,8 +225,8 @@ def test_a_device_that_is_not_there(
     assert "--device cpu" in answer.err
 
 
-@pytest.mark.usefixtures("untouched")
-def test_an_unknown_model_without_a_network_says_what_to_do(
+@pytest.mark.usefixtures("nothing_encoded")
+def test_unknown_model_offline(
     dataset: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -244,12 +240,10 @@ def test_an_unknown_model_without_a_network_says_what_to_do(
         assert str(tmp_path / "cache" / "google-t5gemma-2b-2b-ul2") in answer.err
 
 
-# ---------------------------------------------------------------- damage and its cure
+# ---------------------------------------------------------------- damaged files
 
 
-def test_a_second_writer_is_refused(
-    dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
-) -> None:
+def test_second_writer(dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine) -> None:
     folder = dataset / "stores" / "tiny-bert-int8"
     with single_writer(folder):
         answer = cli("precompute", dataset, "--encoder", checkpoints["bert"].path)
@@ -265,7 +259,7 @@ def test_a_second_writer_is_refused(
         *(("plan-*.npy", content) for content in (None, b"", b"{}")),
     ],
 )
-def test_a_damaged_plan_is_named(
+def test_damaged_plan(
     name: str, content: bytes | None, dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
     run_all(dataset, checkpoints["bert"])
@@ -282,7 +276,7 @@ def test_a_damaged_plan_is_named(
     assert visible(dataset) == before
 
 
-def test_the_cure_of_a_flipped_byte_works(
+def test_recovery_from_flipped_byte(
     dataset: Path, checkpoints: dict[str, Checkpoint], tmp_path: Path, cli: CommandLine
 ) -> None:
     command = (
@@ -306,9 +300,7 @@ def test_the_cure_of_a_flipped_byte_works(
     assert visible(dataset) == visible(twin)
 
 
-def test_the_cure_of_a_damaged_shard_manifest_works(
-    dataset: Path, checkpoints: dict[str, Checkpoint]
-) -> None:
+def test_recovery_from_damaged_shard_manifest(dataset: Path, checkpoints: dict[str, Checkpoint]) -> None:
     run_all(dataset, checkpoints["bert"])
     whole = visible(dataset)
     path = store_of(dataset) / "shards" / "00002" / "manifest.json"
@@ -320,7 +312,7 @@ def test_the_cure_of_a_damaged_shard_manifest_works(
     assert visible(dataset) == whole
 
 
-def test_a_finished_store_that_lost_a_file_is_not_called_finished(
+def test_store_with_lost_file_is_not_finished(
     dataset: Path, checkpoints: dict[str, Checkpoint], cli: CommandLine
 ) -> None:
     run_all(dataset, checkpoints["bert"])
@@ -332,7 +324,7 @@ def test_a_finished_store_that_lost_a_file_is_not_called_finished(
     assert f"{path}: missing or truncated; delete {store_of(dataset)}" in answer.err
 
 
-def test_arguments_are_checked(dataset: Path, cli: CommandLine) -> None:
+def test_invalid_arguments(dataset: Path, cli: CommandLine) -> None:
     for option, value in (("--dtype", "int4"), ("--token-budget", 0), ("--shard-tokens", -1)):
         answer = cli("precompute", dataset, "--encoder", "minilm", option, value)
         assert answer.code == 2

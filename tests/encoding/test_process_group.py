@@ -1,4 +1,4 @@
-"""Two processes, as torchrun starts them, share the shards of one store."""
+"""Two processes, as started by torchrun, divide the shards of one store."""
 
 import os
 import re
@@ -35,9 +35,10 @@ def start_two(start: Start, *arguments: object) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
     return [
-        start(*arguments, errors=f"errors{rank}", RANK=rank, LOCAL_RANK=rank, **place) for rank in range(2)
+        start(*arguments, errors=f"errors{rank}", RANK=rank, LOCAL_RANK=rank, **environment)
+        for rank in range(2)
     ]
 
 
@@ -50,7 +51,7 @@ def pause(process: BaseProcess) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_left(
+def test_two_processes_match_one_and_single_process_resumes(
     work: tuple[Path, tuple[object, ...]], tmp_path: Path, start: Start
 ) -> None:
     dataset, options = work
@@ -65,9 +66,9 @@ def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_lef
     errors = [(tmp_path / f"errors{rank}").read_text() for rank in range(2)]
     assert [process.exitcode for process in two] == [0, 0], errors
     assert visible(shared) == visible(alone)
-    told = [(tmp_path / f"errors{rank}.out").read_text() for rank in range(2)]
-    assert f"{total} of {total} shards made now" in told[0]
-    assert told[1] == ""
+    outputs = [(tmp_path / f"errors{rank}.out").read_text() for rank in range(2)]
+    assert f"{total} of {total} shards made now" in outputs[0]
+    assert outputs[1] == ""
     again = start_two(start, "precompute", shared, *options)
     for process in again:
         process.join(TOO_LONG)
@@ -79,11 +80,11 @@ def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_lef
     first.join(TOO_LONG)
     assert first.exitcode == 1
     assert "another of the 2 processes has ended" in (tmp_path / "errors0").read_text()
-    left = set(range(total)) - set(shards(broken))
-    assert left
-    assert all(number % 2 for number in left)  # the first one made its own
+    remaining = set(range(total)) - set(shards(broken))
+    assert remaining
+    assert all(number % 2 for number in remaining)  # the first process completed its own shards
     finish(start("precompute", broken, *options), tmp_path)
-    assert f"{len(left)} of {total} shards made now" in (tmp_path / "errors.out").read_text()
+    assert f"{len(remaining)} of {total} shards made now" in (tmp_path / "errors.out").read_text()
     assert visible(broken) == visible(alone)
     for folder in (alone, shared, broken):
         consolidate(folder)
@@ -91,7 +92,7 @@ def test_two_processes_make_the_store_of_one_and_one_takes_up_what_the_other_lef
 
 
 @pytest.mark.slow
-def test_others_stay_out_while_any_of_the_two_lives(
+def test_store_is_locked_while_any_process_is_alive(
     work: tuple[Path, tuple[object, ...]], tmp_path: Path, start: Start
 ) -> None:
     dataset, options = work
@@ -117,7 +118,7 @@ def test_others_stay_out_while_any_of_the_two_lives(
     assert consolidate(folder).changed
 
 
-def test_the_group_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_group_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert ProcessGroup.from_environment() == ProcessGroup(0, 1, 0)
@@ -130,7 +131,7 @@ def test_the_group_is_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sorted(number for part in parts for number in part) == list(range(20))
     assert group.device("cpu") == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert [group.device(wanted) for wanted in ("auto", "cuda", "cuda:0", "cpu")] == [
+    assert [group.device(device) for device in ("auto", "cuda", "cuda:0", "cpu")] == [
         *("cuda:1", "cuda:1", "cuda:0", "cpu")
     ]
     assert ProcessGroup().device("auto") == "auto"

@@ -1,4 +1,4 @@
-"""`precompute --engine ray` on a cluster of this machine, of whose two workers one is killed."""
+"""`precompute --engine ray` on a local cluster with two workers, one of which is killed."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ NEEDS_RAY = pytest.mark.skipif(
 
 
 def command_of(number: int) -> bytes:
-    """What the process calls itself; Ray names a worker by what it is doing. Empty where it has ended."""
+    """Command line of a process, in which Ray names the worker's task; empty if it has ended."""
     try:
         return Path(f"/proc/{number}/cmdline").read_bytes()
     except OSError:
@@ -39,7 +39,7 @@ def command_of(number: int) -> bytes:
 
 
 def below(process: BaseProcess, name: bytes) -> list[int]:
-    """Descendants of the process that have the name."""
+    """Descendants of the process with this name."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -56,7 +56,7 @@ def below(process: BaseProcess, name: bytes) -> list[int]:
 
 
 def stop_one_at_work(process: BaseProcess) -> int:
-    """Pauses a worker that has a shard in hand."""
+    """Pause a worker that is encoding a shard."""
     stopped: list[int] = []
 
     def stop() -> bool:
@@ -78,7 +78,7 @@ def shards(dataset: Path) -> int:
 
 
 @NEEDS_RAY
-def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_process(
+def test_shard_of_killed_worker_is_reassigned_bit_equal(
     tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
     (tmp_path / "made").mkdir()
@@ -101,18 +101,20 @@ def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_p
     total = shards(alone)
     assert total > 32
 
-    place = {"RAY_ADDRESS": "local"}
-    process = start("precompute", shared, *options, "--engine", "ray", "--workers", 2, "--json", **place)
+    environment = {"RAY_ADDRESS": "local"}
+    process = start(
+        "precompute", shared, *options, "--engine", "ray", "--workers", 2, "--json", **environment
+    )
     killed = stop_one_at_work(process)
     assert shards(shared) < total - 2
-    # The other makes all but what this one has in hand: two shards, as there are over 32 for two workers.
+    # The other worker encodes all but the two shards assigned to the paused one (over 32 for two workers).
     wait_for(lambda: shards(shared) >= total - 2, process)
     assert process.is_alive(), (tmp_path / "errors").read_text()
     os.kill(killed, signal.SIGKILL)
     finish(process, tmp_path)
     errors = (tmp_path / "errors").read_text()
     assert errors.count("a worker has died at shards") == 1
-    # Ray tells of the death as well, and not among what programs read.
+    # Ray also reports the death, but not on standard output.
     assert json.loads((tmp_path / "errors.out").read_text())["encoded_shards"] == total
     assert visible(shared) == visible(alone)
     for folder in (alone, shared):
@@ -121,7 +123,7 @@ def test_a_killed_workers_shard_goes_to_the_other_and_the_store_is_that_of_one_p
 
 
 class Cluster:
-    """Stands in for Ray: actors whose calls end as `answers` say, the oldest call first."""
+    """Fake Ray: actor calls return the values of `answers`, the oldest call first."""
 
     def __init__(self, answers: Callable[[str, tuple[int, ...]], object]) -> None:
         self.answers = answers
@@ -154,9 +156,7 @@ class Cluster:
 
 
 @NEEDS_RAY
-def test_what_counts_as_a_death_and_how_many_end_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_deaths_and_retry_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, WorkerCrashedError
 
     from llmdirect.encoding import ray_backend
@@ -176,15 +176,17 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
     with pytest.raises(BusyError, match="3 times while it made the plan"):
         workers.plan()
 
-    # Starts that fail between shards that succeed are no reason to end, however many.
-    fate: dict[tuple[int, ...], list[object]] = {(shard,): [OutOfMemoryError("x")] * 2 for shard in range(9)}
+    # Failing starts between successful shards do not end the run, however many.
+    failures: dict[tuple[int, ...], list[object]] = {
+        (shard,): [OutOfMemoryError("x")] * 2 for shard in range(9)
+    }
 
-    def often(name: str, shards: tuple[int, ...]) -> object:
+    def failing_starts(name: str, shards: tuple[int, ...]) -> object:
         if name == "open":
             return WorkerCrashedError() if len(cluster.calls) % 3 == 0 else None
-        return fate[shards].pop() if fate.get(shards) else None
+        return failures[shards].pop() if failures.get(shards) else None
 
-    workers, cluster = pool(often)
+    workers, cluster = pool(failing_starts)
     workers.encode(dict.fromkeys(range(9), 7), SILENT)
     done = [shards for name, shards in cluster.calls if name == "encode"]
     assert sorted(done) == sorted([(shard,) for shard in range(9)] * 3)
@@ -202,13 +204,13 @@ def test_what_counts_as_a_death_and_how_many_end_a_run(
 
 
 @NEEDS_RAY
-def test_a_gpu_by_number_is_refused(tmp_path: Path, cli: CommandLine) -> None:
+def test_gpu_index_is_invalid_with_ray(tmp_path: Path, cli: CommandLine) -> None:
     dataset = make_dataset(tmp_path, TEXTS)
     answer = cli("precompute", dataset, "--encoder", "minilm", "--engine", "ray", "--device", "cuda:1")
     assert (answer.code, "each worker its GPU; take --device cuda" in answer.err) == (1, True), answer.err
 
 
-def test_engines_are_checked(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_engine(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in [
         (("--engine", "slurm"), "--engine: 'slurm', expected one of here, ray"),
         (("--workers", 2), "--workers: 2, expected 1 or more, and with --engine ray alone"),

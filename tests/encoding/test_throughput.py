@@ -1,4 +1,4 @@
-"""What a run says of its speed, and that tokenising, encoding and writing do not wait for each other."""
+"""Throughput figures, and overlap of tokenising, encoding and writing."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 class Bar(Silent):
-    """Keeps what is shown."""
+    """Progress bar that records its notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -46,7 +46,7 @@ class Bar(Silent):
         self.notes.append(text)
 
 
-def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meter_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
     bar = Bar()
@@ -69,17 +69,17 @@ def test_speed_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_a_run_tells_how_fast_it_was(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
+def test_result_reports_throughput(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
     command = ("precompute", dataset, "--encoder", bert.path, "--shard-tokens", 20, "--json")
-    told = json.loads(cli(*command).out)
-    assert told["tokens_per_second"] == pytest.approx(told["tokens"] / told["seconds"])
-    assert told["passages_per_second"] == pytest.approx(told["texts"] / told["seconds"])
-    assert told["mfu"] > 0
-    assert "seconds" not in json.loads(cli(*command).out)  # nothing was left to do
+    result = json.loads(cli(*command).out)
+    assert result["tokens_per_second"] == pytest.approx(result["tokens"] / result["seconds"])
+    assert result["passages_per_second"] == pytest.approx(result["texts"] / result["seconds"])
+    assert result["mfu"] > 0
+    assert "seconds" not in json.loads(cli(*command).out)  # nothing to encode
 
 
 @pytest.mark.parametrize("processes", [1, 4])
-def test_time_is_estimated_before_the_start(
+def test_time_is_estimated_before_encoding(
     dataset: Path,
     bert: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,8 +89,8 @@ def test_time_is_estimated_before_the_start(
     embed, clock = Encoder.embed, [0.0]
 
     def slow_at_first(self: Encoder, passages: list[Tokens], *, token_budget: int) -> torch.Tensor:
-        """A second for 1,000 operations; a hundred more for the first."""
-        clock[0] += self.operations([len(each) for each in passages]) / 1000 + 100 * (clock[0] == 0)
+        """One second per 1,000 operations, and 100 more for the first batch."""
+        clock[0] += self.operations([len(passage) for passage in passages]) / 1000 + 100 * (clock[0] == 0)
         return embed(self, passages, token_budget=token_budget)
 
     options = Options(
@@ -111,49 +111,47 @@ def test_time_is_estimated_before_the_start(
     monkeypatch.setattr(Encoder, "embed", slow_at_first)
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: clock[0])
     with caplog.at_level(logging.INFO):
-        told = estimate_seconds(job, shards, processes)
+        messages = estimate_seconds(job, shards, processes)
     lengths = np.concatenate([job.plan.num_tokens[slice(*job.plan.shard_range(shard))] for shard in shards])
     seconds = job.encoder.operations(lengths) / 1000 / processes
-    assert told == pytest.approx(seconds)
+    assert messages == pytest.approx(seconds)
     assert caplog.messages[-1].startswith(f"about {format_duration(seconds)}, by ")
     assert estimate_seconds(job, []) is None
 
 
-def test_durations_are_told_in_the_unit_that_fits() -> None:
+def test_format_duration_selects_unit() -> None:
     assert [format_duration(seconds) for seconds in (2.4, 89, 119, 7000, 12_240)] == [
         *("2 s", "89 s", "2 min", "117 min", "3.4 h")
     ]
 
 
-def test_the_next_shard_is_tokenised_while_one_is_encoded(
+def test_tokenising_overlaps_encoding(
     dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[str, str]] = []
     second = threading.Event()
     tokenize, embed = Encoder.tokenize, Encoder.embed
 
-    def watched(self: Encoder, texts: list[str]) -> object:
+    def record_tokenize(self: Encoder, texts: list[str]) -> object:
         started.append(("tokenise", threading.current_thread().name))
         if len([what for what, _ in started if what == "tokenise"]) == 2:
             second.set()
         return tokenize(self, texts)
 
-    def waits(self: Encoder, *given: object, **options: object) -> object:
-        # The first shard's batches come to an end only once the second is being tokenised.
+    def blocking_embed(self: Encoder, *arguments: object, **options: object) -> object:
+        # The first shard's batches finish only once the second shard is being tokenised.
         assert second.wait(timeout=60)
-        return embed(self, *given, **options)  # type: ignore[arg-type]
+        return embed(self, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Encoder, "tokenize", watched)
-    monkeypatch.setattr(Encoder, "embed", waits)
+    monkeypatch.setattr(Encoder, "tokenize", record_tokenize)
+    monkeypatch.setattr(Encoder, "embed", blocking_embed)
     monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
-    # Nothing is fitted on a sample before the first shard, as int8 would be.
+    # bfloat16 needs no calibration before the first shard, unlike int8.
     assert run_all(dataset, bert, dtype="bfloat16").encoded_shards > 2
     assert {name.split("_")[0] for _, name in started} == {"tokeniser"}
 
 
-def test_an_error_of_the_tokeniser_stops_the_run(
-    dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokeniser_error_stops_run(dataset: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenize = Encoder.tokenize
 
     def breaks(self: Encoder, texts: list[str]) -> object:
@@ -169,7 +167,7 @@ def test_an_error_of_the_tokeniser_stops_the_run(
     assert run_all(dataset, bert).encoded_shards == 0
 
 
-def test_operations_of_a_plan_are_those_of_its_batches(bert: Checkpoint) -> None:
+def test_operations_of_plan_sum_over_batches(bert: Checkpoint) -> None:
     encoder = load_encoder(str(bert.path))
     lengths = np.array([3, 90, 90, 0, 64, 7], np.int32)
     assert encoder.operations(lengths) == pytest.approx(sum(encoder.operations([int(n)]) for n in lengths))

@@ -1,4 +1,4 @@
-"""Words of the history, one item beside another, and the words without which an item drops out."""
+"""History words, comparison of two items, and counterfactual words of explanations."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_words_of_the_history_add_up(runs: dict[str, Path], name: str) -> None:
+def test_history_word_contributions_sum_to_terms(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     trained = explainer.trained
     for user in (1, 6):
@@ -68,14 +68,14 @@ def test_words_of_the_history_add_up(runs: dict[str, Path], name: str) -> None:
             own = [row for row in rows if explainer.texts.dataset.passages.user_idx[row] == user]
             assert [passage["passage_idx"] for passage in part["own"]] == own
             for passage in part["own"]:
-                said = sum(word["contribution"] for word in passage["words"])
-                assert said == pytest.approx(passage["contribution"], rel=1e-5, abs=1e-9)
+                total_of_words = sum(word["contribution"] for word in passage["words"])
+                assert total_of_words == pytest.approx(passage["contribution"], rel=1e-5, abs=1e-9)
                 assert all(passage["text"][w["start"] : w["end"]] == w["text"] for w in passage["words"])
 
 
 @pytest.mark.parametrize("name", ["default", "vote", "refined"])
-def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path], name: str) -> None:
-    """All tokens of a document of the history in a plain loop, with all channels."""
+def test_history_word_contribution_matches_token_loop(runs: dict[str, Path], name: str) -> None:
+    """Reference: plain loop over all tokens of a history document, with all channels."""
     explainer = Explainer.open(runs[name])
     trained, model = explainer.trained, explainer.texts.model
     user = 2
@@ -88,7 +88,7 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
     weights = attention(model.user.history_query, vectors[None], torch.ones(1, len(recent)).bool())[0]
     interest = (weights[:, None] * vectors).sum(0)
     target = normalize(torch.from_numpy(np.asarray(trained.tables.item[item], np.float64)))
-    said, sums = torch.zeros(len(target)).double(), {}
+    preference, sums = torch.zeros(len(target)).double(), {}
     for passage in explainer.texts.read_passages(explainer.texts.passages_of(source)):
         tokens = torch.from_numpy(
             trained.lexicon.extend(passage.tokens, passage.text, passage.spans)
@@ -96,10 +96,10 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
         for token, (start, end) in zip(tokens, passage.spans.tolist(), strict=True):
             term = model.token_terms(model.standard(token[None]))[0][0]
             term = term / len(tokens) if model.config.equal_reviews else term
-            said = said + term
+            preference = preference + term
             word = passage.text[start:end].casefold()
             sums[word] = sums.get(word, 0.0) + float(term @ target)
-    scale = float(weights[recent.index(source)] * model.temperature() / interest.norm() / said.norm())
+    scale = float(weights[recent.index(source)] * model.temperature() / interest.norm() / preference.norm())
     assert len(sums) > 4
     assert {w["text"]: w["contribution"] for w in part["words"]} == pytest.approx(
         {word: value * scale for word, value in sums.items()}, rel=1e-4, abs=1e-6
@@ -107,63 +107,65 @@ def test_a_word_of_the_history_has_the_share_of_its_tokens(runs: dict[str, Path]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_item_beside_another(runs: dict[str, Path], name: str) -> None:
+def test_comparison_of_two_items(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     trained, user = explainer.trained, 4
     first, second = explainer.candidates(user)[[0, 3]].tolist()
     ids = trained.users.ids[user], [trained.item_ids[first]]
-    (entry,) = explain(runs[name], *ids, than=trained.item_ids[second])["explanations"]
-    other = entry["than"]
+    (explanation,) = explain(runs[name], *ids, than=trained.item_ids[second])["explanations"]
+    other = explanation["than"]
     scores = trained.tables.score_pairs([user, user], [first, second])
     assert (other["item_id"], other["rank"]) == (trained.item_ids[second], 4)
     assert other["total"] == pytest.approx(float(scores[0] - scores[1]), rel=1e-5, abs=1e-6)
     parts = other["parts"]
     assert sum(parts.values()) == pytest.approx(other["total"], rel=1e-5, abs=1e-9)
     for key, part in (("words", "words"), ("aspects", "words"), ("collaboration", "collaboration")):
-        total = sum(one["difference"] for one in other[key])
+        total = sum(entry["difference"] for entry in other[key])
         assert total == pytest.approx(parts[part], rel=1e-5, abs=1e-6)
-        assert all(one["difference"] == one["here"] - one["there"] for one in other[key])
-        sizes = [abs(one["difference"]) for one in other[key]]
+        assert all(entry["difference"] == entry["here"] - entry["there"] for entry in other[key])
+        sizes = [abs(entry["difference"]) for entry in other[key]]
         assert sizes == sorted(sizes, reverse=True)
     if name in SHARED_OUT:
         text = parts["words"] + parts["words_everywhere"]
-        assert sum(one["difference"] for one in other["history"]) == pytest.approx(text, rel=1e-4, abs=1e-5)
+        assert sum(entry["difference"] for entry in other["history"]) == pytest.approx(
+            text, rel=1e-4, abs=1e-5
+        )
     else:
         assert other["history"] == []
     with pytest.raises(ValueError, match="is the item itself; name another"):
         explain(runs[name], *ids, than=ids[1][0])
 
 
-def test_without_some_words() -> None:
+def test_without_words() -> None:
     text = 'Warm,  bright sound; "cheap" strap.\n'
     spans = word_spans(text)
     words = [text[start:end] for start, end in spans.tolist()]
 
-    def left(*gone: str) -> str:
-        return without_words(text, spans, np.array([word in gone for word in words]))
+    def remaining(*removed: str) -> str:
+        return without_words(text, spans, np.array([word in removed for word in words]))
 
-    assert left() == text
-    assert left("bright") == 'Warm,  sound; "cheap" strap.\n'
-    assert left("Warm") == ',  bright sound; "cheap" strap.\n'
-    assert left("Warm", ",") == 'bright sound; "cheap" strap.\n'
-    assert left("cheap") == 'Warm,  bright sound; "" strap.\n'
-    assert left("strap", ".") == 'Warm,  bright sound; "cheap"'
-    assert left(*words) == ""
+    assert remaining() == text
+    assert remaining("bright") == 'Warm,  sound; "cheap" strap.\n'
+    assert remaining("Warm") == ',  bright sound; "cheap" strap.\n'
+    assert remaining("Warm", ",") == 'bright sound; "cheap" strap.\n'
+    assert remaining("cheap") == 'Warm,  bright sound; "" strap.\n'
+    assert remaining("strap", ".") == 'Warm,  bright sound; "cheap"'
+    assert remaining(*words) == ""
 
 
-def read_afresh(explainer: Explainer, user: int, item: int, gone: list[dict[str, int]]) -> float:
-    """The text term of the item, its texts read again without these words."""
+def reencoded_text_term(explainer: Explainer, user: int, item: int, removed: list[dict[str, int]]) -> float:
+    """Text term of the item after re-encoding its texts without the given words."""
     texts = []
     for row in explainer.texts.passages_of(item).tolist():
         text = str(explainer.texts.dataset.passages.text[row])
         spans = word_spans(text)
-        starts = [word["start"] for word in gone if word["passage_idx"] == row]
+        starts = [word["start"] for word in removed if word["passage_idx"] == row]
         texts.append(without_words(text, spans, np.isin(spans[:, 0], starts)))
     return Reencoder(explainer, WordEncoder()).text_term(explainer.query(user), texts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str) -> None:
+def test_reencoded_texts_match_stored_tokens(tmp_path: Path, dtype: str) -> None:
     checkpoint, _ = tiny.build("bert", tmp_path)
     data = tmp_path / "data"
     prepare(write_reviews(tmp_path / "reviews.json"), data)
@@ -178,7 +180,7 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     passages = explainer.texts.read_passages(explainer.texts.passages_of(2))
     kept.add(passages)
     texts = [passage.text for passage in passages]
-    # Encoded in other batches: the last bit of a number differs, which may round to the next one.
+    # Batch composition changes last bits, which the store's dtype may round to the next value.
     error = {"float32": 1e-5, "bfloat16": 1e-3, "int8": 3e-3}[dtype]
     query = explainer.query(1)
     assert again.text_term(query, texts) == pytest.approx(kept.text_term(query, texts), rel=error, abs=error)
@@ -186,10 +188,10 @@ def test_texts_are_read_again_as_the_store_keeps_them(tmp_path: Path, dtype: str
     assert not kept.tokens
 
 
-def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -> None:
+def test_counterfactual_words_match_reencoding(runs: dict[str, Path]) -> None:
     explainer = Explainer.open(runs["default"])
     trained = explainer.trained
-    found = 0
+    num_possible = 0
     for user in range(8):
         items = explainer.candidates(user)
         item = int(items[0])
@@ -201,18 +203,20 @@ def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -
         assert result["rank"] == 1
         assert result["without_text"]["rank"] == 1 + int((others > base).sum())
 
-        def place(gone: list[dict[str, int]], user=user, item=item, others=others, base=base) -> int:
-            return 1 + int((others > base + read_afresh(explainer, user, item, gone)).sum())
+        def rank_without(
+            removed: list[dict[str, int]], user=user, item=item, others=others, base=base
+        ) -> int:
+            return 1 + int((others > base + reencoded_text_term(explainer, user, item, removed)).sum())
 
         if not result["possible"]:
             assert result["without_text"]["rank"] <= 2
             assert result["words"] == []
             continue
-        found += 1
-        assert place([]) == 1
-        assert result["checked"]["rank"] == place(result["words"]) > 2
-        assert place(result["words"][:-1]) <= 2
-    assert found >= 2
+        num_possible += 1
+        assert rank_without([]) == 1
+        assert result["checked"]["rank"] == rank_without(result["words"]) > 2
+        assert rank_without(result["words"][:-1]) <= 2
+    assert num_possible >= 2
     ids = trained.users.ids[0], [trained.item_ids[int(explainer.candidates(0)[3])]]
     with pytest.raises(ValueError, match="has rank 4: it is not among the 2 best"):
         explain(runs["default"], *ids, counterfactual=2)
@@ -220,13 +224,13 @@ def test_what_keeps_an_item_is_checked_by_reading_again(runs: dict[str, Path]) -
         explain(runs["default"], *ids, counterfactual=50)
 
 
-def test_the_fewest_is_found_from_any_guess() -> None:
+def test_fewest_converges_from_any_guess() -> None:
     for true in range(1, 30):
         for guess in range(1, 31):
             assert _fewest(guess, 30, lambda n, true=true: n >= true) == true
 
 
-def test_explain_command_compares_and_takes_out(
+def test_explain_command_with_than_and_counterfactual(
     runs: dict[str, Path], tmp_path: Path, cli: CommandLine
 ) -> None:
     explainer = Explainer.open(runs["default"])
@@ -242,11 +246,11 @@ def test_explain_command_compares_and_takes_out(
     assert "Collaboration by item of the history" in page.read_text()
     assert "interest by item of the history" in answer.out
     answer = cli("explain", runs["default"], *options, "--json")
-    told = json.loads(answer.out)["explanations"][0]
-    assert told["than"]["item_id"] == second
-    told["than"]["title"] = "<script>alert(1)</script>"
-    told["counterfactual"]["words"] = [{"passage_idx": 0, "start": 0, "end": 1, "text": "<b>"}]
-    shown = render({"explanations": [told], "model": {}, "dataset": "d"}, "t")
+    explanation = json.loads(answer.out)["explanations"][0]
+    assert explanation["than"]["item_id"] == second
+    explanation["than"]["title"] = "<script>alert(1)</script>"
+    explanation["counterfactual"]["words"] = [{"passage_idx": 0, "start": 0, "end": 1, "text": "<b>"}]
+    shown = render({"explanations": [explanation], "model": {}, "dataset": "d"}, "t")
     assert "<script" not in shown
     assert "<b>" not in shown
     assert cli("explain", runs["default"], "--user", user, "--than", "nothing").code == 1

@@ -1,4 +1,4 @@
-"""Explanations: the parts add up to the score, and an effect is what removing the word does."""
+"""Explanations: terms sum to the score, effects equal the change when a word is removed."""
 
 import json
 from pathlib import Path
@@ -46,20 +46,20 @@ ALL = [*SHAPES, "refined"]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: str) -> None:
+def test_terms_sum_to_ranking_score(runs: dict[str, Path], name: str) -> None:
     trained = Trained.load(runs[name])
     for user_id in trained.users.ids[:4]:
         user = trained.user_idx(user_id)
         lists = rank(trained.tables, [user], k=3, seen=trained.users.seen)
         result = explain(runs[name], user_id, k=3)
-        for place, entry in enumerate(result["explanations"]):
+        for position, entry in enumerate(result["explanations"]):
             item = trained.item_idx(entry["item_id"])
-            assert (entry["rank"], item) == (place + 1, lists.items[0, place])
+            assert (entry["rank"], item) == (position + 1, lists.items[0, position])
             parts = entry["terms"]
             words = [word["contribution"] for passage in entry["passages"] for word in passage["words"]]
             total = sum(words) + sum(value for key, value in parts.items() if key != "words")
             assert total == pytest.approx(float(trained.tables.score_pairs([user], [item])[0]), rel=1e-5)
-            assert entry["score"] == pytest.approx(float(lists.scores[0, place]), rel=1e-5)
+            assert entry["score"] == pytest.approx(float(lists.scores[0, position]), rel=1e-5)
             assert sum(p["contribution"] for p in entry["passages"]) == pytest.approx(sum(words))
             assert sum(a["contribution"] for a in entry["aspects"]) == pytest.approx(sum(words))
             lead = entry["lead"]
@@ -70,10 +70,10 @@ def test_parts_add_up_to_the_score_of_the_ranking(runs: dict[str, Path], name: s
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_effect_is_what_removing_the_words_tokens_does(
+def test_effect_equals_removal_of_tokens(
     runs: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(item_text, "_TOKENS_AT_ONCE", 20)  # a document is read in several groups
+    monkeypatch.setattr(item_text, "_TOKENS_AT_ONCE", 20)  # several groups per document
     explainer = Explainer.open(runs[name])
     trained, store = explainer.trained, explainer.texts.store
     model, user = trained.model, 1
@@ -85,8 +85,11 @@ def test_effect_is_what_removing_the_words_tokens_does(
     texts = {passage["passage_idx"]: passage["text"] for passage in entry["passages"]}
 
     def text_term(removed: tuple[int, int, int] | None) -> float:
-        """Everything read from the store again, in a plain loop."""
-        said, mass = torch.zeros(trained.tables.query.shape[1]).double(), torch.zeros(model.aspects).double()
+        """Reference: plain loop over the tokens in the store."""
+        preference, mass = (
+            torch.zeros(trained.tables.query.shape[1]).double(),
+            torch.zeros(model.aspects).double(),
+        )
         for row, number in zip(rows, stored, strict=True):
             spans, tokens = store.read(number)
             tokens = torch.from_numpy(trained.lexicon.extend(tokens, texts[row], spans))
@@ -100,10 +103,10 @@ def test_effect_is_what_removing_the_words_tokens_does(
                 continue
             p, q = model.token_terms(model.standard(tokens[kept]))
             weight = len(kept) if model.config.equal_reviews else 1
-            said, mass = said + p.double().sum(0) / weight, mass + q.double().sum(0) / weight
+            preference, mass = preference + p.double().sum(0) / weight, mass + q.double().sum(0) / weight
         if model.config.score_form == "cosine":
-            return float(query @ normalize(said))
-        return float((query @ said) / (query @ mass + 5e-7))
+            return float(query @ normalize(preference))
+        return float((query @ preference) / (query @ mass + 5e-7))
 
     whole, checked = text_term(None), 0
     for passage in entry["passages"]:
@@ -111,12 +114,12 @@ def test_effect_is_what_removing_the_words_tokens_does(
             expected = whole - text_term((passage["passage_idx"], word["start"], word["end"]))
             assert word["effect"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
             checked += 1
-        gone = whole - text_term((passage["passage_idx"], 0, len(passage["text"])))
-        assert passage["effect"] == pytest.approx(gone, rel=1e-3, abs=1e-5)
+        expected_effect = whole - text_term((passage["passage_idx"], 0, len(passage["text"])))
+        assert passage["effect"] == pytest.approx(expected_effect, rel=1e-3, abs=1e-5)
     assert checked > 10
 
 
-def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path) -> None:
+def test_passages_and_words_are_of_train_split(runs: dict[str, Path], dataset: Path) -> None:
     data = Dataset.open(dataset)
     for entry in explain(runs["default"], data.user_ids[0], k=5)["explanations"]:
         item = data.item_ids.index(entry["item_id"])
@@ -130,7 +133,7 @@ def test_words_are_those_of_the_train_texts(runs: dict[str, Path], dataset: Path
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str) -> None:
+def test_single_user_explainer_matches_full_explainer(runs: dict[str, Path], name: str) -> None:
     explainer = Explainer.open(runs[name])
     for user in (5, 2):
         alone = explainer.for_users(explainer.trained.for_user(user))
@@ -145,7 +148,7 @@ def test_a_user_alone_is_explained_as_among_all(runs: dict[str, Path], name: str
             )
 
 
-def test_an_explanation_is_the_same_after_its_document_was_forgotten(
+def test_explanation_unchanged_after_cache_eviction(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmdirect.explanation.item_texts._CACHED_ITEMS", 2)
@@ -155,7 +158,7 @@ def test_an_explanation_is_the_same_after_its_document_was_forgotten(
     assert [again[0], again[2], again[3], again[1]] == first
 
 
-def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
+def test_history_contributions_sum_to_text_term(runs: dict[str, Path]) -> None:
     trained = Trained.load(runs["default"])
     (entry,) = explain(runs["default"], trained.users.ids[3], k=1)["explanations"]
     seen = {trained.item_ids[item] for item in trained.users.seen.row(3).tolist()}
@@ -166,19 +169,17 @@ def test_history_brings_the_whole_text_term(runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("items", [[], [2, 7]])
-def test_what_somebody_new_wrote_has_its_share_of_the_interest(
-    runs: dict[str, Path], items: list[int]
-) -> None:
+def test_texts_of_new_user_are_part_of_history(runs: dict[str, Path], items: list[int]) -> None:
     explainer = Explainer.open(runs["default"])
-    written = torch.nn.functional.normalize(
+    embeddings = torch.nn.functional.normalize(
         torch.randn(2, explainer.trained.profile.shape[1], generator=torch.Generator().manual_seed(1))
     )
     texts = ["warm and bright", "no noise"]
-    somebody = new_user(explainer.trained, np.array(items, np.int64), UserTexts(tuple(texts), written))
-    entry = explainer.for_users(somebody).explain(0, 4)
+    trained = new_user(explainer.trained, np.array(items, np.int64), UserTexts(tuple(texts), embeddings))
+    entry = explainer.for_users(trained).explain(0, 4)
     assert entry["user_id"] == "you"
-    named = {(part["item_id"], part["title"]) for part in entry["history"]}
-    assert named == {(None, text) for text in texts} | {
+    listed = {(part["item_id"], part["title"]) for part in entry["history"]}
+    assert listed == {(None, text) for text in texts} | {
         (explainer.trained.item_ids[item], None) for item in items
     }
     assert sum(part["weight"] for part in entry["history"]) == pytest.approx(1)
@@ -186,7 +187,7 @@ def test_what_somebody_new_wrote_has_its_share_of_the_interest(
     assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
 
 
-def test_explain_says_what_is_wrong(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
+def test_explain_invalid_arguments(runs: dict[str, Path], dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no user 'nobody'.*`llmdirect recommend` with `history`"):
         explain(runs["default"], "nobody")
     with pytest.raises(MissingError, match=r"no item 'i99' in the catalogue \(did you mean"):
@@ -205,22 +206,22 @@ def test_explain_command(runs: dict[str, Path], tmp_path: Path, cli: CommandLine
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_somebody_new_with_a_users_history_gets_the_users_list(runs: dict[str, Path], name: str) -> None:
+def test_new_user_with_same_history_gets_same_list(runs: dict[str, Path], name: str) -> None:
     trained = Trained.load(runs[name])
     user = trained.users.ids[5]
     history = [trained.item_ids[item] for item in trained.users.seen.row(5).tolist()]
-    (known,) = recommend(runs[name], [user], k=5).recommendations
+    (existing,) = recommend(runs[name], [user], k=5).recommendations
     (new,) = recommend_new(runs[name], history=history, k=5).recommendations
     assert not {item.item_id for item in new.items} & set(history)
     if trained.model.config.user == "history":
-        assert [item.item_id for item in new.items] == [item.item_id for item in known.items]
+        assert [item.item_id for item in new.items] == [item.item_id for item in existing.items]
     config: Any = trained.model.config
     if config.user == "history" and config.collaborative is False:
         bias = trained.tables.user_bias
         assert bias is not None
-        offset = float(bias[5] - trained.model.bias)  # somebody new has the one that all have
-        for one, two in zip(known.items, new.items, strict=True):
-            assert one.score - two.score == pytest.approx(offset, abs=1e-5)
+        offset = float(bias[5] - trained.model.bias)  # a new user has the global bias only
+        for existing_item, new_item in zip(existing.items, new.items, strict=True):
+            assert existing_item.score - new_item.score == pytest.approx(offset, abs=1e-5)
 
 
 def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
@@ -246,30 +247,35 @@ def test_recommend_command(runs: dict[str, Path], cli: CommandLine) -> None:
     assert "no item 'nothing'" in answer.err
 
 
-def test_what_was_held_out_can_be_left_out(runs: dict[str, Path], dataset: Path, cli: CommandLine) -> None:
-    run, found = runs["default"], Dataset.open(dataset)
-    trained, rows = Trained.load(run), found.interactions
+def test_recommend_new_only_excludes_held_out_items(
+    runs: dict[str, Path], dataset: Path, cli: CommandLine
+) -> None:
+    run, data = runs["default"], Dataset.open(dataset)
+    trained, rows = Trained.load(run), data.interactions
     for user in ("u0", "u5"):
         number = trained.user_idx(user)
-        train, every = (
-            {found.item_ids[item] for item in rows.item_idx[(rows.user_idx == number) & chosen]}
+        train, all_splits = (
+            {data.item_ids[item] for item in rows.item_idx[(rows.user_idx == number) & chosen]}
             for chosen in (rows.split == 0, rows.split >= 0)
         )
-        assert train < every
-        command = ("recommend", run, "--user", user, "-k", len(found.item_ids), "--json")
+        assert train < all_splits
+        command = ("recommend", run, "--user", user, "-k", len(data.item_ids), "--json")
         usual, new = (
-            [one["item_id"] for one in json.loads(cli(*command, *more).out)["recommendations"][0]["items"]]
+            [
+                entry["item_id"]
+                for entry in json.loads(cli(*command, *more).out)["recommendations"][0]["items"]
+            ]
             for more in ((), ("--new-only",))
         )
-        assert set(usual) == set(found.item_ids) - train
-        assert new == [item for item in usual if item not in every]
+        assert set(usual) == set(data.item_ids) - train
+        assert new == [item for item in usual if item not in all_splits]
     assert cli("recommend", run, "--history", "i1", "--new-only").code == 2
     answer = cli("recommend", run, "--user", "u0", "--new-only", "--dataset", run)
     assert (answer.code, "expected 'llmdirect-dataset'" in answer.err) == (1, True)
 
 
-def test_ids_and_titles_are_printed_as_they_are(tmp_path: Path, cli: CommandLine) -> None:
-    """No bracket of them is markup, and no escape sequence of them steers the terminal."""
+def test_ids_and_titles_are_escaped_in_terminal(tmp_path: Path, cli: CommandLine) -> None:
+    """Brackets are not markup, and escape sequences are removed."""
     lines = [json.loads(line) for line in write_reviews(tmp_path / "plain.json").read_text().splitlines()]
     for line in lines:
         line["reviewerID"] += "[/bold]"
@@ -288,14 +294,14 @@ def test_ids_and_titles_are_printed_as_they_are(tmp_path: Path, cli: CommandLine
     assert "u1[/bold]" in cli("recommend", tmp_path / "run", "--user", "u1[/bold]").out
 
 
-def test_a_run_is_read_whole_while_training_commits(
+def test_load_during_concurrent_commit(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(dataset, tmp_path / "run")
     read, stale = RunFolder.tensors, iter([True, False])
 
     def tensors(run: RunFolder, name: str) -> dict[str, torch.Tensor]:
-        if next(stale, False):  # another commit comes between the manifest and its files
+        if next(stale, False):  # a commit between reading the manifest and its files
             run.manifest = {**run.manifest, "files": {}}
         return read(run, name)
 
@@ -306,8 +312,8 @@ def test_a_run_is_read_whole_while_training_commits(
         Trained.load(tmp_path / "run")
 
 
-def test_items_without_text_and_documents_of_one_worded_review(tmp_path: Path) -> None:
-    """An empty review before the only worded one leaves exactly nothing when that one is taken out."""
+def test_items_without_text_or_with_single_review(tmp_path: Path) -> None:
+    """Removing the only review with words leaves a text term of exactly 0, despite an empty review."""
     raw = tmp_path / "sparse.csv"
     lines = [f"u{u},i{i},{'' if i in (0, 1) else f'words {u} {i}'}\n" for u in range(6) for i in range(6)]
     lines = [line for line in lines if not line.startswith("u5,i1")] + ["u5,i1,only these words\n"]
@@ -331,7 +337,7 @@ def test_items_without_text_and_documents_of_one_worded_review(tmp_path: Path) -
     assert any(not any(p["words"] for p in explainer.explain(0, item)["passages"]) for item in range(2))
 
 
-def test_somebody_new_needs_what_the_run_reads(dataset: Path, tmp_path: Path) -> None:
+def test_recommend_new_requires_texts_for_text_user_model(dataset: Path, tmp_path: Path) -> None:
     train(
         dataset,
         tmp_path / "run",

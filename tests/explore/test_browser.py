@@ -1,4 +1,4 @@
-"""The pages of `llmdirect explore` in Chromium: `make test-browser` runs these, `make test` does not."""
+"""Pages of `llmdirect explore` in Chromium; run by `make test-browser` only."""
 
 import shutil
 import threading
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explainer, str]:
-    """A run on embeddings of a tiny T5Gemma, and where its model lies."""
+    """Run on embeddings of a tiny T5Gemma, and the path of the model."""
     folder = tmp_path_factory.mktemp("browser")
     checkpoint, _ = tiny.build("t5gemma", folder)
     prepare(write_reviews(folder / "reviews.json"), folder / "data")
@@ -60,20 +60,20 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(params=[390, 1280])
 def page(chromium: Browser, site: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page of this width; the test fails where its console says anything, or its text is cut off."""
+    """Page of this width; fails on console messages or clipped text."""
     context = chromium.new_context(
         viewport={"width": request.param, "height": 900}, base_url=site, reduced_motion="reduce"
     )
     page = context.new_page()
-    said: list[str] = []
+    console_messages: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
-        said.append(message.text)
+    def record_message(message: ConsoleMessage) -> None:
+        console_messages.append(message.text)
 
-    page.on("console", hear)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", record_message)
+    page.on("pageerror", lambda error: console_messages.append(str(error)))
     yield page
-    assert said == []
+    assert console_messages == []
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= request.param, f"the page is {width} wide on a screen of {request.param}"
     context.close()
@@ -88,7 +88,7 @@ def open_sliders(page: Page) -> None:
         page.get_by_text("What if").click()
 
 
-def test_search_by_keyboard_leads_to_a_list_and_an_explanation(page: Page) -> None:
+def test_keyboard_search_opens_list_and_explanation(page: Page) -> None:
     page.goto("/")
     page.get_by_role("searchbox", name="Find a user or an item").press_sequentially("u3")
     expect(page.locator("#found a").first).to_have_text("u3")
@@ -109,7 +109,7 @@ def test_search_by_keyboard_leads_to_a_list_and_an_explanation(page: Page) -> No
     expect(page.get_by_role("heading", name="How the score adds up")).to_be_visible()
 
 
-def test_a_moved_slider_changes_the_order_at_once(page: Page, run: tuple[Explainer, str]) -> None:
+def test_slider_reorders_list(page: Page, run: tuple[Explainer, str]) -> None:
     page.goto("/user?user=u5")
     before = shown(page)
     open_sliders(page)
@@ -134,7 +134,7 @@ def test_a_moved_slider_changes_the_order_at_once(page: Page, run: tuple[Explain
     assert shown(page) == before
 
 
-def test_an_open_explanation_follows_the_slider(page: Page) -> None:
+def test_slider_updates_open_explanation(page: Page) -> None:
     page.goto("/user?user=u5")
     page.locator(".rec summary").first.click()
     reason = page.locator(f'.rec[data-item="{shown(page)[0]}"] .reason')
@@ -146,7 +146,7 @@ def test_an_open_explanation_follows_the_slider(page: Page) -> None:
     expect(reason).to_be_visible()
 
 
-def test_a_pasted_review_and_a_picked_item_make_a_list(page: Page) -> None:
+def test_pasted_review_and_picked_item_produce_list(page: Page) -> None:
     page.goto("/new")
     text = "warm sound & <b>bright</b> strings"
     page.get_by_role("textbox", name="In your own words").fill(text)
@@ -160,7 +160,7 @@ def test_a_pasted_review_and_a_picked_item_make_a_list(page: Page) -> None:
     assert len(shown(page)) == 13
 
 
-def test_two_ticked_items_are_compared(page: Page) -> None:
+def test_two_selected_items_are_compared(page: Page) -> None:
     page.goto("/user?user=u2")
     boxes = page.locator(".pick input")
     boxes.nth(0).check()
@@ -171,7 +171,7 @@ def test_two_ticked_items_are_compared(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{first} is ahead of {third}")
 
 
-def test_forms_work_without_the_script(chromium: Browser, site: str) -> None:
+def test_forms_work_without_javascript(chromium: Browser, site: str) -> None:
     context = chromium.new_context(java_script_enabled=False, base_url=site)
     page = context.new_page()
     page.goto("/user?user=u5")
@@ -211,7 +211,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read_in_light_and_in_dark(page: Page, scheme: str) -> None:
+def test_text_contrast_in_light_and_dark_scheme(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for address in ("/", "/user?user=u1&a0=2", "/aspects", "/item?id=i3", "/explain?user=u1&item=i3"):
         page.goto(address)

@@ -1,4 +1,4 @@
-"""The pages of `llmdirect explore`: data stays data, errors say what is wrong, a new user gets a list."""
+"""Pages of `llmdirect explore`: escaping of data, error pages, lists of new users."""
 
 import socket
 import sys
@@ -39,7 +39,7 @@ def explainers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expl
     return explored(tmp_path_factory.mktemp("explored"))
 
 
-# ---- data stays data
+# ---- escaping
 
 
 def links(page: Page, base: str) -> set[str]:
@@ -47,21 +47,21 @@ def links(page: Page, base: str) -> set[str]:
 
 
 @pytest.mark.parametrize("shape", ["default", "paper"])
-def test_no_text_of_the_data_becomes_markup(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_data_is_escaped(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    asked = client(explainer)
+    http = client(explainer)
     waiting, done = ["/", "/new", "/aspects", "/search?q=%3Cscript"], set()
     waiting += [f"/search?q=u1&part={part}" for part in ("all", "items")]
-    told = ""
+    content = ""
     while waiting and len(done) < 60:
         address = waiting.pop(0)
         if address in done:
             continue
         done.add(address)
-        answer = asked.get(address)
+        answer = http.get(address)
         assert answer.status_code == 200, address
         page = Page(answer.text)
-        told += page.text()
+        content += page.text()
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
         assert all(attributes == {"src": "/explore.js", "defer": ""} for attributes in scripts)
         for tag, attributes in page.elements:
@@ -75,33 +75,33 @@ def test_no_text_of_the_data_becomes_markup(explainers: Callable[[str], Explaine
     kinds = {urlsplit(address).path for address in done}
     assert kinds >= {"/", "/new", "/aspects", "/search", "/user", "/item", "/aspect", "/explain"}
     for part in HOSTILE:
-        assert part in told
+        assert part in content
 
 
-def test_every_answer_forbids_foreign_scripts(explainers: Callable[[str], Explainer]) -> None:
-    asked = client(explainers("default"))
+def test_responses_have_content_security_policy(explainers: Callable[[str], Explainer]) -> None:
+    http = client(explainers("default"))
     for address in ("/", "/explore.js", "/nowhere", "/user", "/user?user=nobody", "/aspect?n=99"):
-        policy = asked.get(address).headers["content-security-policy"]
+        policy = http.get(address).headers["content-security-policy"]
         assert policy == HEADERS["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
 
 
-def test_pages_are_not_given_to_another_name_of_this_machine(explainers: Callable[[str], Explainer]) -> None:
-    asked = client(explainers("default"), hosts=LOCAL)
+def test_foreign_host_header_is_rejected(explainers: Callable[[str], Explainer]) -> None:
+    http = client(explainers("default"), hosts=LOCAL)
     for name in ("127.0.0.1", "localhost", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
-        assert asked.get("/", headers={"host": name}).status_code == 200
-    assert asked.get("/", headers={"host": "evil.example"}).status_code == 400
+        assert http.get("/", headers={"host": name}).status_code == 200
+    assert http.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
 # ---- errors
 
 
-def test_errors_are_pages_that_say_what_is_wrong(
+def test_error_pages(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     explainer = explainers("default")
-    asked, user = client(explainer), explainer.trained.users.ids[0]
+    http, user = client(explainer), explainer.trained.users.ids[0]
     cases: list[tuple[str, dict[str, object], int, str]] = [
         ("/nowhere", {}, 404, "There is no such page"),
         ("/user", {"user": "<b>nobody"}, 404, "no user '<b>nobody'"),
@@ -115,7 +115,7 @@ def test_errors_are_pages_that_say_what_is_wrong(
         ("/guest", {}, 405, "does not support the request method"),
     ]
     for path, params, status, sentence in cases:
-        answer = asked.get(path, params=params)
+        answer = http.get(path, params=params)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
         assert sentence in Page(answer.text).text()
 
@@ -123,7 +123,7 @@ def test_errors_are_pages_that_say_what_is_wrong(
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(pages, "home", broken)
-    answer = asked.get("/")
+    answer = http.get("/")
     assert answer.status_code == 500
     assert "The page could not be made" in Page(answer.text).text()
     assert "secret" not in answer.text
@@ -133,16 +133,16 @@ def test_errors_are_pages_that_say_what_is_wrong(
 # ---- new users
 
 
-def test_a_list_is_made_once_and_its_texts_are_read_next(
+def test_list_is_cached_and_its_texts_prefetched(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[tuple[object, ...]] = []
+    calls: list[tuple[object, ...]] = []
     read: list[list[int]] = []
     stopped: list[int] = []
     from_run = Person.from_run
 
     def counted(explainer: Explainer, plain: object, who: object, what_if: object) -> Person:
-        made.append((who, what_if))
+        calls.append((who, what_if))
         return from_run(explainer, plain, who, what_if)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Person, "from_run", counted)
@@ -158,16 +158,16 @@ def test_a_list_is_made_once_and_its_texts_are_read_next(
         assert read == [order]
         for address in (f"/user?user={user}", f"/explain?user={user}&item={ids[order[0]]}"):
             assert site.get(address).status_code == 200
-        assert made == [(("user", user), WhatIf())]
-        assert (read, stopped) == ([order] * 3, [2])  # what is opened goes before what may be
+        assert calls == [(("user", user), WhatIf())]
+        assert (read, stopped) == ([order] * 3, [2])  # opened explanations precede prefetched ones
         assert site.get(f"/user?user={user}&part=1").text == shown
         assert site.get(f"/user?user={user}&a1=3").status_code == 200
         assert site.get(f"/user?user={other}").status_code == 200
-        assert made[1:] == [(("user", user), WhatIf({1: 3.0})), (("user", other), WhatIf())]
+        assert calls[1:] == [(("user", user), WhatIf({1: 3.0})), (("user", other), WhatIf())]
     assert stopped == [2, 6]
 
 
-def test_documents_longest_not_asked_for_go_first(
+def test_least_recently_used_documents_are_evicted(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = explainers("default").trained.run.path
@@ -176,7 +176,7 @@ def test_documents_longest_not_asked_for_go_first(
     first = explainer.texts.read(0)
     explainer.texts.read(1)
     assert explainer.texts.read(0) is first
-    explainer.texts.read(2)  # 1 goes
+    explainer.texts.read(2)  # evicts 1
     assert explainer.texts.read(0) is first
     with ThreadPoolExecutor(4) as threads:
         texts = list(threads.map(explainer.texts.read, [0, 3, 4, 3, 0, 5] * 5))
@@ -184,18 +184,18 @@ def test_documents_longest_not_asked_for_go_first(
     assert all(torch.equal(text.preference, first.preference) for text in texts[::6])
 
 
-def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str], Explainer]) -> None:
+def test_new_user_list_excludes_history(explainers: Callable[[str], Explainer]) -> None:
     explainer = explainers("default")
-    asked, ids = client(explainer), explainer.trained.item_ids
-    answer = asked.post("/guest", data={"text": " ", "item": [ids[2], ids[5], ids[2]]})
+    http, ids = client(explainer), explainer.trained.item_ids
+    answer = http.post("/guest", data={"text": " ", "item": [ids[2], ids[5], ids[2]]})
     assert answer.status_code == 303
-    page = Page(asked.get(answer.headers["location"]).text)
+    page = Page(http.get(answer.headers["location"]).text)
     shown = page.attributes("li", "data-item")
     assert not {ids[2], ids[5]} & set(shown)
     assert len(shown) == 12
-    again = asked.post("/guest", data={"item": [ids[2], ids[5]]})
+    again = http.post("/guest", data={"item": [ids[2], ids[5]]})
     assert again.headers["location"] == answer.headers["location"]
-    why = asked.get(page.attributes("details", "data-load")[0])
+    why = http.get(page.attributes("details", "data-load")[0])
     assert "for you" in Page(why.text).text()
 
 
@@ -209,7 +209,7 @@ def test_somebody_with_items_gets_a_list_without_them(explainers: Callable[[str]
         ({"text": "x" * MAX_FORM_BYTES}, 413, "64 KiB"),
     ],
 )
-def test_a_form_that_cannot_be_used_says_why(
+def test_invalid_form_reports_reason(
     explainers: Callable[[str], Explainer], sent: dict[str, str], status: int, sentence: str
 ) -> None:
     answer = client(explainers("default")).post("/guest", data=sent)
@@ -220,7 +220,7 @@ def test_a_form_that_cannot_be_used_says_why(
         assert sent["text"].strip() in page.text()
 
 
-def test_only_the_last_guests_are_kept(
+def test_only_latest_guests_are_kept(
     explainers: Callable[[str], Explainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmdirect.explore.people._GUESTS", 2)
@@ -232,7 +232,7 @@ def test_only_the_last_guests_are_kept(
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma2"])
-def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) -> None:
+def test_pasted_review_is_encoded(tmp_path: Path, name: str) -> None:
     checkpoint, _ = tiny.build(name, tmp_path)
     data = tmp_path / "data"
     prepare(write_reviews(tmp_path / "reviews.json"), data)
@@ -241,41 +241,39 @@ def test_a_pasted_review_is_read_by_the_runs_encoder(tmp_path: Path, name: str) 
     fit(data, tmp_path / "run", num_epochs=2)
     explainer = Explainer.open(tmp_path / "run")
     app = make_app(explainer, lambda: load_run_encoder(explainer.trained.run, str(checkpoint), "cpu"))
-    asked = TestClient(app, follow_redirects=False)
+    http = TestClient(app, follow_redirects=False)
     text = "warm sound & bright <b>strings</b>"
-    answer = asked.post("/guest", data={"text": text, "item": explainer.trained.item_ids[3]})
-    page = Page(asked.get(answer.headers["location"]).text)
+    answer = http.post("/guest", data={"text": text, "item": explainer.trained.item_ids[3]})
+    page = Page(http.get(answer.headers["location"]).text)
     assert text in page.text()
     assert len(page.attributes("li", "data-item")) == 13
-    why = Page(asked.get(page.attributes("details", "data-load")[0]).text).text()
-    assert text in why  # as a part of the history, with its share of attention
+    why = Page(http.get(page.attributes("details", "data-load")[0]).text).text()
+    assert text in why  # part of the history, with its attention weight
 
 
 # ---- comparing, searching, starting
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
-def test_comparison_shows_both_and_what_lies_between(
-    explainers: Callable[[str], Explainer], shape: str
-) -> None:
+def test_comparison_shows_items_and_differences(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    found = person(explainer, 2)
-    behind, ahead = int(found.order[3]), int(found.order[0])
+    ranking = person(explainer, 2)
+    behind, ahead = int(ranking.order[3]), int(ranking.order[0])
     ids = explainer.trained.item_ids
     answer = client(explainer).get(
-        "/compare", params={"user": found.who[1], "item": [ids[behind], ids[ahead]]}
+        "/compare", params={"user": ranking.who[1], "item": [ids[behind], ids[ahead]]}
     )
     text = Page(answer.text).text()
     name = Catalogue(explainer).name
     assert f"{name(ahead)} is ahead of {name(behind)}" in text
-    terms = [found.explain(item)["terms"] for item in (ahead, behind)]
+    terms = [ranking.explain(item)["terms"] for item in (ahead, behind)]
     apart = sum(terms[0].values()) - sum(terms[1].values())
     assert (
         f"Its lead over the other (+{apart:.2f}" in text or f"its lead over the other (+{apart:.2f}" in text
     )
 
 
-def test_search_finds_ids_and_titles_whatever_the_case(explainers: Callable[[str], Explainer]) -> None:
+def test_search_is_case_insensitive(explainers: Callable[[str], Explainer]) -> None:
     explainer = explainers("default")
     catalogue = Catalogue(explainer)
     ids = explainer.trained.users.ids
@@ -287,20 +285,20 @@ def test_search_finds_ids_and_titles_whatever_the_case(explainers: Callable[[str
     assert "No match" in Page(client(explainer).get("/search?q=zebra").text).text()
 
 
-def test_somebody_who_has_everything_gets_a_page(explainers: Callable[[str], Explainer]) -> None:
+def test_user_with_all_items_gets_page(explainers: Callable[[str], Explainer]) -> None:
     explainer = explainers("default")
-    asked = client(explainer)
-    answer = asked.post("/guest", data={"item": explainer.trained.item_ids})
-    page = asked.get(answer.headers["location"])
+    http = client(explainer)
+    answer = http.post("/guest", data={"item": explainer.trained.item_ids})
+    page = http.get(answer.headers["location"])
     assert page.status_code == 200
     assert "There is no candidate left" in Page(page.text).text()
     key = answer.headers["location"].partition("guest=")[2]
     for part in ({}, {"part": "1"}):
-        why = asked.get("/explain", params={"guest": key, "item": explainer.trained.item_ids[0], **part})
+        why = http.get("/explain", params={"guest": key, "item": explainer.trained.item_ids[0], **part})
         assert "There is no candidate left to compare it with." in Page(why.text).text()
 
 
-def test_explore_says_what_keeps_it_from_starting(
+def test_explore_start_errors(
     explainers: Callable[[str], Explainer], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = explainers("default").trained.run.path

@@ -1,4 +1,4 @@
-"""What the pages of `llmdirect explore` are made from is what the model says."""
+"""Data of the pages of `llmdirect explore` against the model."""
 
 import re
 from collections.abc import Callable
@@ -23,35 +23,33 @@ def explainers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expl
 
 
 @pytest.mark.parametrize("shape", USED)
-def test_order_parts_and_places_are_those_of_the_ranking(
-    explainers: Callable[[str], Explainer], shape: str
-) -> None:
+def test_order_terms_and_ranks_match_ranking(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
     trained = explainer.trained
     for user in range(6):
-        found = person(explainer, user)
+        ranking = person(explainer, user)
         lists = rank(trained.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
         expected = lists.items[0][lists.items[0] >= 0]
-        assert found.order.tolist() == expected.tolist()
-        for item, lead in zip(expected[:4].tolist(), found.leads(expected[:4]), strict=True):
-            told = found.explain(item)
-            assert told["rank"] == expected.tolist().index(item) + 1
-            assert told == explainer.explain(user, item)
-            assert lead == pytest.approx({part: told["lead"][part] for part in lead}, abs=1e-5)
+        assert ranking.order.tolist() == expected.tolist()
+        for item, lead in zip(expected[:4].tolist(), ranking.leads(expected[:4]), strict=True):
+            explanation = ranking.explain(item)
+            assert explanation["rank"] == expected.tolist().index(item) + 1
+            assert explanation == explainer.explain(user, item)
+            assert lead == pytest.approx({part: explanation["lead"][part] for part in lead}, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", USED)
-def test_what_if_reorders_as_the_ranking_does(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_what_if_matches_ranking(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
     trained, changed = explainer.trained, 0
     for user in range(8):
-        found = person(explainer, user, interests={0: 3.0, 2: 0.0})
+        ranking = person(explainer, user, interests={0: 3.0, 2: 0.0})
         moved = trained.with_interests(user, {0: 3.0, 2: 0.0})
         lists = rank(moved.tables, [user], k=trained.tables.num_items, seen=trained.users.seen)
-        assert found.order.tolist() == lists.items[0][lists.items[0] >= 0].tolist()
+        assert ranking.order.tolist() == lists.items[0][lists.items[0] >= 0].tolist()
         plain = person(explainer, user)
-        assert found.order_before.tolist() == plain.order.tolist()
-        changed += found.order.tolist() != plain.order.tolist()
+        assert ranking.order_before.tolist() == plain.order.tolist()
+        changed += ranking.order.tolist() != plain.order.tolist()
         bare = person(explainer, user, without=("collaboration", "popularity"))
         assert [lead["popularity"] for lead in bare.leads(bare.order)] == [0] * len(bare.order)
         terms = bare.explain(int(bare.order[0]))["terms"]
@@ -59,9 +57,9 @@ def test_what_if_reorders_as_the_ranking_does(explainers: Callable[[str], Explai
     assert changed
 
 
-def test_what_if_survives_an_address_and_refuses_what_it_is_not() -> None:
-    one = WhatIf({3: 1.5, 0: 0.0}, ("popularity",))
-    assert WhatIf.from_fields([*one.fields, ("a7", "1")]) == one
+def test_what_if_query_string_round_trip_and_invalid_values() -> None:
+    what_if = WhatIf({3: 1.5, 0: 0.0}, ("popularity",))
+    assert WhatIf.from_fields([*what_if.fields, ("a7", "1")]) == what_if
     assert WhatIf.from_fields([("a1", "1.0")]) == WhatIf()
     with pytest.raises(ValueError, match="a1=much: expected a number"):
         WhatIf.from_fields([("a1", "much")])
@@ -70,9 +68,9 @@ def test_what_if_survives_an_address_and_refuses_what_it_is_not() -> None:
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
-def test_spread_is_that_of_what_an_aspect_adds(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_spread_matches_aspect_terms(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
-    found, tables = person(explainer, 3).spread(), explainer.trained.tables
+    result, tables = person(explainer, 3).spread(), explainer.trained.tables
     query = tables.query[3].astype(np.float64)
     for aspect in range(3):
         own = np.zeros_like(query)
@@ -81,10 +79,10 @@ def test_spread_is_that_of_what_an_aspect_adds(explainers: Callable[[str], Expla
         adds = tables.item.astype(np.float64) @ (query * own)
         if shape == "ratio":
             adds = adds / (tables.item_mentions.astype(np.float64) @ query + tables.eps)
-        assert found[aspect] == pytest.approx(adds.std(), rel=1e-4)
+        assert result[aspect] == pytest.approx(adds.std(), rel=1e-4)
 
 
-def test_aspects_that_are_off_or_merged_are_shown_so(explainers: Callable[[str], Explainer]) -> None:
+def test_disabled_and_merged_aspects(explainers: Callable[[str], Explainer]) -> None:
     run = explainers("default").trained.run
     edits = AspectEdits().merge([0, 2]).switch(off=[1])
     edits.write(run.path, run.weights_hash)
@@ -100,7 +98,7 @@ def test_aspects_that_are_off_or_merged_are_shown_so(explainers: Callable[[str],
     assert 'name="a2"' not in text.text
 
 
-def test_catalogue_tells_items_by_their_words_and_counts(explainers: Callable[[str], Explainer]) -> None:
+def test_catalogue_lists_words_and_counts_of_items(explainers: Callable[[str], Explainer]) -> None:
     explainer = explainers("default")
     catalogue, data = Catalogue(explainer), Dataset.open(explainer.trained.run.path.parent / "data")
     for item in range(14):
@@ -120,7 +118,7 @@ def test_catalogue_tells_items_by_their_words_and_counts(explainers: Callable[[s
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
-def test_pages_and_overview_tell_the_same_shares(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_pages_and_overview_have_equal_shares(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
     catalogue, ids = Catalogue(explainer), explainer.trained.users.ids
     for entry in aspect_overview(explainer.trained.run.path)["aspects"]:
@@ -131,7 +129,7 @@ def test_pages_and_overview_tell_the_same_shares(explainers: Callable[[str], Exp
 
 
 @pytest.mark.parametrize("shape", ["default", "ratio"])
-def test_likeness_and_what_is_chosen_together(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_similar_and_related_items(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
     catalogue, tables = Catalogue(explainer), explainer.trained.tables
     for item in (0, 5):
@@ -145,13 +143,13 @@ def test_likeness_and_what_is_chosen_together(explainers: Callable[[str], Explai
             assert [other for other, _ in alike] == np.argsort(-cosines)[:4].tolist()
         pair = np.zeros(1, np.int32)
         for other, value in together:
-            somebody = tables.for_users(tables.query[:1], type(tables.history).from_pairs([0], [item], 1))
-            assert value == pytest.approx(somebody.score_collaborative_pairs(pair, np.array([other]))[0])
+            single_user = tables.for_users(tables.query[:1], type(tables.history).from_pairs([0], [item], 1))
+            assert value == pytest.approx(single_user.score_collaborative_pairs(pair, np.array([other]))[0])
             assert other != item
 
 
 @pytest.mark.parametrize("shape", ["default", "paper"])
-def test_reading_of_an_item_is_for_its_own_vector(explainers: Callable[[str], Explainer], shape: str) -> None:
+def test_item_explanation_matches_item_vector(explainers: Callable[[str], Explainer], shape: str) -> None:
     explainer = explainers(shape)
     reading, tables = Catalogue(explainer).reading(4), explainer.trained.tables
     words = [word["contribution"] for passage in reading["passages"] for word in passage["words"]]

@@ -1,4 +1,4 @@
-"""Texts of a list are read while it is looked at: after a pause, and no longer than it is the last one."""
+"""Prefetching of a list's texts: starts after a delay, cancelled by the next list."""
 
 import asyncio
 import threading
@@ -19,32 +19,32 @@ async def until(done: threading.Event) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_the_list_that_stays_is_read_beside_the_loop() -> None:
-    found: list[tuple[int, bool]] = []
+def test_last_list_is_prefetched_in_background() -> None:
+    prefetched: list[tuple[int, bool]] = []
     last = threading.Event()
 
     def read(item: int) -> None:
-        found.append((item, threading.current_thread() is threading.main_thread()))
+        prefetched.append((item, threading.current_thread() is threading.main_thread()))
         if item == 5:
             last.set()
 
     async def ask() -> None:
         reader = Prefetcher(read)
-        reader.schedule([1, 2])  # gone before the pause is over
+        reader.schedule([1, 2])  # replaced before the delay has passed
         reader.schedule([3, 4, 5])
-        assert not found
+        assert not prefetched
         await until(last)
 
     asyncio.run(asyncio.wait_for(ask(), 60))
-    assert found == [(3, False), (4, False), (5, False)]
+    assert prefetched == [(3, False), (4, False), (5, False)]
 
 
-def test_the_end_does_not_wait_for_what_is_left() -> None:
-    found: list[int] = []
+def test_shutdown_does_not_wait_for_remaining_items() -> None:
+    prefetched: list[int] = []
     begun, go_on = threading.Event(), threading.Event()
 
     def read(item: int) -> None:
-        found.append(item)
+        prefetched.append(item)
         begun.set()
         assert go_on.wait(60)
 
@@ -58,15 +58,15 @@ def test_the_end_does_not_wait_for_what_is_left() -> None:
 
     asyncio.run(asyncio.wait_for(ask(), 60))
     reader._pool.shutdown(wait=True)
-    assert found == [1]
+    assert prefetched == [1]
 
 
-def test_what_is_left_of_a_list_is_dropped_for_the_next() -> None:
-    found: list[int] = []
+def test_next_list_cancels_remaining_items() -> None:
+    prefetched: list[int] = []
     begun, go_on, last = threading.Event(), threading.Event(), threading.Event()
 
     def read(item: int) -> None:
-        found.append(item)
+        prefetched.append(item)
         begun.set()
         assert go_on.wait(60)
         if item == 9:
@@ -75,10 +75,10 @@ def test_what_is_left_of_a_list_is_dropped_for_the_next() -> None:
     async def ask() -> None:
         reader = Prefetcher(read)
         reader.schedule([1, 2, 3])
-        await until(begun)  # the first is being read
+        await until(begun)  # the first is in progress
         reader.schedule([9])
         go_on.set()
         await until(last)
 
     asyncio.run(asyncio.wait_for(ask(), 60))
-    assert found == [1, 9]
+    assert prefetched == [1, 9]

@@ -1,4 +1,4 @@
-"""The small dataset that tests of the model share."""
+"""Fixtures of the model tests."""
 
 import pytest
 

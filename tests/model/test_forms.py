@@ -1,4 +1,4 @@
-"""The methods of a score form agree with each other and with the formulas."""
+"""Score forms: agreement of their methods with each other and with the formulas."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ ASPECTS = 3
 
 
 @pytest.mark.parametrize("name", ["cosine", "ratio"])
-def test_training_export_and_explanation_have_the_same_text_term(name: str) -> None:
+def test_text_term_equal_in_training_export_and_explanation(name: str) -> None:
     form = score_form(ModelConfig.for_preset("default", score_form=name, aspects=ASPECTS))
     channels = 2 if name == "cosine" else 1
     generator = torch.Generator().manual_seed(0)
@@ -43,7 +43,7 @@ def test_training_export_and_explanation_have_the_same_text_term(name: str) -> N
     assert aspect_products(exported, preference[:0], ASPECTS).shape == (0, ASPECTS)
 
 
-def test_tokens_share_a_vote_where_reviews_are_equal() -> None:
+def test_equal_reviews_divide_weight_among_tokens() -> None:
     lengths = torch.tensor([0, 1, 4])
     assert tokens_per_vote(lengths, equal_reviews=True).tolist() == [1, 1, 4]
     assert tokens_per_vote(lengths, equal_reviews=False).tolist() == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""Where parameters start, and how each is trained."""
+"""Initialisation of parameters, and optimiser parameter groups."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def pooled_texts(view: TrainView) -> tuple[Tensor, Tensor]:
     return view.pooled[written], tokens[mask]
 
 
-def test_initialise(view: TrainView) -> None:
+def test_initialise_centre_scale_and_projection(view: TrainView) -> None:
     pooled, tokens = pooled_texts(view)
     models = []
     for _ in range(2):
@@ -53,35 +53,35 @@ def test_initialise(view: TrainView) -> None:
     assert standard.square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
     directions = models[0].sentiment.detach()
     variances, principal = torch.linalg.eigh(torch.cov(standard.T.double()))
-    # Half whitened, and turned by a rotation, which drops out of W Wᵀ.
+    # Half whitened, and rotated; the rotation cancels in W Wᵀ.
     relative = (variances / variances.max()).clamp(min=1e-3) ** -0.5
     expected = principal @ torch.diag(relative) @ principal.T
     torch.testing.assert_close((directions @ directions.T).double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_topic_rotation_gives_each_aspect_what_its_topic_says() -> None:
-    """Topics that speak in planes of their own, hidden by a rotation, are found again."""
+def test_topic_rotation_recovers_planes_of_topics() -> None:
+    """Topics in separate planes, hidden by a rotation, are recovered."""
     generator = torch.Generator().manual_seed(0)
     hidden, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
     topic = torch.arange(600) % 3
-    said = torch.zeros(600, 6)
+    vectors = torch.zeros(600, 6)
     for aspect in range(3):
-        said[topic == aspect, 2 * aspect : 2 * aspect + 2] = torch.randn(200, 2, generator=generator)
-    said, hidden = said.double(), hidden.double()
-    rotation = topic_rotation(said @ hidden.T, topic, 3)
+        vectors[topic == aspect, 2 * aspect : 2 * aspect + 2] = torch.randn(200, 2, generator=generator)
+    vectors, hidden = vectors.double(), hidden.double()
+    rotation = topic_rotation(vectors @ hidden.T, topic, 3)
     torch.testing.assert_close(rotation.T @ rotation, torch.eye(6).double(), rtol=0, atol=1e-5)
-    shares = (said @ hidden.T @ rotation).view(600, 3, 2).square().sum(2)
-    torch.testing.assert_close(shares[torch.arange(600), topic], said.square().sum(1), rtol=1e-4, atol=1e-4)
+    shares = (vectors @ hidden.T @ rotation).view(600, 3, 2).square().sum(2)
+    torch.testing.assert_close(
+        shares[torch.arange(600), topic], vectors.square().sum(1), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("items", [3, 40])
-def test_the_start_is_the_same_whatever_basis_lapack_returns(
-    items: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fewer items than dimensions leave directions without variance, where every basis is an eigenbasis."""
+def test_initialise_independent_of_eigenbasis(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer items than dimensions, null directions have arbitrary eigenbases."""
     pooled, tokens, eigh = normal(50, DIM), normal(300, DIM, seed=1), torch.linalg.eigh
 
-    def start(seed: int) -> Direct:
+    def initialised(seed: int) -> Direct:
         rng = np.random.default_rng(seed)
 
         def another_basis(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,12 +98,12 @@ def test_the_start_is_the_same_whatever_basis_lapack_returns(
         initialise(model, pooled, pooled[:items], tokens, seed=1)
         return model
 
-    one, two = start(0).state_dict(), start(1).state_dict()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-6, msg=name)
+    first, second = initialised(0).state_dict(), initialised(1).state_dict()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-6, msg=name)
 
 
-def test_initialise_on_texts_that_are_all_the_same() -> None:
+def test_initialise_with_identical_texts() -> None:
     model = Direct(config(), DIM, USERS, ITEMS)
     same = torch.full((4, DIM), 0.37)
     initialise(model, same, same, same, seed=0)
@@ -112,7 +112,7 @@ def test_initialise_on_texts_that_are_all_the_same() -> None:
     assert model.scale == 1.0
 
 
-def test_initialise_without_text_or_with_damaged_embeddings() -> None:
+def test_initialise_without_text_or_with_nan_embeddings() -> None:
     model = Direct(config(), DIM, USERS, ITEMS)
     nothing = torch.zeros(0, DIM)
     with pytest.raises(DataError, match="no passage in train has text"):
@@ -124,7 +124,7 @@ def test_initialise_without_text_or_with_damaged_embeddings() -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_every_parameter_is_in_one_group(preset: Any) -> None:
+def test_parameter_groups_partition_parameters(preset: Any) -> None:
     model = Direct(ModelConfig.for_preset(preset), 32, USERS, ITEMS)
     groups = parameter_groups(model, lr=0.1, weight_decay=0.5)
     held = [id(parameter) for group in groups for parameter in group["params"]]

@@ -1,4 +1,4 @@
-"""Delete and rebuild: a train pair is scored as if it, and every same-user copy of its text, did not exist.
+"""Leave-one-out scores against deletion of the pair and a rebuild of the whole state.
 
 One side is `Scores.left_out` on the view of the whole train split. The other deletes the interaction and the
 copies from the data set, makes view, documents, tables and collaborative term from scratch, and ranks: the
@@ -55,7 +55,7 @@ from model_helpers import (
 )
 from review_files import review, write_lines
 
-pytestmark = pytest.mark.slow  # every deletion rebuilds the whole training state
+pytestmark = pytest.mark.slow  # each deletion rebuilds the whole training state
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build(tmp_path_factory.mktemp("world") / "store")
 
 
-def test_the_world_has_every_trait(world: World) -> None:
+def test_world_has_all_traits(world: World) -> None:
     view, dataset = world.view, world.dataset
     histories = view.history.indptr.diff()
     assert histories[0] == 36 > HISTORY + 1
@@ -88,7 +88,7 @@ def test_the_world_has_every_trait(world: World) -> None:
 )
 @pytest.mark.parametrize("popularity", [True, False], ids=["popularity", "item_bias"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_left_out_is_what_deletion_gives(
+def test_left_out_matches_deletion(
     world: World, form: str, popularity: bool, sentiment: str, tokens: bool, collaborative: bool
 ) -> None:
     for user, vote in product(("history", "text", "both"), (True, False)):
@@ -108,8 +108,8 @@ def test_left_out_is_what_deletion_gives(
         )
 
 
-def test_a_collaborative_term_of_some_items(tmp_path: Path) -> None:
-    """Some pairs are of the others, some histories have nothing else."""
+def test_collaborative_term_of_item_subset(tmp_path: Path) -> None:
+    """Some pairs and some whole histories consist of other items."""
     items = torch.tensor([item for item in range(ITEMS) if item % 3])
     part = build(tmp_path / "store", items)
     assert 0 < np.isin([item for _, item in PAIRS], items).sum() < len(PAIRS) - 1
@@ -124,7 +124,7 @@ def test_published_preset_with_running_statistics(world: World) -> None:
     assert world.differences(random_model(settings, world.view), tokens=True).max() <= TOLERANCE
 
 
-def test_a_prepared_dataset(tmp_path: Path) -> None:
+def test_prepared_dataset(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     records = [
         review(
@@ -148,35 +148,35 @@ def test_a_prepared_dataset(tmp_path: Path) -> None:
         assert chosen.differences(model, tokens=True).max() <= TOLERANCE
 
 
-def test_pairs_of_a_batch_do_not_see_each_other(world: World) -> None:
+def test_left_out_scores_independent_of_batch(world: World) -> None:
     model = random_model(config(score_form="ratio", user="both", collaborative=True), world.view)
     together = world.left_out(model, tokens=True)
     for number in range(0, len(PAIRS), 3):
-        one = slice(number, number + 1)
+        row = slice(number, number + 1)
         fields = ("user", "item", "passage", "rating")
-        single = replace(world, pairs=Pairs(*(getattr(world.pairs, field)[one] for field in fields)))
-        torch.testing.assert_close(single.left_out(model, tokens=True), together[one], rtol=0, atol=1e-5)
+        single = replace(world, pairs=Pairs(*(getattr(world.pairs, field)[row] for field in fields)))
+        torch.testing.assert_close(single.left_out(model, tokens=True), together[row], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [False, True], ids=["pooled", "tokens"])
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_no_other_passage_left_is_exactly_zero(world: World, form: str, vote: bool, tokens: bool) -> None:
+def test_single_passage_left_out_is_exactly_zero(world: World, form: str, vote: bool, tokens: bool) -> None:
     model = random_model(config(score_form=form, equal_reviews=vote, user="both"), world.view)
     scores = scores_of(model, world.view, tokens)
     with torch.no_grad():
         query = scores.interests(world.pairs.user, world.pairs)
         term = scores.document_term(query, world.pairs)
-        said, mass = scores.table.without(world.pairs.item, world.pairs.passage)
+        preference, mass = scores.table.without(world.pairs.item, world.pairs.passage)
     alone = PAIRS.index((4, SINGLE))
     assert query[alone].abs().sum() > 0
     assert term[alone].item() == 0.0
-    assert not said[alone].any()
+    assert not preference[alone].any()
     assert not mass[alone].any()
     assert term[PAIRS.index((5, DESCRIBED))].item() != 0.0
 
 
-def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
+def test_held_out_splits_do_not_influence_scores(world: World, tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     rows = [
         row if row.split == 0 else replace(row, text=sentence(rng), time=int(rng.integers(99)), rating=1.0)
@@ -199,15 +199,15 @@ def test_nothing_of_valid_and_test_enters(world: World, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_what_a_passage_moves_in_the_centre_falls_with_their_number(tmp_path: Path) -> None:
-    """Centre and scale made again without the pair: what that does to scores falls with the passages."""
+def test_effect_on_centre_decreases_with_num_passages(tmp_path: Path) -> None:
+    """The effect on scores of recomputing centre and scale decreases with the number of passages."""
     effects = []
     for size in (1, 8):
         rng = np.random.default_rng(1)
         rows = [
             Row(user, item, sentence(rng, 8), time=item)
             for user in range(12 * size)
-            for item in rng.choice(10 * size, 6, replace=False).tolist()  # as many passages an item
+            for item in rng.choice(10 * size, 6, replace=False).tolist()  # equal number of passages per item
         ]
         dataset = dataset_of(rows, 12 * size, 10 * size)
         store = write_embeddings(tmp_path / str(size), dataset.passages.text.to_list())

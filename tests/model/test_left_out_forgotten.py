@@ -1,4 +1,4 @@
-"""Each part of a left-out score is forgotten in turn, and the comparison of `test_left_out` must notice."""
+"""Mutation tests: the comparison of `test_left_out` detects each omitted leave-one-out correction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def forget(owner: type, name: str, broken: Callable[..., Any]) -> Patch:
-    """Replaces a method; `broken` gets the original first."""
+    """Replace a method by `broken`, which takes the original as first argument."""
     original = getattr(owner, name)
 
     def replacement(*args: Any, **more: Any) -> Any:
@@ -46,7 +46,7 @@ def keep_the_passage(original: Any, self: Any, items: Tensor, passages: Tensor) 
 
 
 def in_float32(original: Any, self: ItemDocuments, *args: Any) -> Any:
-    """Sums and their parts in float32, so that little is left after much with a rounding residue."""
+    """Sums in float32, which leaves a rounding residue after subtracting large parts."""
     self.item_weight, kept = self.item_weight.float(), self.item_weight
     self.pooled, pooled = self.pooled.float(), self.pooled
     result = original(self, *args)
@@ -181,7 +181,9 @@ BROKEN: dict[str, tuple[Patch, dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("forgotten", BROKEN)
-def test_forgetting_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+def test_omitted_correction_is_detected(
+    world: World, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
     patch, settings, tokens = BROKEN[forgotten]
     model = random_model(config(**settings), world.view)
     assert world.differences(model, tokens).max() <= TOLERANCE

@@ -1,4 +1,4 @@
-"""DIRECT against loops over tokens, passages and slots that follow its formulas."""
+"""DIRECT against plain loops over tokens, passages and slots."""
 
 import math
 from dataclasses import replace
@@ -48,83 +48,81 @@ def softmax(values: list[float]) -> list[float]:
 
 
 def naive_token(model: Direct, token: Tensor) -> tuple[list[float], list[float]]:
-    """s_tk m_tk (aspect by aspect, its channels together) and m_tk of one token."""
+    """Terms s_tk m_tk (channels adjacent within an aspect) and mentions m_tk of a token."""
     h = (token - model.centre) / model.scale
-    place = model.mention.weight @ h
-    mentions = softmax([float(model.sharpness) * cosine(place, aspect) for aspect in model.aspect])[1:]
+    projected = model.mention.weight @ h
+    mentions = softmax([float(model.sharpness) * cosine(projected, aspect) for aspect in model.aspect])[1:]
     terms = []
     for k, mention in enumerate(mentions):
         for c in range(model.channels):
             if isinstance(model.sentiment, nn.Parameter):
-                said = float(h @ model.sentiment[:, k * model.channels + c])
+                sentiment = float(h @ model.sentiment[:, k * model.channels + c])
             else:
-                said = math.tanh(float(model.sentiment(h)))
-            terms.append(said * mention)
+                sentiment = math.tanh(float(model.sentiment(h)))
+            terms.append(sentiment * mention)
     return terms, mentions
 
 
 def naive_passage(model: Direct, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """P_r and Q_r from the tokens [T, D] of a passage."""
-    said = torch.zeros(model.aspects * model.channels, dtype=torch.float64)
+    preference = torch.zeros(model.aspects * model.channels, dtype=torch.float64)
     mass = torch.zeros(model.aspects, dtype=torch.float64)
     for token in tokens:
         terms, mentions = naive_token(model, token)
-        said += torch.tensor(terms, dtype=torch.float64)
+        preference += torch.tensor(terms, dtype=torch.float64)
         mass += torch.tensor(mentions, dtype=torch.float64)
     share = max(1, len(tokens)) if model.config.equal_reviews else 1
-    return said / share, mass / share
+    return preference / share, mass / share
 
 
 def naive_documents(model: Direct, view: TrainView) -> tuple[Tensor, Tensor]:
     """P_i and Q_i of every item."""
-    said = torch.zeros(view.num_items, model.aspects * model.channels, dtype=torch.float64)
+    preference = torch.zeros(view.num_items, model.aspects * model.channels, dtype=torch.float64)
     mass = torch.zeros(view.num_items, model.aspects, dtype=torch.float64)
     for passage in range(len(view.lengths)):
         tokens, mask = view.tokens(torch.tensor([passage]))
         p, q = naive_passage(model, tokens[mask])
-        said[view.passage_item[passage]] += p
+        preference[view.passage_item[passage]] += p
         mass[view.passage_item[passage]] += q
-    return said, mass
+    return preference, mass
 
 
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_mention_sentiment_and_documents(view: TrainView, sentiment: str, vote: bool) -> None:
+def test_item_documents_match_naive_sums(view: TrainView, sentiment: str, vote: bool) -> None:
     model = random_model(config(sentiment=sentiment, equal_reviews=vote), view)
-    said, mass = naive_documents(model, view)
+    preference, mass = naive_documents(model, view)
     table = read_all(model, ItemDocuments(view, vote))
-    torch.testing.assert_close(table.items()[0].double(), said, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(table.items()[0].double(), preference, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(table.items()[1].double(), mass, rtol=1e-5, atol=1e-5)
-    for item in (0, ITEMS - 1):  # ids that are off by one would give item 0 another's document
-        assert said[item].abs().sum() > 0
+    for item in (0, ITEMS - 1):  # detects item indices that are off by one
+        assert preference[item].abs().sum() > 0
 
 
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_token_terms_sum_to_the_passage(view: TrainView, sentiment: str) -> None:
+def test_token_terms_sum_to_passage(view: TrainView, sentiment: str) -> None:
     for vote in (True, False):
         model = random_model(config(sentiment=sentiment, equal_reviews=vote), view)
         tokens, mask = view.tokens(torch.arange(len(view.lengths)))
-        said, mass = model.passages(tokens, mask)
+        preference, mass = model.passages(tokens, mask)
         for passage, length in enumerate(view.lengths.tolist()):
             terms, mentions = model.token_terms(model.standard(tokens[passage][mask[passage]]))
             share = max(1, length) if vote else 1
-            torch.testing.assert_close(terms.sum(0) / share, said[passage])
+            torch.testing.assert_close(terms.sum(0) / share, preference[passage])
             torch.testing.assert_close(mentions.sum(0) / share, mass[passage])
 
 
 @pytest.mark.parametrize("vote", [True, False], ids=["vote", "length"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
 @torch.no_grad()
-def test_pooled_table_is_the_token_table_while_mentions_are_alike(
-    view: TrainView, form: str, vote: bool
-) -> None:
+def test_pooled_table_equals_token_table_for_equal_mentions(view: TrainView, form: str, vote: bool) -> None:
     model = random_model(config(score_form=form, equal_reviews=vote, user="both"), view)
     model.sharpness.fill_(0.0)
     pooled, tokens = (scores_of(model, view, kind) for kind in (False, True))
     pairs, passages = all_pairs(view), torch.arange(len(view.lengths))
-    for one, other in (
+    for actual, expected in (
         (pooled.table.items(), tokens.table.items()),
         (pooled.table.rows(passages), tokens.table.rows(passages)),
         (
@@ -133,12 +131,12 @@ def test_pooled_table_is_the_token_table_while_mentions_are_alike(
         ),
         (pooled.left_out(pairs), tokens.left_out(pairs)),
     ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sentiment", ["linear", "mlp"])
 @torch.no_grad()
-def test_padding_never_influences_and_the_mask_is_not_edited(view: TrainView, sentiment: str) -> None:
+def test_padding_is_ignored_and_mask_unchanged(view: TrainView, sentiment: str) -> None:
     model = random_model(config(sentiment=sentiment), view)
     tokens, mask = view.tokens(torch.arange(len(view.lengths)))
     expected = model.passages(tokens, mask)
@@ -152,8 +150,8 @@ def test_padding_never_influences_and_the_mask_is_not_edited(view: TrainView, se
 
 def naive_attend(query: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
     rows = []
-    for these, kept in zip(vectors, mask, strict=True):
-        chosen = these[kept].double()
+    for slots, kept in zip(vectors, mask, strict=True):
+        chosen = slots[kept].double()
         weights = softmax([float(vector @ query.double()) for vector in chosen])
         rows.append(
             sum((w * v for w, v in zip(weights, chosen, strict=True)), torch.zeros(len(query)).double())
@@ -161,7 +159,7 @@ def naive_attend(query: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def test_attention_reads_what_the_mask_marks() -> None:
+def test_attention_respects_mask() -> None:
     query, vectors = normal(4), normal(3, 5, 4, seed=1)
     mask = torch.tensor([[True, False, True, True, False], [False] * 5, [False] * 4 + [True]])
     kept = mask.clone()
@@ -173,25 +171,25 @@ def test_attention_reads_what_the_mask_marks() -> None:
     assert torch.equal(mask, kept)
 
 
-def test_cross_gates_of_both_sides() -> None:
+def test_cross_gates_match_formula() -> None:
     side = UserSide(config(score_form="ratio", user="both"), 4)
     with torch.no_grad():
         for number, parameter in enumerate(side.parameters()):
             parameter.copy_(normal(*parameter.shape, seed=number))
     vectors, mask = normal(2, 3, 4, seed=8), torch.tensor([[True, True, False], [False] * 3])
-    texts, all_of_them = normal(2, 2, 4, seed=9), torch.ones(2, 2, dtype=torch.bool)
+    texts, text_mask = normal(2, 2, 4, seed=9), torch.ones(2, 2, dtype=torch.bool)
     history = naive_attend(side.history_query.detach(), vectors, mask)
-    text = naive_attend(side.text_query.detach(), texts, all_of_them)
+    text = naive_attend(side.text_query.detach(), texts, text_mask)
     both = torch.cat([history, text], 1)
     expected = 0
     for gate, read in ((side.history_gate, history), (side.text_gate, text)):
         opened = torch.sigmoid(both @ gate.weight.double().T + gate.bias.double())
         expected = expected + opened * read
-    torch.testing.assert_close(side((vectors, mask), (texts, all_of_them)), expected.float())
+    torch.testing.assert_close(side((vectors, mask), (texts, text_mask)), expected.float())
 
 
 def naive_queries(model: Direct, view: TrainView, dataset: Dataset) -> Tensor:
-    """The published interests, user by user: u = sigmoid(norm(A g(user)))."""
+    """Interests of the paper in a loop over users: u = sigmoid(norm(A g(user)))."""
 
     def profile(passages: list[int]) -> Tensor:
         tokens, mask = view.tokens(torch.tensor(passages))
@@ -206,29 +204,28 @@ def naive_queries(model: Direct, view: TrainView, dataset: Dataset) -> Tensor:
     logits = []
     rows = dataset.interactions
     for user in range(view.num_users):
-        mine = np.flatnonzero((rows.user_idx == user) & (rows.split == 0))
-        mine = mine[np.argsort(-rows.timestamp[mine], kind="stable")]
+        own_rows = np.flatnonzero((rows.user_idx == user) & (rows.split == 0))
+        own_rows = own_rows[np.argsort(-rows.timestamp[own_rows], kind="stable")]
         vectors = [
             profile(np.flatnonzero((rows.item_idx == item) & (rows.split == 0)).tolist())
-            for item in rows.item_idx[mine]
+            for item in rows.item_idx[own_rows]
         ]
-        texts = [profile([row]) for row in mine.tolist() if dataset.passages.text[int(row)]]
+        texts = [profile([row]) for row in own_rows.tolist() if dataset.passages.text[int(row)]]
         sides = []
         for query, read in ((model.user.history_query, vectors), (model.user.text_query, texts)):
             stacked = torch.stack(read) if read else torch.zeros(1, PROJECTION)
-            there = torch.full((1, len(stacked)), bool(read))
-            sides.append(naive_attend(query, stacked[None], there)[0].float())
+            mask = torch.full((1, len(stacked)), bool(read))
+            sides.append(naive_attend(query, stacked[None], mask)[0].float())
         both = torch.cat(sides)
-        person = torch.sigmoid(model.user.history_gate(both)) * sides[0]
-        person = person + torch.sigmoid(model.user.text_gate(both)) * sides[1]
-        logits.append(
-            torch.stack([aspect @ person for aspect in model.aspect[1:]])
-        )  # background has no interest
+        user_vector = torch.sigmoid(model.user.history_gate(both)) * sides[0]
+        user_vector = user_vector + torch.sigmoid(model.user.text_gate(both)) * sides[1]
+        # No interest in the background aspect.
+        logits.append(torch.stack([aspect @ user_vector for aspect in model.aspect[1:]]))
     return torch.sigmoid(model.interest_norm(torch.stack(logits)))
 
 
 @torch.no_grad()
-def test_published_score_token_by_token(view: TrainView, dataset: Dataset) -> None:
+def test_published_score_matches_token_loop(view: TrainView, dataset: Dataset) -> None:
     """b_u + b_i + b_0 + Σ g_t s_t / (Σ g_t + ε) with gates g_t = Σ_k m_tk u_k."""
     model = random_model(ModelConfig.for_preset("paper", aspects=4), view)
     model.interest_norm.running_mean.copy_(normal(4, seed=4))
@@ -248,34 +245,34 @@ def test_published_score_token_by_token(view: TrainView, dataset: Dataset) -> No
             gated += gate * math.tanh(float(model.sentiment(h)))
             gates += gate
         expected = float(model.bias + model.user_bias[user] + model.item_bias[item]) + gated / (gates + 5e-7)
-        got = lists.scores[user][lists.items[user] == item].item()
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        score = lists.scores[user][lists.items[user] == item].item()
+        assert score == pytest.approx(expected, rel=1e-4, abs=1e-4)
     assert (rows.split == 2).any()
 
 
 @torch.no_grad()
-def test_cosine_score(view: TrainView) -> None:
+def test_cosine_score_matches_formula(view: TrainView) -> None:
     """b_i + q·P_i / (|q| |P_i| tau), with b_i = prior · log(n + 1)."""
     model = random_model(config(), view)
-    said, _ = naive_documents(model, view)
+    preference, _ = naive_documents(model, view)
     scores = scores_of(model, view, tokens=True)
     table = scores.catalogue(scores.interests(torch.arange(USERS)))
     indptr, entries = view.history.indptr, view.history.entries
     for user, item in product(range(USERS), range(ITEMS)):
-        history = said[entries[indptr[user] : indptr[user + 1]]]
+        history = preference[entries[indptr[user] : indptr[user + 1]]]
         units = torch.stack([h / h.norm() for h in history if h.norm() > 0]) if len(history) else None
         text = 0.0
-        if units is not None and said[item].norm() > 0:
-            there = torch.ones(1, len(units), dtype=torch.bool)
-            query = naive_attend(model.user.history_query, units[None], there)[0]
-            text = cosine(query, said[item]) * math.exp(float(model.log_temperature))
+        if units is not None and preference[item].norm() > 0:
+            mask = torch.ones(1, len(units), dtype=torch.bool)
+            query = naive_attend(model.user.history_query, units[None], mask)[0]
+            text = cosine(query, preference[item]) * math.exp(float(model.log_temperature))
         bias = float(model.prior) * math.log(int(view.popularity[item]) + 1)
         assert table[user, item].item() == pytest.approx(bias + text, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> None:
-    """A history of such items gives the interests of a user without any."""
+def test_items_without_text_have_zero_profiles(tmp_path: Path, form: str) -> None:
+    """A history of items without text equals an empty history."""
     dataset = dataset_of([Row(0, 0, ""), Row(0, 1, " "), Row(1, 2, "some words")], 3, 4, {3: "others"})
     view = view_of(dataset, tmp_path)
     model = random_model(config(score_form=form, user="both"), view)
@@ -287,8 +284,8 @@ def test_items_without_text_are_read_as_nothing(tmp_path: Path, form: str) -> No
     assert not torch.equal(queries[1], queries[2])
 
 
-def test_cold_items_live_on_their_text(view: TrainView) -> None:
-    """No vector a model keeps for an item: one that nobody had in train is scored, and can come first."""
+def test_cold_items_are_scored_by_text(view: TrainView) -> None:
+    """No parameter vectors per item: items without train interactions are scored by their text."""
     model = random_model(config(), view)
     by_item = [name for name, value in model.named_parameters() if ITEMS in value.shape]
     assert by_item == ["item_bias"]
@@ -301,7 +298,7 @@ def test_cold_items_live_on_their_text(view: TrainView) -> None:
     assert rank(ranking, [0], k=1, seen=None).items[0, 0] == COLD
 
 
-def test_unit() -> None:
+def test_normalize_of_zero_vector_has_finite_gradient() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
     directions = normalize(rows)
     torch.testing.assert_close(directions, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
@@ -312,10 +309,10 @@ def test_unit() -> None:
 @pytest.mark.parametrize("mixed", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("tokens", [False, True], ids=["pooled", "tokens"])
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_gradients_are_finite_where_nothing_is_left(
+def test_gradients_are_finite_for_empty_documents(
     view: TrainView, form: str, tokens: bool, mixed: bool
 ) -> None:
-    """Users and items without anything are vectors of zeros, where lengths have no gradient."""
+    """Users and items without passages are zero vectors, whose norm has no gradient."""
     collaboration = EaseInputs(view.positives, torch.arange(ITEMS)).ease(3.0)
     pairs = all_pairs(view)
     for user, dropout in product(("history", "text", "both"), (0.0, 0.999)):
@@ -341,7 +338,7 @@ def test_gradients_are_finite_where_nothing_is_left(
 
 
 @pytest.mark.parametrize("form", ["cosine", "ratio"])
-def test_mixed_precision_is_near(view: TrainView, form: str) -> None:
+def test_bfloat16_scores_are_close(view: TrainView, form: str) -> None:
     model = random_model(config(score_form=form, user="both"), view)
     pairs = all_pairs(view)
     with torch.no_grad():
@@ -360,7 +357,7 @@ AUXILIARY = {
 
 
 @pytest.mark.parametrize("weight", AUXILIARY)
-def test_auxiliary_losses_enter_and_have_gradients(view: TrainView, weight: str) -> None:
+def test_auxiliary_losses_contribute_gradients(view: TrainView, weight: str) -> None:
     pairs = all_pairs(view)
     vectors = normal(20, DIM)
     words = WordTypes(
@@ -379,13 +376,13 @@ def test_auxiliary_losses_enter_and_have_gradients(view: TrainView, weight: str)
         return parts["loss"].item(), gradients
 
     plain, gradients = step()
-    with_it, more = step(**{weight: 0.5})
-    assert with_it != pytest.approx(plain, rel=1e-4)
+    weighted, weighted_gradients = step(**{weight: 0.5})
+    assert weighted != pytest.approx(plain, rel=1e-4)
     for name in AUXILIARY[weight]:
-        assert (more[name] - gradients[name]).abs().max() > 1e-5, name
+        assert (weighted_gradients[name] - gradients[name]).abs().max() > 1e-5, name
 
 
-def test_refreshed_passages_alone_carry_gradients(view: TrainView) -> None:
+def test_only_refreshed_passages_have_gradients(view: TrainView) -> None:
     model = random_model(config(), view).train()
     table = read_all(model, ItemDocuments(view, equal_reviews=True))
     chosen = torch.tensor([1, 3])
@@ -394,12 +391,12 @@ def test_refreshed_passages_alone_carry_gradients(view: TrainView) -> None:
     fresh.items()[0].sum().backward()
     first = model.sentiment.grad.clone()
     model.zero_grad()
-    said, _ = read_passages(model, view, chosen)
-    said[view.passage_item[chosen] >= 0].sum().backward()
+    preference, _ = read_passages(model, view, chosen)
+    preference[view.passage_item[chosen] >= 0].sum().backward()
     torch.testing.assert_close(model.sentiment.grad, first)
 
 
-def test_hiding_slots_is_random_but_repeatable() -> None:
+def test_slot_dropout_rate_and_determinism() -> None:
     mask = torch.ones(50, 40, dtype=torch.bool)
     mask[:, 30:] = False
     first, second = (SlotDropout(0.7, torch.Generator().manual_seed(5))(mask) for _ in range(2))
@@ -409,7 +406,7 @@ def test_hiding_slots_is_random_but_repeatable() -> None:
     assert torch.equal(SlotDropout(0.0, torch.Generator())(mask), mask)
 
 
-def test_batch_norm_of_a_single_pair_uses_the_running_statistics(view: TrainView) -> None:
+def test_batch_norm_of_single_pair_uses_running_statistics(view: TrainView) -> None:
     model = random_model(ModelConfig.for_preset("paper"), view).train()
     user = normal(4, PROJECTION)
     model.interests(user)

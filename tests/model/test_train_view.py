@@ -1,4 +1,4 @@
-"""What of data set and store a model sees: tokens, order, documents, and never more than its splits."""
+"""Training view of dataset and store: tokens, order of histories, documents, splits."""
 
 from dataclasses import replace
 from itertools import product
@@ -29,8 +29,8 @@ from model_helpers import (
 )
 
 
-def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> None:
-    """All 700 words of a passage count; the newest entries of a user are those that are read."""
+def test_passages_are_not_truncated_and_histories_are_newest(tmp_path: Path) -> None:
+    """All 700 words of a passage are used; histories keep the newest entries."""
     rows = [Row(0, item, f"text {item}", time=item) for item in range(HISTORY + 5)]
     rows.append(Row(1, 0, " ".join(f"w{number}" for number in range(700)), time=1))
     dataset = dataset_of(rows, 2, HISTORY + 5)
@@ -45,12 +45,12 @@ def test_nothing_is_padded_to_a_fixed_length_and_nothing_cut(tmp_path: Path) -> 
     moved = tokens.clone()
     moved[0, -1] += 1
     assert not torch.equal(model.passages(moved, mask)[0], model.passages(tokens, mask)[0])
-    entries, _, there = view.history.gather(torch.tensor([0]))
+    entries, _, history_mask = view.history.gather(torch.tensor([0]))
     assert entries[0, :HISTORY].tolist() == list(range(HISTORY + 4, 4, -1))
-    assert there.all()
+    assert history_mask.all()
 
 
-def test_specials_and_empty_passages_are_no_tokens(view: TrainView) -> None:
+def test_special_tokens_and_empty_passages_are_excluded(view: TrainView) -> None:
     store = view.store
     tokens, mask = view.tokens(torch.arange(len(view.lengths)))
     for passage, number in enumerate(view.stored.tolist()):
@@ -65,8 +65,8 @@ def test_specials_and_empty_passages_are_no_tokens(view: TrainView) -> None:
     assert not view.pooled[empty].any()
 
 
-def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
-    """Never a row of zeros."""
+def test_passage_missing_in_store(dataset: Dataset, tmp_path: Path) -> None:
+    """Missing passages are never replaced by zeros."""
     store = write_embeddings(tmp_path / "store", dataset.passages.text.to_list()[:-1])
     with pytest.raises(
         DataError, match=r"1 of 14 passages are not in the store.*precompute.*which add what is new"
@@ -74,7 +74,7 @@ def test_a_passage_that_the_store_lacks_is_an_error(dataset: Dataset, tmp_path: 
         TrainView.from_dataset(dataset, store)
 
 
-def test_without_times_the_later_row_is_newer(tmp_path: Path) -> None:
+def test_row_order_breaks_missing_times(tmp_path: Path) -> None:
     dataset = dataset_of([Row(0, item, f"t{item}", time=None) for item in (2, 0, 1)], 1, 3)
     view = view_of(dataset, tmp_path)
     assert view.history.entries.tolist() == [1, 0, 2]
@@ -91,8 +91,8 @@ def test_hide_positives(view: TrainView) -> None:
             assert hidden[row, item] == (-torch.inf if positive else table[row, item])
 
 
-def test_documents_of_users_and_items_as_single_passages(dataset: Dataset, tmp_path: Path) -> None:
-    """The document unit: pairs have no passage to take out, so only counts and histories lose the pair."""
+def test_document_units(dataset: Dataset, tmp_path: Path) -> None:
+    """Pairs of document units have no passage, so that only counts and histories exclude the pair."""
     rows = dataset.interactions
     texts = [f"user {user}" for user in range(USERS)] + [f"item {item}" for item in range(ITEMS)]
     passages = replace(
@@ -122,11 +122,11 @@ def test_documents_of_users_and_items_as_single_passages(dataset: Dataset, tmp_p
             torch.testing.assert_close(expected[own] - left_out[own], difference, rtol=1e-4, atol=1e-5)
 
 
-def test_pairs_with_copied_texts_are_not_asked_unless_there_are_no_others(tmp_path: Path) -> None:
-    """Copies by one user alone: another user's same words are another text."""
+def test_unique_text_pairs_exclude_copies(tmp_path: Path) -> None:
+    """Only copies by the same user count."""
     rows = [Row(0, 0, "same"), Row(0, 1, "same"), Row(0, 2, "own"), Row(1, 0, "same"), Row(1, 2, "")]
     view = view_of(dataset_of(rows, 2, 3), tmp_path / "some")
-    asked = {(int(view.pair_user[row]), int(view.pair_item[row])) for row in view.unique_text_pairs}
-    assert asked == {(0, 2), (1, 0), (1, 2)}
+    pairs = {(int(view.pair_user[row]), int(view.pair_item[row])) for row in view.unique_text_pairs}
+    assert pairs == {(0, 2), (1, 0), (1, 2)}
     alike = view_of(dataset_of([replace(row, text="same") for row in rows], 2, 3), tmp_path / "all")
     assert alike.unique_text_pairs.tolist() == list(range(5))

@@ -1,4 +1,4 @@
-"""The examples of docs/core.md run as they stand, without torch."""
+"""Examples of docs/core.md, run without torch."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ assert "torch" not in sys.modules
 """
 
 
-def test_the_examples_give_what_is_shown(tmp_path: Path) -> None:
+def test_examples_produce_documented_output(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, PAGE, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

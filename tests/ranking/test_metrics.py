@@ -1,4 +1,4 @@
-"""Metrics: values worked by hand, and a naive oracle."""
+"""Metrics: known values, and a naive reference."""
 
 import json
 import math
@@ -40,10 +40,10 @@ LOG3 = math.log2(3)
         ("ndcg@5", (1 / LOG3 + 1 / math.log2(5)) / (1 + 1 / LOG3 + 1 / 2)),
     ],
 )
-def test_values_worked_by_hand(name: str, expected: float) -> None:
+def test_known_values(name: str, expected: float) -> None:
     relevant = Csr.from_pairs([0, 0, 0], [1, 3, 8], 1)
-    found = metrics([[7, 3, 9, 1, -1]], relevant, [name])
-    np.testing.assert_allclose(found[name], [expected], rtol=1e-14)
+    result = metrics([[7, 3, 9, 1, -1]], relevant, [name])
+    np.testing.assert_allclose(result[name], [expected], rtol=1e-14)
 
 
 def naive(metric: str, ranked: list[int], relevant: set[int], k: int) -> float:
@@ -74,7 +74,7 @@ def naive(metric: str, ranked: list[int], relevant: set[int], k: int) -> float:
         max_size=5,
     )
 )
-def test_agrees_with_the_definitions(cases: list[tuple[list[int], set[int]]]) -> None:
+def test_matches_naive_reference(cases: list[tuple[list[int], set[int]]]) -> None:
     lists = np.full((len(cases), 10), -1)
     for row, (ranked, _) in enumerate(cases):
         lists[row, : len(ranked)] = ranked
@@ -84,18 +84,18 @@ def test_agrees_with_the_definitions(cases: list[tuple[list[int], set[int]]]) ->
         len(cases),
     )
     names = [f"{metric}@{k}" for metric in CUTOFF_METRICS for k in (1, 2, 7, 10)]
-    found = metrics(lists, relevant, names)
-    assert list(found) == names
+    result = metrics(lists, relevant, names)
+    assert list(result) == names
     for name in names:
         metric, k = parse_metric(name)
         assert k is not None
         expected = [naive(metric, ranked, items, k) for ranked, items in cases]
-        np.testing.assert_allclose(found[name], expected, rtol=1e-12)
-        defined = found[name][~np.isnan(found[name])]
+        np.testing.assert_allclose(result[name], expected, rtol=1e-12)
+        defined = result[name][~np.isnan(result[name])]
         assert ((defined >= 0) & (defined <= 1 + 1e-12)).all()
 
 
-def test_names_are_parsed_or_listed() -> None:
+def test_parse_metric_names() -> None:
     assert parse_metric("ndcg@10") == ("ndcg", 10)
     assert parse_metric("auc") == ("auc", None)
     for name in ("ndcg", "ndcg@0", "ndcg@-1", "ndcg@01", "NDCG@10", "auc@5", "f1@3", "ndcg@10 ", ""):
@@ -105,7 +105,7 @@ def test_names_are_parsed_or_listed() -> None:
             parse_metric(name)
 
 
-def test_bad_lists_are_refused() -> None:
+def test_invalid_lists() -> None:
     relevant = Csr.from_pairs([0], [1], 1)
     for items, message in (
         ([[1, 1]], "list 0 holds item 1 twice"),
@@ -120,15 +120,15 @@ def test_bad_lists_are_refused() -> None:
         metrics([[0]], relevant, ["auc"])
 
 
-def test_means_leave_out_users_without_relevant_items() -> None:
+def test_means_exclude_users_without_relevant_items() -> None:
     per_user = {"mrr@3": np.array([1.0, np.nan, 0.5]), "auc": np.array([np.nan])}
     means = mean_metrics(per_user)
     assert means["mrr@3"] == 0.75
     assert math.isnan(means["auc"])
 
 
-def test_a_metric_that_nobody_has_is_left_out(tmp_path: Path, cli: CommandLine) -> None:
-    """Users who have everything in train, validation and test: no candidate is irrelevant."""
+def test_undefined_metric_is_omitted(tmp_path: Path, cli: CommandLine) -> None:
+    """AUC is undefined for users without irrelevant candidates."""
     lines = [review(f"u{user}", f"i{item}", f"text {user} {item}") for user in range(6) for item in range(10)]
     prepare(write_lines(tmp_path / "raw.jsonl", lines), tmp_path / "data")
     write_embeddings(tmp_path / "data/stores/s", Dataset.open(tmp_path / "data").passages.text.to_list())
@@ -136,20 +136,20 @@ def test_a_metric_that_nobody_has_is_left_out(tmp_path: Path, cli: CommandLine) 
     assert answer.code == 0, answer.err
     answer = cli("test", tmp_path / "data", "--parameters", tmp_path / "run", "--json")
     assert answer.code == 0, answer.err
-    found = json.loads(answer.out)["metrics"]
-    assert "auc" not in found
-    assert found["ndcg@10"] == 1
+    result = json.loads(answer.out)["metrics"]
+    assert "auc" not in result
+    assert result["ndcg@10"] == 1
 
 
-def test_rating_metrics_worked_by_hand() -> None:
+def test_rating_metrics_known_values() -> None:
     # Liked: the first and the third. Predicted to be liked: the first and the second.
-    found = rating_metrics([4.5, 4.0, 3.0, 3.0], [5, 3, 4, 1])
-    assert found["mse"] == (0.25 + 1 + 1 + 4) / 4
-    assert found["rmse"] == math.sqrt(6.25 / 4)
-    assert found["mae"] == (0.5 + 1 + 1 + 2) / 4
-    assert found["auc"] == (2 + 0 + 0.5) / 4  # 4.5 beats both, 3.0 loses to 4.0 and ties with 3.0
-    assert found["accuracy"] == 2 / 4
-    assert found["f1"] == 2 * 1 / (2 * 1 + 1 + 1)
+    result = rating_metrics([4.5, 4.0, 3.0, 3.0], [5, 3, 4, 1])
+    assert result["mse"] == (0.25 + 1 + 1 + 4) / 4
+    assert result["rmse"] == math.sqrt(6.25 / 4)
+    assert result["mae"] == (0.5 + 1 + 1 + 2) / 4
+    assert result["auc"] == (2 + 0 + 0.5) / 4  # 4.5 wins twice, 3.0 loses to 4.0 and ties with 3.0
+    assert result["accuracy"] == 2 / 4
+    assert result["f1"] == 2 * 1 / (2 * 1 + 1 + 1)
     nothing_liked = rating_metrics([1.0], [2.0])
     assert nothing_liked["accuracy"] == 1
     assert math.isnan(nothing_liked["auc"])
@@ -157,14 +157,14 @@ def test_rating_metrics_worked_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 5)), min_size=1, max_size=30))
-def test_rating_auc_counts_pairs(pairs: list[tuple[int, int]]) -> None:
+def test_rating_auc_matches_pair_counts(pairs: list[tuple[int, int]]) -> None:
     predicted, actual = zip(*pairs, strict=True)
     won = [(a > b) + 0.5 * (a == b) for a, x in pairs for b, y in pairs if x >= 4 > y]
-    found = rating_metrics(predicted, actual)["auc"]
-    np.testing.assert_allclose(found, np.mean(won) if won else math.nan, rtol=1e-12)
+    result = rating_metrics(predicted, actual)["auc"]
+    np.testing.assert_allclose(result, np.mean(won) if won else math.nan, rtol=1e-12)
 
 
-def test_bad_ratings_are_refused() -> None:
+def test_invalid_ratings() -> None:
     with pytest.raises(ValueError, match="2 predicted ratings, but 1 actual"):
         rating_metrics([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="no ratings"):

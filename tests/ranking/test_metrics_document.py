@@ -1,4 +1,4 @@
-"""The examples of docs/metrics.md run, and the page knows every metric."""
+"""Examples of docs/metrics.md, and its coverage of all metrics."""
 
 import doctest
 import re
@@ -12,12 +12,12 @@ from repository import DOCS
 PAGE = DOCS / "metrics.md"
 
 
-def test_the_worked_examples_give_the_numbers_shown() -> None:
+def test_examples_produce_documented_numbers() -> None:
     failed, attempted = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
     assert attempted > 8
     assert failed == 0
 
 
-def test_every_metric_is_defined() -> None:
+def test_all_metrics_are_documented() -> None:
     defined = set(re.findall(r"`(\w+)(?:@k)?`", PAGE.read_text(encoding="utf-8")))
     assert {*CUTOFF_METRICS, "auc", *rating_metrics(np.ones(2), np.ones(2))} <= defined

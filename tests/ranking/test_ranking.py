@@ -85,7 +85,7 @@ def naive_auc(scores: NDArray[np.float32], relevant: set[int], candidates: list[
     density=st.sampled_from([0.0, 0.3, 1.0]),
     history=st.booleans(),
 )
-def test_agrees_with_a_full_sort(
+def test_matches_full_sort(
     seed: int, num_users: int, num_items: int, dim: int, k: int, form: str, density: float, history: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def test_agrees_with_a_full_sort(
     lists = rank(tables, users, k=k, seen=seen, relevant=relevant)
     assert lists.items.shape == lists.scores.shape == (len(users), k)
     assert lists.auc is not None
-    alone = rank(tables, users, k=k, seen=seen)  # without an AUC the ratio form need not score every item
+    alone = rank(tables, users, k=k, seen=seen)  # without AUC the ratio form need not score all items
     np.testing.assert_array_equal(alone.items, lists.items)
     np.testing.assert_array_equal(alone.scores, lists.scores)
     scores = naive_scores(tables)
@@ -111,7 +111,7 @@ def test_agrees_with_a_full_sort(
         np.testing.assert_allclose(tables.score_user(int(user)), scores[user], rtol=1e-6)
 
 
-def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
+def test_tensor_dtypes_give_equal_ranking() -> None:
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(4, 70, generator=generator).bfloat16().requires_grad_()
     item = torch.randn(300, 70, generator=generator, dtype=torch.float64)
@@ -123,7 +123,7 @@ def test_takes_tensors_of_any_number_type_and_ranks_alike() -> None:
     assert lists.auc is None
 
 
-def test_equal_items_tie_wherever_they_stand() -> None:
+def test_equal_scores_are_ordered_by_index() -> None:
     rng = np.random.default_rng(1)
     item = np.tile(rng.standard_normal((1, 13)), (700, 1))
     tables = ScoreTables(query=rng.standard_normal((101, 13)), item=item)
@@ -136,14 +136,14 @@ def test_equal_items_tie_wherever_they_stand() -> None:
 
 @pytest.mark.parametrize("form", ["dot", "ratio"])
 @pytest.mark.parametrize("history", [True, False])
-def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form: str, history: bool) -> None:
+def test_for_users_equals_separate_scorer(form: str, history: bool) -> None:
     rng = np.random.default_rng(4)
     first = replace(random_scorer(rng, 6, 30, 5, form, history), user_bias=np.arange(6))
     few = None if first.history is None else first.history.rows([0, 1])
     base = replace(first, query=first.query[:2], history=few, user_bias=None)
-    found = base.for_users(first.query, first.history, first.user_bias)
-    np.testing.assert_array_equal(naive_scores(found), naive_scores(first))
-    ours, theirs = (rank(tables, np.arange(6), k=30, seen=None) for tables in (found, first))
+    result = base.for_users(first.query, first.history, first.user_bias)
+    np.testing.assert_array_equal(naive_scores(result), naive_scores(first))
+    ours, theirs = (rank(tables, np.arange(6), k=30, seen=None) for tables in (result, first))
     np.testing.assert_array_equal(ours.scores, theirs.scores)
     assert base.num_users == 2
     for query in (first.query[:, :4], first.query[:5]):
@@ -154,20 +154,20 @@ def test_other_users_of_a_catalogue_are_scored_as_by_a_scorer_of_their_own(form:
 
 
 @pytest.mark.parametrize("form", ["dot", "ratio"])
-def test_a_score_without_popularity_or_collaboration_is_the_rest_of_it(form: str) -> None:
+def test_without_terms_subtracts_them_from_score(form: str) -> None:
     tables = random_scorer(np.random.default_rng(5), 4, 20, 3, form)
     plain = replace(tables, history=None, item_item=None)
     for popularity in (False, True):
         for collaboration in (False, True):
             base = plain if collaboration else tables
             expected = naive_scores(replace(base, item_bias=np.zeros(20)) if popularity else base)
-            found = tables.without(popularity=popularity, collaboration=collaboration)
-            np.testing.assert_array_equal(naive_scores(found), expected)
-            np.testing.assert_allclose(found.score_user(3), expected[3], rtol=1e-6)
-            assert rank(found, [3], k=1, seen=None).scores[0, 0] == expected[3].max()
+            result = tables.without(popularity=popularity, collaboration=collaboration)
+            np.testing.assert_array_equal(naive_scores(result), expected)
+            np.testing.assert_allclose(result.score_user(3), expected[3], rtol=1e-6)
+            assert rank(result, [3], k=1, seen=None).scores[0, 0] == expected[3].max()
 
 
-def test_one_user_alone_gets_the_same_list_and_bits() -> None:
+def test_single_user_ranking_is_bit_equal() -> None:
     rng = np.random.default_rng(2)
     tables = ScoreTables(query=rng.standard_normal((150, 33)), item=rng.standard_normal((500, 33)))
     together = rank(tables, np.arange(150), k=7, seen=None)
@@ -178,7 +178,7 @@ def test_one_user_alone_gets_the_same_list_and_bits() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_that_cannot_be_ranked_names_user_and_item(bad: float) -> None:
+def test_non_finite_score_names_user_and_item(bad: float) -> None:
     item_bias = np.zeros(300)
     item_bias[270] = bad
     tables = ScoreTables(query=np.ones((3, 2)), item=np.ones((300, 2)), item_bias=item_bias)
@@ -189,7 +189,7 @@ def test_a_score_that_cannot_be_ranked_names_user_and_item(bad: float) -> None:
         rank(empty_mass, [1], k=1, seen=None)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_shapes() -> None:
     query, item = np.ones((3, 2)), np.ones((5, 2))
     with pytest.raises(ValueError, match=r"item has the shape \(5, 3\), expected \(5, 2\)"):
         ScoreTables(query=query, item=np.ones((5, 3)))
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused() -> None:
         rank(tables, [0], k=-1, seen=None)
 
 
-def test_the_extension_says_what_it_expected() -> None:
+def test_extension_error_messages() -> None:
     users, item_bias = np.zeros(1, np.int32), np.zeros(2, np.float32)
     item = np.zeros((2, 2), np.float32)
     with pytest.raises(
@@ -232,23 +232,23 @@ def test_the_extension_says_what_it_expected() -> None:
         _core.rank([0], 1, item, item, item_bias)  # type: ignore[arg-type]
 
 
-def test_evaluate_leaves_seen_relevant_items_out() -> None:
+def test_evaluate_excludes_seen_relevant_items() -> None:
     # Popularity: items are ranked 0, 1, 2, 3, 4. User 0 has seen 0; user 2 has nothing relevant unseen.
     tables = ScoreTables(query=np.ones((3, 0)), item=np.ones((5, 0)), item_bias=[5, 4, 3, 2, 1])
     seen = Csr.from_pairs([0, 2], [0, 4], 3)
     relevant = Csr.from_pairs([0, 0, 1, 2], [0, 2, 1, 4], 3)
     names = ["auc", "recall@1", "recall@2", "mrr@2"]
-    found = evaluate(tables, [2, 1, 0], names=names, seen=seen, relevant=relevant)
+    result = evaluate(tables, [2, 1, 0], names=names, seen=seen, relevant=relevant)
     nan = float("nan")
-    assert list(found) == names
-    np.testing.assert_array_equal(found["auc"], [nan, 3 / 4, 2 / 3])
-    np.testing.assert_array_equal(found["recall@1"], [nan, 0, 0])
-    np.testing.assert_array_equal(found["recall@2"], [nan, 1, 1])
-    np.testing.assert_array_equal(found["mrr@2"], [nan, 1 / 2, 1 / 2])
-    assert mean_metrics(found)["mrr@2"] == 0.5
+    assert list(result) == names
+    np.testing.assert_array_equal(result["auc"], [nan, 3 / 4, 2 / 3])
+    np.testing.assert_array_equal(result["recall@1"], [nan, 0, 0])
+    np.testing.assert_array_equal(result["recall@2"], [nan, 1, 1])
+    np.testing.assert_array_equal(result["mrr@2"], [nan, 1 / 2, 1 / 2])
+    assert mean_metrics(result)["mrr@2"] == 0.5
 
 
-def test_run_files_hold_the_lists(tmp_path: Path) -> None:
+def test_run_files_round_trip(tmp_path: Path) -> None:
     tables = ScoreTables(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[0.1, 1e-7, 1e9])
     seen = Csr.from_pairs([1, 1], [0, 1], 2)
     lists = rank(tables, [1, 0], k=2, seen=seen)
@@ -267,7 +267,7 @@ def test_run_files_hold_the_lists(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.parquet", "run.trec"]
 
 
-def test_run_files_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
+def test_run_files_invalid_ids(tmp_path: Path) -> None:
     items = np.array([[1]], np.int32)
     lists = RankedLists(items, np.ones((1, 1), np.float32), None, np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=r"ends in \.parquet"):
@@ -279,10 +279,10 @@ def test_run_files_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_lists_of_rank_go_straight_into_metrics() -> None:
+def test_ranked_lists_are_valid_input_of_metrics() -> None:
     tables = ScoreTables(query=np.ones((2, 0)), item=np.ones((3, 0)), item_bias=[3, 2, 1])
     seen = Csr.from_pairs([0, 0, 0], [0, 1, 2], 2)
     lists = rank(tables, [0, 1], k=5, seen=seen)
     assert lists.items.tolist() == [[-1] * 5, [0, 1, 2, -1, -1]]
-    found = metrics(lists.items, Csr.from_pairs([1], [2], 2), ["mrr@5"])
-    np.testing.assert_array_equal(found["mrr@5"], [np.nan, 1 / 3])
+    result = metrics(lists.items, Csr.from_pairs([1], [2], 2), ["mrr@5"])
+    np.testing.assert_array_equal(result["mrr@5"], [np.nan, 1 / 3])

@@ -1,4 +1,4 @@
-"""The explanation page: true to its data, safe against its data, readable."""
+"""Explanation page: figures, escaping of hostile data, structure."""
 
 import copy
 import re
@@ -49,14 +49,16 @@ def one(explanation: Json | None = None) -> Json:
 def marks(page: Page) -> list[tuple[str, str]]:
     """(class, title) of the words marked in texts, in order."""
     return [
-        (found["class"], found["title"]) for tag, found in page.elements if tag == "mark" and "title" in found
+        (attributes["class"], attributes["title"])
+        for tag, attributes in page.elements
+        if tag == "mark" and "title" in attributes
     ]
 
 
-# ---- what it says
+# ---- content
 
 
-def test_the_page_holds_every_figure_of_the_lead_and_the_headline() -> None:
+def test_page_contains_figures_of_lead_and_headline() -> None:
     explanation = example.explanation()
     text = Page(render(one(explanation), "Why?")).text()
     assert "Ranked 3 of 412 for A2XYZ7Q4JW1M." in text
@@ -108,14 +110,12 @@ def test_the_page_holds_every_figure_of_the_lead_and_the_headline() -> None:
         (1, -1, 0, "It scores the same as a typical candidate: words (+1.00) and popularity (-1.00)."),
     ],
 )
-def test_the_reason_is_a_true_sentence(
-    words: float, popularity: float, collaboration: float, expected: str
-) -> None:
+def test_reason_matches_lead(words: float, popularity: float, collaboration: float, expected: str) -> None:
     parts = {"words": words, "popularity": popularity, "collaboration": collaboration}
     assert lead_sentence({"item_id": "m", "total": sum(parts.values()), **parts}, minus="-") == expected
 
 
-def test_an_item_that_the_user_has_gets_no_rank_and_no_candidates_no_lead() -> None:
+def test_seen_item_without_rank_and_lead() -> None:
     had = example.explanation(rank=None)
     sentence = "A2XYZ7Q4JW1M already has this item, so it has no rank among the 412 candidates."
     assert rank_sentence(had) == sentence
@@ -124,7 +124,7 @@ def test_an_item_that_the_user_has_gets_no_rank_and_no_candidates_no_lead() -> N
     assert "How it compares with a typical candidate" not in alone.text()
 
 
-def test_texts_without_words_and_empty_parts_are_said_to_be_empty() -> None:
+def test_empty_parts_are_reported() -> None:
     bare = {**example.explanation(), "passages": [], "history": [], "aspects": []}
     text = Page(render(one(bare), "t")).text()
     assert "There is no text about this item." in text
@@ -133,7 +133,7 @@ def test_texts_without_words_and_empty_parts_are_said_to_be_empty() -> None:
     Page(render(one(short("no words at all")), "t"))
 
 
-def test_every_term_and_the_model_are_listed() -> None:
+def test_all_terms_and_model_are_listed() -> None:
     explanation = example.explanation()
     page = Page(render(one(explanation), "t"))
     for name, value in explanation["terms"].items():
@@ -142,7 +142,7 @@ def test_every_term_and_the_model_are_listed() -> None:
     assert "google/t5gemma-2b-2b-ul2" in page.text()
 
 
-def test_both_measures_are_explained_without_claiming_too_much() -> None:
+def test_contribution_and_effect_are_explained() -> None:
     text = Page(render(one(), "t")).text()
     assert "Neither is exactly the change of the score if the text were written without the word" in text
 
@@ -150,7 +150,7 @@ def test_both_measures_are_explained_without_claiming_too_much() -> None:
 # ---- marked words
 
 
-def test_marks_say_sign_size_and_figures() -> None:
+def test_marks_show_sign_size_and_figures() -> None:
     text = "good bad fine the"
     page = Page(render(one(short(text, (0, 4, 1.0), (5, 8, -0.5), (9, 13, 0.21), (14, 17, 0.19))), "t"))
     assert marks(page) == [
@@ -171,13 +171,13 @@ def test_marks_say_sign_size_and_figures() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_contribution_never_has_a_lighter_shade(a: float, b: float) -> None:
+def test_shade_is_monotonic_in_contribution(a: float, b: float) -> None:
     low, high = sorted((a, b))
     assert 0 <= shade_level(low, 1.0) <= shade_level(high, 1.0) <= LEVELS == shade_level(1.0, 1.0)
     assert shade_level(-low, 1.0) == shade_level(low, 1.0)
 
 
-def test_main_words_add_up_what_is_marked_over_texts_and_cases() -> None:
+def test_main_words_sum_over_texts_ignoring_case() -> None:
     text = "Good good bad the the the the !!"
     weak = [(at, at + 3, 0.07) for at in (14, 18, 22, 26)]
     explanation = short(text, (0, 4, 0.3), (5, 9, 0.4), (10, 13, -0.2), *weak, (30, 32, 0.39))
@@ -186,9 +186,7 @@ def test_main_words_add_up_what_is_marked_over_texts_and_cases() -> None:
 
 
 @pytest.mark.parametrize("spans", [[(0, 4), (3, 8)], [(5, 8), (0, 4)], [(14, 99)], [(3, 3)], [(-1, 2)]])
-def test_spans_that_do_not_fit_are_refused_and_nothing_is_written(
-    spans: list[tuple[int, int]], tmp_path: Path
-) -> None:
+def test_invalid_spans_write_nothing(spans: list[tuple[int, int]], tmp_path: Path) -> None:
     path = tmp_path / "why.html"
     path.write_text("before")
     broken = short("good bad fine the", *((start, end, 1.0) for start, end in spans))
@@ -198,18 +196,18 @@ def test_spans_that_do_not_fit_are_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_explanations_are_refused(tmp_path: Path) -> None:
+def test_empty_explanations(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no explanations to show; explain at least one item"):
         write_page(tmp_path / "why.html", {**one(), "explanations": []}, "t")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_is_the_rendered_page(tmp_path: Path) -> None:
+def test_written_file_equals_rendered_page(tmp_path: Path) -> None:
     write_page(tmp_path / "why.html", example.result(), "Top 3")
     assert (tmp_path / "why.html").read_bytes() == render(example.result(), "Top 3").encode()
 
 
-def test_a_combining_mark_stays_with_its_letter() -> None:
+def test_combining_mark_is_marked_with_its_letter() -> None:
     text = "cafe\N{COMBINING ACUTE ACCENT} bar"
     explanation = short(text, (0, 4, 1.0), (4, 5, 1.0), (6, 9, -1.0))
     pieces = [piece for piece, _ in segments(explanation["passages"][0], 0, len(text))]
@@ -219,7 +217,7 @@ def test_a_combining_mark_stays_with_its_letter() -> None:
 # ---- long texts
 
 
-def test_a_long_text_shows_its_excerpt_first_and_all_of_it_inside() -> None:
+def test_long_text_shows_excerpt_and_full_text() -> None:
     page = Page(render(one(), "t"))
     shown = [paragraph for paragraph in page.paragraphs if "good chair" in paragraph]
     assert len(shown) == 2
@@ -232,7 +230,7 @@ def test_a_long_text_shows_its_excerpt_first_and_all_of_it_inside() -> None:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """The same explanation with every string that is free text replaced."""
+    """Explanation with every free-text string replaced."""
     if isinstance(value, dict):
         return {
             name: inner if name in ("kind", "text", "words", "terms") else poisoned(inner, poison)
@@ -256,7 +254,7 @@ def check_safe(page: Page) -> None:
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
-def test_hostile_text_is_shown_and_nothing_else(poison: str) -> None:
+def test_hostile_text_is_escaped(poison: str) -> None:
     explanation = poisoned(short(poison, *words_in(poison)), poison)
     result = {"explanations": [explanation] * 2, "dataset": poison, "model": {poison: poison}}
     page = Page(render(result, poison))
@@ -264,7 +262,7 @@ def test_hostile_text_is_shown_and_nothing_else(poison: str) -> None:
     assert page.paragraphs == [poison, poison]
     assert "".join(text for stack, text in page.texts if "h1" in stack) == poison
     assert any(title.endswith(f"aspect: {poison}") for _, title in marks(page))
-    # The same page of harmless text has the very same elements.
+    # A page of harmless text has the same elements.
     harmless = poisoned(short(poison, *words_in(poison)), "x")
     plain = Page(render({"explanations": [harmless] * 2, "dataset": "x", "model": {"x": "x"}}, "x"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
@@ -272,19 +270,19 @@ def test_hostile_text_is_shown_and_nothing_else(poison: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
-def test_any_text_comes_back_as_it_was(text: str) -> None:
+def test_text_round_trips_through_html(text: str) -> None:
     page = Page(render(one(short(text, *words_in(text))), "t"))
     check_safe(page)
     held = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
     assert page.paragraphs == [held]
 
 
-def test_characters_that_utf8_cannot_hold_are_replaced(tmp_path: Path) -> None:
+def test_unencodable_characters_are_replaced(tmp_path: Path) -> None:
     write_page(tmp_path / "why.html", one(short("bad \ud83d emoji", (0, 3, 1.0))), "t")
     assert "bad</mark> \N{REPLACEMENT CHARACTER} emoji" in (tmp_path / "why.html").read_text()
 
 
-def test_the_page_needs_nothing_from_outside_and_forbids_it() -> None:
+def test_page_is_self_contained() -> None:
     page = render(example.result(), "t")
     for forbidden in ("http:", "https:", "//", "@import", "url(", "<script", "<link", "javascript"):
         assert forbidden not in page
@@ -296,7 +294,7 @@ def test_the_page_needs_nothing_from_outside_and_forbids_it() -> None:
 # ---- structure
 
 
-def test_headings_ids_and_anchors_are_in_order() -> None:
+def test_headings_ids_and_anchors_are_consistent() -> None:
     page = Page(render(example.result(), "Top 3"))
     depths = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert depths[0] == 1
@@ -311,7 +309,7 @@ def test_headings_ids_and_anchors_are_in_order() -> None:
     assert set(page.attributes("p", "dir")) == {"auto"}
 
 
-def test_one_explanation_needs_no_index() -> None:
+def test_single_explanation_has_no_index() -> None:
     assert "nav" not in [tag for tag, _ in Page(render(one(), "t")).elements]
 
 
@@ -319,7 +317,7 @@ def per_cent(element: dict[str, str], name: str) -> float:
     return float(element[name].removesuffix("%"))
 
 
-def test_the_bar_of_the_lead_is_to_scale() -> None:
+def test_lead_bar_is_to_scale() -> None:
     explanation = copy.deepcopy(example.explanation())
     explanation["lead"] |= {"total": 2.0, "words": 2.5, "popularity": -1.0, "collaboration": 0.5}
     page = Page(render(one(explanation), "t"))
@@ -328,7 +326,7 @@ def test_the_bar_of_the_lead_is_to_scale() -> None:
         for tag, attributes in page.elements
         if tag == "rect" and attributes["class"].startswith("part-")
     }
-    # Against: 1 of 4 in all, left of zero; for: 2.5 and 0.5, end to end to the right of it.
+    # Negative: 1 of 4 in total, left of zero; positive: 2.5 and 0.5, adjacent to the right of it.
     assert bars == {
         "part-popularity": (0.0, 25.0),
         "part-words": (25.0, 62.5),
@@ -336,5 +334,5 @@ def test_the_bar_of_the_lead_is_to_scale() -> None:
     }
     ticks = [per_cent(a, "x1") for tag, a in page.elements if tag == "line" and a["class"] == "axis"]
     assert ticks == [75.0, 25.0]  # the item 2 to the right of the typical candidate
-    told = page.attributes("svg", "aria-label")
-    assert told == ["words +2.50, popularity \N{MINUS SIGN}1.00, collaboration +0.50; lead +2.00 score"]
+    labels = page.attributes("svg", "aria-label")
+    assert labels == ["words +2.50, popularity \N{MINUS SIGN}1.00, collaboration +0.50; lead +2.00 score"]

@@ -15,13 +15,13 @@ from llmdirect.text.sentences import sentence_spans
 
 
 @given(st.text("ab. !\n\u3002", max_size=700))
-def test_sentences_cover_the_text_in_order(text: str) -> None:
+def test_sentences_partition_text(text: str) -> None:
     spans = sentence_spans(text)
     assert "".join(text[start:end] for start, end in spans) == text
     assert all(0 < end - start <= 240 for start, end in spans)
 
 
-def test_sentences_end_where_a_reader_ends_them() -> None:
+def test_sentence_boundaries() -> None:
     text = 'It costs 3.5 dollars. "Why not?" he said\nNext line! \u597d\u7434\u3002\u5f88\u597d'
     assert [text[start:end] for start, end in sentence_spans(text)] == [
         "It costs 3.5 dollars. ",
@@ -33,7 +33,7 @@ def test_sentences_end_where_a_reader_ends_them() -> None:
     ]
 
 
-def test_an_excerpt_holds_the_strongest_sentences_within_its_limit() -> None:
+def test_excerpt_selects_strongest_sentences_within_limit() -> None:
     text = "Weak words here. The best one. Nothing. A second good one. End."
     best, second, weak = text.index("best"), text.index("good"), text.index("Weak")
     passage = short(text, (weak, weak + 4, 0.1), (best, best + 4, -0.9), (second, second + 4, 0.5))[
@@ -55,11 +55,11 @@ def test_an_excerpt_holds_the_strongest_sentences_within_its_limit() -> None:
     ("values", "places"),
     [([], 2), ([0.0], 2), ([12.0], 2), ([1.0], 2), ([0.5], 3), ([-0.042], 4), ([1e-9], 8)],
 )
-def test_three_digits_of_the_largest(values: list[float], places: int) -> None:
+def test_decimals_show_three_digits_of_largest(values: list[float], places: int) -> None:
     assert decimals(values) == places
 
 
-def test_signs() -> None:
+def test_signed_numbers() -> None:
     assert signed(1.825, 1) == "+1.8"
     assert signed(-0.4, 2) == "\N{MINUS SIGN}0.40"
     assert signed(-0.4, 2, "-") == "-0.40"
@@ -73,13 +73,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(colour: str, background: str) -> float:
+    high, low = sorted((luminance(colour), luminance(background)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
-def test_contrast_is_enough_for_wcag_aa(palette: dict[str, str]) -> None:
+def test_contrast_meets_wcag_aa(palette: dict[str, str]) -> None:
     shades = [f"{sign}{n}" for sign in ("for", "against") for n in range(1, LEVELS + 1)]
     texts = [("text", background) for background in ("page", "card", *shades)]
     texts += [(ink, background) for ink in ("muted", "link") for background in ("page", "card")]
@@ -94,7 +94,7 @@ def test_contrast_is_enough_for_wcag_aa(palette: dict[str, str]) -> None:
         assert steps == sorted(steps), sign
 
 
-def test_the_sign_of_a_word_shows_without_colour() -> None:
+def test_sign_is_visible_without_colour() -> None:
     assert "text-decoration-style:solid" in STYLE.partition("mark.for{")[2].partition("}")[0]
     assert "text-decoration-style:dashed" in STYLE.partition("mark.against{")[2].partition("}")[0]
     assert f"{LEVELS + 1}{{" not in STYLE

@@ -1,4 +1,4 @@
-"""The report: figures as they are in the run, plots that can be read, and nothing from outside."""
+"""Run report: figures of the run, plots, self-contained file."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def read(path: Path) -> Page:
     return page
 
 
-def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli: CommandLine) -> None:
+def test_report_is_self_contained_and_shows_run(run: Path, cli: CommandLine) -> None:
     out = run.parent / "report.html"
     answer = cli("report", run, "--out", out, "--json")
     assert answer.code == 0, answer.err
@@ -54,14 +54,14 @@ def test_a_report_needs_no_other_file_and_shows_what_the_run_has(run: Path, cli:
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     best = max(entry["valid"]["ndcg@10"] for entry in history)
     assert f"{best:.4f}" in shown
-    assert shown.count("Ranked 1 of") == 24  # the line to open, and the explanation in it
+    assert shown.count("Ranked 1 of") == 24  # the summary line and the explanation in it
     for name in explainer.trained.aspect_names:
         assert name in shown
     for title in ("Scoreboard", "Faithfulness"):
         assert f"#{title.lower()}" not in page.attributes("a", "href")
 
 
-def test_a_run_of_ratings_shows_its_error(run: Path, tmp_path: Path) -> None:
+def test_rating_run_shows_error(run: Path, tmp_path: Path) -> None:
     fit(run.parent / "data", tmp_path / "run", "both", objective="rating")
     report(tmp_path / "run", tmp_path / "report.html")
     history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
@@ -71,7 +71,7 @@ def test_a_run_of_ratings_shows_its_error(run: Path, tmp_path: Path) -> None:
     assert f"mse (dashed: best epoch, {best['epoch']})" in shown
 
 
-def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli: CommandLine) -> None:
+def test_optional_results_are_drawn(run: Path, cli: CommandLine) -> None:
     folder = run.parent
     row = {"model": "direct", "failed": None, "metrics": {"ndcg@10": {"mean": 0.2, "low": 0.1, "high": 0.3}}}
     other = {"model": "a<b", "failed": None, "metrics": {"ndcg@10": {"mean": 0.1, "low": 0.05, "high": 0.15}}}
@@ -103,8 +103,8 @@ def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli
     (folder / "board.json").write_text(json.dumps(board))
     (folder / "faith.json").write_text(json.dumps(faith))
     out = folder / "whole.html"
-    given = ("--scoreboard", folder / "board.json", "--faithfulness", folder / "faith.json")
-    assert cli("report", run, "--out", out, *given).code == 0
+    options = ("--scoreboard", folder / "board.json", "--faithfulness", folder / "faith.json")
+    assert cli("report", run, "--out", out, *options).code == 0
     page = read(out)
     assert {"#scoreboard", "#faithfulness"} <= set(page.attributes("a", "href"))
     assert "a<b" in page.text()
@@ -117,9 +117,7 @@ def test_results_of_other_commands_are_drawn_where_they_are_given(run: Path, cli
 @pytest.mark.parametrize(
     ("content", "sentence"), [("{", "is not JSON"), ("{}", "has no 'rows'"), ("[]", "has no 'rows'")]
 )
-def test_a_file_that_is_no_scoreboard_is_refused(
-    run: Path, cli: CommandLine, content: str, sentence: str
-) -> None:
+def test_invalid_scoreboard_file(run: Path, cli: CommandLine, content: str, sentence: str) -> None:
     wrong, out = run.parent / "wrong.json", run.parent / "never.html"
     wrong.write_text(content)
     answer = cli("report", run, "--out", out, "--scoreboard", wrong)
@@ -129,7 +127,7 @@ def test_a_file_that_is_no_scoreboard_is_refused(
     assert not out.exists()
 
 
-def test_places_and_files_are_checked_before_anything_is_explained(
+def test_paths_are_checked_before_explaining(
     run: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Explainer, "explain", None)
@@ -145,25 +143,25 @@ def test_places_and_files_are_checked_before_anything_is_explained(
         assert sentence in answer.err
 
 
-def test_a_dataset_that_was_moved_is_named(run: Path, cli: CommandLine) -> None:
-    place = Path(Explainer.open(run).texts.dataset.path)
-    moved = place.rename(place.with_name("moved"))
+def test_moved_dataset(run: Path, cli: CommandLine) -> None:
+    path = Path(Explainer.open(run).texts.dataset.path)
+    moved = path.rename(path.with_name("moved"))
     try:
         answer = cli("explain", run, "--user", "u0")
         assert answer.code == 1
-        assert f"{place}: not found" in answer.err
+        assert f"{path}: not found" in answer.err
         assert "--dataset" in answer.err
         assert cli("explain", run, "--user", "u0", "--dataset", moved).code == 0
     finally:
-        moved.rename(place)
+        moved.rename(path)
 
 
-def test_commands_make_the_run_again(run: Path, tmp_path: Path) -> None:
-    told = commands(Explainer.open(run))
+def test_commands_reproduce_run(run: Path, tmp_path: Path) -> None:
+    shown_commands = commands(Explainer.open(run))
     data = run.parent / "data"
-    assert told[0] == f"llmdirect prepare REVIEWS --out {data}"
-    assert told[2] == f"llmdirect consolidate {data}"
-    assert told[3] == (
+    assert shown_commands[0] == f"llmdirect prepare REVIEWS --out {data}"
+    assert shown_commands[2] == f"llmdirect consolidate {data}"
+    assert shown_commands[3] == (
         f"llmdirect train {data} --out {run} --aspc-num 3 --lr 0.005 --num-epochs 3 --batch-size 32 "
         "--param token_budget=200"
     )
@@ -207,28 +205,28 @@ UNUSUAL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", UNUSUAL)
-def test_commands_give_each_setting_back(
+def test_commands_round_trip_settings(
     run: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     explainer, trained_with = Explainer.open(run), []
-    wanted = configure(**settings)
-    monkeypatch.setattr(type(explainer.trained.run), "model_config", wanted[0])
-    monkeypatch.setattr(type(explainer.trained.run), "train_config", wanted[1])
+    expected = configure(**settings)
+    monkeypatch.setattr(type(explainer.trained.run), "model_config", expected[0])
+    monkeypatch.setattr(type(explainer.trained.run), "train_config", expected[1])
 
-    def train(dataset: Path, out: Path, **given: Any) -> NoReturn:
-        trained_with.append((given["model"], given["training"]))
+    def train(dataset: Path, out: Path, **options: Any) -> NoReturn:
+        trained_with.append((options["model"], options["training"]))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("llmdirect.training.train.train", train)
     CliRunner().invoke(app, shlex.split(commands(explainer)[3])[1:])
-    assert trained_with == [wanted]
+    assert trained_with == [expected]
 
 
-def test_unusual_settings_are_all_there_are() -> None:
+def test_unusual_settings_cover_all_settings() -> None:
     assert {name for settings in UNUSUAL for name in settings} == setting_names() | {"preset", "device"}
 
 
-def test_commands_read_texts_as_they_were_read(run: Path) -> None:
+def test_commands_keep_text_options(run: Path) -> None:
     explainer = Explainer.open(run)
     made_by = explainer.trained.run.manifest["store"]["encoder"]
     made_by |= {"id": "a/b", "revision": "0" * 39 + "f", "max_length": 128, "model_limit": 512}
@@ -243,7 +241,7 @@ def test_commands_of_a_split_without_fractions(run: Path) -> None:
     assert commands(explainer)[0].endswith("--split leave-last-out")
 
 
-def test_commands_keep_tokens_as_the_store_does(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_keep_token_format(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer = Explainer.open(run)
     form = TokenFormat("bfloat16", 64, "content")
     monkeypatch.setattr(type(explainer.texts.store), "token_format", form)
@@ -263,7 +261,7 @@ def test_ticks_are_round_numbers(low: float, high: float, expected: list[float])
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_points_stand_where_their_values_are() -> None:
+def test_points_are_positioned_by_value() -> None:
     svg = lines(
         "t", "epoch", "loss", [Line("one", [1, 2, 3], [0.0, 5.0, 10.0]), Line("two", [1, 3], [10, 0])]
     )
@@ -271,12 +269,12 @@ def test_points_stand_where_their_values_are() -> None:
     points = {name: [tuple(map(float, p.split())) for p in path.split("L")] for name, path in paths}
     one, two = points["0"], points["1"]
     assert one[1] == pytest.approx(((one[0][0] + one[2][0]) / 2, (one[0][1] + one[2][1]) / 2), abs=0.1)
-    assert one[0][1] > one[2][1]  # down is less
+    assert one[0][1] > one[2][1]  # the y axis points down
     assert two == [(one[0][0], one[2][1]), (one[2][0], one[0][1])]
     flat = lines("t", "x", "y", [Line("one", [1], [0.0])])
     assert "nan" not in flat
     rows = intervals("t", "x", [("a", 1, 2, 3), ("b", 2, 3, 4)], "b")
-    ends = [tuple(map(float, found)) for found in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', rows)]
-    centres = [float(found) for found in re.findall(r'cx="([\d.]+)"', rows)]
+    ends = [tuple(map(float, position)) for position in re.findall(r'd="M([\d.]+) \d+H([\d.]+)"', rows)]
+    centres = [float(position) for position in re.findall(r'cx="([\d.]+)"', rows)]
     assert centres[0] == pytest.approx(sum(ends[0]) / 2, abs=0.1)
     assert ends[1][0] == pytest.approx(centres[0], abs=0.1)

@@ -1,4 +1,4 @@
-"""Aspects that somebody named, merged or switched off, and interests that were moved."""
+"""Renamed, merged and disabled aspects, and scaled interests."""
 
 import json
 from pathlib import Path
@@ -32,8 +32,8 @@ def runs(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return fit_each(dataset, tmp_path_factory.mktemp("runs"), NAMES)
 
 
-def by_hand(trained: Trained, user: int, factors: list[float]) -> np.ndarray:
-    """Scores [I] of a user whose interests are so many times the model's, by a plain loop over aspects."""
+def reference_scores(trained: Trained, user: int, factors: list[float]) -> np.ndarray:
+    """Reference: scores [I] of a user with scaled interests, in a plain loop over aspects."""
     tables = trained.tables
     query, item = trained.users.query[user].double().numpy(), np.asarray(tables.item, np.float64)
     width = len(query) // len(factors)
@@ -56,21 +56,23 @@ def order(scores: np.ndarray, seen: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_moved_interest_ranks_as_by_hand(runs: dict[str, Path], name: str) -> None:
+def test_scaled_interest_matches_reference_ranking(runs: dict[str, Path], name: str) -> None:
     trained = Trained.load(runs[name])
     for user, factors in ((0, [1.0, 2.5, 1.0]), (3, [0.0, 1.0, 0.5])):
         moved = {aspect: factor for aspect, factor in enumerate(factors) if factor != 1}
         changed = trained.with_interests(user, moved)
         lists = rank(changed.tables, [user], k=5, seen=changed.users.seen)
-        expected = by_hand(trained, user, factors)
+        expected = reference_scores(trained, user, factors)
         assert lists.items[0].tolist() == order(expected, trained.users.seen.row(user).tolist())[:5]
         assert lists.scores[0] == pytest.approx(expected[lists.items[0]], rel=1e-5)
         assert lists.user_rows.tolist() == [user]
     unmoved = rank(trained.tables, [0], k=5, seen=trained.users.seen)
-    assert unmoved.scores[0] == pytest.approx(by_hand(trained, 0, [1.0] * 3)[unmoved.items[0]], rel=1e-5)
+    assert unmoved.scores[0] == pytest.approx(
+        reference_scores(trained, 0, [1.0] * 3)[unmoved.items[0]], rel=1e-5
+    )
 
 
-def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path]) -> None:
+def test_interest_factors_are_relative_to_model(runs: dict[str, Path]) -> None:
     trained = Trained.load(runs["default"])
     twice = trained.with_interests(2, {1: 0.0}).with_interests(2, {1: 3.0})
     once = trained.with_interests(2, {1: 3.0})
@@ -83,14 +85,14 @@ def test_moving_an_interest_twice_is_relative_to_the_models(runs: dict[str, Path
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], dataset: Path, name: str) -> None:
+def test_disabled_aspect_does_not_contribute(runs: dict[str, Path], dataset: Path, name: str) -> None:
     run = runs[name]
     plain = Trained.load(run)
     before = evaluate(dataset, run, metrics=["ndcg@5"])
     try:
         AspectEdits().switch(off=[1]).write(run, plain.run.weights_hash)
         trained = Trained.load(run)
-        expected = by_hand(trained, 4, [1.0, 0.0, 1.0])
+        expected = reference_scores(trained, 4, [1.0, 0.0, 1.0])
         (listed,) = recommend(run, [trained.users.ids[4]], k=4).recommendations
         items = [trained.item_idx(entry.item_id) for entry in listed.items]
         assert items == order(expected, trained.users.seen.row(4).tolist())[:4]
@@ -103,14 +105,14 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
         if name == "default":
             text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
             assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)
-        # An interest that is off stays off, whatever it is multiplied by.
+        # A disabled aspect remains off for any factor.
         assert np.array_equal(trained.with_interests(4, {1: 9.0}).tables.query, trained.tables.query)
         without = mean_metrics(evaluate_split(trained.tables, Dataset.open(dataset), TEST, ["ndcg@5"]))
-        found = evaluate(dataset, run, metrics=["ndcg@5"])
-        assert (found.metrics, found.aspects_off, before.aspects_off) == (without, [1], [])
+        result = evaluate(dataset, run, metrics=["ndcg@5"])
+        assert (result.metrics, result.aspects_off, before.aspects_off) == (without, [1], [])
         with pytest.raises(ValueError, match=r"interest 1: .* switched off; .* `on=1` first"):
             recommend(run, [trained.users.ids[4]], interests={0: 2.0, 1: 2.0})
-        assert (without != before.metrics) or name == "paper"  # whose text says little so far
+        assert (without != before.metrics) or name == "paper"  # with a small text term
         if trained.model.config.user == "history":
             history = [trained.item_ids[item] for item in trained.users.seen.row(4).tolist()]
             (new,) = recommend_new(run, history=history, k=4).recommendations
@@ -120,7 +122,7 @@ def test_what_is_off_counts_nothing_in_any_ranking(runs: dict[str, Path], datase
     assert evaluate(dataset, run, metrics=["ndcg@5"]).metrics == before.metrics
 
 
-def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
+def test_merged_aspects_are_reported_as_one(runs: dict[str, Path]) -> None:
     run = runs["default"]
     plain = Explainer.open(run)
     item = int(plain.candidates(1)[0])
@@ -135,13 +137,13 @@ def test_merged_aspects_are_told_as_one(runs: dict[str, Path]) -> None:
         words = [word for passage in entry["passages"] for word in passage["words"]]
         assert {word["aspect"] for word in words} <= {0, 1}
         moved = merged.trained.with_interests(1, {2: 2.0}).tables
-        expected = by_hand(merged.trained, 1, [2.0, 1.0, 2.0])
+        expected = reference_scores(merged.trained, 1, [2.0, 1.0, 2.0])
         assert moved.score_pairs([1], [item])[0] == pytest.approx(expected[item], rel=1e-5)
     finally:
         (run / FILE).unlink()
 
 
-def test_groups_grow_and_come_apart() -> None:
+def test_merge_and_split_groups() -> None:
     edits = AspectEdits().merge([4, 7]).merge([7, 1]).merge([2, 3])
     assert edits.merged == ((1, 4, 7), (2, 3))
     assert edits.group(4) == (1, 4, 7)
@@ -157,7 +159,7 @@ def test_groups_grow_and_come_apart() -> None:
         AspectEdits().merge([3, 3])
 
 
-def test_the_file_is_checked(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_aspect_file(runs: dict[str, Path], tmp_path: Path) -> None:
     edits = AspectEdits().merge([0, 1]).rename({0: "klänge"}).switch(off=[2])
     edits.write(tmp_path, "abc")
     assert AspectEdits.read(tmp_path, "abc", 3) == edits
@@ -172,10 +174,10 @@ def test_the_file_is_checked(runs: dict[str, Path], tmp_path: Path) -> None:
             AspectEdits.read(tmp_path, "abc", 3)
 
 
-def test_recommend_command_moves_interests(runs: dict[str, Path], cli: CommandLine) -> None:
+def test_recommend_command_scales_interests(runs: dict[str, Path], cli: CommandLine) -> None:
     run = runs["default"]
     trained = Trained.load(run)
-    expected = order(by_hand(trained, 2, [1.5, 1.0, 0.2]), trained.users.seen.row(2).tolist())[:3]
+    expected = order(reference_scores(trained, 2, [1.5, 1.0, 0.2]), trained.users.seen.row(2).tolist())[:3]
     user = trained.users.ids[2]
     answer = cli(
         *("recommend", run, "--user", user, "-k", "3", "--json"),
@@ -191,7 +193,7 @@ def test_recommend_command_moves_interests(runs: dict[str, Path], cli: CommandLi
     assert cli("recommend", run, "--history", "i1", "--interest", "0=2").code == 2
 
 
-def test_a_user_alone_keeps_what_was_moved(runs: dict[str, Path]) -> None:
+def test_single_user_keeps_scaled_interests(runs: dict[str, Path]) -> None:
     trained = Trained.load(runs["default"])
     moved = trained.with_interests(5, {0: 0.3})
     explainer = Explainer.open(runs["default"])
@@ -199,6 +201,8 @@ def test_a_user_alone_keeps_what_was_moved(runs: dict[str, Path]) -> None:
     alone = moved.for_user(5)
     for other in (alone, trained.for_user(5).with_interests(0, {0: 0.3})):
         entry = explainer.for_users(other).explain(0, item)
-        assert entry["score"] == pytest.approx(float(by_hand(trained, 5, [0.3, 1.0, 1.0])[item]), rel=1e-5)
+        assert entry["score"] == pytest.approx(
+            float(reference_scores(trained, 5, [0.3, 1.0, 1.0])[item]), rel=1e-5
+        )
         text = entry["terms"]["words"] + entry["terms"]["words_everywhere"]
         assert sum(part["contribution"] for part in entry["history"]) == pytest.approx(text, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Run folders: never another run's, damage named, nothing half-written read."""
+"""Run folders: protection of other runs, damaged files, atomic commits."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_another_run_is_not_overwritten(dataset: Path, tmp_path: Path) -> None:
     assert content(tmp_path / "run") == before
 
 
-def test_a_checkpoint_of_another_dataset_is_refused(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+def test_checkpoint_of_another_dataset(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     fit(dataset, tmp_path / "run")
     other = make_dataset(tmp_path / "other", seed=7)
     answer = cli("test", other, "--parameters", tmp_path / "run")
@@ -43,7 +43,7 @@ def test_a_checkpoint_of_another_dataset_is_refused(dataset: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["best/model", "best/tables", "best/catalogue"])
-def test_damaged_checkpoints_are_named(dataset: Path, tmp_path: Path, name: str) -> None:
+def test_damaged_checkpoints(dataset: Path, tmp_path: Path, name: str) -> None:
     fit(dataset, tmp_path / "run")
     path = (
         tmp_path
@@ -61,7 +61,7 @@ def test_damaged_checkpoints_are_named(dataset: Path, tmp_path: Path, name: str)
         Trained.load(tmp_path / "run")
 
 
-def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
+def test_checkpoints_contain_no_pickle(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run")
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file() and path.name != ".lock":
@@ -70,7 +70,7 @@ def test_checkpoints_hold_no_pickle(dataset: Path, tmp_path: Path) -> None:
                 load_file(path)
 
 
-def test_the_cure_of_a_damaged_table_works(dataset: Path, tmp_path: Path) -> None:
+def test_recovery_from_damaged_table(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run")
     before = content(tmp_path / "run")
     entry = RunFolder.open(tmp_path / "run").manifest["files"]["best/tables"]
@@ -79,7 +79,7 @@ def test_the_cure_of_a_damaged_table_works(dataset: Path, tmp_path: Path) -> Non
     assert content(tmp_path / "run") == before
 
 
-def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
+def test_resumed_run_does_not_reuse_previous_tables(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(dataset, tmp_path / "run", num_epochs=1, ema_decay=0.0)
@@ -94,7 +94,7 @@ def test_a_run_that_goes_on_is_not_read_with_the_tables_of_before(
         Trained.load(tmp_path / "run")
 
 
-def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
+def test_overwrite_commits_first_and_keeps_foreign_files(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(dataset, tmp_path / "run")
@@ -122,7 +122,7 @@ def test_overwrite_commits_before_it_removes_and_spares_what_is_not_its_own(
 
 
 def as_version_3(run: Path) -> None:
-    """Rewrite the manifest of a run as version 3 kept it: some settings and values under former names."""
+    """Rewrite the manifest of a run as of version 3, with former names of settings and values."""
     manifest = json.loads((run / "manifest.json").read_text())
     former = {present: name for name, present in RENAMED.items()}
     values = {("objective", "rating"): "default", ("history_term", "auto"): "found"}
@@ -137,7 +137,7 @@ def as_version_3(run: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "settings"), [("collaborative", {}), ("both", {"objective": "rating"}), ("paper", {})]
 )
-def test_a_run_of_version_3_is_read_and_resumed(
+def test_run_of_version_3_is_loaded_and_resumed(
     dataset: Path, tmp_path: Path, shape: str, settings: dict[str, object]
 ) -> None:
     fit(dataset, tmp_path / "whole", shape, num_epochs=4, **settings)

@@ -1,4 +1,4 @@
-"""Consolidation against naive NumPy, and against everything that can go wrong."""
+"""Consolidation: results against naive NumPy, and errors."""
 
 import json
 import re
@@ -37,12 +37,12 @@ COUNTS = st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=
 
 @settings(max_examples=20, deadline=None)
 @given(counts=COUNTS, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
-def test_joined_shards_equal_the_naive_way(
+def test_joined_shards_match_naive(
     tmp_path_factory: pytest.TempPathFactory, counts: list[list[int]], dtype: str, seed: int
 ) -> None:
     root = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(seed)
-    shards = [random_content(rng, each, dtype=dtype) for each in counts]
+    shards = [random_content(rng, part, dtype=dtype) for part in counts]
     folder = write_dataset(root, shards, dtype)
     result = consolidate(root)
     store = EmbeddingStore.open(folder, verify=True)
@@ -54,7 +54,7 @@ def test_joined_shards_equal_the_naive_way(
     assert not (folder / "shards").exists()
 
 
-def test_chunks_are_carried_over(tmp_path: Path) -> None:
+def test_checksum_chunks_are_copied(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shards = [random_content(rng, [900, 800], dim=2304), random_content(rng, [1]), random_content(rng, [1])]
     shards[1:] = [random_content(rng, [5], dim=2304), random_content(rng, [], dim=2304)]
@@ -62,7 +62,7 @@ def test_chunks_are_carried_over(tmp_path: Path) -> None:
     chunks = {name: [] for name in ("tokens", "spans", "keys")}
     for shard in sorted(folder.glob("shards/*")):
         left = np.load(data_file(shard, "checksums")).tolist()
-        for name in ("tokens", "offsets", "spans", "keys"):  # the order of the file
+        for name in ("tokens", "offsets", "spans", "keys"):  # file order
             taken = []
             while sum(size for size, _ in taken) < np.load(data_file(shard, name), mmap_mode="r").nbytes:
                 taken.append(left.pop(0))
@@ -70,13 +70,13 @@ def test_chunks_are_carried_over(tmp_path: Path) -> None:
         assert not left
     consolidate(tmp_path)
     EmbeddingStore.open(folder, verify=True)
-    found = np.load(data_file(folder, "checksums")).tolist()
+    checksums = np.load(data_file(folder, "checksums")).tolist()
     assert len(chunks["tokens"]) == 3
-    assert found[:3] == chunks["tokens"]
-    assert found[4:] == chunks["spans"] + chunks["keys"]  # one of offsets, which are new, before them
+    assert checksums[:3] == chunks["tokens"]
+    assert checksums[4:] == chunks["spans"] + chunks["keys"]  # a chunk of new offsets precedes them
 
 
-def test_running_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_second_run_is_no_op(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = write_dataset(tmp_path, [random_content(rng, [3]), random_content(rng, [0, 2])])
     first = consolidate(tmp_path, keep_shards=True)
@@ -90,7 +90,7 @@ def test_running_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> None:
+def test_new_shards_extend_existing_store(tmp_path: Path, keep: bool) -> None:
     rng = np.random.default_rng(0)
     old = [random_content(rng, [3]), random_content(rng, [0, 2])]
     new = [random_content(rng, [1, 0]), random_content(rng, [4])]
@@ -110,7 +110,7 @@ def test_new_shards_join_the_store_that_is_there(tmp_path: Path, keep: bool) -> 
 
 
 def fails(root: Path, error: type[Exception], match: str, **options: Any) -> None:
-    """The error names the place, and the folder is as it was."""
+    """Assert an error that names the path and leaves the folder unchanged."""
     before = visible(root)
     with pytest.raises(error, match=match):
         consolidate(root, **options)
@@ -123,7 +123,7 @@ def three_shards(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_missing_shard_is_named(tmp_path: Path, number: int) -> None:
+def test_missing_shard(tmp_path: Path, number: int) -> None:
     folder = three_shards(tmp_path)
     (folder / "shards" / f"{number:05d}" / "manifest.json").unlink()  # still being written
     fails(tmp_path, DataError, rf"shards/{number:05d}: missing.*run precompute again")
@@ -151,9 +151,7 @@ def test_gap_without_a_plan_and_shard_beyond_it(tmp_path: Path) -> None:
         ({"rows": 5}, DataError),
     ],
 )
-def test_shards_that_do_not_belong_together(
-    tmp_path: Path, changes: dict[str, Any], error: type[Exception]
-) -> None:
+def test_incompatible_shards(tmp_path: Path, changes: dict[str, Any], error: type[Exception]) -> None:
     folder = three_shards(tmp_path)
     shutil.rmtree(folder / "shards" / "00001")
     content = random_content(np.random.default_rng(1), [2])
@@ -171,7 +169,7 @@ def test_shards_of_another_dim_or_dtype(tmp_path: Path, dim: int, dtype: str) ->
     fails(tmp_path, DataError, rf"shards/00002/manifest\.json: {dtype} of dimension {dim}")
 
 
-def test_int8_shards_of_other_channels_are_refused(tmp_path: Path) -> None:
+def test_int8_shards_with_different_channels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     contents = [random_content(rng, [2], dtype="int8") for _ in range(3)]
     contents[2].channels = contents[2].channels * 2
@@ -180,7 +178,7 @@ def test_int8_shards_of_other_channels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys", "scales", "checksums"])
-def test_damaged_shard_is_named(tmp_path: Path, name: str) -> None:
+def test_damaged_shard(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
     folder = write_dataset(tmp_path, [random_content(rng, [2], dtype="int8") for _ in range(3)], "int8")
     path = data_file(folder / "shards" / "00001", name)
@@ -192,7 +190,7 @@ def test_damaged_shard_is_named(tmp_path: Path, name: str) -> None:
     fails(tmp_path, DataError, f"{path.name}: missing")
 
 
-def test_failed_merge_leaves_the_old_store(tmp_path: Path) -> None:
+def test_failed_merge_keeps_old_store(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
@@ -204,7 +202,7 @@ def test_failed_merge_leaves_the_old_store(tmp_path: Path) -> None:
     EmbeddingStore.open(folder, verify=True)
 
 
-def test_passage_that_the_store_has_already(tmp_path: Path) -> None:
+def test_duplicate_passage(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
@@ -214,7 +212,7 @@ def test_passage_that_the_store_has_already(tmp_path: Path) -> None:
     fails(tmp_path, DataError, "shards/00000: passage 1 .* already")
 
 
-def test_choosing_a_store(tmp_path: Path) -> None:
+def test_store_selection(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="llmdirect precompute"):
         consolidate(tmp_path)
     rng = np.random.default_rng(0)
@@ -226,7 +224,7 @@ def test_choosing_a_store(tmp_path: Path) -> None:
     assert not (tmp_path / "stores" / "a" / "manifest.json").exists()
 
 
-def test_second_writer_is_refused(tmp_path: Path) -> None:
+def test_second_writer(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     with single_writer(folder):
         fails(tmp_path, BusyError, re.escape(str(folder)))
@@ -234,7 +232,7 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [64, 20_000, 90_000])
-def test_full_disk_leaves_the_shards_and_the_old_store(tmp_path: Path, size: int) -> None:
+def test_full_disk_keeps_shards_and_old_store(tmp_path: Path, size: int) -> None:
     rng = np.random.default_rng(0)
     folder = write_dataset(tmp_path, [random_content(rng, [100, 400], dim=64) for _ in range(2)])
     for _ in range(2):
@@ -246,12 +244,12 @@ def test_full_disk_leaves_the_shards_and_the_old_store(tmp_path: Path, size: int
             )
         consolidate(tmp_path)
         EmbeddingStore.open(folder, verify=True)
-        # And once more, with a store that is there already.
+        # Repeated with an existing store.
         write_content(folder / "shards" / "00000", random_content(rng, [700], dim=64))
         (folder / "plan.json").write_text('{"num_shards": 1}')
 
 
-def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insufficient_disk_space_fails_before_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     three_shards(tmp_path / "dataset")
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
@@ -264,7 +262,7 @@ def test_full_disk_is_seen_beforehand(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_offsets_of_a_shard_must_fit_its_rows(tmp_path: Path, dtype: str) -> None:
+def test_offsets_inconsistent_with_rows(tmp_path: Path, dtype: str) -> None:
     rng = np.random.default_rng(0)
     contents = [random_content(rng, [3], dtype=dtype), random_content(rng, [2, 2], dtype=dtype)]
     contents[1].offsets[1] = 5
@@ -272,7 +270,7 @@ def test_offsets_of_a_shard_must_fit_its_rows(tmp_path: Path, dtype: str) -> Non
     fails(tmp_path, DataError, data_file(folder / "shards" / "00001", "offsets").name)
 
 
-def test_store_of_another_model_is_not_joined_to_nor_replaced(tmp_path: Path) -> None:
+def test_store_of_another_model_is_kept(tmp_path: Path) -> None:
     folder = three_shards(tmp_path)
     consolidate(tmp_path)
     content = random_content(np.random.default_rng(9), [2, 2])
@@ -291,7 +289,7 @@ def test_empty_store_folder(tmp_path: Path) -> None:
     fails(tmp_path, DataError, "no shards to join; run `llmdirect precompute`")
 
 
-def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
+def test_incompatible_arguments(tmp_path: Path) -> None:
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
     three_shards(tmp_path / "dataset")
     for folder, options in [
@@ -304,14 +302,14 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
         (tmp_path / "dataset", {"out": tmp_path / "out"}),
         (tmp_path / "dataset", {"layout": "padded"}),
     ]:
-        with pytest.raises(ValueError) as caught:  # noqa: PT011 each says something else
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 messages differ
             consolidate(folder, **options)
         assert not isinstance(caught.value, LlmdirectError)
     assert not (tmp_path / "out").exists()
 
 
 class Recorder:
-    """A progress bar that only counts."""
+    """Progress bar that counts calls."""
 
     def __init__(self) -> None:
         self.total, self.done = 0.0, 0.0
@@ -346,7 +344,7 @@ def test_progress_reaches_its_total(tmp_path: Path) -> None:
         assert recorder.done == pytest.approx(recorder.total) != 0
 
 
-def test_error_in_the_progress_bar_stops_the_work(tmp_path: Path) -> None:
+def test_progress_bar_error_propagates(tmp_path: Path) -> None:
     three_shards(tmp_path)
     recorder = Recorder()
     recorder.advance = lambda amount=1: 1 / 0  # type: ignore[assignment]

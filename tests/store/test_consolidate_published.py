@@ -1,4 +1,4 @@
-"""Folders in the published format against naive NumPy, and against everything that can go wrong."""
+"""Consolidation of published folders: results against naive NumPy, and errors."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ SUBSETS = [
 
 @pytest.mark.parametrize("names", [*SUBSETS, ("user_masks",)])
 @pytest.mark.parametrize("mask", [np.bool_, np.int64, np.uint8, np.float32])
-def test_padded_arrays_are_what_np_stack_gives(tmp_path: Path, names: tuple[str, ...], mask: Any) -> None:
+def test_padded_arrays_match_np_stack(tmp_path: Path, names: tuple[str, ...], mask: Any) -> None:
     arrays = published_arrays(np.random.default_rng(0), mask=mask)
     source = write_published(tmp_path / "in", {name: arrays[name] for name in names})
     result = consolidate(source, out=tmp_path / "out", layout="padded")
@@ -64,7 +64,7 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     dim=st.integers(1, 5),
     seed=st.integers(0, 99),
 )
-def test_store_layout_equals_the_naive_way(
+def test_store_layout_matches_naive(
     tmp_path_factory: pytest.TempPathFactory,
     names: tuple[str, ...],
     dtype: str,
@@ -92,9 +92,9 @@ def test_store_layout_equals_the_naive_way(
     assert store.dtype == dtype
 
 
-def test_int8_is_the_documented_formula_within_half_a_step(tmp_path: Path) -> None:
+def test_int8_matches_formula_within_half_step(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    spread = np.array([1, 1, 40, 0.01, 1, 0, 3], np.float32)  # one loud dimension, one of nothing but zeros
+    spread = np.array([1, 1, 40, 0.01, 1, 0, 3], np.float32)  # one large dimension, one of zeros only
     arrays = {
         "user_embeddings": list((rng.standard_normal((40, 6, 7)) * spread).astype(np.float32)),
         "user_masks": list(rng.random((40, 6)) < 0.7),
@@ -131,16 +131,16 @@ def test_int8_is_the_documented_formula_within_half_a_step(tmp_path: Path) -> No
     assert visible(again) == visible(tmp_path / "out")
 
 
-def test_a_token_beyond_int8_is_named(tmp_path: Path) -> None:
+def test_token_exceeding_int8_range(tmp_path: Path) -> None:
     arrays = [np.ones((200, 3), np.float32) for _ in range(300)]
-    arrays[2][151, 1] = 1e38  # a document that is not in the sample
+    arrays[2][151, 1] = 1e38  # a document outside the sample
     source = write_published(tmp_path / "in", {"user_embeddings": arrays})
     with pytest.raises(DataError, match=r"2\.npy: token 151 has a magnitude out of .* int8; choose"):
         consolidate(source, out=tmp_path / "out", dtype="int8")
     assert visible(tmp_path / "out") == {}
 
 
-def test_rounding_is_to_nearest_even_and_overflow_is_refused(tmp_path: Path) -> None:
+def test_rounding_to_nearest_even_and_overflow(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 1 << 32, 40_000, dtype=np.uint64).astype(np.uint32)
     bits[:20_000] &= 0xFFFF8000  # many ties
@@ -163,7 +163,7 @@ def test_rounding_is_to_nearest_even_and_overflow_is_refused(tmp_path: Path) -> 
 
 
 def spoil(root: Path, how: str) -> str:
-    """Damages a published folder; returns the file that the error must name."""
+    """Damage a published folder; returns the file named by the error."""
     embedding, mask = root / "user_embeddings" / "1.npy", root / "user_masks" / "1.npy"
     array = np.load(embedding)
     if how == "gap":
@@ -228,15 +228,15 @@ SPOILT = [
 
 @pytest.mark.parametrize("layout", ["store", "padded"])
 @pytest.mark.parametrize("how", SPOILT)
-def test_spoilt_published_folder_is_named_and_nothing_written(tmp_path: Path, how: str, layout: Any) -> None:
+def test_damaged_published_folder_writes_nothing(tmp_path: Path, how: str, layout: Any) -> None:
     source = write_published(tmp_path / "in", published_arrays(np.random.default_rng(0)))
-    place = spoil(source, how)
-    with pytest.raises(DataError, match=place):
+    path = spoil(source, how)
+    with pytest.raises(DataError, match=path):
         consolidate(source, out=tmp_path / "out", layout=layout)
     assert visible(tmp_path / "out") == {}
 
 
-def test_store_layout_needs_embeddings_of_one_dim(tmp_path: Path) -> None:
+def test_store_layout_requires_equal_dims(tmp_path: Path) -> None:
     arrays = published_arrays(np.random.default_rng(0))
     masks = write_published(tmp_path / "masks", {"item_masks": arrays["item_masks"]})
     with pytest.raises(DataError, match=r"item_masks/0\.npy: a mask without item_embeddings"):
@@ -248,7 +248,7 @@ def test_store_layout_needs_embeddings_of_one_dim(tmp_path: Path) -> None:
     assert visible(tmp_path / "out") == {}
 
 
-def test_published_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_published_store_is_replaced_atomically(tmp_path: Path) -> None:
     for seed in range(2):
         source = write_published(tmp_path / f"in{seed}", published_arrays(np.random.default_rng(seed)))
         consolidate(source, out=tmp_path / "out")
@@ -262,7 +262,7 @@ def test_published_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["store", "padded"])
 @pytest.mark.parametrize("size", [64, 3000])
-def test_full_disk_while_a_published_folder_is_merged(tmp_path: Path, layout: Any, size: int) -> None:
+def test_full_disk_during_published_merge(tmp_path: Path, layout: Any, size: int) -> None:
     arrays = published_arrays(np.random.default_rng(0), users=9, tokens=20, dim=12)
     source = write_published(tmp_path / "in", arrays)
     with largest_file(size), pytest.raises(OSError, match="File too large; make room and run again"):
@@ -288,7 +288,7 @@ print((peak() - before) // 1024)
 """
 
 
-def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
+def test_memory_independent_of_num_documents(tmp_path: Path) -> None:
     series = tmp_path / "in" / "item_embeddings"
     series.mkdir(parents=True)
     for number in range(40):  # 190 MB of holes

@@ -1,4 +1,4 @@
-"""Stores as files, in every version of the format that was ever written: every later one must read them."""
+"""Golden stores of all format versions remain readable."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ EXPECTED = (np.arange(36, dtype=np.float32).reshape(9, 4) - 16) / 8
 STORES = sorted(path.name.removeprefix("store-") for path in GOLDEN.glob("store-*"))
 
 
-def test_the_stores_are_there() -> None:
+def test_golden_stores_exist() -> None:
     floats = ["bfloat16", "float16", "float32"]
     assert [*(f"1-{dtype}" for dtype in floats), *(f"2-{dtype}" for dtype in [*floats, "int8"])] == STORES
 
 
 @pytest.mark.parametrize("name", STORES)
 @pytest.mark.parametrize("ram", [False, True])
-def test_a_store_of_every_version_is_read(name: str, ram: bool) -> None:
+def test_open_store_of_each_version(name: str, ram: bool) -> None:
     store = EmbeddingStore.open(GOLDEN / f"store-{name}", ram=ram, verify=True)
     dtype = name.split("-")[1]
     assert (store.dtype, store.dim, store.num_passages, store.num_rows) == (dtype, 4, 4, 9)
@@ -37,7 +37,7 @@ def test_a_store_of_every_version_is_read(name: str, ram: bool) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in STORES if name.startswith("1-")])
-def test_a_shard_of_an_older_version_becomes_a_store_of_this_one(name: str, tmp_path: Path) -> None:
+def test_consolidate_shard_of_older_version(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "stores" / "golden"
     shard = folder / "shards" / "00000"
     shard.mkdir(parents=True)

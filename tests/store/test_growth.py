@@ -1,4 +1,4 @@
-"""A store grows with its dataset: only new texts are encoded, texts that are gone are dropped."""
+"""Extending a store: only new texts are encoded, removed texts are dropped."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def prepare_again(dataset: Path, texts: list[str]) -> None:
-    """Other texts in the same dataset, with the stores it has."""
+    """Replace the texts of a dataset, keeping its stores."""
     stores = dataset.parent / "kept"
     shutil.move(dataset / "stores", stores)
     shutil.rmtree(dataset)
@@ -48,7 +48,7 @@ def rows_of(store: EmbeddingStore, text: str) -> np.ndarray:
 
 @pytest.mark.parametrize("form", [{"dtype": "bfloat16"}, {"dtype": "int8", "project": 8}])
 @pytest.mark.parametrize("keep_shards", [False, True])
-def test_only_what_is_new_is_encoded(
+def test_only_new_texts_are_encoded(
     form: dict[str, Any],
     keep_shards: bool,
     bert: Checkpoint,
@@ -66,15 +66,14 @@ def test_only_what_is_new_is_encoded(
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    monkeypatch.setattr(
-        "llmdirect.encoding.precompute.estimate_seconds", lambda *_: None
-    )  # it reads some of the same texts
-    made = run_all(dataset, bert, **form)
+    # The estimate tokenises some of the same texts.
+    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
+    result = run_all(dataset, bert, **form)
     assert sorted(read) == sorted(NEW)
-    assert made.texts == len(NEW)
+    assert result.texts == len(NEW)
     assert run_all(dataset, bert, **form).pending_shards == 0  # complete, not yet consolidated
-    told = json.loads(cli("consolidate", dataset, "--json").out)
-    assert (told["dropped"], told["passages"]) == (2, len(TEXTS) - 2 + len(NEW))
+    consolidated = json.loads(cli("consolidate", dataset, "--json").out)
+    assert (consolidated["dropped"], consolidated["passages"]) == (2, len(TEXTS) - 2 + len(NEW))
     assert not list(store_of(dataset).glob("shards")) + list(store_of(dataset).glob("plan*"))
     assert json.loads(cli("audit", dataset, "--json").out)["ok"]
 
@@ -86,8 +85,8 @@ def test_only_what_is_new_is_encoded(
     if "project" in form:
         assert (store_of(dataset) / CALIBRATION).read_bytes() == fitted
         np.testing.assert_array_equal(grown.channels, before.channels)
-    else:  # the vectors of the new texts are those of a store made at once
-        at_once = make_dataset_beside(tmp_path / "at once", [*TEXTS[2:], *NEW])
+    else:  # vectors of new texts equal those of a store built at once
+        at_once = make_second_dataset(tmp_path / "at once", [*TEXTS[2:], *NEW])
         run_all(at_once, bert, **form)
         consolidate(at_once)
         for text in NEW:
@@ -98,26 +97,26 @@ def test_only_what_is_new_is_encoded(
     assert not consolidate(dataset).changed
 
 
-def make_dataset_beside(folder: Path, texts: list[str]) -> Path:
+def make_second_dataset(folder: Path, texts: list[str]) -> Path:
     folder.mkdir()
     return make_dataset(folder, texts)
 
 
-def test_a_text_that_comes_back_is_encoded_again(bert: Checkpoint, tmp_path: Path) -> None:
+def test_reintroduced_text_is_encoded_again(bert: Checkpoint, tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [*TEXTS, *NEW])
     run_all(dataset, bert)
     consolidate(dataset)
     for texts, dropped in ((TEXTS, len(NEW)), ([*TEXTS, *NEW], 0), (TEXTS, len(NEW)), ([*TEXTS, *NEW], 0)):
         prepare_again(dataset, texts)
-        made = run_all(dataset, bert)
-        assert made.consolidated == bool(dropped)
+        result = run_all(dataset, bert)
+        assert result.consolidated == bool(dropped)
         assert consolidate(dataset).dropped == dropped
         store = EmbeddingStore.open(store_of(dataset), verify=True)
         assert store.num_passages == len(texts)
         assert store.contains(passage_keys(texts)).all()
 
 
-def test_consolidate_waits_for_the_whole_growth(bert: Checkpoint, tmp_path: Path) -> None:
+def test_consolidate_requires_complete_growth(bert: Checkpoint, tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, TEXTS)
     run_all(dataset, bert)
     consolidate(dataset)
@@ -134,7 +133,7 @@ def test_consolidate_waits_for_the_whole_growth(bert: Checkpoint, tmp_path: Path
         assert old.items() <= visible(store_of(dataset)).items()
     assert run_all(dataset, bert).encoded_shards == len(shards)
     assert visible(store_of(dataset)) == whole
-    # Other texts again, before these are joined: refused, with what to do.
+    # Changed texts before consolidation are an error.
     prepare_again(dataset, [*TEXTS, *NEW, "and one"])
     with pytest.raises(MismatchError, match=r"texts is .*delete .*plan\.json.* consolidate.* grow"):
         run_all(dataset, bert)
@@ -144,9 +143,7 @@ def test_consolidate_waits_for_the_whole_growth(bert: Checkpoint, tmp_path: Path
     assert EmbeddingStore.open(store_of(dataset), verify=True).num_passages == len(TEXTS) + len(NEW) + 1
 
 
-def test_growth_by_another_encoder_is_refused_but_not_for_a_newer_library(
-    bert: Checkpoint, tmp_path: Path
-) -> None:
+def test_growth_requires_same_encoder_but_not_library_version(bert: Checkpoint, tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, TEXTS)
     run_all(dataset, bert)
     consolidate(dataset)
@@ -164,17 +161,15 @@ def test_growth_by_another_encoder_is_refused_but_not_for_a_newer_library(
     assert EmbeddingStore.open(folder, verify=True).encoder == older
 
 
-def test_a_store_elsewhere_grows_and_drops_nothing(
-    bert: Checkpoint, tmp_path: Path, cli: CommandLine
-) -> None:
-    first = make_dataset_beside(tmp_path / "first", TEXTS)
+def test_external_store_grows_without_dropping(bert: Checkpoint, tmp_path: Path, cli: CommandLine) -> None:
+    first = make_second_dataset(tmp_path / "first", TEXTS)
     run_all(first, bert)
     consolidate(first)
-    second = make_dataset_beside(tmp_path / "second", [*TEXTS[5:], *NEW])
+    second = make_second_dataset(tmp_path / "second", [*TEXTS[5:], *NEW])
     run = ("--encoder", bert.path, "--shard-tokens", 20, "--token-budget", 15, "--store", store_of(first))
     assert json.loads(cli("precompute", second, *run, "--json").out)["texts"] == len(NEW)
-    told = json.loads(cli("consolidate", second, "--store", store_of(first), "--json").out)
-    assert (told["dropped"], told["passages"]) == (0, len(TEXTS) + len(NEW))
+    consolidated = json.loads(cli("consolidate", second, "--store", store_of(first), "--json").out)
+    assert (consolidated["dropped"], consolidated["passages"]) == (0, len(TEXTS) + len(NEW))
     assert not (second / "stores").exists()
     assert "nothing to do" in cli("precompute", second, *run).out
     missing = cli("consolidate", second, "--store", tmp_path / "nowhere")
@@ -186,7 +181,7 @@ def test_a_store_elsewhere_grows_and_drops_nothing(
     parts=st.lists(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=7), min_size=1, max_size=3),
     dtype=st.sampled_from(["bfloat16", "float32", "int8"]),
 )
-def test_chosen_passages_are_joined_the_naive_way(
+def test_selected_passages_match_naive_join(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[int, bool]]], dtype: str
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")
@@ -213,7 +208,7 @@ def test_chosen_passages_are_joined_the_naive_way(
     assert_same(EmbeddingStore.open(folder / "out", verify=True), joined(contents))
 
 
-def test_chosen_passages_across_chunks_of_large_files(tmp_path: Path) -> None:
+def test_selected_passages_across_chunks(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     content = random_content(rng, [700, 0, 900, 1, 1200, 800], dim=4000)  # 4 MiB a chunk: some 520 rows
     write_content(tmp_path / "a", content)

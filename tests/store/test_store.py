@@ -39,7 +39,7 @@ def as_float32(store: EmbeddingStore) -> np.ndarray:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("counts", COUNTS)
 @pytest.mark.parametrize("ram", [False, True])
-def test_opened_store_is_what_was_written(tmp_path: Path, dtype: str, counts: list[int], ram: bool) -> None:
+def test_write_and_open_round_trip(tmp_path: Path, dtype: str, counts: list[int], ram: bool) -> None:
     content = random_content(np.random.default_rng(0), counts, dtype=dtype)
     write_content(tmp_path / "s", content, dtype)
     store = EmbeddingStore.open(tmp_path / "s", ram=ram, verify=True)
@@ -55,7 +55,7 @@ def test_opened_store_is_what_was_written(tmp_path: Path, dtype: str, counts: li
     np.testing.assert_array_equal(store.row_counts(np.arange(len(counts))), counts)
 
 
-def test_written_files_are_byte_for_byte_those_of_numpy(tmp_path: Path) -> None:
+def test_written_files_match_numpy_bytes(tmp_path: Path) -> None:
     arrays = {
         "a": np.arange(3_000_000, dtype=np.float32).reshape(1000, 3000),
         "b": np.zeros((0, 16), np.uint8),
@@ -76,7 +76,7 @@ def test_written_files_are_byte_for_byte_those_of_numpy(tmp_path: Path) -> None:
     assert len(visible(tmp_path)) == 6
 
 
-def test_file_writer_refuses_what_it_cannot_write(tmp_path: Path) -> None:
+def test_file_writer_invalid_arrays(tmp_path: Path) -> None:
     for array, message in [
         (np.ones((4, 4), np.float32).T, "tokens: array is not C-contiguous"),
         (np.ones((4, 4), np.complex64), "tokens: dtype <c8"),
@@ -90,7 +90,7 @@ def test_file_writer_refuses_what_it_cannot_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys", "scales", "channels", "checksums"])
-def test_verify_finds_every_kind_of_damage(tmp_path: Path, name: str) -> None:
+def test_verify_detects_damage(tmp_path: Path, name: str) -> None:
     open_random(tmp_path / "s", [400, 0, 300], "int8")
     path = data_file(tmp_path / "s", name)
     good = path.read_bytes()
@@ -103,18 +103,18 @@ def test_verify_finds_every_kind_of_damage(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_store_of_ones_own_arrays(tmp_path: Path, dtype: str) -> None:
+def test_write_store_from_arrays(tmp_path: Path, dtype: str) -> None:
     tokens = torch.arange(20).reshape(5, 4).to(getattr(torch, dtype))
-    given = tokens if dtype == "bfloat16" else tokens.numpy()
+    arrays = tokens if dtype == "bfloat16" else tokens.numpy()
     spans = np.arange(10).reshape(5, 2)
-    store = write_store(tmp_path / "a" / "b", given, [0, 2, 5], spans=spans, encoder={"id": "mine"})
+    store = write_store(tmp_path / "a" / "b", arrays, [0, 2, 5], spans=spans, encoder={"id": "mine"})
     assert store.dtype == dtype
     assert torch.equal(store.tokens, tokens)
     assert (store.offsets.tolist(), store.spans.tolist()) == ([0, 2, 5], spans.tolist())
     assert store.lookup(_core.passage_keys(["1", "0"])).tolist() == [1, 0]
     assert store.encoder == {"id": "mine"}
     with pytest.raises(FileExistsError, match="a/b"):
-        write_store(tmp_path / "a" / "b", given, [0, 2, 5])
+        write_store(tmp_path / "a" / "b", arrays, [0, 2, 5])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_store_of_ones_own_arrays(tmp_path: Path, dtype: str) -> None:
         ({"tokens": torch.eye(5, 4).log().bfloat16()}, "tokens hold NaN or an infinity in row 0"),
     ],
 )
-def test_arrays_that_make_no_store(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_write_store_invalid_arrays(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     arrays = {"tokens": np.zeros((5, 4), np.float32), "offsets": [0, 5], **changes}
     with pytest.raises(ValueError, match=message):
         write_store(tmp_path / "s", **arrays)
@@ -146,7 +146,7 @@ def test_arrays_that_make_no_store(tmp_path: Path, changes: dict[str, Any], mess
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ram", [False, True])
-def test_views_share_one_memory(tmp_path: Path, dtype: str, ram: bool) -> None:
+def test_views_share_memory(tmp_path: Path, dtype: str, ram: bool) -> None:
     store = open_random(tmp_path / "s", [3, 0, 2], dtype, ram=ram)
     address = store.tokens_numpy.__array_interface__["data"][0]
     assert store.tokens.data_ptr() == store.tokens.data_ptr() == address
@@ -155,7 +155,7 @@ def test_views_share_one_memory(tmp_path: Path, dtype: str, ram: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_numpy_views_are_read_only_and_torch_never_reaches_the_file(tmp_path: Path, dtype: str) -> None:
+def test_numpy_views_are_read_only_and_torch_does_not_write_file(tmp_path: Path, dtype: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store = open_random(tmp_path / "s", [3, 2], dtype)
@@ -170,7 +170,7 @@ def test_numpy_views_are_read_only_and_torch_never_reaches_the_file(tmp_path: Pa
 
 
 @pytest.mark.parametrize("ram", [False, True])
-def test_views_outlive_the_store(tmp_path: Path, ram: bool) -> None:
+def test_views_outlive_store(tmp_path: Path, ram: bool) -> None:
     content = random_content(np.random.default_rng(1), [2000] * 4, dim=64)
     write_content(tmp_path / "s", content)
     store = EmbeddingStore.open(tmp_path / "s", ram=ram)
@@ -179,7 +179,7 @@ def test_views_outlive_the_store(tmp_path: Path, ram: bool) -> None:
     gc.collect()
     for path in (tmp_path / "s").iterdir():
         path.unlink()
-    filler = [np.zeros(1 << 20) for _ in range(8)]  # would land in memory that was given back
+    filler = [np.zeros(1 << 20) for _ in range(8)]  # would write to released memory
     np.testing.assert_array_equal(tokens.view(torch.uint16).numpy(), content.tokens)
     np.testing.assert_array_equal(array, content.tokens[10:])
     np.testing.assert_array_equal(offsets, content.offsets)
@@ -194,7 +194,7 @@ def test_views_outlive_the_store(tmp_path: Path, ram: bool) -> None:
     in_torch=st.booleans(),
     data=st.data(),
 )
-def test_gather_equals_the_naive_loop(
+def test_gather_matches_naive_loop(
     tmp_path_factory: pytest.TempPathFactory,
     counts: list[int],
     dtype: str,
@@ -217,7 +217,7 @@ def test_gather_equals_the_naive_loop(
     np.testing.assert_array_equal(offsets, np.cumsum([0, *(counts[p] for p in passages)]))
 
 
-def test_every_half_float_is_converted_exactly(tmp_path: Path) -> None:
+def test_all_half_floats_are_converted_exactly(tmp_path: Path) -> None:
     bits = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 8)
     rng = np.random.default_rng(0)
     for dtype, exact in {
@@ -240,7 +240,7 @@ def test_every_half_float_is_converted_exactly(tmp_path: Path) -> None:
     room=st.integers(0, 3),
     data=st.data(),
 )
-def test_padded_gather_equals_the_naive_loop(
+def test_padded_gather_matches_naive_loop(
     tmp_path_factory: pytest.TempPathFactory,
     counts: list[int],
     dtype: str,
@@ -255,12 +255,12 @@ def test_padded_gather_equals_the_naive_loop(
     out = np.full((len(passages), max(lengths, default=0) + room, store.dim), 3, source.dtype)
     offsets = store.gather(np.array(passages, np.int64), out)
     np.testing.assert_array_equal(offsets, np.cumsum([0, *lengths]))
-    for place, (passage, length) in enumerate(zip(passages, lengths, strict=True)):
-        np.testing.assert_array_equal(out[place, :length], source[store.offsets[passage] :][:length])
-        assert not out[place, length:].any()
+    for row, (passage, length) in enumerate(zip(passages, lengths, strict=True)):
+        np.testing.assert_array_equal(out[row, :length], source[store.offsets[passage] :][:length])
+        assert not out[row, length:].any()
 
 
-def test_gather_refuses_what_does_not_fit(tmp_path: Path) -> None:
+def test_gather_invalid_arguments(tmp_path: Path) -> None:
     store = open_random(tmp_path / "s", [3, 2], "bfloat16")
     out = np.zeros((5, 8), np.float32)
     for passages in ([2], [-1], [0, 9]):
@@ -283,19 +283,19 @@ def test_gather_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_lookup_finds_all_and_names_the_first_missing(tmp_path: Path, count: int) -> None:
+def test_lookup_and_missing_key_error(tmp_path: Path, count: int) -> None:
     store = open_random(tmp_path / "s", [0] * count, "float16")
     order = np.random.default_rng(0).permutation(count)
     np.testing.assert_array_equal(store.lookup(store.keys[order]), order)
     absent = np.full((2, 16), 7, np.uint8)
-    wanted = np.concatenate([store.keys[order], absent])
-    np.testing.assert_array_equal(store.contains(wanted), np.arange(count + 2) < count)
+    keys_to_find = np.concatenate([store.keys[order], absent])
+    np.testing.assert_array_equal(store.contains(keys_to_find), np.arange(count + 2) < count)
     with pytest.raises(DataError, match=rf"2 of {count + 2} passages .* number {count} \(key 0707"):
-        store.lookup(wanted)
+        store.lookup(keys_to_find)
     assert store.lookup(absent[:0]).shape == (0,)
 
 
-def test_hash_is_that_of_the_content(tmp_path: Path) -> None:
+def test_hash_depends_on_content(tmp_path: Path) -> None:
     first = open_random(tmp_path / "a", [3, 2], "bfloat16")
     same = open_random(tmp_path / "b", [3, 2], "bfloat16")
     other = open_random(tmp_path / "c", [2, 3], "bfloat16")
@@ -308,7 +308,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["tokens", "offsets", "spans", "keys"])
-def test_missing_truncated_and_longer_files_are_named(tmp_path: Path, name: str) -> None:
+def test_missing_truncated_and_longer_files(tmp_path: Path, name: str) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     path = data_file(tmp_path / "s", name)
     good = path.read_bytes()
@@ -323,7 +323,7 @@ def test_missing_truncated_and_longer_files_are_named(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("name", ["tokens", "spans", "keys"])
 @pytest.mark.parametrize("ram", [False, True])
-def test_flipped_byte_is_found_by_verify(tmp_path: Path, name: str, ram: bool) -> None:
+def test_verify_detects_flipped_byte(tmp_path: Path, name: str, ram: bool) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     path = data_file(tmp_path / "s", name)
     good = bytearray(path.read_bytes())
@@ -335,7 +335,7 @@ def test_flipped_byte_is_found_by_verify(tmp_path: Path, name: str, ram: bool) -
 
 
 @pytest.mark.parametrize("offsets", [[1, 3, 5], [0, 4, 3, 5], [0, 3, 4], [0, -1, 5], [0, 6, 5], [0, 2]])
-def test_offsets_that_do_not_run_from_0_to_rows(tmp_path: Path, offsets: list[int]) -> None:
+def test_invalid_offset_bounds(tmp_path: Path, offsets: list[int]) -> None:
     content = random_content(np.random.default_rng(0), [1] * (len(offsets) - 1))
     content.tokens, content.spans = np.zeros((5, 8), np.uint16), np.zeros((5, 2), np.uint32)
     content.offsets = np.array(offsets, np.int64)
@@ -347,7 +347,7 @@ def test_offsets_that_do_not_run_from_0_to_rows(tmp_path: Path, offsets: list[in
         with pytest.raises(DataError, match=name):
             EmbeddingStore.open(tmp_path / "s")
         return
-    # Opening looks at the ends alone: what lies between is checked by whoever is first to need it.
+    # Opening checks the ends only; the remainder is checked on first use.
     out = np.zeros((5, 8), np.uint16)
     with pytest.raises(DataError, match=name):
         EmbeddingStore.open(tmp_path / "s").gather([0], out)
@@ -373,14 +373,14 @@ def test_offsets_that_do_not_run_from_0_to_rows(tmp_path: Path, offsets: list[in
         {"files": {}},
     ],
 )
-def test_manifest_that_does_not_fit_its_files(tmp_path: Path, change: dict[str, object]) -> None:
+def test_manifest_inconsistent_with_files(tmp_path: Path, change: dict[str, object]) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     edit_manifest(tmp_path / "s", **change)
     with pytest.raises(DataError, match="manifest"):
         EmbeddingStore.open(tmp_path / "s")
 
 
-def test_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
+def test_manifest_paths_outside_store(tmp_path: Path) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     files = json.loads((tmp_path / "s" / "manifest.json").read_text())["files"]
     files["keys"]["name"] = "../s/" + files["keys"]["name"]
@@ -389,9 +389,7 @@ def test_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
         EmbeddingStore.open(tmp_path / "s")
 
 
-def test_a_store_replaced_while_it_is_opened_is_opened_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_replaced_during_open_is_reopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_random(tmp_path / "s", [3, 2], "bfloat16")
     content = random_content(np.random.default_rng(4), [1, 7])
     write_content(tmp_path / "next", content)
@@ -411,7 +409,7 @@ def test_a_store_replaced_while_it_is_opened_is_opened_anew(
     assert len(calls) == 2
 
 
-def test_no_store_names_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_missing_store_error_names_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="llmdirect consolidate"):
         EmbeddingStore.open(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text("{")

@@ -1,4 +1,4 @@
-"""`precompute --dtype int8 --project N --tokens content`: what is kept and fitted, and what is refused."""
+"""`precompute --dtype int8 --project N --tokens content`: kept tokens, calibration, errors."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def make_reviews(folder: Path, held_out: str = "") -> Path:
-    """Reviews with function words, the first without any other; `held_out` goes before held-out texts."""
+    """Reviews with function words, the first with these only; `held_out` is prepended to held-out texts."""
     raw = write_reviews(folder / "reviews.json")
     rows = [json.loads(line) for line in raw.read_text().splitlines()]
     rows[PLACE]["reviewText"] = FUNCTION
@@ -84,7 +84,7 @@ def dataset(prepared: Path, tmp_path: Path) -> Path:
 
 
 def run_all(dataset: Path, bert: Checkpoint, **options: Any) -> PrecomputeResult:
-    """A few shards."""
+    """`precompute` in a few shards."""
     return precompute(
         dataset, **{"encoder": str(bert.path), "shard_tokens": 2500, "token_budget": 400, **options}
     )
@@ -102,10 +102,10 @@ def floats(store: EmbeddingStore, texts: list[str]) -> list[torch.Tensor]:
 
 
 def naive_content(text: str, spans: np.ndarray) -> list[bool]:
-    """Word by word, by hand."""
+    """Reference: content tokens in a loop over words."""
 
-    def in_word(place: int) -> bool:
-        return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "'")
+    def in_word(position: int) -> bool:
+        return 0 <= position < len(text) and (text[position].isalnum() or text[position] == "'")
 
     kept = []
     for start, stop in spans.tolist():
@@ -119,19 +119,19 @@ def naive_content(text: str, spans: np.ndarray) -> list[bool]:
     return kept
 
 
-def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) -> None:
+def test_each_format_is_reduction_of_plain_store(dataset: Path, bert: Checkpoint) -> None:
     plain = make(dataset, bert, "plain", dtype="float32")
     stores = {name: make(dataset, bert, name, **form) for name, form in FORMS.items()}
-    found = Dataset.open(dataset)
-    texts = found.passages.text.to_list()
+    data = Dataset.open(dataset)
+    texts = data.passages.text.to_list()
     numbers = plain.lookup(passage_keys(texts))
     spans = [plain.spans_of(int(number)) for number in numbers]
     whole = floats(plain, texts)
-    kept = [np.array(naive_content(text, each), bool) for text, each in zip(texts, spans, strict=True)]
+    kept = [np.array(naive_content(text, span), bool) for text, span in zip(texts, spans, strict=True)]
     assert kept[texts.index(FUNCTION)].sum() == 0 < kept[-1].sum() < len(kept[-1])
 
     # All of train is in the sample: principal components by NumPy.
-    train = np.flatnonzero(found.passages.split == 0)
+    train = np.flatnonzero(data.passages.split == 0)
     first = {texts[row]: row for row in train.tolist()}.values()
     for name, store in stores.items():
         form = store.token_format
@@ -139,7 +139,9 @@ def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) 
         sample = torch.cat(
             [whole[row][(spans[row][:, 1] > spans[row][:, 0]) & (kept[row] | (not content))] for row in first]
         )
-        expected = [each[own] if content else each for each, own in zip(whole, kept, strict=True)]
+        expected = [
+            embedding[own] if content else embedding for embedding, own in zip(whole, kept, strict=True)
+        ]
         assert store.dim == (8 if form.project else DIM)
         if form.project:
             statistics = store.calibration.statistics
@@ -152,7 +154,7 @@ def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) 
             torch.testing.assert_close(projection.T @ projection, torch.eye(8), atol=1e-5, rtol=0)
             within = np.cov((sample @ projection).double().numpy().T)
             np.testing.assert_allclose(within, np.diag(variances[:8]), atol=1e-4 * variances[0])
-            expected = [each @ projection for each in expected]
+            expected = [embedding @ projection for embedding in expected]
             sample = sample @ projection
         if form.dtype == "int8":
             np.testing.assert_allclose(store.channels, sample.square().mean(0).sqrt(), rtol=1e-4)
@@ -171,7 +173,7 @@ def test_every_form_is_the_plain_store_reduced(dataset: Path, bert: Checkpoint) 
     assert not (plain.path / CALIBRATION).exists()
 
 
-def test_int8_of_a_tensor_is_that_of_the_core(tmp_path: Path) -> None:
+def test_int8_of_tensor_matches_core(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     rows = (rng.standard_normal((500, 24)) * rng.choice([1e-3, 1, 50], (500, 1))).astype(np.float32)
     rows[:, 3] *= 300
@@ -190,7 +192,7 @@ def test_int8_of_a_tensor_is_that_of_the_core(tmp_path: Path) -> None:
         assert not torch.isfinite(quantize_int8(torch.tensor([[wrong, 1.0]]), torch.ones(2))[1]).any()
 
 
-def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert: Checkpoint) -> None:
+def test_calibration_ignores_held_out_texts(tmp_path: Path, bert: Checkpoint) -> None:
     written = []
     for name, held_out in (("as they are", ""), ("changed", "daughter daughter, 7 strings. ")):
         (tmp_path / name).mkdir()
@@ -202,7 +204,7 @@ def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert
         assert all(text.startswith(held_out) for text in changed)
         assert len(changed) > 40
     assert written[0] == written[1]
-    # And those of train have it.
+    # Texts of train have influence.
     other = make_reviews(tmp_path)
     raw = tmp_path / "reviews.json"
     raw.write_text(raw.read_text().replace(FUNCTION, "daughter"))
@@ -213,7 +215,7 @@ def test_held_out_texts_have_no_influence_on_what_is_fitted(tmp_path: Path, bert
     assert (store_of(other) / CALIBRATION).read_bytes() != written[0]
 
 
-def test_a_resumed_run_ends_with_the_same_bytes(dataset: Path, bert: Checkpoint) -> None:
+def test_interrupted_run_resumes_bit_equal(dataset: Path, bert: Checkpoint) -> None:
     options = {"shard_tokens": 500, **FORMS["all"]}
     first = run_all(dataset, bert, **options)
     assert first.plan.shards > 4
@@ -238,7 +240,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(dataset: Path, bert: Checkpoint)
         ({"tokens": "all"}, "tokens is 'content' there, "),
     ],
 )
-def test_mixing_is_refused(
+def test_incompatible_options(
     changes: dict[str, Any], difference: str, consolidated: bool, dataset: Path, bert: Checkpoint
 ) -> None:
     run_all(dataset, bert, store="one", **FORMS["all"])
@@ -250,7 +252,7 @@ def test_mixing_is_refused(
     assert visible(dataset) == before
 
 
-def test_shards_of_other_forms_are_not_joined(dataset: Path, bert: Checkpoint) -> None:
+def test_shards_of_different_formats(dataset: Path, bert: Checkpoint) -> None:
     run_all(dataset, bert, store="one", dtype="bfloat16", tokens="content")
     run_all(dataset, bert, store="two", dtype="bfloat16")
     shard = dataset / "stores" / "one" / "shards" / "00001"
@@ -263,9 +265,7 @@ def test_shards_of_other_forms_are_not_joined(dataset: Path, bert: Checkpoint) -
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_a_damaged_calibration_is_named(
-    damage: str, dataset: Path, bert: Checkpoint, cli: CommandLine
-) -> None:
+def test_damaged_calibration(damage: str, dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
     run_all(dataset, bert, **FORMS["all"])
     path = store_of(dataset) / CALIBRATION
     content = path.read_bytes()
@@ -288,7 +288,7 @@ def test_a_damaged_calibration_is_named(
         _ = EmbeddingStore.open(store_of(dataset)).calibration
 
 
-def test_arguments_are_checked(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
+def test_invalid_arguments(dataset: Path, bert: Checkpoint, cli: CommandLine) -> None:
     for options, message in [
         (("--project", 0), "--project: 0, expected 1 or more"),
         (("--project", DIM + 1), f"--project: {DIM + 1}, expected at most the {DIM} dimensions"),
@@ -300,7 +300,7 @@ def test_arguments_are_checked(dataset: Path, bert: Checkpoint, cli: CommandLine
     assert not (dataset / "stores").exists()
 
 
-def test_nothing_to_fit_on(tmp_path: Path, bert: Checkpoint) -> None:
+def test_calibration_without_tokens(tmp_path: Path, bert: Checkpoint) -> None:
     raw = write_reviews(tmp_path / "reviews.json")
     rows = [json.loads(line) | {"reviewText": FUNCTION} for line in raw.read_text().splitlines()]
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -309,7 +309,7 @@ def test_nothing_to_fit_on(tmp_path: Path, bert: Checkpoint) -> None:
         run_all(tmp_path / "dataset", bert, project=4, tokens="content")
 
 
-def test_content_tokens_by_hand() -> None:
+def test_content_tokens_known_values() -> None:
     text = "It isn't the well-made G-string, is it? 5 €!"
     words = [text[a:b] for a, b in word_spans(text).tolist() if text[a].isalnum()]
     assert words == ["It", "isn't", "the", "well-made", "G-string", "is", "it", "5"]
@@ -321,46 +321,46 @@ def test_content_tokens_by_hand() -> None:
     assert TokenFormat().name == "int8"
 
 
-def test_every_stage_works_on_a_reduced_store(
+def test_all_stages_on_reduced_store(
     dataset: Path, bert: Checkpoint, tmp_path: Path, cli: CommandLine
 ) -> None:
-    def answer(*arguments: object) -> Any:
+    def run_json(*arguments: object) -> Any:
         result = cli(*arguments, "--json")
         assert result.code == 0, result.err
         return json.loads(result.out)
 
     form = ("--dtype", "int8", "--project", 8, "--tokens", "content")
-    told = cli("precompute", dataset, "--encoder", bert.path, *form)
-    assert "8 components with" in told.out
-    answer("consolidate", dataset)
+    precompute_answer = cli("precompute", dataset, "--encoder", bert.path, *form)
+    assert "8 components with" in precompute_answer.out
+    run_json("consolidate", dataset)
     assert store_of(dataset).name == "tiny-bert-int8-8-content"
     assert "nothing to do" in cli("precompute", dataset, "--encoder", bert.path, *form).out
-    assert answer("audit", dataset)["ok"]
+    assert run_json("audit", dataset)["ok"]
     run = tmp_path / "run"
-    answer("train", dataset, "--out", run, "--num-epochs", 2, "--token-epochs", 1, "--aspc-num", 4)
-    assert answer("test", dataset, "--parameters", run)["num_items"] == 14
-    assert len(answer("recommend", run, "--user", "u3", "-k", 3)["recommendations"][0]["items"]) == 3
-    found = Dataset.open(dataset)
-    empty = found.passages.text.to_list().index(FUNCTION)
-    # The item of which a text has no tokens is explained by its others.
-    item = found.item_ids[found.passages.item_idx[empty]]
-    why = answer("explain", run, "--user", "u3", "--item", item)["explanations"][0]
+    run_json("train", dataset, "--out", run, "--num-epochs", 2, "--token-epochs", 1, "--aspc-num", 4)
+    assert run_json("test", dataset, "--parameters", run)["num_items"] == 14
+    assert len(run_json("recommend", run, "--user", "u3", "-k", 3)["recommendations"][0]["items"]) == 3
+    data = Dataset.open(dataset)
+    empty = data.passages.text.to_list().index(FUNCTION)
+    # An item with a text without tokens is explained by its other texts.
+    item = data.item_ids[data.passages.item_idx[empty]]
+    why = run_json("explain", run, "--user", "u3", "--item", item)["explanations"][0]
     words = [word["text"].lower() for passage in why["passages"] for word in passage["words"]]
     assert words
     assert not STOP_WORDS & set(words)
     new = ("recommend", run, "--encoder", bert.path, "-k", 3, "--text")
-    assert len(answer(*new, "It is a warm sound")["recommendations"][0]["items"]) == 3
+    assert len(run_json(*new, "It is a warm sound")["recommendations"][0]["items"]) == 3
     refused = cli(*new, FUNCTION)
     assert (refused.code, "holds no words" in refused.err) == (2, True)
 
-    # A text encoded for a request is read as the same text of the store was, but for eight bits.
-    trained, view = Trained.load(run), TrainView.from_dataset(found, EmbeddingStore.open(store_of(dataset)))
-    view = view.with_lexicon(trained.lexicon, found.passages.text.gather(view.passage_idx))
+    # A text encoded for a request equals its stored version up to int8 quantisation.
+    trained, view = Trained.load(run), TrainView.from_dataset(data, EmbeddingStore.open(store_of(dataset)))
+    view = view.with_lexicon(trained.lexicon, data.passages.text.gather(view.passage_idx))
     row = int(view.lengths.argmax())
     tokens, mask = view.tokens(torch.tensor([row]))
-    said, _ = trained.model.passages(tokens, mask)
-    text = found.passages.text[int(view.passage_idx[row])]
+    preference, _ = trained.model.passages(tokens, mask)
+    text = data.passages.text[int(view.passage_idx[row])]
     encoder = load_encoder(str(bert.path), device="cpu")
     read = read_texts(trained, [text], encoder).profiles
-    expected = torch.nn.functional.normalize(said, dim=1)
+    expected = torch.nn.functional.normalize(preference, dim=1)
     torch.testing.assert_close(read, expected, atol=0.03, rtol=0)

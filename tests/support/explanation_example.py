@@ -1,4 +1,4 @@
-"""Explanations of guitar accessories with numbers that add up, as `explanation` makes them."""
+"""Example explanations of guitar accessories with consistent numbers."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ ASPECTS = {
     14: "sound, tone, warm, bright, strings",
 }
 
-# Contribution and aspect of each word; all others have a hundredth of the weakest.
+# Contribution and aspect of words; other words have a hundredth of the weakest.
 LEXICON = {
     "comfortable": (0.31, 3),
     "comfortably": (0.22, 3),
@@ -77,7 +77,7 @@ REVIEWS = [
 
 
 def passage(index: int, kind: str, user_id: str | None, rating: float | None, text: str) -> Json:
-    """A passage with every run of letters a word; effects are four fifths of contributions."""
+    """Passage with each run of letters as a word; effects are 0.8 of the contributions."""
     words = []
     for match in re.finditer(r"\w+", text):
         value, aspect = LEXICON.get(match[0].lower(), (0.0003 * (len(match[0]) % 3 - 1), 14))
@@ -112,14 +112,14 @@ def explanation(
     popularity: float = 0.4,
     collaboration: float = -0.12,
 ) -> Json:
-    """One explanation whose terms, lead, aspects and passages follow from the words of its reviews."""
+    """Explanation whose terms, lead, aspects and passages are derived from the words of its reviews."""
     passages = sorted(
         (passage(100 + at, *review) for at, review in enumerate(reviews)),
-        key=lambda one: -one["contribution"],
+        key=lambda entry: -entry["contribution"],
     )
     sums = dict.fromkeys(ASPECTS, 0.0)
-    for one in passages:
-        for word in one["words"]:
+    for entry in passages:
+        for word in entry["words"]:
             sums[word["aspect"]] += word["contribution"]
     words = sum(sums.values())
     terms = {

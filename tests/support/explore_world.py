@@ -1,4 +1,4 @@
-"""A dataset whose every string tries to be more than text, runs on it, and the pages of one."""
+"""Dataset with hostile strings, runs trained on it, and a client of its pages."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ HOSTILE = [
 
 
 def hostile_reviews(folder: Path) -> tuple[Path, Path]:
-    """Reviews and items whose every string tries to be more than text."""
+    """Reviews and items in which every string contains markup or control characters."""
     lines = write_reviews(folder / "plain.json").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for number, record in enumerate(records):
@@ -44,7 +44,7 @@ def hostile_reviews(folder: Path) -> tuple[Path, Path]:
 
 
 def explored(folder: Path) -> Callable[[str], Explainer]:
-    """Runs of each shape on hostile reviews, made when asked for: an explainer for the name of a shape."""
+    """Function that returns the explainer of a shape, trained on hostile reviews on first use."""
     raw, titles = hostile_reviews(folder)
     prepare(raw, folder / "data", items=titles)
     texts = Dataset.open(folder / "data").passages.text.to_list()

@@ -1,4 +1,4 @@
-"""Where the runs of the golden losses start, kept in a file; run as a program, it writes that file anew."""
+"""Stored initial tensors of the golden losses; run as a script, it rewrites the file."""
 
 import sys
 import tempfile
@@ -27,20 +27,20 @@ Start = dict[str, Tensor]
 
 
 def stored_start(shape: str) -> Start:
-    """From the file."""
+    """Initial tensors in the file."""
     tensors, prefix = load_file(START), f"{shape}/"
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def losses(dataset: Path, run: Path, shape: str) -> list[float]:
-    """Of each epoch of a run of this shape."""
+    """Loss of each epoch of a run of this shape."""
     result = fit(dataset, run, shape, num_epochs=EPOCHS)
     return [record.losses["loss"] for record in result.history]
 
 
 @contextmanager
 def started_from(start: Start) -> Iterator[None]:
-    """Training starts from these tensors, whatever the text says."""
+    """Context in which training starts from these tensors."""
     lexicon = {name: start[f"lexicon.{name}"] for name in ("vectors", "names")}
     model = {name: value for name, value in start.items() if not name.startswith("lexicon.")}
     with (
@@ -52,7 +52,7 @@ def started_from(start: Start) -> Iterator[None]:
 
 @contextmanager
 def recorded() -> Iterator[Start]:
-    """Fills with the tensors from which a run starts."""
+    """Context that records the initial tensors of a run."""
     start: Start = {}
 
     def fitted(*arguments: object) -> Lexicon:
@@ -77,9 +77,9 @@ def _write() -> None:
         dataset = make_dataset(Path(folder) / "reviews")
         for shape in SHAPES:
             with recorded() as start:
-                found = losses(dataset, Path(folder) / shape, shape)
+                values = losses(dataset, Path(folder) / shape, shape)
             tensors |= {f"{shape}/{name}": value.contiguous() for name, value in start.items()}
-            sys.stdout.write(f"{shape}: {[round(loss, 6) for loss in found]}\n")
+            sys.stdout.write(f"{shape}: {[round(loss, 6) for loss in values]}\n")
     save_file(tensors, START)
 
 

@@ -1,4 +1,4 @@
-"""A page as its reader meets it: elements, attributes and texts."""
+"""Parsed HTML page: elements, attributes and texts."""
 
 import re
 from html.parser import HTMLParser
@@ -7,7 +7,7 @@ VOID = {"meta", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Elements and texts in order, and what the paragraphs of passages hold; tags must match."""
+    """Elements and texts in order, and texts of passage paragraphs; tags must match."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -43,10 +43,10 @@ class Page(HTMLParser):
 
     def attributes(self, tag: str, name: str) -> list[str]:
         return [
-            attributes[name] for found, attributes in self.elements if found == tag and name in attributes
+            attributes[name] for element, attributes in self.elements if element == tag and name in attributes
         ]
 
     def text(self) -> str:
-        """All but the style sheet and the marks that isolate directions."""
-        told = "".join(text for stack, text in self.texts if "style" not in stack)
-        return re.sub("[\u2068\u2069]", "", told)
+        """Text without the style sheet and direction isolates."""
+        content = "".join(text for stack, text in self.texts if "style" not in stack)
+        return re.sub("[\u2068\u2069]", "", content)

@@ -1,4 +1,4 @@
-"""Dataset with every trait for which leaving a pair out may go wrong, and its remains without each pair."""
+"""Dataset with edge cases of leave-one-out scoring, and its remainder without each pair."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,15 +39,15 @@ LONG, SINGLE, DESCRIBED, COPIED_ONLY, COLD = 36, 42, 43, 41, 38
 PAIRS = [
     (0, 0),  # the newest of 36: the 31st of history and passages moves up
     (0, 34),  # beyond the newest 30
-    (0, 3),  # with copies at items 20 and 33, one of them beyond the newest 30: more move up
+    (0, 3),  # copies at items 20 and 33, one of them beyond the newest 30
     (0, 33),
-    (1, 40),  # all that the user has
-    (2, 10),  # copies at four items: one no positive, one whose whole document is the copy
+    (1, 40),  # the user's only interaction
+    (2, 10),  # copies at four items: one non-positive, one whose document is only the copy
     (2, COPIED_ONLY),
     (3, 12),  # without text
     (4, SINGLE),  # the only passage about the item
     (5, DESCRIBED),  # a description stays
-    (6, LONG),  # its words outnumber those of the rest of the document a thousandfold
+    (6, LONG),  # a thousand times the words of the rest of the document
     (7, LONG),
     (8, 15),
     (9, 16),
@@ -60,7 +60,7 @@ def sentence(rng: np.random.Generator, length: int = 0) -> str:
 
 
 def world_rows() -> list[Row]:
-    """Interactions that have every trait for which leaving one out may go wrong."""
+    """Interactions with all edge cases of leave-one-out scoring."""
     rng = np.random.default_rng(5)
     same, again = "the same words everywhere", "posted once, posted twice"
     rows = [Row(0, item, sentence(rng), time=1000 - item) for item in range(36)]
@@ -93,7 +93,7 @@ def ease_of(
     items: Tensor,
     fixed: WordSimilarity | None = None,
 ) -> Ease:
-    """EASE of these items, with texts that weigh as much as a few users; fixed: for its word weights."""
+    """EASE of these items, in which texts weigh as much as a few users; `fixed` supplies word weights."""
     texts, documents = (
         dataset.passages.text.gather(view.passage_idx),
         ItemDocuments(view, equal_reviews=False),
@@ -103,7 +103,7 @@ def ease_of(
 
 
 def history_term(ease: Ease, model: Direct, view: TrainView, tokens: bool) -> HistoryTerm | None:
-    """Sum of all item-item terms, each with its own weight, where the model is collaborative."""
+    """Weighted sum of all item-item terms if the model is collaborative."""
     if not model.config.collaborative:
         return None
     terms: list[HistoryTerm] = [ease, RandomWalkTerm(ease.positives, len(ease.items))]
@@ -117,7 +117,7 @@ def history_term(ease: Ease, model: Direct, view: TrainView, tokens: bool) -> Hi
 
 @dataclass
 class World:
-    """Dataset, and what remains of it without each of some train pairs."""
+    """Dataset, and its remainder without each of some train pairs."""
 
     dataset: Dataset
     store: EmbeddingStore
@@ -134,12 +134,12 @@ class World:
         pairs: list[tuple[int, int]],
         items: Tensor | None = None,
     ) -> "World":
-        """Deletes each pair in turn; the copies' texts are emptied, or their passages go.
+        """Delete each pair separately, and empty the texts of its copies or drop their passages.
 
-        items: what the collaborative term is of; all if not given.
+        items: items of the collaborative term; all by default.
         """
         plain = TrainView.from_dataset(dataset, store)
-        centre = plain.pooled.mean(0)  # a fixed map, as of the model
+        centre = plain.pooled.mean(0)  # a fixed map, like that of the model
         items = torch.arange(plain.num_items) if items is None else items
         ease = ease_of(dataset, plain, centre, items)
         words = ease.text_changes[0].texts

@@ -1,4 +1,4 @@
-"""Small data sets in memory, their embeddings on disk, models with random parameters, and deletion."""
+"""In-memory datasets, their embeddings on disk, random models, and deletion of interactions."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ class Row:
 def dataset_of(
     rows: Sequence[Row], num_users: int, num_items: int, descriptions: Mapping[int, str] | None = None
 ) -> Dataset:
-    """What `prepare` makes of the rows: ordered by user, then time; a passage a row, then descriptions."""
+    """Dataset as `prepare` writes it: rows by user and time, a passage per row, then descriptions."""
     rows = sorted(rows, key=lambda row: (row.user, NO_TIME if row.time is None else row.time))
     descriptions = descriptions or {}
     kinds = [KINDS.index("review")] * len(rows) + [KINDS.index("description")] * len(descriptions)
@@ -77,12 +77,12 @@ def dataset_of(
 def row_of(dataset: Dataset, user: int, item: int) -> int:
     """Row of an interaction."""
     rows = dataset.interactions
-    (found,) = np.flatnonzero((rows.user_idx == user) & (rows.item_idx == item))
-    return int(found)
+    (row,) = np.flatnonzero((rows.user_idx == user) & (rows.item_idx == item))
+    return int(row)
 
 
 def copies_of(dataset: Dataset, passage: int) -> list[int]:
-    """Other passages of the same user with the same words, found by comparing all texts."""
+    """Other passages of the same user with equal normalised text."""
     texts = [" ".join(text.casefold().split()) for text in dataset.passages.text.to_list()]
     return [
         other
@@ -94,15 +94,15 @@ def copies_of(dataset: Dataset, passage: int) -> list[int]:
 
 
 def delete(dataset: Dataset, row: int, *, drop_copies: bool = False) -> Dataset:
-    """The dataset as if this interaction and every same-user copy of its text had never been.
+    """Dataset without this interaction and without same-user copies of its text.
 
-    The copies' interactions stay; their texts become empty or, with `drop_copies`, their passages go.
+    Interactions of copies remain; their texts become empty, or `drop_copies` removes their passages.
     """
     rows, passages = dataset.interactions, dataset.passages
     own = int(rows.passage_idx[row])
     copies = copies_of(dataset, own)
-    gone = {own, *copies} if drop_copies else {own}
-    kept = np.array([passage not in gone for passage in range(len(passages))])
+    deleted = {own, *copies} if drop_copies else {own}
+    kept = np.array([passage not in deleted for passage in range(len(passages))])
     renumbered = np.where(kept, np.cumsum(kept) - 1, -1)
     texts = ["" if passage in copies else text for passage, text in enumerate(passages.text.to_list())]
     fields = ("user_idx", "item_idx", "rating", "timestamp", "split", "positive")
@@ -120,9 +120,9 @@ def delete(dataset: Dataset, row: int, *, drop_copies: bool = False) -> Dataset:
 
 
 def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: int = 0) -> EmbeddingStore:
-    """A store of random tokens: one a word, and a special at either end of a text that has words.
+    """Write a store of random tokens: one per word, and special tokens at both ends of a non-empty text.
 
-    The tokens of a text lean the same way, as those of real texts do, and all share a mean that is not 0.
+    Tokens of a text are correlated, as those of real texts, and have a non-zero mean.
     """
     distinct = sorted({"", *texts})
     rng = np.random.default_rng(seed)
@@ -147,14 +147,14 @@ def write_embeddings(folder: Path, texts: Iterable[str], dim: int = DIM, seed: i
 
 
 def view_of(dataset: Dataset, folder: Path) -> TrainView:
-    """What a model sees of the dataset, whose passages have random tokens in a store in the folder."""
+    """Training view of the dataset, with random tokens in a store in the folder."""
     return TrainView.from_dataset(
         dataset, write_embeddings(folder / "store", dataset.passages.text.to_list())
     )
 
 
 def random_model(config: ModelConfig, view: TrainView, seed: int = 0) -> Direct:
-    """A model started from the view's text whose parameters have all been moved; not training."""
+    """Model in evaluation mode, initialised from the view and with perturbed parameters."""
     generator = torch.Generator().manual_seed(seed)
     model = Direct(config, view.dim, view.num_users, view.num_items)
     written = view.lengths > 0
@@ -169,10 +169,9 @@ def random_model(config: ModelConfig, view: TrainView, seed: int = 0) -> Direct:
 
 
 def scores_of(model: Direct, view: TrainView, tokens: bool, collaboration: object = None) -> CatalogueScores:
-    """CatalogueScores from the table of all tokens, or from that of pooled text.
+    """CatalogueScores from the table of all tokens, or of pooled text.
 
-    Tokens are read in float64: where they cancel each other, a text's direction is what rounding leaves, and
-    that depends on which texts are read together.
+    Tokens are processed in float64, as rounding residues of cancelling tokens depend on grouping.
     """
     documents = ItemDocuments(view, model.config.equal_reviews)
     table: Table = PooledTable(model, documents)
@@ -182,7 +181,7 @@ def scores_of(model: Direct, view: TrainView, tokens: bool, collaboration: objec
 
 
 def small_rows() -> list[Row]:
-    """User 4 has nothing in train; item 6 has a description and no train interaction; one text is empty."""
+    """User 4 and item 6 have no train interaction, item 6 has a description, and one text is empty."""
     rng = np.random.default_rng(3)
     rows = []
     for user, count in enumerate((5, 4, 3, 1)):
@@ -199,8 +198,8 @@ def small_dataset() -> Dataset:
 
 def config(**settings: Any) -> ModelConfig:
     """Few aspects; one channel where the form or the sentiment allows no more."""
-    one = settings.get("score_form") == "ratio" or settings.get("sentiment") == "mlp"
-    return ModelConfig(aspects=3, channels=1 if one else 2, **settings)
+    single_channel = settings.get("score_form") == "ratio" or settings.get("sentiment") == "mlp"
+    return ModelConfig(aspects=3, channels=1 if single_channel else 2, **settings)
 
 
 def all_pairs(view: TrainView) -> Pairs:

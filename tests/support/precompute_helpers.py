@@ -11,7 +11,7 @@ from llmdirect.encoding.results import PrecomputeResult
 
 LONG = " ".join(tiny.CORPUS[:5] * 5)
 TEXTS = [*tiny.CORPUS[:5], "great", "Thé strings 😀 are ﬁne", LONG, "no noise", "warm sound, bright strings"]
-COPIES = [3, 5]  # these texts are posted twice
+COPIES = [3, 5]  # texts that occur twice
 
 
 class Checkpoint(NamedTuple):
@@ -38,7 +38,7 @@ def make_dataset(folder: Path, texts: list[str]) -> Path:
 
 def make_usual_dataset(folder: Path) -> Path:
     """TEXTS, some of them twice, and two without a token."""
-    return make_dataset(folder, [*TEXTS, *(TEXTS[place] for place in COPIES), "", " "])
+    return make_dataset(folder, [*TEXTS, *(TEXTS[index] for index in COPIES), "", " "])
 
 
 def run_all(dataset: Path, checkpoint: Checkpoint, **options: Any) -> PrecomputeResult:

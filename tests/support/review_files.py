@@ -1,4 +1,4 @@
-"""Raw review files for tests: written small ones, and the real ones where they are."""
+"""Raw review files: small generated ones, and real ones if present."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A small prepared dataset with random embeddings beside it, fit for every stage after the language model."""
+"""Small prepared dataset with a store of random embeddings, and runs trained on it."""
 
 import json
 import random
@@ -59,7 +59,7 @@ SHAPES = {
 
 
 def fit(dataset: Path, run: Path, shape: str = "default", **options: Any) -> TrainResult:
-    """Trains for a few epochs."""
+    """Train for a few epochs."""
     training = TrainConfig.for_preset(
         "paper" if shape == "paper" else "default",
         **{"num_epochs": 3, "batch_size": 32, "token_budget": 200, **options},
@@ -68,7 +68,7 @@ def fit(dataset: Path, run: Path, shape: str = "default", **options: Any) -> Tra
 
 
 def fit_each(dataset: Path, folder: Path, shapes: Iterable[str]) -> dict[str, Path]:
-    """A run of each of the shapes, in a folder of its name."""
+    """One run per shape, each in a folder of its name."""
     for shape in shapes:
         fit(dataset, folder / shape, shape)
     return {shape: folder / shape for shape in shapes}

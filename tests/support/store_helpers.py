@@ -31,7 +31,7 @@ class Content:
     channels: NDArray[np.float32] | None = None
 
     def arrays(self) -> list[tuple[str, NDArray[Any]]]:
-        """Names and arrays without the missing ones."""
+        """Names and arrays, without absent ones."""
         return [(name, array) for name, array in vars(self).items() if array is not None]
 
     def float32(self) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ def random_content(
 
 
 def write_content(folder: Path, content: Content, dtype: str = "bfloat16", **changes: Any) -> None:
-    """Writes a shard the way `precompute` does."""
+    """Write a shard as `precompute` does."""
     folder.mkdir(parents=True)
     manifest = {
         "format": "llmdirect-store",
@@ -83,7 +83,7 @@ def write_content(folder: Path, content: Content, dtype: str = "bfloat16", **cha
 
 
 def write_dataset(root: Path, shards: list[Content], dtype: str = "bfloat16", name: str = "tiny") -> Path:
-    """A dataset whose store is still in shards; returns the folder of the store."""
+    """Write an unconsolidated store into a dataset folder; returns the store folder."""
     folder = root / "stores" / name
     for number, content in enumerate(shards):
         write_content(folder / "shards" / f"{number:05d}", content, dtype)
@@ -105,36 +105,36 @@ def joined(parts: list[Content]) -> Content:
 
 
 def assert_same(store: Any, content: Content) -> None:
-    """The store holds exactly this."""
+    """Assert that the store equals the content."""
     np.testing.assert_array_equal(store.tokens_numpy, content.tokens)
     for name, array in content.arrays()[1:]:
         np.testing.assert_array_equal(getattr(store, name), array, strict=True)
 
 
 def data_file(folder: Path, name: str) -> Path:
-    """Path of a data file, by the manifest."""
+    """Path of a data file according to the manifest."""
     manifest = json.loads((folder / "manifest.json").read_text())
     return folder / str(manifest["files"][name]["name"])
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder with its bytes, the lock aside."""
+    """Bytes of each file below the folder, except the lock."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def write_published(root: Path, arrays: dict[str, list[NDArray[Any]]]) -> Path:
     """Folders of numbered files: {"user_embeddings": [array, ...], ...}."""
-    for name, each in arrays.items():
+    for name, arrays_of_name in arrays.items():
         (root / name).mkdir(parents=True)
-        for number, array in enumerate(each):
+        for number, array in enumerate(arrays_of_name):
             np.save(root / name / f"{number}.npy", array)
     return root
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The system lets no file of this process grow beyond: EFBIG, where a full disk gives ENOSPC."""
+    """Limit the file size of this process: fails with EFBIG, as a full disk does with ENOSPC."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -151,7 +151,7 @@ def published_arrays(
     dim: int = 5,
     mask: Any = np.bool_,
 ) -> dict[str, list[np.ndarray]]:
-    """A published folder's content: padded documents of random vectors, with random masks."""
+    """Content of a published folder: padded documents of random vectors and masks."""
 
     def embeddings(count: int) -> list[np.ndarray]:
         return list(rng.standard_normal((count, tokens, dim)).astype(np.float32))

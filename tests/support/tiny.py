@@ -1,4 +1,4 @@
-"""Tiny language models with random weights, saved as the Hub would hold them."""
+"""Tiny language models with random weights, saved in the layout of the Hub."""
 
 import json
 import os
@@ -150,7 +150,7 @@ def roberta() -> RobertaForMaskedLM:
 
 
 def t5() -> T5ForConditionalGeneration:
-    """The first T5, with relative positions and so no limit of its own."""
+    """Original T5, whose relative positions imply no length limit."""
     return T5ForConditionalGeneration(
         T5Config(vocab_size=VOCAB, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
     )

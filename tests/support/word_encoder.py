@@ -19,7 +19,7 @@ CONTEXT = 0.5
 
 
 class WordEncoder:
-    """Encoder with a vector per word, derived from its letters, plus a share of the mean of the text."""
+    """Encoder with a vector per word, derived from its letters, plus a fraction of the text's mean."""
 
     def encode(self, texts: Sequence[str], *, token_budget: int = 0) -> list[Embedding]:
         return [self._embedding(text) for text in texts]
@@ -34,7 +34,7 @@ class WordEncoder:
 
 
 def vector(word: str) -> np.ndarray:
-    """Vector of a word, whatever its case: [DIM]."""
+    """Case-insensitive vector of a word: [DIM]."""
     seed = int.from_bytes(hashlib.sha256(word.casefold().encode()).digest()[:4], "little")
     return np.random.default_rng(seed).standard_normal(DIM) + 0.3
 

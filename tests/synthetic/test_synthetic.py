@@ -1,4 +1,4 @@
-"""The synthetic corpus is what it declares, and a model of text has something to win on it."""
+"""Synthetic corpus: files, planted words, and ranking quality of an oracle and of baselines."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ FILES = ("reviews.json.gz", "items.json.gz", "truth.json")
 
 
 def words(text: str) -> list[str]:
-    """Words as explanations cut them, case folded."""
+    """Words as segmented in explanations, case folded."""
     return [text[start:end].casefold() for start, end in word_spans(text)]
 
 
@@ -57,14 +57,14 @@ def dataset(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Dataset
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Enough reviews for shares to stand near their expectation."""
+    """Corpus large enough for shares to be close to their expectation."""
     return generate(tmp_path_factory.mktemp("large"), seed=5, num_users=700)
 
 
 # Files
 
 
-def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path, corpus: Corpus) -> None:
+def test_generate_is_deterministic_across_processes(tmp_path: Path, corpus: Corpus) -> None:
     code = "import sys; from llmdirect.synthetic.corpus import generate; generate(sys.argv[1])"
     for hash_seed in ("1", "2"):
         out = tmp_path / hash_seed
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path, corpu
         assert (tmp_path / "other" / name).read_bytes() != (tmp_path / "1" / name).read_bytes(), name
 
 
-def test_generating_again_into_the_folder_replaces_the_corpus(tmp_path: Path, corpus: Corpus) -> None:
+def test_generate_replaces_existing_corpus(tmp_path: Path, corpus: Corpus) -> None:
     generate(tmp_path, seed=9)
     generate(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
@@ -85,14 +85,14 @@ def test_generating_again_into_the_folder_replaces_the_corpus(tmp_path: Path, co
         assert (tmp_path / name).read_bytes() == (corpus.reviews_path.parent / name).read_bytes()
 
 
-def test_gzip_headers_carry_neither_time_nor_name(corpus: Corpus) -> None:
+def test_gzip_headers_without_time_and_name(corpus: Corpus) -> None:
     for path in (corpus.reviews_path, corpus.items_path):
         head = path.read_bytes()[:10]
         assert head[3] == 0
         assert head[4:8] == bytes(4)
 
 
-def test_reviews_are_in_the_amazon_2014_layout(corpus: Corpus) -> None:
+def test_reviews_follow_amazon_2014_layout(corpus: Corpus) -> None:
     records = lines(corpus.reviews_path)
     assert [
         (r["reviewerID"], r["asin"], r["reviewText"], r["overall"], r["summary"], r["unixReviewTime"])
@@ -103,7 +103,7 @@ def test_reviews_are_in_the_amazon_2014_layout(corpus: Corpus) -> None:
     assert all(r["unixReviewTime"] % 86_400 == 0 for r in records)
 
 
-def test_truth_json_says_what_was_planted(corpus: Corpus) -> None:
+def test_truth_json_matches_corpus(corpus: Corpus) -> None:
     truth = json.loads(corpus.truth_path.read_text())
     assert list(truth["aspects"]) == list(corpus.aspects)
     for aspect, (positive, negative) in corpus.words.items():
@@ -117,14 +117,14 @@ def test_truth_json_says_what_was_planted(corpus: Corpus) -> None:
     counts = Counter(review.item_id for review in corpus.reviews)
     assert {name: item["reviews"] for name, item in truth["items"].items()} == counts
     assert truth["taste"] == corpus.taste
-    for written, review in zip(truth["reviews"], corpus.reviews, strict=True):
-        assert (written["user_id"], written["item_id"]) == (review.user_id, review.item_id)
-        assert [(w["word"], corpus.aspects.index(w["aspect"]), w["positive"]) for w in written["words"]] == [
-            (said.word, said.aspect, said.positive) for said in review.planted
+    for entry, review in zip(truth["reviews"], corpus.reviews, strict=True):
+        assert (entry["user_id"], entry["item_id"]) == (review.user_id, review.item_id)
+        assert [(w["word"], corpus.aspects.index(w["aspect"]), w["positive"]) for w in entry["words"]] == [
+            (mention.word, mention.aspect, mention.positive) for mention in review.planted
         ]
 
 
-def test_prepare_takes_the_files_whole(corpus: Corpus, dataset: Dataset) -> None:
+def test_prepare_keeps_all_reviews_and_items(corpus: Corpus, dataset: Dataset) -> None:
     counts = dataset.manifest["counts"]
     assert counts["rows_read"] == len(corpus.reviews) == len(dataset.interactions)
     assert (counts["duplicates_dropped"], counts["bad_lines"]) == (0, 0)
@@ -152,21 +152,21 @@ def test_prepare_takes_the_files_whole(corpus: Corpus, dataset: Dataset) -> None
         ({"taste": -1.0}, "taste is -1.0"),
     ],
 )
-def test_sizes_that_make_no_corpus_are_refused(tmp_path: Path, options: dict, message: str) -> None:
+def test_invalid_sizes(tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_smallest_sizes_are_enough(tmp_path: Path) -> None:
+def test_smallest_sizes(tmp_path: Path) -> None:
     small = generate(tmp_path, num_users=20, num_items=20, reviews_per_user=(5, 10))
     assert min(Counter(review.item_id for review in small.reviews).values()) >= CORE
 
 
-# The world
+# Users and items
 
 
-def test_every_user_and_item_has_a_core_of_reviews(corpus: Corpus) -> None:
+def test_corpus_is_k_core_with_long_tail(corpus: Corpus) -> None:
     users = Counter(review.user_id for review in corpus.reviews)
     items = Counter(review.item_id for review in corpus.reviews)
     assert set(users) == set(corpus.user_ids)
@@ -180,24 +180,24 @@ def test_every_user_and_item_has_a_core_of_reviews(corpus: Corpus) -> None:
     assert sum(ordered[: len(ordered) // 5]) > 0.4 * len(corpus.reviews)
 
 
-def test_interests_are_on_one_to_three_aspects(corpus: Corpus) -> None:
+def test_users_have_one_to_three_interests(corpus: Corpus) -> None:
     np.testing.assert_allclose(corpus.interests.sum(1), 1)
-    cared = [corpus.aspects_of_interest(user) for user in corpus.user_ids]
-    assert {len(aspects) for aspects in cared} == {1, 2, 3}
-    for row, aspects in zip(corpus.interests, cared, strict=True):
+    interests = [corpus.aspects_of_interest(user) for user in corpus.user_ids]
+    assert {len(aspects) for aspects in interests} == {1, 2, 3}
+    for row, aspects in zip(corpus.interests, interests, strict=True):
         assert row[list(aspects)].sum() > 0.95
         assert aspects == {aspect for aspect in range(len(ASPECTS)) if row[aspect] > 1 / len(ASPECTS)}
-    assert set().union(*cared) == set(range(len(ASPECTS)))
+    assert set().union(*interests) == set(range(len(ASPECTS)))
 
 
-def test_no_item_is_good_at_everything(corpus: Corpus) -> None:
+def test_items_have_mixed_qualities(corpus: Corpus) -> None:
     assert (np.abs(corpus.qualities) <= 1).all()
     assert ((corpus.qualities > 0).sum(1) == len(ASPECTS) // 2).all()
     assert corpus.popularity.sum() == pytest.approx(1)
 
 
-def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> None:
-    """Against what a plain sampler without replacement gives, one choice after the other."""
+def test_choices_match_reference_sampler(tmp_path: Path, large: Corpus) -> None:
+    """Reference: sequential sampling without replacement."""
     rng = np.random.default_rng(1)
     expected = np.zeros(2)
     weights = np.exp(utilities(large.interests, large.qualities, large.popularity, large.taste))
@@ -210,9 +210,9 @@ def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> N
         )
         expected += [fit[row, chosen].sum(), log_popularity[chosen].sum()]
     pairs = np.array([(large.user_rows[r.user_id], large.item_rows[r.item_id]) for r in large.reviews])
-    found = np.array([fit[pairs[:, 0], pairs[:, 1]].sum(), log_popularity[pairs[:, 1]].sum()])
-    np.testing.assert_allclose(found / len(pairs), expected / len(pairs), atol=0.02)
-    assert found[0] / len(pairs) > fit.mean() + 0.4
+    result = np.array([fit[pairs[:, 0], pairs[:, 1]].sum(), log_popularity[pairs[:, 1]].sum()])
+    np.testing.assert_allclose(result / len(pairs), expected / len(pairs), atol=0.02)
+    assert result[0] / len(pairs) > fit.mean() + 0.4
 
     tasteless = generate(tmp_path, seed=5, num_users=700, taste=0.0)
     fit = tasteless.interests @ tasteless.qualities.T
@@ -223,34 +223,34 @@ def test_choices_follow_popularity_and_taste(tmp_path: Path, large: Corpus) -> N
     assert fit[pairs[:, 0], pairs[:, 1]].mean() == pytest.approx(weighted.mean(), abs=0.03)
 
 
-# The texts
+# Texts
 
 
 def fixed_texts() -> list[str]:
-    """Every sentence, title, description and slot filler, with blanks for the slots."""
+    """All sentences, titles, descriptions and slot fillers, with blanks for the slots."""
     texts = [sentence for sentences in templates.OPINIONS.values() for sentence in sentences]
     texts += [*templates.OPENERS, *templates.ASIDES, *templates.HEADLINES, *templates.DESCRIPTIONS]
     texts = [templates.SLOT.sub(" ", text) for text in [*texts, templates.TITLE]]
     return texts + [text for slot in templates.SLOTS.values() for text in slot]
 
 
-def test_planted_words_are_distinct_and_stand_nowhere_else() -> None:
+def test_planted_words_are_distinct_and_absent_from_templates() -> None:
     planted = [word for sides in LEXICON.values() for side in sides for word in side]
     assert len(planted) == len(set(planted))
-    assert all(words(word) == [word] for word in planted)  # one word each, as explanations cut them
+    assert all(words(word) == [word] for word in planted)  # a single word as segmented in explanations
     for text in fixed_texts():
         assert not set(words(text)) & set(planted), text
 
 
-def test_a_text_holds_its_planted_words_and_no_others(corpus: Corpus) -> None:
+def test_texts_contain_exactly_their_planted_words(corpus: Corpus) -> None:
     for review in corpus.reviews:
-        found = [word for word in words(review.text) if word in corpus.aspect_of_word]
-        assert found == [said.word for said in review.planted]
-        assert len(set(found)) == len(found) >= 2
-        for said in review.planted:
-            assert said.word in corpus.words[corpus.aspects[said.aspect]][0 if said.positive else 1]
-        sides = {(said.aspect, said.positive) for said in review.planted}
-        assert len({aspect for aspect, _ in sides}) == len(sides)  # no aspect praised and panned at once
+        matches = [word for word in words(review.text) if word in corpus.aspect_of_word]
+        assert matches == [mention.word for mention in review.planted]
+        assert len(set(matches)) == len(matches) >= 2
+        for mention in review.planted:
+            assert mention.word in corpus.words[corpus.aspects[mention.aspect]][0 if mention.positive else 1]
+        sides = {(mention.aspect, mention.positive) for mention in review.planted}
+        assert len({aspect for aspect, _ in sides}) == len(sides)  # one sentiment per aspect in a review
     for record in lines(corpus.items_path):
         assert not set(words(f"{record['title']} {record['description']}")) & set(corpus.aspect_of_word)
     for review in corpus.reviews:
@@ -258,7 +258,7 @@ def test_a_text_holds_its_planted_words_and_no_others(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_texts_are_of_the_declared_length_and_no_copies(tmp_path: Path, seed: int) -> None:
+def test_text_lengths_and_no_duplicates(tmp_path: Path, seed: int) -> None:
     corpus = generate(tmp_path, seed=seed)
     items = lines(corpus.items_path)
     texts = [review.text for review in corpus.reviews]
@@ -266,12 +266,12 @@ def test_texts_are_of_the_declared_length_and_no_copies(tmp_path: Path, seed: in
     assert len({normalize_text(text) for text in passages}) == len(passages)
     lengths = [len(text.split()) for text in texts]
     assert 40 <= np.median(lengths) <= 60
-    # A CPU encodes it in under a minute at 1,500 tokens a second.
+    # A CPU encodes this in under a minute at 1,500 tokens a second.
     tokens = 1.3 * sum(len(text.split()) for text in passages)
     assert 60_000 < tokens < 75_000
 
 
-def test_texts_are_sentences(corpus: Corpus) -> None:
+def test_texts_are_distinct_sentences(corpus: Corpus) -> None:
     for review in corpus.reviews:
         assert re.fullmatch(r"(?:[A-Z][^.{}]*\. ?)+", review.text), review.text
         assert "  " not in review.text
@@ -279,23 +279,29 @@ def test_texts_are_sentences(corpus: Corpus) -> None:
         assert len(set(sentences)) == len(sentences)
         assert not re.search(r"[{}]", review.summary)
     sentences = Counter(s for review in corpus.reviews for s in review.text.rstrip(".").split(". "))
-    assert sentences.most_common(1)[0][1] < 0.06 * len(corpus.reviews)  # no sentence is a refrain
+    assert sentences.most_common(1)[0][1] < 0.06 * len(corpus.reviews)  # no sentence is frequent
 
 
-def test_texts_speak_of_what_the_user_aspects_of_interest(large: Corpus) -> None:
-    cared, total = 0, 0
+def test_texts_mention_aspects_of_interest(large: Corpus) -> None:
+    of_interest, total = 0, 0
     for review in large.reviews:
-        aspects = {said.aspect for said in review.planted}
-        cared += len(aspects & large.aspects_of_interest(review.user_id))
+        aspects = {mention.aspect for mention in review.planted}
+        of_interest += len(aspects & large.aspects_of_interest(review.user_id))
         total += len(aspects)
     by_chance = np.mean([len(large.aspects_of_interest(r.user_id)) for r in large.reviews]) / len(ASPECTS)
-    assert cared / total > 2 * by_chance
-    assert 0.7 < cared / total < 0.95  # some noise stays
+    assert of_interest / total > 2 * by_chance
+    assert 0.7 < of_interest / total < 0.95  # some noise remains
 
 
-def test_polarity_follows_quality(large: Corpus) -> None:
-    said = {(r.user_id, r.item_id, s.aspect, s.positive) for r in large.reviews for s in r.planted}
-    rows = [(large.qualities[large.item_rows[item], aspect], positive) for _, item, aspect, positive in said]
+def test_sentiment_follows_quality(large: Corpus) -> None:
+    mentions = {
+        (review.user_id, review.item_id, mention.aspect, mention.positive)
+        for review in large.reviews
+        for mention in review.planted
+    }
+    rows = [
+        (large.qualities[large.item_rows[item], aspect], positive) for _, item, aspect, positive in mentions
+    ]
     quality, positive = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     edges = [-1, -0.6, -0.35, -0.2, 0.2, 0.35, 0.6, 1]
     for low, high in pairwise(edges):
@@ -307,7 +313,7 @@ def test_polarity_follows_quality(large: Corpus) -> None:
         assert positive[inside].mean() == pytest.approx(share, abs=0.06)
 
 
-def test_ratings_follow_taste(large: Corpus) -> None:
+def test_ratings_correlate_with_utility(large: Corpus) -> None:
     fit = [
         large.interests[large.user_rows[r.user_id]] @ large.qualities[large.item_rows[r.item_id]]
         for r in large.reviews
@@ -317,7 +323,7 @@ def test_ratings_follow_taste(large: Corpus) -> None:
     assert np.corrcoef(fit, ratings)[0, 1] > 0.6
 
 
-# What there is to win
+# Ranking quality
 
 
 def bag_of_words(dataset: Dataset, dim: int = 8, weight: float = 2.0) -> ScoreTables:
@@ -338,10 +344,10 @@ def bag_of_words(dataset: Dataset, dim: int = 8, weight: float = 2.0) -> ScoreTa
     tfidf /= np.linalg.norm(tfidf, axis=1, keepdims=True)
     chosen = np.zeros((dataset.num_users, dataset.num_items))
     chosen[passages.user_idx[rows], passages.item_idx[rows]] = 1
-    about = np.zeros((dataset.num_items, len(rows)))
-    about[passages.item_idx[rows], np.arange(len(rows))] = 1
-    counts = about.sum(1, keepdims=True)
-    items = about @ tfidf / np.maximum(counts, 1)
+    passages_of_item = np.zeros((dataset.num_items, len(rows)))
+    passages_of_item[passages.item_idx[rows], np.arange(len(rows))] = 1
+    counts = passages_of_item.sum(1, keepdims=True)
+    items = passages_of_item @ tfidf / np.maximum(counts, 1)
     items -= items.mean(0)
     linear = np.linalg.svd(items, full_matrices=False)[2][:dim].T
 
@@ -369,12 +375,12 @@ def figures(corpus: Corpus, dataset: Dataset) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
 
-def test_the_oracle_is_far_above_popularity(figures: dict[str, float]) -> None:
+def test_oracle_beats_popularity(figures: dict[str, float]) -> None:
     assert figures["oracle"] > 2.5 * figures["popularity"]
-    assert figures["oracle"] < 0.8  # chance plays a part, as it does in life
+    assert figures["oracle"] < 0.8  # choices are random, so the oracle is not perfect
 
 
-def test_popularity_tells_something(dataset: Dataset, figures: dict[str, float]) -> None:
+def test_popularity_beats_random(dataset: Dataset, figures: dict[str, float]) -> None:
     rng = np.random.default_rng(0)
     random = ScoreTables(
         query=np.zeros((dataset.num_users, 0)),
@@ -384,25 +390,27 @@ def test_popularity_tells_something(dataset: Dataset, figures: dict[str, float])
     assert figures["popularity"] > 1.5 * mean_metrics(evaluate_split(random, dataset, TEST, [NDCG]))[NDCG]
 
 
-def test_a_linear_map_of_text_clearly_beats_popularity(figures: dict[str, float]) -> None:
+def test_bag_of_words_beats_popularity(figures: dict[str, float]) -> None:
     assert 1.5 * figures["popularity"] < figures["bag of words"] < figures["oracle"]
 
 
-def test_the_oracle_against_a_plain_loop(corpus: Corpus, dataset: Dataset) -> None:
+def test_oracle_matches_plain_loop(corpus: Corpus, dataset: Dataset) -> None:
     seen, relevant = seen_items(dataset, TEST), dataset.csr(TEST)
     values = []
     for user, name in enumerate(dataset.user_ids):
         row = corpus.user_rows[name]
         score = {
-            item: np.log(corpus.popularity[there])
-            + corpus.taste * corpus.interests[row] @ corpus.qualities[there]
-            for item, there in enumerate(corpus.item_rows[item_id] for item_id in dataset.item_ids)
+            item: np.log(corpus.popularity[row_of_item])
+            + corpus.taste * corpus.interests[row] @ corpus.qualities[row_of_item]
+            for item, row_of_item in enumerate(corpus.item_rows[item_id] for item_id in dataset.item_ids)
             if item not in seen.row(user)
         }
-        wanted = set(relevant.row(user).tolist())
+        relevant_items = set(relevant.row(user).tolist())
         best = sorted(score, key=lambda item: -score[item])[:10]
-        gain = sum(1 / np.log2(place + 2) for place, item in enumerate(best) if item in wanted)
-        values.append(gain / sum(1 / np.log2(place + 2) for place in range(min(10, len(wanted)))))
+        gain = sum(1 / np.log2(position + 2) for position, item in enumerate(best) if item in relevant_items)
+        values.append(
+            gain / sum(1 / np.log2(position + 2) for position in range(min(10, len(relevant_items))))
+        )
     tables = oracle(corpus, dataset.user_ids, dataset.item_ids)
     assert mean_metrics(evaluate_split(tables, dataset, TEST, [NDCG]))[NDCG] == pytest.approx(
         np.mean(values), rel=1e-6

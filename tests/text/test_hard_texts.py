@@ -1,4 +1,4 @@
-"""Texts that nobody would write, from the file of reviews to the explanation; and a shard that rots."""
+"""Unusual texts through all stages from reviews to explanations; recovery from a corrupt shard."""
 
 import json
 import shutil
@@ -33,33 +33,33 @@ HARD = [
 
 
 @pytest.mark.slow
-def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> None:
-    def answer(*arguments: object) -> Any:
+def test_hard_texts_pass_all_stages(tmp_path: Path, cli: CommandLine) -> None:
+    def run_json(*arguments: object) -> Any:
         result = cli(*arguments, "--json")
         assert result.code == 0, result.err
         return json.loads(result.out)
 
     raw = write_reviews(tmp_path / "reviews.json")
     rows = [json.loads(line) for line in raw.read_text().splitlines()]
-    for place, text in enumerate(HARD):
-        rows[7 * place]["reviewText"] = text
-    # Half an emoji is no character: the line is named, and left out where that is wanted.
+    for index, text in enumerate(HARD):
+        rows[7 * index]["reviewText"] = text
+    # A lone surrogate is an invalid character: the line is reported, and skipped on request.
     lines = [json.dumps(row) for row in rows]
     lines[-1] = json.dumps({**rows[-1], "reviewText": "half \ud83d"})
     raw.write_text("\n".join(lines) + "\n")
     data, run = tmp_path / "data", tmp_path / "run"
-    refused = cli("prepare", raw, "--out", data)
-    assert (refused.code, "unpaired surrogate" in refused.err) == (1, True)
-    answer("prepare", raw, "--out", data, "--skip-bad-lines")
+    failed = cli("prepare", raw, "--out", data)
+    assert (failed.code, "unpaired surrogate" in failed.err) == (1, True)
+    run_json("prepare", raw, "--out", data, "--skip-bad-lines")
     model = build_checkpoints(tmp_path, "t5gemma")["t5gemma"].path
-    made = answer("precompute", data, "--encoder", model, "--dtype", "int8", "--project", 16)
-    assert made["texts_in_windows"] == 1
-    answer("consolidate", data)
-    assert answer("audit", data)["ok"]
+    precomputed = run_json("precompute", data, "--encoder", model, "--dtype", "int8", "--project", 16)
+    assert precomputed["texts_in_windows"] == 1
+    run_json("consolidate", data)
+    assert run_json("audit", data)["ok"]
 
-    found, store = Dataset.open(data), EmbeddingStore.open(store_of(data), verify=True)
+    prepared, store = Dataset.open(data), EmbeddingStore.open(store_of(data), verify=True)
     texts = [
-        text for text in found.passages.text.to_list() if text.strip() in {hard.strip() for hard in HARD}
+        text for text in prepared.passages.text.to_list() if text.strip() in {hard.strip() for hard in HARD}
     ]
     assert len(texts) >= len(HARD) - 1
     for text in texts:
@@ -73,14 +73,14 @@ def test_hard_texts_go_through_every_stage(tmp_path: Path, cli: CommandLine) -> 
             covered[start:stop] = True
         letters = np.array([letter.isalnum() for letter in text], bool)
         assert covered[letters].all(), text[:40]
-    answer("train", data, "--out", run, "--num-epochs", 1, "--token-epochs", 1, "--aspc-num", 3)
-    answer("test", data, "--parameters", run)
-    for row in np.flatnonzero(np.isin(found.passages.text.to_list(), [ONE_WORD, HARD[4], HARD[5]])):
-        user, item = found.passages.user_idx[row], found.passages.item_idx[row]
-        ids = ("--user", found.user_ids[user], "--item", found.item_ids[item])
-        answer("explain", run, *ids, "--html", tmp_path / "why.html")
+    run_json("train", data, "--out", run, "--num-epochs", 1, "--token-epochs", 1, "--aspc-num", 3)
+    run_json("test", data, "--parameters", run)
+    for row in np.flatnonzero(np.isin(prepared.passages.text.to_list(), [ONE_WORD, HARD[4], HARD[5]])):
+        user, item = prepared.passages.user_idx[row], prepared.passages.item_idx[row]
+        ids = ("--user", prepared.user_ids[user], "--item", prepared.item_ids[item])
+        run_json("explain", run, *ids, "--html", tmp_path / "why.html")
     for text in (HARD[4], HARD[5], "half \ud83d"):
-        assert answer("recommend", run, "--text", text, "--encoder", model)["recommendations"]
+        assert run_json("recommend", run, "--text", text, "--encoder", model)["recommendations"]
     for text in ("", " "):
         assert "holds no words" in cli("recommend", run, "--text", text, "--encoder", model).err
 
@@ -91,7 +91,7 @@ def bert(tmp_path: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize("name", ["tokens", "spans", "keys", "offsets"])
-def test_a_shard_that_changed_on_the_disk_is_made_again_alone(
+def test_only_corrupt_shard_is_encoded_again(
     name: str, tmp_path: Path, bert: Checkpoint, monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
     dataset = make_usual_dataset(tmp_path)
@@ -99,14 +99,14 @@ def test_a_shard_that_changed_on_the_disk_is_made_again_alone(
     whole = visible(dataset)
     path = data_file(store_of(dataset) / "shards" / "00001", name)
     content = bytearray(path.read_bytes())
-    content[-3] ^= 16  # the length stays
+    content[-3] ^= 16  # the length is unchanged
     path.write_bytes(content)
     assert cli("consolidate", dataset).code == 1
     before = {shard: shard.stat().st_ino for shard in store_of(dataset).glob("shards/*")}
     read: list[str] = []
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
-    # It reads some of the same texts.
+    # The estimate tokenises some of the same texts.
     monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
     assert run_all(dataset, bert).encoded_shards == 1
     stored = EmbeddingStore.open(path.parent).keys

@@ -1,4 +1,4 @@
-"""Numbers of words beside the embeddings of their tokens: found by hand, summed, fitted, kept."""
+"""Lexicon: word vectors appended to token embeddings; lookup, sums, fit, serialisation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LEXICON = Lexicon(("cable", "caf\u00e9s"), VECTORS)
 @pytest.mark.parametrize(
     ("text", "spans", "words", "share"),
     [
-        # Pieces of one word share it; a piece that starts in a word belongs to it wherever it ends.
+        # Pieces of one word share its vector; a piece belongs to the word in which it starts.
         ("Cable, a cable", [[0, 2], [2, 6], [7, 8], [9, 14]], [0, 0, -1, 0], [0.5, 0.5, 0.0, 1.0]),
         ("unknown", [[0, 7]], [-1], [1.0]),
         ("CAF\u00c9S", [[0, 0], [0, 5], [0, 0]], [-1, 1, -1], [0.0, 1.0, 0.0]),
@@ -24,28 +24,28 @@ LEXICON = Lexicon(("cable", "caf\u00e9s"), VECTORS)
         ("...", [[0, 3]], [-1], [0.0]),
     ],
 )
-def test_tokens_belong_to_the_word_they_start_in(
+def test_tokens_map_to_word_of_their_start(
     text: str, spans: list[list[int]], words: list[int], share: list[float]
 ) -> None:
-    found = LEXICON.lookup(text, np.array(spans, np.uint32).reshape(-1, 2))
-    assert found[0].tolist() == words
-    assert found[1].tolist() == share
+    indices = LEXICON.lookup(text, np.array(spans, np.uint32).reshape(-1, 2))
+    assert indices[0].tolist() == words
+    assert indices[1].tolist() == share
 
 
-def test_a_combining_mark_does_not_end_a_word() -> None:
+def test_combining_mark_does_not_end_word() -> None:
     lexicon = Lexicon(("cafe\u0301s",), VECTORS[:1])
     assert lexicon.lookup("Cafe\u0301s", np.array([[0, 6]], np.uint32))[0].tolist() == [0]
 
 
-def test_numbers_stand_beside_the_embedding() -> None:
+def test_extend_appends_word_vectors() -> None:
     tokens, spans = np.ones((3, 4), np.float32), np.array([[0, 2], [2, 5], [6, 9]], np.uint32)
-    beside = LEXICON.extend(tokens, "cable new", spans)
-    assert beside[:, :4].tolist() == tokens.tolist()
-    assert beside[:, 4:].tolist() == [[0.5, 1.0], [0.5, 1.0], [0.0, 0.0]]
+    extended = LEXICON.extend(tokens, "cable new", spans)
+    assert extended[:, :4].tolist() == tokens.tolist()
+    assert extended[:, 4:].tolist() == [[0.5, 1.0], [0.5, 1.0], [0.0, 0.0]]
     assert Lexicon.empty().extend(tokens, "cable new", spans) is tokens
 
 
-def test_a_file_keeps_it() -> None:
+def test_save_and_load_round_trip() -> None:
     for lexicon in (LEXICON, Lexicon.empty()):
         again = Lexicon.from_tensors(lexicon.to_tensors())
         assert again.words == lexicon.words
@@ -53,7 +53,9 @@ def test_a_file_keeps_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainView, WordSimilarity, TrainView, Lexicon]:
+def lexicon_and_views(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[TrainView, WordSimilarity, TrainView, Lexicon]:
     rng, rows = np.random.default_rng(0), []
     for user in range(12):
         for item in rng.choice(10, 4, replace=False).tolist():
@@ -71,21 +73,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainView, WordSimil
     return view, words, view.with_lexicon(lexicon, texts), lexicon
 
 
-def test_directions_are_the_leading_ones(made: tuple[TrainView, WordSimilarity, TrainView, Lexicon]) -> None:
-    """Of E, written out densely and decomposed: the same subspace, each word times its weight."""
-    view, words, _, lexicon = made
-    said = words._counts_of(torch.arange(view.num_items))
-    rows = words._directions(said)
+def test_vectors_span_leading_directions(
+    lexicon_and_views: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
+) -> None:
+    """Reference: singular vectors of dense E; equal subspace after scaling words by their weight."""
+    view, words, _, lexicon = lexicon_and_views
+    counts = words._counts_of(torch.arange(view.num_items))
+    rows = words._directions(counts)
     leading = torch.linalg.svd(rows)[2][:6]
-    found = torch.linalg.qr(lexicon.vectors.double() / words.weight.clamp(min=1e-12)[:, None])[0].T
-    overlap = torch.linalg.svdvals(leading @ found.T)
+    directions = torch.linalg.qr(lexicon.vectors.double() / words.weight.clamp(min=1e-12)[:, None])[0].T
+    overlap = torch.linalg.svdvals(leading @ directions.T)
     assert torch.allclose(overlap, torch.ones_like(overlap), atol=1e-4)
 
 
-def test_a_pooled_passage_is_the_mean_of_its_tokens(
-    made: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
+def test_pooled_passages_are_means_of_tokens(
+    lexicon_and_views: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
 ) -> None:
-    view, _, worded, lexicon = made
+    view, _, worded, lexicon = lexicon_and_views
     assert worded.dim == DIM + lexicon.dim == worded.pooled.shape[1]
     rows = torch.arange(len(view.lengths))
     tokens, mask = worded.tokens(rows)
@@ -96,17 +100,20 @@ def test_a_pooled_passage_is_the_mean_of_its_tokens(
     assert worded.pooled[:, DIM:].abs().sum() > 0
 
 
-def test_passages_spread_half_as_far_by_words(
-    made: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
+def test_word_vectors_have_half_the_spread_of_embeddings(
+    lexicon_and_views: tuple[TrainView, WordSimilarity, TrainView, Lexicon],
 ) -> None:
-    view, _, worded, _ = made
-    written = worded.pooled[view.lengths > 0]
-    away = (written - written.mean(0)).square()
-    by_embedding, by_words = away[:, :DIM].sum(1).mean().sqrt(), away[:, DIM:].sum(1).mean().sqrt()
+    view, _, worded, _ = lexicon_and_views
+    non_empty = worded.pooled[view.lengths > 0]
+    squared_deviation = (non_empty - non_empty.mean(0)).square()
+    by_embedding, by_words = (
+        squared_deviation[:, :DIM].sum(1).mean().sqrt(),
+        squared_deviation[:, DIM:].sum(1).mean().sqrt(),
+    )
     assert float(by_words / by_embedding) == pytest.approx(0.5, rel=1e-4)
 
 
-def test_nothing_to_tell_items_apart_by_is_no_lexicon(tmp_path: object) -> None:
+def test_lexicon_is_empty_for_identical_texts(tmp_path: object) -> None:
     dataset = dataset_of([Row(user, item, "same words") for user in range(3) for item in range(3)], 3, 3)
     texts = dataset.passages.text
     view = TrainView.from_dataset(dataset, write_embeddings(tmp_path / "store", texts.to_list()))  # type: ignore[operator]

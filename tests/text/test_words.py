@@ -1,4 +1,4 @@
-"""Words and where tokens stand in them; static vectors of word types against a plain loop."""
+"""Word spans, mapping of tokens to words, and static vectors of word types."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -22,18 +22,18 @@ from model_helpers import Row, dataset_of, write_embeddings
         ("", []),
     ],
 )
-def test_words_cover_the_whole_text(text: str, words: list[str]) -> None:
+def test_word_spans_cover_text(text: str, words: list[str]) -> None:
     spans = word_spans(text).tolist()
     assert [text[start:end] for start, end in spans] == words
     assert "".join(words) == text
 
 
-def test_tokens_belong_to_the_word_they_start_in() -> None:
+def test_tokens_map_to_word_of_their_start() -> None:
     spans = np.array([[0, 0], [0, 3], [3, 6], [6, 7], [8, 10], [10, 11], [0, 0]], np.uint32)
     assert token_word_ids(spans, word_spans("abcdef, gh.")).tolist() == [-1, 0, 0, 1, 3, 4, -1]
 
 
-def test_types_are_means_over_occurrences(tmp_path: Path) -> None:
+def test_word_types_are_means_over_occurrences(tmp_path: Path) -> None:
     texts = ["Warm sound", "warm cable, warm", "sound 12", "warm", "cable warm", ""] * 3
     texts = [f"{text} {'x' * number}".strip() for number, text in enumerate(texts)]
     rows = [Row(number % 4, number % 5, text) for number, text in enumerate(texts)]
@@ -41,20 +41,20 @@ def test_types_are_means_over_occurrences(tmp_path: Path) -> None:
     store = write_embeddings(tmp_path / "store", texts)
     view = TrainView.from_dataset(dataset, store)
     types = WordTypes.from_view(view, dataset.passages.text.gather(view.passage_idx))
-    found = defaultdict(list)
+    tokens_of_word = defaultdict(list)
     for text, number in zip(dataset.passages.text.to_list(), view.stored.tolist(), strict=True):
         spans = store.spans[store.offsets[number] : store.offsets[number + 1]].tolist()
         tokens = store.tokens_numpy[store.offsets[number] : store.offsets[number + 1]]
         for (start, end), token in zip(spans, tokens, strict=True):
             if end > start and text[start].isalpha():
-                found[text[start:end].strip(",").casefold()].append(token)
-    expected = {word: np.mean(tokens, axis=0) for word, tokens in found.items() if len(tokens) >= 5}
+                tokens_of_word[text[start:end].strip(",").casefold()].append(token)
+    expected = {word: np.mean(tokens, axis=0) for word, tokens in tokens_of_word.items() if len(tokens) >= 5}
     assert set(types.names) == set(expected) == {"warm", "sound", "cable"}
     for name, vector in zip(types.names, types.vectors.numpy(), strict=True):
         np.testing.assert_allclose(vector, expected[name], rtol=1e-5)
     assert types.names[0] == "warm"
-    said_of = {
+    items_of_word = {
         name: {row % 5 for row, text in enumerate(texts) if name in text.replace(",", "").casefold().split()}
         for name in types.names
     }
-    assert types.items.tolist() == [len(said_of[name]) for name in types.names]
+    assert types.items.tolist() == [len(items_of_word[name]) for name in types.names]

@@ -1,4 +1,4 @@
-"""Presets, and settings that make no sense."""
+"""Presets, and invalid settings."""
 
 import math
 from typing import Any
@@ -29,7 +29,7 @@ def test_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("settings", "message"),
     [
         (lambda: ModelConfig(score_form="dot"), "`score_form`: 'dot', expected one of cosine, ratio"),  # type: ignore[arg-type]
         (lambda: ModelConfig(aspects=0), "`aspects`: 0, expected at least 1"),
@@ -46,6 +46,6 @@ def test_presets() -> None:
         (lambda: TrainConfig(objective="bpr"), "bpr objective needs at least one negative"),
     ],
 )
-def test_settings_that_make_no_sense(made: Any, message: str) -> None:
+def test_invalid_settings(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        made()
+        settings()

@@ -1,4 +1,4 @@
-"""An epoch: which pairs it is made of."""
+"""Pairs of an epoch."""
 
 import pytest
 import torch
@@ -23,10 +23,10 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> TrainView:
 
 
 @pytest.mark.parametrize(("copies", "expected"), [(True, 14), (False, 12)])
-def test_every_pair_once_but_those_with_copied_texts(
+def test_epoch_contains_each_pair_without_copied_text_once(
     view: TrainView, monkeypatch: pytest.MonkeyPatch, copies: bool, expected: int
 ) -> None:
-    """They stay in the history, and each value is a mean over the pairs that were trained on."""
+    """They remain in the history, and each loss is a mean over the trained pairs."""
     training = TrainConfig(train_on_duplicates=copies, batch_size=5)
     seen: list[tuple[int, int]] = []
 

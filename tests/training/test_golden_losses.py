@@ -1,4 +1,4 @@
-"""What three epochs gave when this was written, from the seed and from stored tensors, on any processor."""
+"""Recorded losses of three epochs, from the seed and from stored tensors, on any processor."""
 
 import os
 import platform
@@ -30,16 +30,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def from_seed(
     dataset: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Start, list[float]]]:
-    folder, found = tmp_path_factory.mktemp("runs"), {}
+    folder, runs = tmp_path_factory.mktemp("runs"), {}
     for shape in SHAPES:
         with recorded() as start:
-            found[shape] = start, losses(dataset, folder / shape, shape)
-    return found
+            runs[shape] = start, losses(dataset, folder / shape, shape)
+    return runs
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_golden_start(from_seed: dict[str, tuple[Start, list[float]]], shape: str) -> None:
-    """The tensors from which the seed starts: no two processors differ by more than 1e-5."""
+def test_golden_initial_tensors(from_seed: dict[str, tuple[Start, list[float]]], shape: str) -> None:
+    """Initial tensors of the seed; processors differ by less than 1e-5."""
     start, stored = from_seed[shape][0], stored_start(shape)
     assert start.keys() == stored.keys()
     for name, value in stored.items():
@@ -48,8 +48,8 @@ def test_golden_start(from_seed: dict[str, tuple[Start, list[float]]], shape: st
         )
 
 
-def test_numbers_drawn_from_the_seed(from_seed: dict[str, tuple[Start, list[float]]]) -> None:
-    """The same to the last bit, where they are not replaced by what the text says."""
+def test_random_initial_tensors_are_bit_equal(from_seed: dict[str, tuple[Start, list[float]]]) -> None:
+    """Random tensors are bit-equal where initialisation from texts does not replace them."""
     start, stored = from_seed["paper"][0], stored_start("paper")
     drawn = "aspect", "mention.weight", *(name for name in stored if name.startswith("sentiment."))
     assert len(drawn) == 6
@@ -67,7 +67,7 @@ def test_golden_losses_from_a_stored_start(dataset: Path, tmp_path: Path, shape:
         np.testing.assert_allclose(losses(dataset, tmp_path / "run", shape), GOLDEN[shape], rtol=1e-5)
 
 
-FROM_SEED = "test_golden_start", "test_numbers_drawn_from_the_seed", "test_golden_losses"
+FROM_SEED = "test_golden_initial_tensors", "test_random_initial_tensors_are_bit_equal", "test_golden_losses"
 PROCESSORS = {
     "without vectors": {
         "ATEN_CPU_CAPABILITY": "default",
@@ -93,7 +93,7 @@ def test_golden_on_another_processor(name: str) -> None:
     tests_folder = Path(__file__).parents[1]
     tests = [
         *(f"{tests_folder / 'training' / 'test_golden_losses.py'}::{test}" for test in FROM_SEED),
-        f"{tests_folder / 'collaborative' / 'test_ease.py'}::test_a_ridge_that_rounding_swallows",
+        f"{tests_folder / 'collaborative' / 'test_ease.py'}::test_ridge_below_rounding_error",
     ]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env=os.environ | PROCESSORS[name], capture_output=True, text=True)

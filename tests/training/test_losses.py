@@ -1,4 +1,4 @@
-"""Losses against loops that follow the formulas word by word."""
+"""Losses against plain loops of their formulas."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_softmax_loss() -> None:
     assert softmax_loss(positive, others).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_hidden_candidates_get_no_gradient() -> None:
+def test_masked_candidates_have_no_gradient() -> None:
     positive = normal(2).requires_grad_()
     scores = normal(2, 5, seed=1).requires_grad_()
     hidden = torch.tensor([[True, False, True, False, False]] * 2)
@@ -41,13 +41,13 @@ def test_hidden_candidates_get_no_gradient() -> None:
     assert torch.isfinite(positive.grad).all()
 
 
-def test_sampled_softmax_on_all_candidates_is_the_full_one() -> None:
+def test_sampled_softmax_of_all_candidates_equals_full_softmax() -> None:
     positive, others = normal(3), normal(3, 6, seed=1)
     sampled = sampled_softmax_loss(positive, others, torch.tensor([6, 6, 6]))
     assert sampled.item() == pytest.approx(softmax_loss(positive, others).item(), rel=1e-12)
 
 
-def test_sampled_softmax_estimates_the_partition_function_without_bias() -> None:
+def test_sampled_softmax_partition_function_is_unbiased() -> None:
     """exp(loss) is the partition function over exp(positive): linear in the draws, so without bias."""
     generator = torch.Generator().manual_seed(3)
     num_items, draws, negatives = 50, 20_000, 5
@@ -65,7 +65,7 @@ def test_sampled_softmax_estimates_the_partition_function_without_bias() -> None
     assert abs(uncorrected - full) > 50 * error
 
 
-def test_sampled_softmax_nears_the_full_loss_and_its_gradient() -> None:
+def test_sampled_softmax_converges_to_full_softmax() -> None:
     generator = torch.Generator().manual_seed(4)
     scores = normal(30).requires_grad_()
     positive = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
@@ -85,8 +85,8 @@ def test_bpr_loss() -> None:
     assert bpr_loss(positive, negatives).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_bpr_is_finite_and_still_pulls_far_from_the_boundary() -> None:
-    """log(sigmoid(x) + 1e-8) would be flat at 18.4 here, without gradient."""
+def test_bpr_has_gradient_for_extreme_scores() -> None:
+    """log(sigmoid(x) + 1e-8) would be constant at 18.4 here, without gradient."""
     positive = torch.tensor([-200.0], requires_grad=True)
     loss = bpr_loss(positive, torch.tensor([[0.0]]))
     loss.backward()
@@ -95,7 +95,7 @@ def test_bpr_is_finite_and_still_pulls_far_from_the_boundary() -> None:
     assert bpr_loss(torch.tensor([200.0]), torch.tensor([[0.0]])).item() == 0.0
 
 
-def test_contrastive_loss_moves_the_document_alone() -> None:
+def test_contrastive_loss_has_gradient_of_document_only() -> None:
     document, review = normal(5).requires_grad_(), normal(5, seed=1).requires_grad_()
     loss = contrastive_loss(document, review)
     differences = zip(document.tolist(), review.tolist(), strict=True)
@@ -152,17 +152,17 @@ def test_rate_reduction_loss() -> None:
     assert in_single == pytest.approx(expected, rel=1e-4)
 
 
-def test_rate_reduction_is_normalised_over_the_features_of_a_word() -> None:
+def test_rate_reduction_normalises_over_features() -> None:
     words, linked = normal(9, 4), torch.ones(2, 9, dtype=torch.float64)
     loss = rate_reduction_loss(words, linked).item()
     longer_words = words * torch.arange(1, 10, dtype=torch.float64)[:, None]
     assert rate_reduction_loss(longer_words, linked).item() == pytest.approx(loss, rel=1e-12)
-    # What an implementation that normalises over the tokens would leave unchanged.
+    # Scaling that an implementation normalising over tokens would ignore.
     longer_features = words * torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     assert rate_reduction_loss(longer_features, linked).item() != pytest.approx(loss, rel=1e-3)
 
 
-def test_rate_reduction_prefers_words_spread_out_and_groups_together() -> None:
+def test_rate_reduction_prefers_spread_words_and_compact_groups() -> None:
     spread = torch.eye(4, dtype=torch.float64).repeat(2, 1)
     together = torch.ones(8, 4, dtype=torch.float64)
     same = torch.zeros(4, 8, dtype=torch.float64)
@@ -184,38 +184,38 @@ def test_rate_reduction_without_words_or_groups() -> None:
 
 
 def test_rating_anchor_loss() -> None:
-    said, rating = normal(6), torch.tensor([1, 5, 4, math.nan, 2, 5], dtype=torch.float64)
-    known = [0, 1, 2, 4, 5]
+    sentiment, rating = normal(6), torch.tensor([1, 5, 4, math.nan, 2, 5], dtype=torch.float64)
+    rated = [0, 1, 2, 4, 5]
 
     def standardised(values: list[float]) -> list[float]:
         mean = sum(values) / len(values)
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
         return [(value - mean) / deviation for value in values]
 
-    left = standardised([said[n].item() for n in known])
-    right = standardised([rating[n].item() for n in known])
+    left = standardised([sentiment[n].item() for n in rated])
+    right = standardised([rating[n].item() for n in rated])
     expected = sum((a - b) ** 2 for a, b in zip(left, right, strict=True)) / 5
-    assert rating_anchor_loss(said, rating).item() == pytest.approx(expected, rel=1e-12)
-    assert rating_anchor_loss(-said, rating) != rating_anchor_loss(said, rating)
+    assert rating_anchor_loss(sentiment, rating).item() == pytest.approx(expected, rel=1e-12)
+    assert rating_anchor_loss(-sentiment, rating) != rating_anchor_loss(sentiment, rating)
     assert rating_anchor_loss(rating.nan_to_num() * 3 + 1, rating).item() == pytest.approx(0, abs=1e-20)
 
 
 @pytest.mark.parametrize("ratings", [[], [math.nan, 4.0], [5.0, 5.0], [math.nan, math.nan]])
-def test_rating_anchor_loss_without_anything_to_compare(ratings: list[float]) -> None:
-    said = torch.arange(len(ratings), dtype=torch.float32).requires_grad_()
-    loss = rating_anchor_loss(said, torch.tensor(ratings))
+def test_rating_anchor_loss_without_comparable_ratings(ratings: list[float]) -> None:
+    sentiment = torch.arange(len(ratings), dtype=torch.float32).requires_grad_()
+    loss = rating_anchor_loss(sentiment, torch.tensor(ratings))
     loss.backward()
     assert loss.item() == 0.0
-    assert not said.grad.any()
+    assert not sentiment.grad.any()
 
 
-def test_reviews_that_all_say_the_same_have_finite_gradients() -> None:
-    said = torch.zeros(3, requires_grad=True)
-    rating_anchor_loss(said, torch.tensor([1.0, 3.0, 5.0])).backward()
-    assert torch.isfinite(said.grad).all()
+def test_rating_anchor_loss_finite_gradient_for_constant_sentiment() -> None:
+    sentiment = torch.zeros(3, requires_grad=True)
+    rating_anchor_loss(sentiment, torch.tensor([1.0, 3.0, 5.0])).backward()
+    assert torch.isfinite(sentiment.grad).all()
 
 
-def test_losses_are_finite_in_mixed_precision() -> None:
+def test_losses_are_finite_in_bfloat16() -> None:
     aspects = normal(6, 64).float().requires_grad_()
     words = normal(50, 64, seed=1).float().requires_grad_()
     linked = torch.ones(5, 50)

@@ -25,7 +25,7 @@ from llmdirect.training.negatives import ItemWeights, sample_negatives
     st.integers(0, 3),
     st.data(),
 )
-def test_draws_only_negatives(
+def test_samples_only_negatives(
     case: tuple[int, list[set[int]]], num_negatives: int, data: st.DataObject
 ) -> None:
     num_items, rows = case
@@ -42,7 +42,7 @@ def test_draws_only_negatives(
         assert all(0 <= item < num_items and item not in rows[user] for item in negatives)
 
 
-def test_every_negative_is_equally_likely() -> None:
+def test_negatives_are_uniform() -> None:
     positives = Csr.from_pairs([0] * 7, [0, 1, 5, 6, 7, 20, 29], 1)
     count = 200_000
     drawn = sample_negatives(np.zeros(count, np.int32), positives, 30, 1, seed=242)
@@ -69,7 +69,7 @@ def test_negatives_follow_their_weights() -> None:
         assert chi_square < 26.1  # the 0.999 quantile for 8 degrees of freedom
 
 
-def test_popularity_is_a_power_of_the_counts() -> None:
+def test_popularity_weights_are_power_of_counts() -> None:
     positives = Csr.from_pairs([0, 1, 2, 3, 4], [1, 1, 1, 1, 2], 6)
     weights = ItemWeights.popularity(positives, 4, 0.5)
     drawn = sample_negatives(np.full(30_000, 5), positives, 4, 1, weights=weights, seed=1)
@@ -78,7 +78,7 @@ def test_popularity_is_a_power_of_the_counts() -> None:
     assert abs(observed[1] / observed.sum() - 2 / 3) < 0.02  # sqrt(4) against sqrt(1)
 
 
-def test_weights_that_make_no_sense_are_named() -> None:
+def test_invalid_weights() -> None:
     with pytest.raises(ValueError, match="the weight of item 1 is -2"):
         ItemWeights([1, -2])
     with pytest.raises(ValueError, match="no item has a weight above 0"):
@@ -92,7 +92,7 @@ def test_weights_that_make_no_sense_are_named() -> None:
         sample_negatives([0], positives, 2, 1, weights=ItemWeights([1, 1, 1]), seed=0)
 
 
-def test_neighbouring_positions_and_draws_are_independent() -> None:
+def test_adjacent_positions_and_draws_are_independent() -> None:
     nothing = Csr(np.zeros(2, np.int64), np.zeros(0, np.int32))
     count, sides = 100_000, 6
     users = np.zeros(count, np.int32)
@@ -106,12 +106,12 @@ def test_neighbouring_positions_and_draws_are_independent() -> None:
         assert ((observed - expected) ** 2 / expected).sum() < 66.7  # the 0.999 quantile for 35
 
 
-def test_a_seed_and_a_draw_name_the_result() -> None:
+def test_seed_and_draw_determine_result() -> None:
     nothing = Csr(np.zeros(2, np.int64), np.zeros(0, np.int32))
     users = torch.zeros(8, dtype=torch.int64)
     first = sample_negatives(users, nothing, 1000, 2, seed=3)
     np.testing.assert_array_equal(first, sample_negatives(users, nothing, 1000, 2, seed=3, draw=0))
-    # Fixed for good: a release that changes these numbers changes everyone's results.
+    # Fixed values: changing them changes published results.
     assert sample_negatives([0], nothing, 1000, 4, seed=242).tolist() == [[11, 663, 644, 892]]
 
 
@@ -146,7 +146,7 @@ def test_threads_do_not_change_results() -> None:
     assert len(digests.pop()) == len(hashlib.sha256().hexdigest())
 
 
-def test_faults_are_named() -> None:
+def test_invalid_arguments() -> None:
     positives = Csr(np.array([0, 1, 4]), np.array([0, 0, 1, 2]))
     with pytest.raises(ValueError, match="user 1 has all 3 items"):
         sample_negatives([0, 1], positives, 3, 1, seed=0)

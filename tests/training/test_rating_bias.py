@@ -1,4 +1,4 @@
-"""Biases of ratings: what they solve, and what leaving a rating out changes, refitted."""
+"""Rating biases: normal equations, and leave-one-out changes against refits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,30 +29,30 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> TrainView:
     return TrainView.from_dataset(dataset, write_embeddings(folder, dataset.passages.text.to_list()))
 
 
-def test_biases_are_damped_means_of_what_the_others_leave(view: TrainView) -> None:
-    found, pairs = RatingBiases.fit(view), all_pairs(view)
+def test_biases_are_damped_means_of_residuals(view: TrainView) -> None:
+    biases, pairs = RatingBiases.fit(view), all_pairs(view)
     rated = ~torch.isnan(pairs.rating)
     assert (~rated).sum() == 1
-    assert found.mean == pytest.approx(float(pairs.rating[rated].mean()))
-    centred = pairs.rating - found.mean
+    assert biases.mean == pytest.approx(float(pairs.rating[rated].mean()))
+    centred = pairs.rating - biases.mean
     for user in range(USERS):
         own = rated & (pairs.user == user)
-        left = centred[own] - found.item[pairs.item[own]]
-        ridge = 1 / float(found.leverage_of_user[user]) - int(own.sum())
+        left = centred[own] - biases.item[pairs.item[own]]
+        ridge = 1 / float(biases.leverage_of_user[user]) - int(own.sum())
         assert ridge == pytest.approx(
-            1 / float(found.leverage_of_user[0]) - int((rated & (pairs.user == 0)).sum())
+            1 / float(biases.leverage_of_user[0]) - int((rated & (pairs.user == 0)).sum())
         )
-        assert float(found.user[user]) == pytest.approx(float(left.sum() / (own.sum() + ridge)), abs=1e-5)
+        assert float(biases.user[user]) == pytest.approx(float(left.sum() / (own.sum() + ridge)), abs=1e-5)
     for item in range(ITEMS):
         own = rated & (pairs.item == item)
-        left = centred[own] - found.user[pairs.user[own]]
-        assert float(found.item[item]) == pytest.approx(
-            float(left.sum() * found.leverage_of_item[item]), abs=1e-3
+        left = centred[own] - biases.user[pairs.user[own]]
+        assert float(biases.item[item]) == pytest.approx(
+            float(left.sum() * biases.leverage_of_item[item]), abs=1e-3
         )
 
 
-def test_a_left_out_rating_changes_the_bias_as_a_refit_does(view: TrainView) -> None:
-    """Exactly where one side has biases alone; the formula that both sides share."""
+def test_leave_one_out_change_matches_refit(view: TrainView) -> None:
+    """Exact if only one side has biases, whose formula both sides share."""
     pairs = all_pairs(view)
     rated = ~torch.isnan(pairs.rating)
     mean, ridge = 3.0, 2.0
@@ -67,10 +67,10 @@ def test_a_left_out_rating_changes_the_bias_as_a_refit_does(view: TrainView) -> 
     assert torch.isnan(alone.change(pairs)[~rated]).all()
 
 
-def test_left_out_predictions_miss_by_more_than_fitted_ones(view: TrainView) -> None:
-    found, pairs = RatingBiases.fit(view), all_pairs(view)
-    fitted = found.mean + found.user[pairs.user] + found.item[pairs.item]
+def test_leave_one_out_error_exceeds_fitted_error(view: TrainView) -> None:
+    biases, pairs = RatingBiases.fit(view), all_pairs(view)
+    fitted = biases.mean + biases.user[pairs.user] + biases.item[pairs.item]
     rated = ~torch.isnan(pairs.rating)
     missed = (pairs.rating - fitted)[rated].square().mean()
-    left_out = (pairs.rating - fitted - found.change(pairs))[rated].square().mean()
-    assert missed < left_out < (pairs.rating - found.mean)[rated].square().mean()
+    left_out = (pairs.rating - fitted - biases.change(pairs))[rated].square().mean()
+    assert missed < left_out < (pairs.rating - biases.mean)[rated].square().mean()

@@ -1,4 +1,4 @@
-"""What follows an epoch, by hand: patience, drops of the learning rate, tokens, the end."""
+"""Training schedule: patience, learning rate drops, token epochs, early stopping."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,10 +35,10 @@ def run(on: Schedule, values: Sequence[float], figure: str = "ndcg@10") -> list[
     return epochs
 
 
-def test_patience_then_drops_then_the_end() -> None:
-    found = schedule(patience=2, max_lr_drops=1, num_epochs=99)
-    epochs = run(found, [0.1, 0.3, 0.2, 0.3, 0.25, 0.4, 0.4, 0.39, 1.0, 1.0])
-    # 0.2 and 0.3 (a tie) are no better: the rate drops. After 0.4 two are not, and no drop is left.
+def test_stops_after_patience_and_drops() -> None:
+    training_schedule = schedule(patience=2, max_lr_drops=1, num_epochs=99)
+    epochs = run(training_schedule, [0.1, 0.3, 0.2, 0.3, 0.25, 0.4, 0.4, 0.39, 1.0, 1.0])
+    # 0.2 and 0.3 (a tie) are no gain: the rate drops. Two epochs after 0.4 are none, and no drop remains.
     assert epochs == [
         ("pooled", 0, True),
         ("pooled", 0, True),
@@ -49,28 +49,32 @@ def test_patience_then_drops_then_the_end() -> None:
         ("pooled", 1, False),
         ("pooled", 1, False),
     ]
-    assert (found.state.best_epoch, found.state.best_value, found.state.ended) == (6, 0.4, True)
-    assert not found.has_next_epoch()
+    assert (
+        training_schedule.state.best_epoch,
+        training_schedule.state.best_value,
+        training_schedule.state.ended,
+    ) == (6, 0.4, True)
+    assert not training_schedule.has_next_epoch()
 
 
-def test_errors_are_to_fall() -> None:
-    found = schedule(objective="rating", patience=1, max_lr_drops=0)
-    assert [best for *_, best in run(found, [1.2, 1.1, 1.15, 0.1], "mse")] == [True, True, False]
-    assert found.state.best_value == 1.1
+def test_error_metrics_are_minimised() -> None:
+    training_schedule = schedule(objective="rating", patience=1, max_lr_drops=0)
+    assert [best for *_, best in run(training_schedule, [1.2, 1.1, 1.15, 0.1], "mse")] == [True, True, False]
+    assert training_schedule.state.best_value == 1.1
 
 
 @pytest.mark.parametrize("ends", ["by patience", "by number"])
-def test_tokens_come_last_at_the_full_rate(ends: str) -> None:
+def test_token_epochs_are_last_at_full_rate(ends: str) -> None:
     patience, first = (1, 4) if ends == "by patience" else (9, 3)
-    found = schedule(patience=patience, max_lr_drops=1, num_epochs=first, token_epochs=2)
+    training_schedule = schedule(patience=patience, max_lr_drops=1, num_epochs=first, token_epochs=2)
     values = [0.5, 0.4, 0.4, 0.6, 0.3] if ends == "by patience" else [0.1, 0.2, 0.5, 0.6, 0.3]
-    epochs = run(found, [*values, 0.9])
+    epochs = run(training_schedule, [*values, 0.9])
     assert [phase for phase, *_ in epochs] == ["pooled"] * 3 + ["tokens"] * 2
     assert [drops for _, drops, _ in epochs[3:]] == [0, 0]
-    assert (found.state.best_epoch, found.max_epochs) == (4, first + 2)
+    assert (training_schedule.state.best_epoch, training_schedule.max_epochs) == (4, first + 2)
 
 
-def test_a_network_for_sentiment_learns_from_tokens_alone() -> None:
-    found = schedule(ModelConfig(sentiment="mlp", channels=1), num_epochs=2)
-    assert [phase for phase, *_ in run(found, [0.1, 0.2, 0.3])] == ["tokens"] * 2
-    assert found.max_epochs == 2
+def test_sentiment_mlp_trains_on_tokens_only() -> None:
+    training_schedule = schedule(ModelConfig(sentiment="mlp", channels=1), num_epochs=2)
+    assert [phase for phase, *_ in run(training_schedule, [0.1, 0.2, 0.3])] == ["tokens"] * 2
+    assert training_schedule.max_epochs == 2

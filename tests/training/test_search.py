@@ -1,4 +1,4 @@
-"""Grid search: resumable, refused where something else is there."""
+"""Grid search: resuming, failures, and invalid output folders."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
 
 
-def test_params_are_typed_and_checked() -> None:
+def test_parse_params() -> None:
     assert parse_params(
         [
             "lr=1e-3,0.1",
@@ -57,7 +57,7 @@ def test_params_are_typed_and_checked() -> None:
             parse_params([text])
 
 
-def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+def test_train_setting_has_single_value(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     assert parse_settings(["clip=0.5", "equal_reviews=true"]) == {"clip": 0.5, "equal_reviews": True}
     with pytest.raises(ValueError, match="`param` 'clip=2': clip is given twice"):
         parse_settings(["clip=1", "clip=2"])
@@ -73,7 +73,9 @@ def test_a_setting_of_train_has_one_value_given_once(dataset: Path, tmp_path: Pa
     assert RunFolder.open(tmp_path / "run").train_config.clip == 0.5
 
 
-def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+def test_grid_runs_each_combination_once_and_sorts_by_metric(
+    dataset: Path, tmp_path: Path, cli: CommandLine
+) -> None:
     command = ["grid", dataset, "--out", tmp_path / "runs", "--num-epochs", "2", "--param", "lr=1e-2,1e-4"]
     answer = cli(*command, "--param", "aspc_num=2,3", "--json")
     assert answer.code == 0, answer.err
@@ -93,7 +95,7 @@ def test_every_combination_once_and_the_best_first(dataset: Path, tmp_path: Path
         grid(dataset, tmp_path / "runs", params={"lr": [1e-2]}, settings={"num_epochs": 1})
 
 
-def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
+def test_grid_of_one_combination_and_failed_trials(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(grid(dataset, tmp_path / "one", params={"lr": [1e-3]}, settings={"num_epochs": 1}).trials) == 1
@@ -112,9 +114,7 @@ def test_one_combination_is_a_grid_too_and_failures_do_not_end_it(
     assert result.failed == [{"lr": 1e-2}]
 
 
-def test_a_killed_search_trains_every_combination_once(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_search_resumes(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llmdirect.training import search as module
 
     class Killed(BaseException):
@@ -134,14 +134,14 @@ def test_a_killed_search_trains_every_combination_once(
 
 
 @pytest.mark.parametrize("preset", SEARCHED)
-def test_what_is_searched_by_default_can_be(dataset: Path, preset: Preset) -> None:
+def test_default_search_space_is_valid(dataset: Path, preset: Preset) -> None:
     searched = SEARCHED[preset]
     combinations = [dict(zip(searched, values, strict=True)) for values in product(*searched.values())]
     assert len(combinations) > 1
     assert not _check_combinations(Dataset.open(dataset), {"preset": preset}, combinations)
 
 
-def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> None:
+def test_incomparable_runs(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"runs that watch mse and ndcg@10 do not compare"):
         grid(dataset, tmp_path / "runs", params={"objective": ["softmax", "rating"]})
     with pytest.raises(ValueError, match=r"runs that watch auc and ndcg@10 do not compare"):
@@ -150,7 +150,7 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
     params = {"sentiment": ["linear", "mlp"], "channels": [1], "token_epochs": [0, 2]}
     with pytest.raises(ValueError, match=message):
         grid(dataset, tmp_path / "runs", params=params)
-    # On pooled text alone these losses would shape parameters that no score reads.
+    # On pooled text these losses would train parameters that no score uses.
     for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
         params = {loss: [0.0, 1e-6], "score_form": [form]}
         with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .*`token_epochs=5`"):
@@ -163,7 +163,7 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
         _check_combinations(unrated, {"objective": "rating"}, [{"lr": 0.1}])
 
 
-def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> None:
+def test_tpe_number_of_trials(dataset: Path, tmp_path: Path) -> None:
     options = {
         "params": {"lr": [1e-2, 1e-3, 1e-4]},
         "settings": {"num_epochs": 1, "objective": "bpr"},
@@ -172,11 +172,11 @@ def test_tpe_makes_as_many_trials_as_asked(dataset: Path, tmp_path: Path) -> Non
     for trials in (2, 5):
         result = grid(dataset, tmp_path / "runs", trials=trials, **options)  # type: ignore[arg-type]
         assert len(result.trials) == trials
-    # A search that goes on draws anew; it does not start over with the same draws.
+    # A resumed search draws new trials instead of repeating the first.
     assert len({trial.params["lr"] for trial in result.trials}) > 1
 
 
-def test_the_default_setup_prefers_a_smaller_error(dataset: Path, tmp_path: Path) -> None:
+def test_default_objective_minimises_error(dataset: Path, tmp_path: Path) -> None:
     settings = {"objective": "rating", "popularity": False, "num_epochs": 2}
     result = grid(dataset, tmp_path / "runs", params={"lr": [1e-2, 1e-5]}, settings=settings)
     values = [trial.value for trial in result.trials]

@@ -1,4 +1,4 @@
-"""Training: exact resume after a kill, the setups, early stopping, what is refused before it starts."""
+"""Training: exact resume after a kill, objectives, early stopping, invalid arguments."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
 
 
-def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_items(
+def test_collaborative_term_is_limited_to_popular_items(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for module, name, value in (
@@ -66,14 +66,14 @@ def test_the_collaborative_term_of_a_large_catalogue_is_of_its_most_popular_item
 
 
 @pytest.mark.parametrize("shape", ["default", "both", "collaborative", "paper"])
-def test_more_epochs_later_equal_an_unbroken_run(dataset: Path, tmp_path: Path, shape: str) -> None:
+def test_continued_run_equals_uninterrupted_run(dataset: Path, tmp_path: Path, shape: str) -> None:
     fit(dataset, tmp_path / "whole", shape, num_epochs=5)
     for epochs in (1, 2, 5):
         fit(dataset, tmp_path / "parts", shape, num_epochs=epochs)
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
-def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path: Path) -> None:
+def test_token_epochs_are_reproducible(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "whole", num_epochs=2, token_epochs=3)
     fit(dataset, tmp_path / "again", num_epochs=2, token_epochs=3)
     whole = content(tmp_path / "whole")
@@ -82,18 +82,18 @@ def test_token_epochs_after_pooled_ones_are_reproducible(dataset: Path, tmp_path
     assert whole["last"]["sharpness"] != 0.0
 
 
-def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) -> None:
-    # Far enough for the learning rate to drop and for tokens to follow pooled text.
+def test_killed_run_resumes_bit_equal(dataset: Path, tmp_path: Path) -> None:
+    # Long enough for the learning rate to drop and for token epochs to follow pooled ones.
     options = ["--num-epochs", "14", "--patience", "2", "--token-epochs", "8", "--aspc-num", "3"]
     command = [sys.executable, "-m", "llmdirect", "train", str(dataset), *options, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     run = tmp_path / "killed"
     kills = 0
-    for wanted in (2, 9, 16):
+    for num_epochs in (2, 9, 16):
         process = subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             lines = (run / "history.jsonl").read_text().count("\n") if (run / "history.jsonl").exists() else 0
-            if lines >= wanted:
+            if lines >= num_epochs:
                 os.kill(process.pid, signal.SIGKILL)
                 kills += process.wait() == -signal.SIGKILL
                 break
@@ -108,7 +108,7 @@ def test_killed_training_ends_as_an_unbroken_run(dataset: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("objective", ["softmax", "bpr", "rating"])
-def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, objective: str) -> None:
+def test_every_objective_improves(dataset: Path, tmp_path: Path, shape: str, objective: str) -> None:
     auxiliary = {"contrastive": 5e-3, "rate": 1e-6, "orthogonality": 2.5, "anchor": 0.1}
     tokens = {"token_epochs": 0 if SHAPES[shape].sentiment == "mlp" else 2}
     options = {"num_epochs": 6, "objective": objective, "lr": 5e-3, "patience": 9}
@@ -120,15 +120,13 @@ def test_every_setup_learns(dataset: Path, tmp_path: Path, shape: str, objective
     assert result.metric == ("mse" if objective == "rating" else "ndcg@10")
 
 
-def test_sampled_softmax_learns(dataset: Path, tmp_path: Path) -> None:
+def test_sampled_softmax_improves(dataset: Path, tmp_path: Path) -> None:
     result = fit(dataset, tmp_path / "run", num_epochs=6, negatives=4)
     losses = [record.losses["loss"] for record in result.history]
     assert losses[-1] < losses[0]
 
 
-def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_rate_drops_from_best_state_then_early_stopping(dataset: Path, tmp_path: Path) -> None:
     result = fit(dataset, tmp_path / "run", num_epochs=100, patience=1, max_lr_drops=2)
     rates = [record.lr for record in result.history]
     assert len(rates) < 100
@@ -139,16 +137,16 @@ def test_without_gain_the_rate_drops_from_the_best_state_and_training_ends(
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_kept_tables_rank_as_validation_did(dataset: Path, tmp_path: Path, shape: str) -> None:
+def test_saved_tables_reproduce_validation_metric(dataset: Path, tmp_path: Path, shape: str) -> None:
     result = fit(dataset, tmp_path / "run", shape)
-    found = evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
-    assert found.metrics["ndcg@10"] == pytest.approx(result.best_value, abs=1e-6)
+    validation = evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"], split="valid")
+    assert validation.metrics["ndcg@10"] == pytest.approx(result.best_value, abs=1e-6)
     data, trained = Dataset.open(dataset), Trained.load(tmp_path / "run")
     again = mean_metrics(evaluate_split(trained.tables, data, TEST, ["ndcg@10"]))
     assert evaluate(dataset, tmp_path / "run", metrics=["ndcg@10"]).metrics == again
 
 
-def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
+def test_default_objective_reports_rating_metrics(dataset: Path, tmp_path: Path) -> None:
     shape = replace(SHAPES["default"], popularity=False, collaborative=False)
     result = train(
         dataset, tmp_path / "run", model=shape, training=TrainConfig(objective="rating", num_epochs=2)
@@ -168,8 +166,8 @@ def test_default_setup_reports_ratings(dataset: Path, tmp_path: Path) -> None:
     )
 
 
-def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) -> None:
-    """Other held-out texts and ratings: every parameter stays what it was."""
+def test_held_out_splits_do_not_influence_training(dataset: Path, tmp_path: Path) -> None:
+    """Changed held-out texts and ratings leave every parameter unchanged."""
     raw = dataset.with_suffix(".json")
     held = Dataset.open(dataset)
     users, items = held.user_ids, held.item_ids
@@ -192,7 +190,7 @@ def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) ->
     prepare(changed, tmp_path / "changed")
     texts = Dataset.open(tmp_path / "changed").passages.text.to_list()
     assert texts != held.passages.text.to_list()
-    # One store for both, so that a text has the same tokens in both runs.
+    # A shared store, so that a text has the same tokens in both runs.
     every = sorted({*texts, *held.passages.text.to_list()})
     store = write_embeddings(tmp_path / "store", every, dim=12)
     for name, data in (("one", dataset), ("two", tmp_path / "changed")):
@@ -202,8 +200,8 @@ def test_nothing_of_the_held_out_splits_enters(dataset: Path, tmp_path: Path) ->
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
-def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
-    number = (1 << 24) + 4  # float32 has no number before the last but one
+def test_sampling_reaches_last_of_many_pairs() -> None:
+    number = (1 << 24) + 4  # float32 cannot represent all indices of this size
     pairs = {name: torch.zeros(1, dtype=torch.int64).expand(number) for name in ("user", "passage", "rating")}
     view: Any = SimpleNamespace(
         pair_item=torch.arange(number),
@@ -214,7 +212,7 @@ def test_pairs_are_sampled_to_the_last_of_very_many() -> None:
     assert (len(items), int(items[0]), int(items[-1])) == (2048, 0, number - 1)
 
 
-def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tmp_path: Path) -> None:
+def test_train_left_out_metric_ranks_among_non_positives(dataset: Path, tmp_path: Path) -> None:
     from llmdirect.model.item_documents import Pairs
     from llmdirect.model.train_view import TrainView
     from llmdirect.store.store import open_store
@@ -239,7 +237,7 @@ def test_train_left_out_ranks_the_own_item_among_non_positives(dataset: Path, tm
         assert train_left_out(scores, "auc") == pytest.approx(np.mean(areas))
 
 
-def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+def test_invalid_training_arguments(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
     out = tmp_path / "run"
     if not torch.cuda.is_available():
         with pytest.raises(MissingError, match=r"device cuda was asked for.*`device=\"cpu\"`"):
@@ -262,13 +260,13 @@ def test_refusals_name_place_and_cure(dataset: Path, tmp_path: Path, cli: Comman
     assert cli("train", "--out", out).code == 2
 
 
-def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
+def test_dataset_without_validation_split(tmp_path: Path) -> None:
     raw = tmp_path / "few.jsonl"
     raw.write_text(
         "".join(f'{{"user": "u{n % 9}", "item": "i{n % 4}", "text": "t{n}"}}\n' for n in range(18))
     )
-    found = prepare(raw, tmp_path / "few")
-    assert found.notes == [EMPTY_VALID_NOTE]
+    result = prepare(raw, tmp_path / "few")
+    assert result.notes == [EMPTY_VALID_NOTE]
     dataset = Dataset.open(tmp_path / "few")
     write_embeddings(tmp_path / "few" / "stores" / "random", dataset.passages.text.to_list(), dim=12)
     with pytest.raises(DataError, match="validation split; users have one from three reviews"):
@@ -279,20 +277,20 @@ def test_too_few_reviews_to_hold_any_out(tmp_path: Path) -> None:
         fit(tmp_path / "none", tmp_path / "run")
 
 
-def test_what_is_measured_is_checked_first(dataset: Path, tmp_path: Path) -> None:
+def test_invalid_evaluation_arguments(dataset: Path, tmp_path: Path) -> None:
     fit(dataset, tmp_path / "run", num_epochs=1)
-    for wrong, sentence in (
+    for invalid, message in (
         ({"split": "train"}, "`split` is 'train', expected one of valid, test"),
         ({"metrics": "ndcg@10"}, "`metrics` is 'ndcg@10', expected a list"),
         ({"depth": 0}, "`depth` is 0"),
         ({"lists_out": tmp_path / "lists.csv"}, "ends in .parquet"),
     ):
-        with pytest.raises(ValueError, match=sentence):
-            evaluate(dataset, tmp_path / "run", **wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=message):
+            evaluate(dataset, tmp_path / "run", **invalid)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         evaluate(dataset, tmp_path / "run", lists_out=tmp_path / "nowhere" / "lists.parquet")
     result = evaluate(dataset, tmp_path / "run", lists_out=str(tmp_path / "lists.parquet"), depth=2)
-    keys = "metrics num_users num_items split seed positive run aspects_off run_out"  # of --json, for good
+    keys = "metrics num_users num_items split seed positive run aspects_off run_out"  # stable keys of --json
     assert result.to_json().keys() == set(keys.split())
     assert result.to_json()["run_out"] == str(tmp_path / "lists.parquet")
     assert (tmp_path / "lists.parquet").exists()
@@ -304,7 +302,7 @@ def test_what_is_measured_is_checked_first(dataset: Path, tmp_path: Path) -> Non
         recommend(tmp_path / "run", [7])  # type: ignore[list-item]
 
 
-def test_no_ratings_to_learn(tmp_path: Path) -> None:
+def test_rating_objective_without_ratings(tmp_path: Path) -> None:
     raw = tmp_path / "plain.csv"
     raw.write_text("u,i,t\n" + "".join(f"u{u},i{i},text {u} {i}\n" for u in range(5) for i in range(5)))
     prepare(raw, tmp_path / "plain", columns={"user": "u", "item": "i", "text": "t"})
@@ -322,7 +320,7 @@ def test_tensorboard(dataset: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
-def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
+def test_batches_without_ratings(tmp_path: Path) -> None:
     raw = tmp_path / "few.csv"
     lines = [f"u{u},i{i},text {u} {i},{4 if (u + i) % 4 == 0 else ''}\n" for u in range(9) for i in range(7)]
     raw.write_text("u,i,t,r\n" + "".join(lines))
@@ -334,7 +332,7 @@ def test_batches_without_ratings_do_no_harm(tmp_path: Path) -> None:
     assert all(np.isfinite(record.losses["loss"]) for record in result.history)
 
 
-def test_ratings_are_not_learned_from_liked_items_alone(tmp_path: Path) -> None:
+def test_rating_objective_requires_all_ratings(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "liked", positive="rating>=3")
     with pytest.raises(DataError, match=r"liked: was prepared with `positive=rating>=3`.*prepare it without"):
         fit(data, tmp_path / "run", objective="rating")
