@@ -14,6 +14,8 @@ __all__ = [
     "Store",
     "__version__",
     "consolidate_shards",
+    "count_words",
+    "counted_words",
     "hash_strings",
     "list_metric_names",
     "list_metrics",
@@ -22,6 +24,7 @@ __all__ = [
     "rank",
     "sample_negatives",
     "set_num_threads",
+    "word_spans",
     "write_store_files",
 ]
 
@@ -44,6 +47,58 @@ def passage_keys(texts: list[str]) -> NDArray[np.uint8]:
 
 def hash_strings(texts: list[str], seed: int = 0) -> NDArray[np.uint64]:
     """Seeded 64-bit hash of each string: uint64 [n]."""
+
+def word_spans(text: str) -> NDArray[np.int64]:
+    """Spans of the words, runs of symbols and runs of white space, which together cover a text.
+
+    Returns
+    -------
+    ndarray
+        int64 [n, 2], half-open ranges of characters.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        If the text holds a lone surrogate.
+    """
+
+def counted_words(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Counted words of a text in lower case, and their spans.
+
+    Returns
+    -------
+    words
+        [n]
+    spans
+        int64 [n, 2], half-open ranges of characters.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        If the text holds a lone surrogate.
+    """
+
+def count_words(
+    texts: list[str],
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the words of texts in parallel: a CSR matrix of texts and words.
+
+    Returns
+    -------
+    vocabulary
+        [V] words, sorted.
+    indptr
+        int64 [n + 1] row pointers.
+    words
+        int64 [nnz] columns, ascending in each row.
+    counts
+        int64 [nnz] occurrences.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        If a text holds a lone surrogate.
+    """
 
 @final
 class CheckedCsr:

@@ -1,6 +1,6 @@
 """Word spans, mapping of tokens to words, and static vectors of word types."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.word_types import WordTypes
-from llmdirect.text.words import token_word_ids, word_spans
+from llmdirect.text.words import count_words, counted_words, token_word_ids, word_spans
 from model_helpers import Row, dataset_of, write_embeddings
 
 
@@ -16,7 +16,12 @@ from model_helpers import Row, dataset_of, write_embeddings
     ("text", "words"),
     [
         ("It's warm, isn\u2019t it?", ["It's", " ", "warm", ",", " ", "isn\u2019t", " ", "it", "?"]),
-        ("well-made  ...ok", ["well-made", "  ", "...", "ok"]),
+        ("well-made  ...ok", ["well", "-", "made", "  ", "...", "ok"]),
+        ("good.Then U.S.A 10.5", ["good", ".", "Then", " ", "U.S.A", " ", "10.5"]),
+        ("अच्छा है।", ["अच्छा", " ", "है", "।"]),
+        ("कि\u094dक", ["कि\u094dक"]),
+        ("很好 😀👍🏽", ["很好", " ", "😀👍🏽"]),
+        ("half \ud83d", ["half", " ", "\ud83d"]),
         ("नमस्ते जी", ["नमस्ते", " ", "जी"]),
         ("cafe\u0301 noir", ["cafe\u0301", " ", "noir"]),
         ("", []),
@@ -26,6 +31,47 @@ def test_word_spans_cover_text(text: str, words: list[str]) -> None:
     spans = word_spans(text).tolist()
     assert [text[start:end] for start, end in spans] == words
     assert "".join(words) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A GUITAR isn\u2019t 7 x2", ["guitar", "isn't", "x2"]),
+        # One ideograph or Hangul syllable is a word, one letter of another script is not.
+        ("吉他的音色非常好。弦很软", ["吉他", "的", "音色", "非常", "好", "弦", "很", "软"]),
+        ("このギターは音がとても良いです", ["この", "ギター", "音", "とても", "良い", "です"]),
+        ("กีตาร์ตัวนี้เสียงดี", ["กีตาร์", "ตัว", "นี้", "เสียง", "ดี"]),
+        ("기타 줄", ["기타", "줄"]),
+        ("यह गिटार अच्छा है", ["यह", "गिटार", "अच्छा", "है"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),  # noqa: RUF001
+        ("😀👍🏽 👨‍👩‍👧 🅰️ 1️⃣ 🇩🇪", []),
+        ("half \ud83d", ["half"]),
+        ("", []),
+    ],
+)
+def test_counted_words(text: str, words: list[str]) -> None:
+    found, spans = counted_words(text)
+    assert found == words
+    assert [text[start:end].lower().replace("\u2019", "'") for start, end in spans.tolist()] == words
+
+
+def test_counts_are_those_of_the_single_texts() -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["A", "warm", "Warm", "很好", "ok", "..."], 9)) for _ in range(700)]
+    vocabulary, indptr, words, counts = count_words([*texts, ""])
+    assert vocabulary == sorted(vocabulary)
+    assert len(indptr) == len(texts) + 2
+    for row, text in enumerate([*texts, ""]):
+        entries = slice(indptr[row], indptr[row + 1])
+        found = {vocabulary[word]: count for word, count in zip(words[entries], counts[entries], strict=True)}
+        assert found == Counter(counted_words(text)[0])
+        assert (np.diff(words[entries]) > 0).all()
+
+
+def test_tokens_between_counted_words_belong_to_none() -> None:
+    spans = np.array([[0, 1], [2, 6], [6, 7], [8, 9], [9, 12]], np.uint32)
+    assert token_word_ids(spans, counted_words("a good, x day")[1]).tolist() == [-1, 0, -1, -1, -1]
+    assert token_word_ids(spans, counted_words("")[1]).tolist() == [-1] * 5
 
 
 def test_tokens_map_to_word_of_their_start() -> None:

@@ -11,7 +11,7 @@ from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
-from llmdirect.text.words import word_spans
+from llmdirect.text.words import count_words
 
 
 def top_words(trained: Trained) -> list[list[str]]:
@@ -75,11 +75,10 @@ def npmi(words: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float]:
     """
     index = {word: number for number, word in enumerate(dict.fromkeys(w for row in words for w in row))}
     present = np.zeros((len(texts), len(index)), bool)
-    for row, text in enumerate(texts):
-        for start, end in word_spans(text).tolist():
-            number = index.get(text[start:end].casefold())
-            if number is not None:
-                present[row, number] = True
+    vocabulary, indptr, found, _ = count_words(texts)
+    number = np.array([index.get(word, -1) for word in vocabulary], np.int64)[found]
+    row = np.repeat(np.arange(len(texts)), np.diff(indptr))
+    present[row[number >= 0], number[number >= 0]] = True
     joint = present.T.astype(np.float64) @ present.astype(np.float64) / max(1, len(texts))
     scores = []
     for row_words in words:

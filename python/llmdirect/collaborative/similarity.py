@@ -9,15 +9,18 @@ exist, and items other than the pair's own would change.
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.common.decompositions import leading_eigenvectors
 from llmdirect.common.ragged import entries_of
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
-from llmdirect.text.lexicon import WORD_PATTERN, Lexicon
+from llmdirect.text.lexicon import Lexicon
+from llmdirect.text.words import count_words
 
 _MIN_ITEMS = 2
 """Minimum document frequency of a word: one of a single item relates it to no other."""
@@ -55,26 +58,22 @@ class WordCounts:
         vocabulary
             Words to count; those of at least two items if not given.
         """
-        counts = (
-            pl.DataFrame({"passage": pl.arange(0, len(texts), eager=True), "text": texts})
-            .with_columns(word=pl.col("text").str.to_lowercase().str.extract_all(WORD_PATTERN))
-            .select("passage", "word")
-            .explode("word")
-            .drop_nulls()
-            .group_by("passage", "word")
-            .len("count")
-        )
+        all_words, indptr, words, counts = count_words(texts.to_list())
+        passage = np.repeat(np.arange(len(texts)), np.diff(indptr))
         if vocabulary is None:
-            with_item = counts.with_columns(item=pl.Series(items.numpy()).gather(counts["passage"]))
-            frequency = with_item.filter(pl.col("item") >= 0).group_by("word").agg(pl.col("item").n_unique())
-            vocabulary = frequency.filter(pl.col("item") >= _MIN_ITEMS)["word"].sort()
-        columns = pl.DataFrame({"word": vocabulary, "column": pl.arange(0, len(vocabulary), eager=True)})
-        kept = counts.join(columns, on="word").sort("passage", "column")
-        per_passage = torch.bincount(kept["passage"].to_torch().long(), minlength=len(texts))
+            item = items.numpy()[passage]
+            frequency = _num_items_with(words, item, len(all_words))
+            columns = np.where(frequency >= _MIN_ITEMS, np.cumsum(frequency >= _MIN_ITEMS) - 1, -1)
+            vocabulary = pl.Series(all_words, dtype=pl.String).filter(pl.Series(columns >= 0))
+        else:
+            index = {word: column for column, word in enumerate(vocabulary.to_list())}
+            columns = np.array([index.get(word, -1) for word in all_words], np.int64)
+        kept = columns[words] >= 0
+        per_passage = np.bincount(passage[kept], minlength=len(texts))
         return cls(
-            torch.cat([torch.zeros(1, dtype=torch.int64), per_passage.cumsum(0)]),
-            kept["column"].to_torch().long(),
-            kept["count"].to_torch().double(),
+            torch.from_numpy(np.concatenate([[0], np.cumsum(per_passage)])),
+            torch.from_numpy(columns[words[kept]]),
+            torch.from_numpy(counts[kept]).double(),
             vocabulary,
         )
 
@@ -83,6 +82,12 @@ class WordCounts:
         row, position = entries_of(self.indptr, passages)
         table = torch.zeros(len(passages), len(self.vocabulary), dtype=torch.float64)
         return table.index_put((row, self.words[position]), self.values[position])
+
+
+def _num_items_with(words: NDArray[np.int64], items: NDArray[np.int64], num_words: int) -> NDArray[np.int64]:
+    """int64 [num_words] number of items with each word, from pairs [n]; item -1 for none."""
+    pairs = np.unique(words[items >= 0] * (items.max(initial=0) + 1) + items[items >= 0])
+    return np.bincount(pairs // (items.max(initial=0) + 1), minlength=num_words)
 
 
 class WordSimilarity:

@@ -14,7 +14,7 @@ from llmdirect.model.direct import Direct
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.vectors import normalize
-from llmdirect.text.words import is_function_word, token_word_ids, word_spans
+from llmdirect.text.words import counted_words, is_function_word, token_word_ids
 
 _MAX_PASSAGES = 20_000
 _MAX_TYPES = 4096
@@ -97,9 +97,9 @@ class _Occurrences:
     """Words of passages, in order of first occurrence. n passages, M different words."""
 
     numbers: dict[str, int] = field(default_factory=dict)
-    """Number of each word in lower case, from 0 to M - 1."""
+    """Number of each counted word, from 0 to M - 1."""
     of_passages: list[NDArray[np.int64]] = field(default_factory=list)
-    """Word number of each word in a passage, -1 for numbers and the like."""
+    """Word number of each word in a passage, -1 for numbers and for what is not counted."""
     of_tokens: list[NDArray[np.int64]] = field(default_factory=list)
     """Word number of each token with characters, or -1."""
     token_shares: list[NDArray[np.float64]] = field(default_factory=list)
@@ -107,14 +107,14 @@ class _Occurrences:
 
     def add(self, text: str, spans: NDArray[np.uint32]) -> None:
         """Append a passage; spans: [T, 2] characters of its tokens."""
-        words = word_spans(text)
-        owner = token_word_ids(spans[spans[:, 1] > spans[:, 0]], words)
+        words, borders = counted_words(text)
+        owner = token_word_ids(spans[spans[:, 1] > spans[:, 0]], borders)
         used, word, tokens = np.unique(owner, return_inverse=True, return_counts=True)
         numbers = [
-            self.numbers.setdefault(text[start:end].casefold(), len(self.numbers))
-            if text[start].isalpha()
+            self.numbers.setdefault(words[position], len(self.numbers))
+            if position >= 0 and words[position][0].isalpha()
             else -1
-            for start, end in words[used].tolist()
+            for position in used.tolist()
         ]
         self.of_passages.append(np.array(numbers, np.int64))
         self.of_tokens.append(self.of_passages[-1][word])
@@ -122,7 +122,7 @@ class _Occurrences:
 
     @property
     def names(self) -> list[str]:
-        """[M] words in lower case."""
+        """[M] words."""
         return list(self.numbers)
 
     def _all(self) -> NDArray[np.int64]:

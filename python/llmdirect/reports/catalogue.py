@@ -1,6 +1,5 @@
 """Search and descriptions of the items, users and aspects of a run."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +14,8 @@ from llmdirect.common.types import Json
 from llmdirect.data.dataset import KINDS
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.runs.user_rows import UserRows
-from llmdirect.text.words import is_function_word
+from llmdirect.text.words import counted_words, is_function_word
 
-_WORD = re.compile(r"[^\W\d_]{3,}")
 _SAMPLE = 20_000
 """Passages in which words are counted: enough to find the common ones."""
 _KEYWORDS = 3
@@ -205,7 +203,9 @@ class Catalogue:
 
 
 def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold()))
+    """Words that may be keywords: without digits, of three letters where they are of the Latin alphabet."""
+    words = (word for word in counted_words(text)[0] if len(word) >= 3 or not word.isascii())
+    return {word for word in words if not any(letter.isdigit() or letter == "_" for letter in word)}
 
 
 def _best(values: NDArray[np.float32], without: int, count: int) -> list[tuple[int, float]]:

@@ -1,18 +1,29 @@
-"""Duplicate texts: the same words after normalisation of case and white space."""
+"""Duplicate texts: the same after cleaning and normalisation of form, case and white space."""
 
+import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from llmdirect._core import passage_keys
+from llmdirect.text.clean import clean_text, clean_texts
 
 _CHUNK = 65_536  # normalised texts in memory at once
 
 
 def normalize_text(text: str) -> str:
-    """Case-folded text with single spaces, none at the ends."""
-    return " ".join(text.casefold().split())
+    """Cleaned, case-folded text of compatible characters (NFKC) with single spaces, none at the ends."""
+    return _fold(clean_text(text))
+
+
+def _fold(text: str) -> str:
+    if text.isascii():
+        return " ".join(text.lower().split())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding may leave other forms
 
 
 def text_ids(texts: Iterable[str]) -> NDArray[np.int64]:
@@ -22,21 +33,13 @@ def text_ids(texts: Iterable[str]) -> NDArray[np.int64]:
     -------
     int64 [n], equal exactly for duplicates; -1 for a text that is empty or white space alone.
     """
-    keys: list[NDArray[np.uint8]] = []
-    chunk: list[str] = []
+    keys = [np.empty((0, 16), np.uint8)]
     is_empty: list[bool] = []
-
-    def flush() -> None:
-        keys.append(passage_keys(chunk))
-        chunk.clear()
-
-    for text in texts:
-        words = normalize_text(text)
-        chunk.append(words)
-        is_empty.append(not words)
-        if len(chunk) == _CHUNK:
-            flush()
-    flush()
+    rest = iter(texts)
+    while chunk := list(islice(rest, _CHUNK)):
+        folded = list(map(_fold, clean_texts(pl.Series(chunk, dtype=pl.String)).to_list()))
+        keys.append(passage_keys(folded))
+        is_empty += [not text for text in folded]
     halves = np.concatenate(keys).view(np.uint64)
     ids = _row_ids(halves[:, 0], halves[:, 1])
     ids[np.array(is_empty, dtype=np.bool_)] = -1

@@ -5,7 +5,6 @@ leading directions of the items' TF-IDF vectors (latent semantic analysis, Deerw
 As the vector of a word does not depend on its context, a text remains a sum over its tokens.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,11 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect.text.words import mask_combining_marks
-
-WORD_PATTERN = r"\w{2,}"
-"""Regular expression of the words that are counted, for Python and for Rust."""
-_WORD = re.compile(WORD_PATTERN)
+from llmdirect.text.words import counted_words, token_word_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +21,7 @@ class Lexicon:
     """Vectors of words; an empty lexicon adds nothing to the embeddings."""
 
     words: tuple[str, ...]
-    """V words in lower case."""
+    """V counted words."""
     vectors: Tensor
     """float32 [V, L]"""
 
@@ -61,15 +56,11 @@ class Lexicon:
         weight
             float32 [T], one over the number of tokens of the word, 0 where there is no word.
         """
-        matches = [match.span() for match in _WORD.finditer(mask_combining_marks(text))]
-        borders = np.array(matches, np.int64).reshape(-1, 2)
-        words = np.array([self._index.get(text[a:b].lower(), -1) for a, b in matches] + [-1], np.int64)
-        starts = spans[:, 0].astype(np.int64)
-        match = np.searchsorted(borders[:, 1], starts, side="right")
-        inside = (spans[:, 1] > starts) & (starts >= np.append(borders[:, 0], np.iinfo(np.int64).max)[match])
-        match = np.where(inside, match, len(matches))
-        weight = 1 / np.bincount(match, minlength=len(matches) + 1).clip(min=1)
-        return words[match], np.where(inside, weight[match], 0.0).astype(np.float32)
+        words, borders = counted_words(text)
+        index = np.array([*(self._index.get(word, -1) for word in words), -1], np.int64)
+        word = token_word_ids(spans, borders)
+        num_tokens = np.bincount(word[word >= 0], minlength=len(words) + 1).clip(min=1)
+        return index[word], np.where(word >= 0, 1 / num_tokens[word], 0.0).astype(np.float32)
 
     def extend(
         self, tokens: NDArray[np.float32], text: str, spans: NDArray[np.uint32]

@@ -1,32 +1,70 @@
-"""Word boundaries, function words and content tokens."""
+"""Word boundaries, counted words, function words and content tokens."""
 
 import re
-import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmdirect import _core
+
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a UTF-16 pair, which is no character and has no UTF-8."""
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]+|\s+", re.UNICODE)
 
 
-def mask_combining_marks(text: str) -> str:
-    """Text of the same length with a letter for each combining mark, which `re` does not count to a word."""
-    if text.isascii():
-        return text
-    return "".join("x" if unicodedata.category(letter)[0] == "M" else letter for letter in text)
+def replace_surrogates(text: str) -> str:
+    """Text with a replacement character for each lone surrogate, which has no UTF-8; positions stay."""
+    return text if text.isascii() else LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def word_spans(text: str) -> NDArray[np.int64]:
-    """Spans of the words, runs of punctuation and runs of white space, which together cover the text.
+    """Spans of the words, runs of symbols and runs of white space, which together cover the text.
+
+    Words are those of Unicode (UAX 29): "don't", "3.5" and a letter with its combining marks are one, a
+    hyphen divides. Full stops and colons divide words of letters ("good.Then") other than abbreviations
+    ("U.S.A"). Dictionaries divide scripts without blanks (Chinese, Japanese, Thai, Lao, Khmer, Burmese).
 
     Returns
     -------
     int64 [n, 2], half-open ranges of characters.
     """
-    spans = [match.span() for match in _WORD.finditer(mask_combining_marks(text))]
-    return np.array(spans, np.int64).reshape(-1, 2)
+    return _core.word_spans(replace_surrogates(text))
+
+
+def counted_words(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Counted words of a text and their spans.
+
+    A counted word is a word (`word_spans`) in lower case with straight apostrophes. It has at least two
+    letters or digits, or is one Han ideograph or Hangul syllable: a single letter of other scripts, also of
+    Kana and Thai, is a particle or a piece of a word. Emoji are not counted.
+
+    Returns
+    -------
+    words
+        [n]
+    spans
+        int64 [n, 2], half-open ranges of characters.
+    """
+    return _core.counted_words(replace_surrogates(text))
+
+
+def count_words(
+    texts: Sequence[str],
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Counted words (`counted_words`) of texts, a CSR matrix of texts and words.
+
+    Returns
+    -------
+    vocabulary
+        [V] words, sorted.
+    indptr
+        int64 [n + 1] row pointers.
+    words
+        int64 [nnz] columns, ascending in each row.
+    counts
+        int64 [nnz] occurrences.
+    """
+    return _core.count_words(list(map(replace_surrogates, texts)))
 
 
 def token_word_ids(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -37,14 +75,16 @@ def token_word_ids(spans: NDArray[np.uint32], words: NDArray[np.int64]) -> NDArr
     spans
         uint32 [T, 2], characters of the tokens.
     words
-        int64 [n, 2], as `word_spans` returns them.
+        int64 [n, 2], ascending, as `word_spans` and `counted_words` return them.
 
     Returns
     -------
-    int64 [T], -1 for a token without characters.
+    int64 [T], -1 for a token without characters or outside of the words.
     """
-    word = np.searchsorted(words[:, 1], spans[:, 0], side="right")
-    return np.where(spans[:, 1] > spans[:, 0], word, -1)
+    starts = spans[:, 0].astype(np.int64)
+    word = np.searchsorted(words[:, 1], starts, side="right")
+    inside = (spans[:, 1] > starts) & (starts >= np.append(words[:, 0], np.iinfo(np.int64).max)[word])
+    return np.where(inside, word, -1)
 
 
 def content_token_mask(text: str, spans: NDArray[np.uint32]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-//! The core of llmdirect: embedding store, negative sampling, ranking and metrics, without Python.
+//! The core of llmdirect: embedding store, negative sampling, ranking, metrics and words, without Python.
 //!
 //! Every long operation can be cancelled through a [`Cancel`] and returns [`Result`].
 
@@ -14,6 +14,7 @@ pub mod ranking;
 pub mod sampling;
 pub mod store;
 pub mod threads;
+pub mod words;
 
 pub use cancel::Cancel;
 pub use csr::Csr;

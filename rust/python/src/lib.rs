@@ -12,6 +12,7 @@ mod sampling;
 mod store;
 mod store_files;
 mod threads;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -28,5 +29,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     store::register(module)?;
     store_files::register(module)?;
     threads::register(module)?;
+    words::register(module)?;
     Ok(())
 }

@@ -22,11 +22,11 @@ from llmdirect.encoding.encoders.sources import Source
 from llmdirect.encoding.encoders.tokens import (
     Embedding,
     Tokens,
-    replace_surrogates,
     special_tokens,
     strip_span,
 )
 from llmdirect.encoding.encoders.windows import windows
+from llmdirect.text.words import replace_surrogates
 
 # More tokens at once leave a core's cache; fewer leave a GPU waiting.
 _TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 32768}

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from llmdirect.common.errors import DataError
-from llmdirect.text.words import LONE_SURROGATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,6 @@ class Embedding:
     """[T, dim] in the type of the encoder, on the CPU."""
     spans: NDArray[np.uint32]
     """uint32 [T, 2] characters of each token, half-open."""
-
-
-def replace_surrogates(text: str) -> str:
-    """Text with a replacement character for each lone surrogate, which has no UTF-8; positions stay."""
-    return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def special_tokens(tokenizer: Tokenizer, encoder_id: str) -> tuple[list[int], list[int]]:
