@@ -51,7 +51,7 @@ def dataset_of(
     return Dataset(
         path=Path("memory"),
         manifest={"options": {"unit": "review"}},
-        hash="",
+        base_hash="",
         user_ids=[f"u{user}" for user in range(num_users)],
         item_ids=[f"i{item}" for item in range(num_items)],
         item_titles=[None] * num_items,

@@ -161,7 +161,7 @@ def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Su
                 unquoted[column] += 1
                 continue
             quoted[column] += 1
-            superfluous |= bool(inner) and '"' not in inner and inner == inner.strip()
+            superfluous |= bool(inner) and '"' not in inner
     has_quoted_column = any(some and not others for some, others in zip(quoted, unquoted, strict=True))
     needed = not superfluous or delimiter != "\t"  # a comma file is quoted by RFC 4180, a tab file is not
     return _Survey(
