@@ -1,7 +1,7 @@
 """Types and documentation of the Rust extension; `stubtest` checks them against the built module.
 
-Indices are copied before they are checked, so that another thread may write to them meanwhile; other arrays are
-shared, and a write during a call makes its result meaningless. A panic raises InternalError.
+Indices are copied before they are checked, so that another thread may write to them meanwhile; other arrays
+are shared, and a write during a call makes its result meaningless. A panic raises InternalError.
 """
 
 from collections.abc import Callable, Sequence

@@ -21,7 +21,8 @@ import numpy as np
 from llmdirect import _core
 
 rows = 2000
-positives = _core.CheckedCsr(np.arange(rows + 1, dtype=np.int64) * 5, np.tile(np.arange(5, dtype=np.int32), rows))
+indices = np.tile(np.arange(5, dtype=np.int32), rows)
+positives = _core.CheckedCsr(np.arange(rows + 1, dtype=np.int64) * 5, indices)
 users = np.zeros(1 << 20, np.int32)
 invalid = np.full(len(users), 0x7FFFFFFF, np.int32)
 

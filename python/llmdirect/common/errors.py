@@ -57,8 +57,8 @@ class InternalError(LlmdirectError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"internal error: {super().__str__()}; this is a defect of llmdirect, please report it {_tracker()} "
-            f"with the command or code that led to it ({_versions()})"
+            f"internal error: {super().__str__()}; this is a defect of llmdirect, please report it "
+            f"{_tracker()} with the command or code that led to it ({_versions()})"
         )
 
 
@@ -72,7 +72,8 @@ def _tracker() -> str:
         entries = metadata.metadata("llmdirect").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:  # run from its source
         entries = []
-    urls = {label.strip().lower(): url.strip() for label, _, url in (entry.partition(",") for entry in entries)}
+    parts = (entry.partition(",") for entry in entries)
+    urls = {label.strip().lower(): url.strip() for label, _, url in parts}
     url = next((urls[label] for label in _TRACKERS if label in urls), None)
     return f"at {url}" if url else "on the page of its repository"
 

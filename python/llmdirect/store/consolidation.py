@@ -186,7 +186,7 @@ def _consolidate_shards(
     """Join new shards with the store, without passages that are not among `dataset_keys` [n, 16]."""
     with single_writer(folder), _only_committed_files(folder):
         manifest = _existing_manifest(folder)
-        shards = {path: _read_manifest(path) for path in _shard_folders(folder)}
+        shards = {path: read_store_manifest(path, "llmdirect precompute") for path in _shard_folders(folder)}
         joined = manifest.get("parts", ()) if manifest else ()
         hashes = {path: content_hash(shard) for path, shard in shards.items()}
         new = {path: shard for path, shard in shards.items() if hashes[path] not in joined}
@@ -257,18 +257,8 @@ def _kept_passages(folder: Path, dataset_keys: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _existing_manifest(folder: Path) -> Json | None:
-    return _read_manifest(folder) if (folder / MANIFEST).exists() else None
-
-
-def _read_manifest(folder: Path) -> Json:
-    manifest = read_store_manifest(folder, "llmdirect precompute")
-    missing = {"encoder", "source", "files"} - manifest.keys()
-    if missing:
-        raise DataError(
-            f"{folder / MANIFEST}: lacks {', '.join(sorted(missing))}; remove {folder} and run "
-            "`llmdirect precompute` again"
-        )
-    return manifest
+    exists = (folder / MANIFEST).exists()
+    return read_store_manifest(folder, "llmdirect precompute") if exists else None
 
 
 def _shard_folders(folder: Path) -> list[Path]:
