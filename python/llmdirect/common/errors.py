@@ -1,7 +1,5 @@
 """Exceptions of the package, by what the user can do about them."""
 
-import platform
-from importlib import metadata
 from typing import Final
 
 
@@ -68,6 +66,8 @@ _TRACKERS: Final = ("issues", "repository", "homepage")
 
 def _tracker() -> str:
     """Where defects are reported, from the metadata of the installed package."""
+    from importlib import metadata  # as `platform`: for errors alone, not for `--help`
+
     try:
         entries = metadata.metadata("llmdirect").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:  # run from its source
@@ -80,6 +80,9 @@ def _tracker() -> str:
 
 def _versions() -> str:
     """Versions of what a defect may depend on."""
+    import platform
+    from importlib import metadata
+
     from llmdirect import _core
 
     names = ("numpy", "torch", "polars")
