@@ -47,10 +47,6 @@ class InternalError(LlmdirectError, RuntimeError):
     Nothing is wrong with the input, at least nothing that should end like this. The process can go on, but
     arrays that the failed call was to fill hold no result. The text asks for a report and has what one
     needs; the environment variable `RUST_BACKTRACE=1` prints where the extension was.
-
-    Examples
-    --------
-    >>> raise InternalError("index out of bounds")  # doctest: +SKIP
     """
 
     def __str__(self) -> str:

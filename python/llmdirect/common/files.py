@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -18,8 +19,8 @@ from llmdirect.common.types import Json
 MANIFEST = "manifest.json"
 """Name of the manifest of an artefact."""
 
-_MAX_MANIFEST_BYTES: Final = 1 << 28
-"""Limit of a manifest; a store of version 1 keeps its checksums there, 60 bytes per 4 MiB of data."""
+_MAX_JSON_BYTES: Final = 1 << 28
+"""Limit of a JSON file; a store of version 1 keeps its checksums there, 60 bytes per 4 MiB of data."""
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -217,13 +218,13 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(read_limited(path, _MAX_MANIFEST_BYTES), parse_constant=_refuse_constant)
+        manifest = read_json(path)
     except FileNotFoundError:
         missing = path if folder.is_dir() else folder
         raise FileNotFoundError(f"{missing}: not found; `{made_by}` makes it") from None
     except DataError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); remove it and run `{made_by}` again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         actual = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
@@ -233,6 +234,33 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
         readable = version if oldest in (None, version) else f"{oldest} to {version}"
         raise DataError(f"{path}: version {actual}, this release reads {readable}")
     return manifest
+
+
+def read_json(path: Path) -> Any:
+    """Value of a JSON file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    DataError
+        If it is not a regular file, or of more than 256 MiB.
+    ValueError
+        If it is not JSON, or nested too deeply.
+    """
+    try:
+        content = read_limited(path, _MAX_JSON_BYTES)
+        return json.loads(content, parse_float=_finite, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; ValueError for one beyond all floats, which Python reads as infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is beyond all floats")
+    return value
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,7 +9,6 @@ last/model-, mean-, optimiser-<hash>.safetensors, last/state-<hash>.json
 history.jsonl                      one line an epoch, a copy of the history in the state
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from llmdirect.common.files import (
     MANIFEST,
     file_digest,
     file_inside,
+    read_json,
     read_manifest,
     write_atomic,
     write_hashed,
@@ -267,8 +267,8 @@ class RunFolder:
         """Plain values of a file; DataError where it is missing or damaged."""
         path = self._checked(name)
         try:
-            result: Json = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
+            result: Json = read_json(path)
+        except ValueError as error:
             raise DataError(f"{path}: not valid JSON ({error}); {self._cure(name)}") from None
         return result
 

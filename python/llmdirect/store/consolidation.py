@@ -1,6 +1,5 @@
 """Consolidation of shards, or of folders in the published format, into one embedding store."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, write_manifest
+from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, read_json, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
@@ -245,7 +244,7 @@ def _is_growing(folder: Path, manifest: Json | None) -> bool:
     if manifest is None or not plan.exists():
         return False
     try:
-        return bool(json.loads(plan.read_bytes()).get("grows") == content_hash(manifest))
+        return bool(read_json(plan).get("grows") == content_hash(manifest))
     except (ValueError, AttributeError):
         raise DataError(f"{plan}: not a plan; remove it and run `llmdirect precompute` again") from None
 
@@ -282,15 +281,17 @@ def _check_complete(folder: Path, numbers: list[int]) -> None:
     """DataError unless the shards are those of the batch plan, all and no others."""
     plan = folder / PLAN
     try:
-        expected = int(json.loads(plan.read_bytes())["num_shards"])
+        expected = int(read_json(plan)["num_shards"])
     except FileNotFoundError:
         expected = max(numbers) + 1
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{plan}: does not say num_shards; run `llmdirect precompute` again") from None
-    missing = sorted(set(range(expected)) - set(numbers))
-    if missing:
+    present = {number for number in numbers if number < expected}
+    if len(present) < expected:  # of a damaged plan, any number
+        first = next(number for number in range(expected) if number not in present)
+        num_missing = expected - len(present)
         raise DataError(
-            f"{folder / 'shards' / f'{missing[0]:05d}'}: missing, {len(missing)} of {expected} shards are; "
+            f"{folder / 'shards' / f'{first:05d}'}: missing, {num_missing} of {expected} shards are; "
             "run precompute again (`llmdirect precompute`), which makes only those"
         )
     beyond = [number for number in numbers if number >= expected]
