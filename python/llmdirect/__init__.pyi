@@ -22,7 +22,14 @@ from .store.write import write_store
 from .training.negatives import sample_negatives
 
 # Errors.
-from .common.errors import BusyError, DataError, LlmdirectError, MismatchError, MissingError
+from .common.errors import (
+    BusyError,
+    DataError,
+    InternalError,
+    LlmdirectError,
+    MismatchError,
+    MissingError,
+)
 
 # The extension.
 from ._core import __version__, num_threads, set_num_threads
@@ -33,6 +40,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "EmbeddingStore",
+    "InternalError",
     "LlmdirectError",
     "MismatchError",
     "MissingError",

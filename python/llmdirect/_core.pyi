@@ -1,4 +1,8 @@
-"""Types and documentation of the Rust extension; `stubtest` checks them against the built module."""
+"""Types and documentation of the Rust extension; `stubtest` checks them against the built module.
+
+Indices are copied before they are checked, so that another thread may write to them meanwhile; other arrays
+are shared, and a write during a call makes its result meaningless. A panic raises InternalError.
+"""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -32,6 +36,9 @@ __version__: str
 
 def num_threads() -> int:
     """Number of threads of a parallel operation."""
+
+def _panic(message: str) -> None:
+    """Panic, so that tests see what a defect of the extension raises: InternalError."""
 
 def set_num_threads(count: int) -> None:
     """Set the number of threads, 1 to 256; results do not depend on it.
@@ -161,7 +168,7 @@ def sample_negatives(
     num_items
         Number of items.
     num_negatives
-        Negatives of each user.
+        Negatives of each user, 0 to 1,048,576.
     weights
         Sampling weights of the items; uniform by default.
     seed, draw
@@ -334,7 +341,8 @@ class Store:
     def data(self, name: str, writable: bool) -> NDArray[np.uint8]:
         """Data of a file as a flat uint8 view without a copy; empty for a file that the store lacks.
 
-        The memory is private: writes through a writable view do not reach the file.
+        Only `tokens` can be writable, and what is written does not reach the file. The memory of the other
+        files cannot be written to.
         """
 
     def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:

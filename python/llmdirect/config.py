@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 from llmdirect.choices import HistoryTermKind, ObjectiveName, Preset, ScoreFormName, Sentiment, UserSide
+from llmdirect.common.ranges import Range, check_settings
 
 HISTORY_TERMS = get_args(HistoryTermKind)[1:]
 """Kinds of the collaborative term, simplest first."""
@@ -15,6 +16,11 @@ AUXILIARY = ("contrastive", "rate", "orthogonality", "anchor")
 """Weights of the auxiliary losses."""
 HISTORY = 30
 """Maximum number of items, and of passages, of a user that are read, newest first, as published."""
+MAX_WIDTH = 1 << 16
+"""Maximum of aspects * channels."""
+
+_WEIGHT = Range(0, 1e9)
+_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +30,8 @@ class ModelConfig:
     preset: Preset = "default"
     score_form: ScoreFormName = "cosine"
     """cosine: text term q·P / (|q| |P| tau). ratio: q·P / (q·Q + eps), interests in (0, 1)."""
-    aspects: int = 16
-    channels: int = 0
+    aspects: Annotated[int, Range(1, 4096)] = 16
+    channels: Annotated[int, Range(0, 4096)] = 0
     """Channels of an aspect; 0: as many as bring aspects * channels to min(dim, 384)."""
     sentiment: Sentiment = "linear"
     """linear: a vector of channels for each aspect. mlp: one value for all, tanh(MLP(h)), as published."""
@@ -40,13 +46,13 @@ class ModelConfig:
     history_term: HistoryTermKind = "auto"
     """Kind of that term: EASE with text similarity, and with it random walks, or text neighbours by the
     trained text term (cosine form). auto: the kind that ranks best on validation."""
-    lexicon: int = 64
+    lexicon: Annotated[int, Range(0, 4096)] = 64
     """Dimensions of static word vectors, appended to the token embeddings; 0: none."""
-    ridge: float | None = None
+    ridge: Annotated[float, Range(0, 1e12, above=True)] | None = None
     """L2 regularisation of EASE; None: selected on left-out train pairs."""
-    word_similarity: float | None = None
+    word_similarity: Annotated[float, _WEIGHT] | None = None
     """Weight in EASE of the similarity of the items' words; None: selected as the ridge is."""
-    embedding_similarity: float | None = None
+    embedding_similarity: Annotated[float, _WEIGHT] | None = None
     """Weight in EASE of the similarity of the items' mean embeddings."""
     batch_norm: bool = False
     """Batch normalisation of interests, as published; otherwise layer normalisation (ratio form)."""
@@ -83,20 +89,12 @@ class ModelConfig:
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
-        _check_choice("score_form", self.score_form, ScoreFormName)
-        _check_choice("sentiment", self.sentiment, Sentiment)
-        _check_choice("user", self.user, UserSide)
-        _check_choice("history_term", self.history_term, HistoryTermKind)
-        if self.aspects < 1:
-            raise ValueError(f"`aspects`: {self.aspects}, expected at least 1")
-        if self.lexicon < 0:
-            raise ValueError(f"`lexicon`: {self.lexicon}, expected 0 or above")
-        if self.ridge is not None and not self.ridge > 0:
-            raise ValueError(f"`ridge`: {self.ridge}, expected above 0")
-        for name in ("word_similarity", "embedding_similarity"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"`{name}`: {value}, expected 0 or above")
+        check_settings(self)
+        if self.aspects * self.channels > MAX_WIDTH:
+            raise ValueError(
+                f"`channels`: {self.channels}, expected at most {MAX_WIDTH // self.aspects} with "
+                f"{self.aspects} aspects"
+            )
         by_cosines = self.collaborative and self.history_term == "ease+neighbours"
         if by_cosines and self.score_form != "cosine":
             raise ValueError(
@@ -104,8 +102,6 @@ class ModelConfig:
             )
         if self.batch_norm and self.score_form == "cosine":
             raise ValueError("`batch_norm`: belongs to the ratio form, whose interests it normalises")
-        if self.channels < 0:
-            raise ValueError(f"`channels`: {self.channels}, expected 0 (from the store) or more")
         if self.channels != 1 and (self.score_form == "ratio" or self.sentiment == "mlp"):
             raise ValueError(
                 "the ratio form and the mlp sentiment have one channel an aspect: set `channels=1`"
@@ -123,44 +119,44 @@ class TrainConfig:
 
     objective: ObjectiveName = "softmax"
     """softmax: over the catalogue, or sampled. bpr: against negatives. rating: squared error of ratings."""
-    negatives: int = 0
+    negatives: Annotated[int, Range(0, 65_536)] = 0
     """Sampled negatives per positive; 0 with softmax: the whole catalogue."""
-    num_epochs: int = 40
-    batch_size: int = 256
+    num_epochs: Annotated[int, Range(1, _EPOCHS)] = 40
+    batch_size: Annotated[int, Range(1, 1 << 24)] = 256
     """Pairs of an update on pooled text; on tokens, pairs are divided among the updates of `token_budget`."""
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema_decay: float = 0.99
+    lr: Annotated[float, Range(0, 1e3, above=True)] = 1e-3
+    weight_decay: Annotated[float, _WEIGHT] = 0.0
+    clip: Annotated[float, Range(0, 1e9, above=True)] = 1.0
+    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.99
     """Decay of the exponential moving average of the parameters, which is validated and ranks; 0: the last
     parameters themselves."""
-    history_dropout: float = 0.7
+    history_dropout: Annotated[float, Range(0, 1, below=True)] = 0.7
     """Share of a user's history (and passages) hidden at random from each training pair."""
     train_on_duplicates: bool = False
     """Whether to train on pairs whose text their user posted elsewhere too. Copies stay in train together, so
     no such pair is evaluated."""
-    patience: int = 5
+    patience: Annotated[int, Range(1, _EPOCHS)] = 5
     """Epochs without a better validation score after which the learning rate drops, from the best state."""
-    max_lr_drops: int = 2
+    max_lr_drops: Annotated[int, Range(0, 1000)] = 2
     """Times the learning rate drops to a tenth before training stops."""
-    token_epochs: int = 0
+    token_epochs: Annotated[int, Range(0, _EPOCHS)] = 0
     """Epochs on tokens after the pooled ones; they train mentions. Needs the linear sentiment."""
-    token_budget: int = 1 << 15
+    token_budget: Annotated[int, Range(1, 1 << 30)] = 1 << 15
     """Tokens read with gradient for one update of an epoch on tokens."""
-    contrastive: float = 0.0
+    contrastive: Annotated[float, _WEIGHT] = 0.0
     """gamma 1: contrastive loss between the item's document and the true review."""
-    rate: float = 0.0
+    rate: Annotated[float, _WEIGHT] = 0.0
     """gamma 2: rate reduction of mention vectors."""
-    orthogonality: float = 0.0
+    orthogonality: Annotated[float, _WEIGHT] = 0.0
     """gamma 3: orthogonality of aspects."""
-    anchor: float = 0.0
+    anchor: Annotated[float, _WEIGHT] = 0.0
     """Weight of the rating loss that ties the sign of the sentiment to stars."""
     damped_biases: bool = True
     """Rating objective: biases of users and items are damped means, from which each rating is left out;
     otherwise they are trained with the other parameters, as published."""
     metric: str = "ndcg@10"
     """Metric that validation watches (rating objective: always mse)."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0
     device: str = "auto"
     amp: bool = True
     """Mixed precision where the device is a GPU."""
@@ -207,19 +203,7 @@ class TrainConfig:
         return replace(base, **changes)
 
     def __post_init__(self) -> None:
-        _check_choice("objective", self.objective, ObjectiveName)
-        for name in ("num_epochs", "batch_size", "patience", "token_budget"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`: {getattr(self, name)}, expected at least 1")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}`: {getattr(self, name)}, expected above 0")
-        for name in ("negatives", "max_lr_drops", "token_epochs", "weight_decay", *AUXILIARY):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}`: {getattr(self, name)}, expected 0 or above")
-        for name in ("history_dropout", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}`: {getattr(self, name)}, expected from 0 to below 1")
+        check_settings(self)
         if self.objective == "bpr" and self.negatives < 1:
             raise ValueError("the bpr objective needs at least one negative a positive")
 

@@ -12,7 +12,7 @@ import pytest
 import llmdirect
 from repository import ROOT
 
-HEAVY = {"torch", "transformers", "polars", "numpy", "optuna", "tokenizers", "safetensors"}
+HEAVY = {"torch", "transformers", "polars", "numpy", "optuna", "tokenizers", "safetensors", "msgspec"}
 STUB = ROOT / "python" / "llmdirect" / "__init__.pyi"
 
 

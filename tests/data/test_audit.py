@@ -230,14 +230,22 @@ def test_edited_options_are_detected(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"files": {}}, {"files": None}, {"hash": 1}, {"options": {}}, {"counts": []}, {"options": None}],
+    ("changes", "words"),
+    [
+        ({"files": {}}, "`files`: object missing required field `interactions`"),
+        ({"files": None}, "`files`: expected `object`, got `null`"),
+        ({"hash": 1}, "`hash`: expected `str`, got `int`"),
+        ({"hash": "0" * 31}, "`hash`: expected a hash of 32 hex digits"),
+        ({"options": {}}, "`options`: object missing required field `unit`"),
+        ({"options": {"unit": "page"}}, "`options.unit`: invalid enum value 'page'"),
+        ({"counts": []}, "`counts`: expected `object`, got `array`"),
+        ({"options": None}, "`options`: expected `object`, got `null`"),
+        ({"extra": 1}, "object contains unknown field `extra`"),
+    ],
 )
-def test_incomplete_manifest(folder: Path, changes: dict[str, Any]) -> None:
+def test_incomplete_manifest(folder: Path, changes: dict[str, Any], words: str) -> None:
     edit_manifest(folder, **changes)
-    with pytest.raises(
-        DataError, match=rf"{folder / 'manifest.json'}: a part is missing .*; run `llmdirect pre"
-    ):
+    with pytest.raises(DataError, match=rf"{folder / 'manifest.json'}: {words}.*; run `llmdirect pre"):
         audit(folder)
 
 
@@ -248,16 +256,16 @@ def test_folder_without_dataset(tmp_path: Path, cli: CommandLine) -> None:
 
 
 CONTRADICTIONS: dict[str, tuple[str, str, int, object, str]] = {
-    "user": ("interactions", "user_idx", 3, 6, r"interactions.user_idx outside 0..5 \(first: row 3\)"),
-    "item": ("interactions", "item_idx", 2, -1, r"interactions.item_idx outside 0..7 \(first: row 2\)"),
-    "passage": ("interactions", "passage_idx", 1, 48, r"passage_idx outside 0..47 \(first: row 1\)"),
-    "no passage": ("interactions", "passage_idx", 0, -1, r"interactions.passage_idx outside 0..47"),
-    "split": ("interactions", "split", 0, 3, r"interactions.split outside 0..2"),
-    "passage split": ("passages", "split", 47, 9, r"passages.split outside 0..2 \(first: row 47\)"),
-    "passage user": ("passages", "user_idx", 0, 99, r"passages.user_idx outside -1..5"),
+    "user": ("interactions", "user_idx", 3, 6, r"interactions-.*: user_idx is 6 in row 3, expected 0 to 5"),
+    "item": ("interactions", "item_idx", 2, -1, r"interactions-.*: item_idx is -1 in row 2, expected 0 to 7"),
+    "passage": ("interactions", "passage_idx", 1, 48, r"passage_idx is 48 in row 1, expected 0 to 47"),
+    "no passage": ("interactions", "passage_idx", 0, -1, r"passage_idx is -1 in row 0, expected 0 to 47"),
+    "split": ("interactions", "split", 0, 3, r"interactions-.*: split is 3 in row 0, expected 0 to 2"),
+    "passage split": ("passages", "split", 47, 9, r"passages-.*: split is 9 in row 47, expected 0 to 2"),
+    "passage user": ("passages", "user_idx", 0, 99, r"passages-.*user_idx is 99 in row 0, expected -1 to 5"),
     "other user": ("passages", "user_idx", 0, 1, r"an interaction and its passage disagree \(first: row 0\)"),
-    "user id": ("users", "user_id", 1, "u0", r"a user id is there twice \(first: row 1\)"),
-    "item id": ("items", "item_id", 7, "i1", r"a item id is there twice \(first: row 7\)"),
+    "user id": ("users", "user_id", 1, "u0", r"users-.*: user_id 'u0' is there twice, again in row 1"),
+    "item id": ("items", "item_id", 7, "i1", r"items-.*: item_id 'i1' is there twice, again in row 7"),
     "null": ("interactions", "split", 5, None, r"interactions-\w+.parquet: column 'split' lacks 1 values"),
     "null id": ("users", "user_id", 5, None, r"users-\w+.parquet: column 'user_id' lacks 1 values"),
     "kind": ("passages", "kind", 5, "poem", r"passages-\w+.parquet: passage of kind 'poem', there are"),
@@ -286,7 +294,10 @@ def test_duplicate_pair(folder: Path) -> None:
             put(frames, table, "item_idx", 1, frames[table]["item_idx"][0])
 
     rewrite(folder, double)
-    with pytest.raises(DataError, match=r"a \(user, item\) pair is there twice \(first: row 1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"the pair of user \d and item \d is there twice, again in row 1; run `llmdirect prepare`",
+    ):
         audit(folder)
 
 

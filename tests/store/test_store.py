@@ -385,7 +385,9 @@ def test_manifest_paths_outside_store(tmp_path: Path) -> None:
     files = json.loads((tmp_path / "s" / "manifest.json").read_text())["files"]
     files["keys"]["name"] = "../s/" + files["keys"]["name"]
     edit_manifest(tmp_path / "s", files=files)
-    with pytest.raises(DataError, match="not the name of a data file"):
+    with pytest.raises(
+        DataError, match=r"`files.keys.name`: expected the plain name of a file in this folder"
+    ):
         EmbeddingStore.open(tmp_path / "s")
 
 

@@ -48,9 +48,9 @@ def test_hard_texts_pass_all_stages(tmp_path: Path, cli: CommandLine) -> None:
     lines[-1] = json.dumps({**rows[-1], "reviewText": "half \ud83d"})
     raw.write_text("\n".join(lines) + "\n")
     data, run = tmp_path / "data", tmp_path / "run"
-    failed = cli("prepare", raw, "--out", data)
+    failed = cli("prepare", raw, "--out", data, "--raw-text")
     assert (failed.code, "unpaired surrogate" in failed.err) == (1, True)
-    run_json("prepare", raw, "--out", data, "--skip-bad-lines")
+    run_json("prepare", raw, "--out", data, "--skip-bad-lines", "--raw-text")
     model = build_checkpoints(tmp_path, "t5gemma")["t5gemma"].path
     precomputed = run_json("precompute", data, "--encoder", model, "--dtype", "int8", "--project", 16)
     assert precomputed["texts_in_windows"] == 1

@@ -1,20 +1,34 @@
-"""Atomic file writes, content hashes and manifests."""
+"""Atomic file writes, confined reads, content hashes and manifests."""
 
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Final
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
 
 MANIFEST = "manifest.json"
 """Name of the manifest of an artefact."""
+
+_MAX_JSON_BYTES: Final = 1 << 28
+"""Limit of a JSON file; a store of version 1 keeps its checksums there, 60 bytes per 4 MiB of data."""
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,9 +81,62 @@ def check_writable(path: Path) -> None:
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; named pipes and devices, which may never end, are refused.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    DataError
+        If it is not a regular file.
+    """
+    # Opening a named pipe would wait for its writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        what = next((text for is_kind, text in _KINDS if is_kind(mode)), "not a regular file")
+        raise DataError(f"{path}: is {what}, expected a regular file; replace it")
+    return os.fdopen(handle, "rb")
+
+
+def file_inside(folder: Path, name: Any) -> Path:
+    """Path of a file that a manifest names, confined to its folder; it need not exist.
+
+    Raises
+    ------
+    DataError
+        If the name leads out of the folder (a path, or a symbolic link to a file elsewhere), or is that of a
+        folder, a named pipe or a device.
+    """
+    is_plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+    if not is_plain or Path(name).name != name:
+        raise DataError(
+            f"{folder}: {name!r} is not the name of a file in this folder; make the artefact again"
+        )
+    path: Path = folder / name
+    if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+        raise DataError(
+            f"{path}: is a symbolic link to {os.path.realpath(path)}, outside its folder; copy the file here"
+        )
+    if path.exists():
+        open_regular(path).close()
+    return path
+
+
+def read_limited(path: Path, max_bytes: int) -> bytes:
+    """Content of a regular file; DataError if it is larger than `max_bytes`."""
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise DataError(f"{path}: larger than {max_bytes:,} bytes, the limit of such a file")
+    return content
+
+
 def file_digest(path: Path) -> str:
-    """BLAKE2b hash of a file's bytes: 32 hex digits."""
-    with path.open("rb") as file:
+    """BLAKE2b hash of a regular file's bytes: 32 hex digits."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
@@ -151,20 +218,54 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(path)
     except FileNotFoundError:
         missing = path if folder.is_dir() else folder
         raise FileNotFoundError(f"{missing}: not found; `{made_by}` makes it") from None
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}); remove it and run `{made_by}` again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != format:
         actual = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise DataError(f"{path}: format is {actual!r}, expected {format!r}, which `{made_by}` makes")
     actual = manifest.get("version")
-    if not isinstance(actual, int) or not (oldest or version) <= actual <= version:
+    if type(actual) is not int or not (oldest or version) <= actual <= version:
         readable = version if oldest in (None, version) else f"{oldest} to {version}"
         raise DataError(f"{path}: version {actual}, this release reads {readable}")
     return manifest
+
+
+def read_json(path: Path) -> Any:
+    """Value of a JSON file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    DataError
+        If it is not a regular file, or of more than 256 MiB.
+    ValueError
+        If it is not JSON, or nested too deeply.
+    """
+    try:
+        content = read_limited(path, _MAX_JSON_BYTES)
+        return json.loads(content, parse_float=_finite, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; ValueError for one beyond all floats, which Python reads as infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is beyond all floats")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and the infinities, which JSON does not have and Python reads."""
+    raise ValueError(f"{name} is no JSON number")
 
 
 def check_disk(folder: Path, needed: int, what: str) -> None:

@@ -1,7 +1,7 @@
 """Checks of the tables of a dataset: consistency and leaks."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def check_manifest(dataset: Dataset) -> None:
 
 
 def check_tables(dataset: Dataset) -> None:
-    """Check that indices are in range, ids and pairs unique, and interactions consistent with passages.
+    """Check that interactions and passages agree; `Dataset.open` has checked indices, ids and pairs.
 
     Raises
     ------
@@ -66,21 +66,6 @@ def check_tables(dataset: Dataset) -> None:
         if wrong.any():
             raise DataError(f"{dataset.path}: {what} (first: row {int(np.argmax(wrong))}); {_CURE}")
 
-    lowest = -1 if dataset.manifest["options"]["unit"] == "document" else 0
-    for name, index, low, end in (
-        ("interactions.user_idx", rows.user_idx, 0, dataset.num_users),
-        ("interactions.item_idx", rows.item_idx, 0, dataset.num_items),
-        ("interactions.passage_idx", rows.passage_idx, lowest, dataset.num_passages),
-        ("interactions.split", rows.split, 0, len(SPLIT_NAMES)),
-        ("passages.user_idx", passages.user_idx, -1, dataset.num_users),
-        ("passages.item_idx", passages.item_idx, -1, dataset.num_items),
-        ("passages.split", passages.split, 0, len(SPLIT_NAMES)),
-    ):
-        check((index < low) | (index >= end), f"{name} outside {low}..{end - 1}")
-    for name, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
-        check(_repeated(np.array(ids, dtype=np.object_)), f"a {name} id is there twice")
-    pairs = rows.user_idx.astype(np.int64) * dataset.num_items + rows.item_idx
-    check(_repeated(pairs), "a (user, item) pair is there twice")
     has_passage = rows.passage_idx >= 0
     passage = rows.passage_idx[has_passage]
     agree = (passages.user_idx[passage] == rows.user_idx[has_passage]) & (
@@ -95,13 +80,6 @@ def check_tables(dataset: Dataset) -> None:
     review = passages.kind == KINDS.index("review")
     check(review & ~used, "a passage is the review of no interaction")
     check(~review & (passages.split != TRAIN), "a description or document outside train")
-
-
-def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each value occurred before: bool [n]."""
-    repeated = np.ones(len(values), dtype=np.bool_)
-    repeated[np.unique(values, return_index=True)[1]] = False
-    return repeated
 
 
 def find_leaks(dataset: Dataset) -> tuple[list[Leak], list[str]]:

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from llmdirect._core import passage_keys
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, digest, file_digest, read_manifest
+from llmdirect.common.expansion import check_parquet
+from llmdirect.common.files import MANIFEST, digest, file_digest, file_inside, read_manifest
+from llmdirect.common.schema import check_schema
 from llmdirect.common.types import Json
+from llmdirect.data.consistency import check_consistency
+from llmdirect.data.schema import DatasetManifest
 from llmdirect.text.duplicates import pair_ids, text_ids
 
 FORMAT: Final = "llmdirect-dataset"
@@ -129,20 +133,23 @@ class Dataset:
 
     @classmethod
     def open(cls, path: Path | str) -> "Dataset":
-        """Open the folder of a dataset and verify the bytes of its files.
+        """Open the folder of a dataset, verify the bytes of its files, and check indices, ids and pairs.
 
-        `audit` also checks the content of the tables.
+        `audit` also checks that interactions and passages agree, and that nothing leaks between the splits.
 
         Raises
         ------
         FileNotFoundError
             If the manifest or one of its files is missing.
         DataError
-            If the manifest is invalid, or a file differs from it.
+            If the manifest is invalid, a file differs from it, or a table holds an index out of range, an
+            id or a pair twice; the message has file, row and cure.
         """
         path = Path(path)
         manifest = read_dataset_manifest(path)
         tables = {name: _read_table(path, manifest, name) for name in SCHEMAS}
+        files = {name: path / entry["name"] for name, entry in manifest["files"].items()}
+        check_consistency(tables, files, manifest["options"]["unit"], _CURE)
         rows, passages, items = tables["interactions"], tables["passages"], tables["items"]
         return cls(
             path=path,
@@ -281,26 +288,16 @@ def read_dataset_manifest(folder: Path) -> Json:
     FileNotFoundError
         If there is none.
     DataError
-        If it is not that of a dataset, or a part is missing.
+        If it is not that of a dataset, or a part is missing or not as its schema has it.
     """
     manifest = read_manifest(folder, FORMAT, VERSION, _COMMAND)
-    try:
-        is_complete = isinstance(manifest["hash"], str) and isinstance(manifest["counts"], dict)
-        is_complete &= manifest["options"]["unit"] in ("review", "document")
-        for name in SCHEMAS:
-            entry = manifest["files"][name]
-            is_complete &= all(isinstance(entry[key], str) for key in ("name", "hash"))
-            is_complete &= isinstance(entry["bytes"], int)
-    except (KeyError, TypeError, IndexError):
-        is_complete = False
-    if not is_complete:
-        raise DataError(f"{folder / MANIFEST}: a part is missing or of the wrong type; {_CURE}")
+    check_schema(folder / MANIFEST, manifest, DatasetManifest, _CURE)
     return manifest
 
 
 def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
     entry = manifest["files"][name]
-    path = folder / entry["name"]
+    path = file_inside(folder, entry["name"])
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found, though {folder / MANIFEST} names it; {_CURE}")
     if path.stat().st_size != entry["bytes"]:
@@ -309,9 +306,10 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         raise DataError(
             f"{path}: damaged, its bytes hash to {actual}, the manifest says {entry['hash']}; {_CURE}"
         )
+    check_parquet(path)
     try:
         table = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # bad pages can panic
         raise DataError(f"{path}: not readable as Parquet ({error}); {_CURE}") from None
     optional = _WEIGHT if name == "interactions" and "weight" in table.columns else pl.Schema()
     if table.schema != pl.Schema({**SCHEMAS[name], **optional}):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import write_atomic
+from llmdirect.common.files import read_json, write_atomic
 from llmdirect.common.types import Json
 
 FORMAT, VERSION = "llmdirect-aspects", 1
@@ -56,7 +56,7 @@ class AspectEdits:
             return cls()
         reset = f"run `llmdirect aspects {run}` with `reset=True`"
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path)
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
             edited_hash = str(content["model"])

@@ -9,7 +9,6 @@ last/model-, mean-, optimiser-<hash>.safetensors, last/state-<hash>.json
 history.jsonl                      one line an epoch, a copy of the history in the state
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,25 +16,31 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import (
     MANIFEST,
     file_digest,
+    file_inside,
+    read_json,
     read_manifest,
     write_atomic,
     write_hashed,
     write_manifest,
 )
+from llmdirect.common.ranges import check_names
+from llmdirect.common.schema import check_schema
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.config import ModelConfig, TrainConfig, current_settings
+from llmdirect.runs.schema import RunManifest
 
 FORMAT, VERSION = "llmdirect-run", 4
 _OLDEST = 3
 """Version 3 has some settings under former names and is read, too."""
 
 _MADE_BY = "llmdirect train"
+_CURE = f"run `{_MADE_BY}` again with another `out`, or with `overwrite=True`"
 
 _FOLDERS = ("best", "last")
 
@@ -61,13 +66,16 @@ class RunFolder:
         FileNotFoundError
             If there is no run.
         DataError
-            If its manifest is damaged.
+            If its manifest is damaged: a part is missing, unknown, of another type or out of its bounds.
         """
         manifest = read_manifest(Path(path), FORMAT, VERSION, _MADE_BY, oldest=_OLDEST)
+        check_schema(Path(path) / MANIFEST, manifest, RunManifest, _CURE)
         if manifest["version"] < VERSION:
             config = {name: current_settings(settings) for name, settings in manifest["config"].items()}
             manifest = {**manifest, "version": VERSION, "config": config}
-        return cls(Path(path), manifest)
+        run = cls(Path(path), manifest)
+        run._check_config()
+        return run
 
     @classmethod
     def read(
@@ -159,6 +167,40 @@ class RunFolder:
         """Configuration of the training."""
         return TrainConfig(**self.manifest["config"]["training"])
 
+    def load_parameters(self, model: nn.Module, name: str, parameters: Mapping[str, Tensor]) -> None:
+        """Load the parameters of a file into a model, which may be on the device "meta" to be checked only.
+
+        Raises
+        ------
+        DataError
+            If they are not those of the model: of other names or shapes than the manifest's configuration
+            gives.
+        """
+        expected = model.state_dict()
+        different = [
+            f"{key} {_shape(parameters.get(key))}, expected {_shape(expected.get(key))}"
+            for key in sorted({*expected, *parameters})
+            if _shape(parameters.get(key)) != _shape(expected.get(key))
+        ]
+        if different:
+            path = self.path / name.split("/")[0] / str(self.manifest["files"][name]["name"])
+            raise DataError(
+                f"{path}: not of the model that `config.model` in {self.path / MANIFEST} describes "
+                f"({'; '.join(different[:3])}); {self._cure(name)}"
+            )
+        if not any(tensor.is_meta for tensor in expected.values()):
+            model.load_state_dict(dict(parameters))
+
+    def _check_config(self) -> None:
+        """Check the settings in the manifest: names, types, bounds; else DataError."""
+        for part, config in (("model", ModelConfig), ("training", TrainConfig)):
+            settings = self.manifest["config"][part]
+            try:
+                check_names(settings, config)
+                config(**settings)
+            except ValueError as error:
+                raise DataError(f"{self.path / MANIFEST}: config.{part}: {error}; {_CURE}") from None
+
     def write(self, name: str, content: Mapping[str, Tensor] | Json) -> Json:
         """Write a file of tensors (safetensors) or plain values (JSON), without a commit.
 
@@ -218,12 +260,16 @@ class RunFolder:
         path = self._checked(name)
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, ValueError) as error:
             raise DataError(f"{path}: damaged ({error}); {self._cure(name)}") from None
 
     def values(self, name: str) -> Json:
         """Plain values of a file; DataError where it is missing or damaged."""
-        result: Json = json.loads(self._checked(name).read_bytes())
+        path = self._checked(name)
+        try:
+            result: Json = read_json(path)
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error}); {self._cure(name)}") from None
         return result
 
     def _checked(self, name: str) -> Path:
@@ -232,7 +278,7 @@ class RunFolder:
             raise DataError(
                 f"{self.path}: has no {name}, training has not ended; {self._cure('best/tables')}"
             )
-        path = self.path / name.split("/")[0] / str(entry["name"])
+        path = file_inside(self.path / name.split("/")[0], entry["name"])
         if not path.exists():
             raise DataError(f"{path}: missing, though {self.path / MANIFEST} names it; {self._cure(name)}")
         if path.stat().st_size != entry["bytes"] or file_digest(path) != entry["hash"]:
@@ -244,6 +290,11 @@ class RunFolder:
         cure = f"run `llmdirect train` on {dataset} again with `out={self.path}` and the same settings"
         # Tables are rebuilt from the best parameters; nothing else can be.
         return cure if name in ("best/tables", "best/catalogue") else f"{cure}, and `overwrite=True`"
+
+
+def _shape(tensor: Tensor | None) -> str:
+    """Shape of a tensor in a message; "missing" for none."""
+    return "missing" if tensor is None else str(list(tensor.shape))
 
 
 def _comparable(manifest: Json) -> Json:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -68,8 +69,11 @@ class Trained:
             path, ("best/tables", "best/model", "best/lexicon"), "best/catalogue"
         )
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
-        model = Direct(run.model_config, len(parameters["centre"]), num_users, num_items)
-        model.load_state_dict(parameters)
+        dim = parameters["centre"].numel() if "centre" in parameters else 0
+        with torch.device("meta"):  # no memory: sizes in a manifest may be of another model, and any
+            run.load_parameters(Direct(run.model_config, dim, num_users, num_items), "best/model", parameters)
+        model = Direct(run.model_config, dim, num_users, num_items)
+        run.load_parameters(model, "best/model", parameters)
         model.eval().requires_grad_(False)
         if edits is None:
             edits = AspectEdits.read(run.path, run.weights_hash, model.aspects)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import digest, write_atomic
+from llmdirect.common.files import digest, read_json, write_atomic
 from llmdirect.common.types import Json
 
 PLAN = "plan.json"
@@ -138,7 +138,7 @@ def record_budget(folder: Path, plan: BatchPlan, batch: int, budget: int) -> Non
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)  # between the processes of one run, which share the store's lock
-        recorded = json.loads((folder / PLAN).read_bytes())["budgets"]
+        recorded = read_json(folder / PLAN)["budgets"]
         plan.budgets.update({int(number): int(tokens) for number, tokens in recorded.items()})
         plan.budgets[batch] = budget
         write_plan(folder, plan)
@@ -176,7 +176,7 @@ def read_plan(folder: Path, header: Json) -> BatchPlan | None:
     cure = f"delete {path} and {folder / 'shards'}" if growing else f"delete {folder}"
     cure += " or choose another `store`"
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
         version = value["format"], value["version"]
         if growing and value.get("grows") != header["grows"]:
             return None

@@ -11,11 +11,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from llmdirect.common.errors import DataError
-from llmdirect.common.files import file_digest, write_atomic
+from llmdirect.common.files import file_digest, file_inside, read_limited, write_atomic
 from llmdirect.common.types import Json
 
 CALIBRATION = "calibration.safetensors"
 
+_MAX_BYTES: Final = 1 << 32
 _INT8_MAX: Final = 127.0  # -128 is not used, so that the range is symmetric
 
 
@@ -99,7 +100,7 @@ class Calibration:
         path = folder / CALIBRATION
         cure = f"copy it back, or delete {folder} and run `llmdirect precompute` again"
         try:
-            data = path.read_bytes()
+            data = read_limited(file_inside(folder, CALIBRATION), _MAX_BYTES)
         except FileNotFoundError:
             raise DataError(f"{path}: missing; {cure}") from None
         if len(data) != entry["bytes"] or file_digest(path) != entry["hash"]:

@@ -1,6 +1,5 @@
 """Consolidation of shards, or of folders in the published format, into one embedding store."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmdirect import _core
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, write_manifest
+from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, read_json, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
@@ -186,7 +185,7 @@ def _consolidate_shards(
     """Join new shards with the store, without passages that are not among `dataset_keys` [n, 16]."""
     with single_writer(folder), _only_committed_files(folder):
         manifest = _existing_manifest(folder)
-        shards = {path: _read_manifest(path) for path in _shard_folders(folder)}
+        shards = {path: read_store_manifest(path, "llmdirect precompute") for path in _shard_folders(folder)}
         joined = manifest.get("parts", ()) if manifest else ()
         hashes = {path: content_hash(shard) for path, shard in shards.items()}
         new = {path: shard for path, shard in shards.items() if hashes[path] not in joined}
@@ -245,7 +244,7 @@ def _is_growing(folder: Path, manifest: Json | None) -> bool:
     if manifest is None or not plan.exists():
         return False
     try:
-        return bool(json.loads(plan.read_bytes()).get("grows") == content_hash(manifest))
+        return bool(read_json(plan).get("grows") == content_hash(manifest))
     except (ValueError, AttributeError):
         raise DataError(f"{plan}: not a plan; remove it and run `llmdirect precompute` again") from None
 
@@ -257,18 +256,8 @@ def _kept_passages(folder: Path, dataset_keys: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _existing_manifest(folder: Path) -> Json | None:
-    return _read_manifest(folder) if (folder / MANIFEST).exists() else None
-
-
-def _read_manifest(folder: Path) -> Json:
-    manifest = read_store_manifest(folder, "llmdirect precompute")
-    missing = {"encoder", "source", "files"} - manifest.keys()
-    if missing:
-        raise DataError(
-            f"{folder / MANIFEST}: lacks {', '.join(sorted(missing))}; remove {folder} and run "
-            "`llmdirect precompute` again"
-        )
-    return manifest
+    exists = (folder / MANIFEST).exists()
+    return read_store_manifest(folder, "llmdirect precompute") if exists else None
 
 
 def _shard_folders(folder: Path) -> list[Path]:
@@ -292,15 +281,17 @@ def _check_complete(folder: Path, numbers: list[int]) -> None:
     """DataError unless the shards are those of the batch plan, all and no others."""
     plan = folder / PLAN
     try:
-        expected = int(json.loads(plan.read_bytes())["num_shards"])
+        expected = int(read_json(plan)["num_shards"])
     except FileNotFoundError:
         expected = max(numbers) + 1
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{plan}: does not say num_shards; run `llmdirect precompute` again") from None
-    missing = sorted(set(range(expected)) - set(numbers))
-    if missing:
+    present = {number for number in numbers if number < expected}
+    if len(present) < expected:  # of a damaged plan, any number
+        first = next(number for number in range(expected) if number not in present)
+        num_missing = expected - len(present)
         raise DataError(
-            f"{folder / 'shards' / f'{missing[0]:05d}'}: missing, {len(missing)} of {expected} shards are; "
+            f"{folder / 'shards' / f'{first:05d}'}: missing, {num_missing} of {expected} shards are; "
             "run precompute again (`llmdirect precompute`), which makes only those"
         )
     beyond = [number for number in numbers if number >= expected]

@@ -15,13 +15,17 @@ from llmdirect.common.files import (
     MANIFEST,
     digest,
     disk_full_hint,
+    file_inside,
+    open_regular,
     read_manifest,
     sync_folder,
     write_manifest,
 )
 from llmdirect.common.locks import shared_writer, single_writer
+from llmdirect.common.schema import check_schema
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.store.batch_plan import differences
+from llmdirect.store.schema import StoreManifest
 
 STORE_FORMAT, STORE_VERSION = "llmdirect-store", 2
 _SPAN_BYTES = 8  # of a token
@@ -31,8 +35,17 @@ logger = logging.getLogger(__name__)
 
 
 def read_store_manifest(folder: Path, made_by: str) -> Json:
-    """Manifest of a store or shard, of any version. Raises what `read_manifest` raises."""
-    return read_manifest(folder, STORE_FORMAT, STORE_VERSION, made_by, oldest=1)
+    """Manifest of a store or shard, of any version.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+        As `read_manifest`; DataError also for content that is not as its schema has it.
+    """
+    manifest = read_manifest(folder, STORE_FORMAT, STORE_VERSION, made_by, oldest=1)
+    cure = f"remove {folder}, then run `llmdirect precompute` and `llmdirect consolidate` again"
+    check_schema(folder / MANIFEST, manifest, StoreManifest, cure)
+    return manifest
 
 
 def content_hash(manifest: Json) -> str:
@@ -193,14 +206,14 @@ def keep_or_clear(folder: Path, *, expected: Json) -> bool:
 
 def damaged_file(folder: Path, manifest: Json) -> Path | None:
     """First data file that is missing or shorter or longer than the manifest says."""
-    paths = {folder / entry["name"]: entry["bytes"] for entry in manifest["files"].values()}
+    paths = {file_inside(folder, entry["name"]): entry["bytes"] for entry in manifest["files"].values()}
     return next((path for path, data_bytes in paths.items() if not _is_whole(path, data_bytes)), None)
 
 
 def _is_whole(path: Path, data_bytes: int) -> bool:
     """Whether a .npy file has its header and all of its data."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
             return path.stat().st_size == file.tell() + data_bytes

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from llmdirect.store.calibration import Calibration
+_KEY_BYTES = 16
 _ON_DISK = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "int8": "|i1"}
 """NumPy type of the bits on disk, by type of the store."""
 
@@ -191,14 +192,16 @@ class EmbeddingStore:
 
         Raises
         ------
+        ValueError
+            If the keys are of another type or width.
         DataError
             If a key is not in the store; the message has the number of missing keys and the first one.
         """
-        return self._core.lookup(np.ascontiguousarray(keys))
+        return self._core.lookup(_key_array(keys))
 
     def contains(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Whether each key is in the store: uint8 [n, 16] to bool [n]."""
-        return self._core.find(np.ascontiguousarray(keys)) >= 0
+        """Whether each key is in the store: uint8 [n, 16] to bool [n]. ValueError for other arrays."""
+        return self._core.find(_key_array(keys)) >= 0
 
     def row_counts(self, passages: ArrayLike) -> NDArray[np.int64]:
         """Number of tokens of each passage: int64 [n] to int64 [n].
@@ -255,15 +258,30 @@ class EmbeddingStore:
         raise ValueError(f"out is {out.dtype}, expected {self.dtype} or float32")
 
     def spans_of(self, passage: int) -> NDArray[np.uint32]:
-        """uint32 [T, 2] characters that each token of one passage covers."""
+        """uint32 [T, 2] characters that each token of one passage covers. ValueError out of range."""
+        self.row_counts([passage])
         return self.spans[self.offsets[passage] : self.offsets[passage + 1]]
 
     def read(self, passage: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """Spans uint32 [T, 2] and embeddings float32 [T, dim] of the tokens of one passage."""
+        """Spans uint32 [T, 2] and embeddings float32 [T, dim] of the tokens of one passage.
+
+        Raises
+        ------
+        ValueError
+            If the passage is out of range.
+        """
         spans = self.spans_of(passage)
         tokens = np.empty((len(spans), self.dim), np.float32)
         self.gather([passage], tokens)
         return spans, tokens
+
+
+def _key_array(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """C-contiguous keys; ValueError unless they are uint8 [n, 16]."""
+    array = np.asarray(keys)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != _KEY_BYTES:
+        raise ValueError(f"keys are {array.dtype} {array.shape}, expected uint8 [n, {_KEY_BYTES}]")
+    return np.ascontiguousarray(array)
 
 
 def open_store(dataset: str | PathLike[str], store: str | PathLike[str] | None = None) -> EmbeddingStore:

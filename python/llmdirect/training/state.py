@@ -63,7 +63,7 @@ class TrainState:
         values = run.values("last/state")
         schedule = Schedule(config, training, ScheduleState.from_json(values))
         model = _new_model(inputs, config, training).to(inputs.device)
-        model.load_state_dict(run.tensors("last/model"))
+        run.load_parameters(model, "last/model", run.tensors("last/model"))
         optimiser = _new_optimiser(model, training, schedule.state.lr_drops)
         load_optimiser(optimiser, run.tensors("last/optimiser"))
         ema = ParameterEma(model, training.ema_decay)
@@ -92,7 +92,7 @@ class TrainState:
 
     def restore_best(self, run: RunFolder) -> None:
         """Take the parameters of the best epoch, with a new optimiser and parameter average."""
-        self.model.load_state_dict(run.tensors("best/model"))
+        run.load_parameters(self.model, "best/model", run.tensors("best/model"))
         self.model.collaboration.zero_()  # selected again once training has ended
         self.ema = ParameterEma(self.model, self.training.ema_decay)
         self.optimiser = _new_optimiser(self.model, self.training, self.schedule.state.lr_drops)

@@ -25,6 +25,8 @@ pub enum Error {
     Argument(String),
     /// The caller cancelled the operation.
     Interrupted,
+    /// A defect of this crate: the message of a panic and its place in the source.
+    Panic(String),
 }
 
 /// Result with the [`Error`] of this crate.
@@ -53,6 +55,7 @@ impl fmt::Display for Error {
             Error::Data { path, message } => write!(f, "{}: {message}", path.display()),
             Error::Argument(message) => f.write_str(message),
             Error::Interrupted => f.write_str("interrupted"),
+            Error::Panic(message) => f.write_str(message),
         }
     }
 }

@@ -103,7 +103,7 @@ pub fn evaluate(
     requests: &[(Metric, usize)],
     cancel: &Cancel,
 ) -> Result<Vec<f64>> {
-    if lists.len() != relevant.num_rows() * width {
+    if relevant.num_rows().checked_mul(width) != Some(lists.len()) {
         return Err(Error::Argument(format!(
             "{} entries are not {} lists of {width} items, one for each row of relevant",
             lists.len(),
@@ -221,5 +221,9 @@ mod tests {
             let error = run(list, k).unwrap_err().to_string();
             assert!(error.contains(message), "{error} lacks {message:?}");
         }
+        // Four rows of this width overflow to no entry at all.
+        let relevant = Csr::new(vec![0; 5], vec![]).unwrap();
+        let width = 1 << (usize::BITS - 2);
+        assert!(evaluate(&[], width, &relevant, &[(recall, 1)], &Cancel::new()).is_err());
     }
 }

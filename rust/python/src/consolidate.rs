@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use llmdirect_core::store::{self, StoreFiles};
 use llmdirect_core::{Cancel, Error};
-use numpy::PyReadonlyArray1;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -70,13 +70,11 @@ fn consolidate_shards<'py>(
     shards: Vec<PathBuf>,
     out: PathBuf,
     progress: Py<PyAny>,
-    kept: Option<Vec<Option<PyReadonlyArray1<'py, bool>>>>,
+    kept: Option<Vec<Option<Bound<'py, PyArray1<bool>>>>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut selected = vec![None; shards.len()];
     for (index, kept) in kept.into_iter().flatten().enumerate() {
-        let selection = kept
-            .map(|kept| kept.as_slice().map(<[bool]>::to_vec))
-            .transpose()?;
+        let selection = kept.map(|kept| copied_flags(&kept)).transpose()?;
         match selected.get_mut(index) {
             Some(slot) => *slot = selection,
             None => {
@@ -90,6 +88,13 @@ fn consolidate_shards<'py>(
         store::consolidate_shards(&shards, &selected, &out, progress, cancel)
     })?;
     store_files_to_dict(py, store_files)
+}
+
+/// A copy of an array of bool. NumPy stores any byte in one, of which Rust knows 0 and 1 only.
+fn copied_flags(flags: &Bound<'_, PyArray1<bool>>) -> PyResult<Vec<bool>> {
+    let bytes = flags.call_method1("view", ("uint8",))?;
+    let bytes = bytes.cast_into::<PyArray1<u8>>()?.try_readonly()?;
+    Ok(bytes.as_array().iter().map(|&byte| byte != 0).collect())
 }
 
 /// A folder of one `.npy` file per document, the format of the published code.

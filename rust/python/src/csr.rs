@@ -1,11 +1,10 @@
 //! Bindings of `llmdirect_core::csr`.
 
 use llmdirect_core as core;
-use numpy::ndarray::ArrayView1;
-use numpy::{Element, Ix1, PyArray1, PyArrayMethods};
+use numpy::PyArray1;
 use pyo3::prelude::*;
 
-use crate::arrays::array;
+use crate::arrays::{copied, view};
 use crate::gil::release_gil;
 
 /// A validated CSR table of sorted unique indices; immutable.
@@ -20,32 +19,26 @@ impl CheckedCsr {
         indptr: &Bound<'_, PyAny>,
         indices: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let indptr = array::<i64, Ix1>("indptr", indptr)?.as_slice()?.to_vec();
-        let indices = array::<i32, Ix1>("indices", indices)?.as_slice()?.to_vec();
+        let indptr = copied("indptr", indptr)?;
+        let indices = copied("indices", indices)?;
         release_gil(py, |_| core::Csr::new(indptr, indices)).map(Self)
     }
 
     /// Read-only view of the row pointers: int64 [rows + 1].
     #[getter]
-    fn indptr<'py>(this: Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
-        view(&this, this.get().0.indptr())
+    fn indptr<'py>(this: Bound<'py, Self>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let owner = this.clone().into_any();
+        // SAFETY: a frozen class never moves or changes its vectors.
+        unsafe { view(owner, this.get().0.indptr(), false) }
     }
 
     /// Read-only view of the indices of all rows: int32 [nnz].
     #[getter]
-    fn indices<'py>(this: Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
-        view(&this, this.get().0.indices())
+    fn indices<'py>(this: Bound<'py, Self>) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let owner = this.clone().into_any();
+        // SAFETY: as for `indptr`.
+        unsafe { view(owner, this.get().0.indices(), false) }
     }
-}
-
-/// A read-only array over `values`, which `owner` must own; it keeps `owner` alive.
-fn view<'py, T: Element>(owner: &Bound<'py, CheckedCsr>, values: &[T]) -> Bound<'py, PyArray1<T>> {
-    // SAFETY: a frozen class never moves or changes its vectors, the array holds a reference to the owner,
-    // and it is made read-only before it is returned.
-    let array =
-        unsafe { PyArray1::borrow_from_array(&ArrayView1::from(values), owner.clone().into_any()) };
-    array.readwrite().make_nonwriteable();
-    array
 }
 
 /// Adds this file's class to the module.

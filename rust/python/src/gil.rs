@@ -1,14 +1,16 @@
-//! Calls into the core: releasing the GIL, Ctrl-C, and conversion of errors to exceptions.
+//! Calls into the core: releasing the GIL, Ctrl-C, and conversion of errors and panics to exceptions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llmdirect_core::{Cancel, Error};
+use llmdirect_core::{Cancel, Error, panics};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 /// Runs `work` with the GIL released.
 ///
-/// Ctrl-C sets the [`Cancel`] flag, and the call raises KeyboardInterrupt once `work` has checked it.
+/// Ctrl-C sets the [`Cancel`] flag, and the call raises KeyboardInterrupt once `work` has checked it. A panic
+/// of `work` or of its workers raises InternalError. The bindings themselves cannot panic (see the lints of
+/// lib.rs), so every call of the core that may goes through here.
 ///
 /// # Errors
 /// The exception of a signal handler, or the error of `work` as an exception.
@@ -28,7 +30,7 @@ pub fn release_gil<T: Send>(
         }
         is_set
     });
-    let outcome = py.detach(|| work(&cancel));
+    let outcome = py.detach(|| panics::catch(|| work(&cancel)));
     match signal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(error) => Err(error),
         None => outcome.map_err(|error| to_py_err(py, error)),
@@ -47,19 +49,32 @@ pub fn to_py_err(py: Python<'_>, error: Error) -> PyErr {
             }
             None => PyOSError::new_err(format!("{}: {source}", path.display())),
         },
-        Error::Data { .. } => data_error(py, error.to_string()),
+        Error::Data { .. } => python_error(py, "DataError", error.to_string()),
         Error::Argument(message) => PyValueError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        Error::Panic(message) => python_error(py, "InternalError", message),
     }
 }
 
-/// An instance of `llmdirect.common.errors.DataError`, which is defined in Python.
-fn data_error(py: Python<'_>, message: String) -> PyErr {
+/// An instance of a class of `llmdirect.common.errors`, which are defined in Python.
+fn python_error(py: Python<'_>, name: &str, message: String) -> PyErr {
     let class = py
         .import("llmdirect.common.errors")
-        .and_then(|module| module.getattr("DataError"));
+        .and_then(|module| module.getattr(name));
     match class.and_then(|class| class.call1((message,))) {
         Ok(instance) => PyErr::from_value(instance),
         Err(error) => error,
     }
+}
+
+/// Panics, so that tests see what a defect of the core raises.
+#[pyfunction]
+#[expect(clippy::panic, reason = "its purpose")]
+fn _panic(py: Python<'_>, message: String) -> PyResult<()> {
+    release_gil(py, |_| panic!("{message}"))
+}
+
+/// Adds this file's function to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(_panic, module)?)
 }

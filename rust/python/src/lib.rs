@@ -1,6 +1,16 @@
 //! The Python extension `llmdirect._core`: bindings of `llmdirect-core` that check arrays, release the GIL
 //! and convert errors.
 
+// A panic outside of `gil::release_gil` would be an exception that `except Exception` does not catch.
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::todo,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 mod arrays;
 mod consolidate;
 mod csr;
@@ -19,8 +29,10 @@ use pyo3::prelude::*;
 /// Registers every function and class of the extension.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    llmdirect_core::panics::silence();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     csr::register(module)?;
+    gil::register(module)?;
     hash::register(module)?;
     metrics::register(module)?;
     ranking::register(module)?;

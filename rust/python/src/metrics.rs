@@ -1,11 +1,10 @@
 //! Bindings of `llmdirect_core::metrics`.
 
-use llmdirect_core::Result;
 use llmdirect_core::metrics::{self, Metric};
-use numpy::{IntoPyArray, Ix2, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, Ix2, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::array;
+use crate::arrays::{array, size};
 use crate::csr::CheckedCsr;
 use crate::gil::{release_gil, to_py_err};
 
@@ -15,17 +14,17 @@ fn list_metrics<'py>(
     py: Python<'py>,
     lists: &Bound<'py, PyAny>,
     relevant: &Bound<'py, CheckedCsr>,
-    names: Vec<(String, usize)>,
+    names: Vec<(String, Bound<'py, PyAny>)>,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let lists = array::<i32, Ix2>("lists", lists)?;
-    let [rows, width] = [lists.shape()[0], lists.shape()[1]];
-    let lists = lists.as_slice()?;
+    let (rows, width) = lists.as_array().dim();
+    let lists = lists.as_slice()?; // shared: the core compares items, and uses none as an index
     let relevant = &relevant.get().0;
-    let requests: Result<Vec<(Metric, usize)>> = names
-        .iter()
-        .map(|(name, k)| Ok((metrics::by_name(name)?, *k)))
-        .collect();
-    let requests = requests.map_err(|error| to_py_err(py, error))?;
+    let request = |(name, k): &(String, Bound<'py, PyAny>)| -> PyResult<(Metric, usize)> {
+        let metric = metrics::by_name(name).map_err(|error| to_py_err(py, error))?;
+        Ok((metric, size("k", k)?))
+    };
+    let requests: Vec<(Metric, usize)> = names.iter().map(request).collect::<PyResult<_>>()?;
     let values = release_gil(py, |cancel| {
         metrics::evaluate(lists, width, relevant, &requests, cancel)
     })?;

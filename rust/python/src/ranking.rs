@@ -2,11 +2,11 @@
 
 use llmdirect_core::Csr;
 use llmdirect_core::ranking::{self, Collaborative, Form, Request, Scorer};
-use numpy::{IntoPyArray, Ix1, Ix2, PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, Ix1, Ix2, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::array;
+use crate::arrays::{array, copied, size};
 use crate::csr::CheckedCsr;
 use crate::gil::release_gil;
 
@@ -28,7 +28,7 @@ type Lists<'py> = (
 fn rank<'py>(
     py: Python<'py>,
     users: &Bound<'py, PyAny>,
-    k: usize,
+    k: &Bound<'py, PyAny>,
     query: &Bound<'py, PyAny>,
     item: &Bound<'py, PyAny>,
     item_bias: &Bound<'py, PyAny>,
@@ -41,7 +41,9 @@ fn rank<'py>(
     seen: Option<&Bound<'py, CheckedCsr>>,
     relevant: Option<&Bound<'py, CheckedCsr>>,
 ) -> PyResult<Lists<'py>> {
-    let users = array::<i32, Ix1>("users", users)?;
+    let users: Vec<i32> = copied("users", users)?;
+    let k = size("k", k)?;
+    // Tables are shared with the caller: their values are multiplied, added and compared only.
     let query = array::<f32, Ix2>("query", query)?;
     let item = array::<f32, Ix2>("item", item)?;
     let item_bias = array::<f32, Ix1>("item_bias", item_bias)?;
@@ -55,12 +57,11 @@ fn rank<'py>(
         .map(|values| array::<f32, Ix1>("item_item_values", values))
         .transpose()?;
 
-    let dim = query.shape()[1];
+    let (num_users, dim) = query.as_array().dim();
     for (name, found) in [("item", Some(&item)), ("item_mass", mass.as_ref())] {
-        if let Some(found) = found
-            && found.shape()[1] != dim
+        if let Some((_, found)) = found.map(|found| found.as_array().dim())
+            && found != dim
         {
-            let found = found.shape()[1];
             let message = format!("{name} has vectors of dimension {found}, but query of {dim}");
             return Err(PyValueError::new_err(message));
         }
@@ -92,11 +93,11 @@ fn rank<'py>(
         form,
         item_bias: item_bias.as_slice()?,
         user_bias: user_bias.as_ref().map(|bias| bias.as_slice()).transpose()?,
-        num_users: query.shape()[0],
+        num_users,
         collaborative,
     };
     let request = Request {
-        users: users.as_slice()?,
+        users: &users,
         k,
         seen: seen.map(table),
         relevant: relevant.map(table),

@@ -1,10 +1,10 @@
 //! Bindings of `llmdirect_core::sampling`.
 
 use llmdirect_core::sampling::{self, Draw};
-use numpy::{IntoPyArray, Ix1, PyArray2, PyArrayMethods};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::array;
+use crate::arrays::{copied, size};
 use crate::csr::CheckedCsr;
 use crate::gil::release_gil;
 
@@ -16,9 +16,8 @@ struct AliasTable(sampling::AliasTable);
 impl AliasTable {
     #[new]
     fn new(py: Python<'_>, weights: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let weights = array::<f32, Ix1>("weights", weights)?;
-        let weights = weights.as_slice()?;
-        release_gil(py, |_| sampling::AliasTable::new(weights)).map(Self)
+        let weights: Vec<f32> = copied("weights", weights)?;
+        release_gil(py, |_| sampling::AliasTable::new(&weights)).map(Self)
     }
 }
 
@@ -30,24 +29,25 @@ fn sample_negatives<'py>(
     py: Python<'py>,
     users: &Bound<'py, PyAny>,
     positives: &Bound<'py, CheckedCsr>,
-    num_items: usize,
-    num_negatives: usize,
+    num_items: &Bound<'py, PyAny>,
+    num_negatives: &Bound<'py, PyAny>,
     weights: Option<&Bound<'py, AliasTable>>,
     seed: u64,
     draw: u32,
 ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let users = array::<i32, Ix1>("users", users)?;
-    let users = users.as_slice()?;
+    // A copy: rows of the tables are read without another check once the users were checked.
+    let users: Vec<i32> = copied("users", users)?;
+    let num_negatives = size("num_negatives", num_negatives)?;
     let positives = &positives.get().0;
     let draw = Draw {
-        num_items,
+        num_items: size("num_items", num_items)?,
         num_negatives,
         weights: weights.map(|weights| &weights.get().0),
         seed,
         draw,
     };
     let negatives = release_gil(py, |cancel| {
-        sampling::sample_negatives(users, positives, draw, cancel)
+        sampling::sample_negatives(&users, positives, draw, cancel)
     })?;
     negatives
         .into_pyarray(py)

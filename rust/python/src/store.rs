@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use llmdirect_core::store::{self, Destination, Loading};
-use numpy::ndarray::ArrayView1;
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
+use numpy::{IntoPyArray, Ix2, PyArray1, PyReadonlyArray2, PyReadwriteArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
+use crate::arrays::{array, copied, size, view};
 use crate::gil::release_gil;
+
+/// Bytes of the key of a passage.
+const KEY_BYTES: usize = 16;
 
 /// An opened store, kept alive by every view of its data.
 #[pyclass(frozen, module = "llmdirect._core")]
@@ -41,12 +43,19 @@ impl Store {
     }
 
     /// The data of a file as a flat uint8 view without a copy; empty for a file that the store does not have.
-    /// The memory is private: writes through a writable view do not reach the file.
+    ///
+    /// Only tokens can be writable, as nothing is checked once that depends on them. Their memory is private:
+    /// what is written does not reach the file. The memory of the other files cannot be written to.
     fn data<'py>(
         slf: Bound<'py, Self>,
         name: &str,
         writable: bool,
     ) -> PyResult<Bound<'py, PyArray1<u8>>> {
+        if writable && name != "tokens" {
+            return Err(PyValueError::new_err(format!(
+                "`writable`: {name} are read-only, only tokens may be written to"
+            )));
+        }
         let store = &slf.get().0;
         let bytes = match name {
             "tokens" => store.tokens(),
@@ -61,25 +70,19 @@ impl Store {
                 )));
             }
         };
-        let view = ArrayView1::from(bytes);
-        // SAFETY: the bytes are in a private, writable mapping that never moves and lives as long as `slf`,
-        // which becomes the base of the array.
-        let array = unsafe { PyArray1::borrow_from_array(&view, slf.clone().into_any()) };
-        if !writable {
-            let flags = PyDict::new(slf.py());
-            flags.set_item("write", false)?;
-            array.call_method("setflags", (), Some(&flags))?;
-        }
-        Ok(array)
+        // SAFETY: the bytes are in a private mapping that never moves and lives as long as `slf`; that of the
+        // tokens is writable, and the core copies and converts tokens only.
+        unsafe { view(slf.clone().into_any(), bytes, writable) }
     }
 
     /// Passage index of each key, uint8 [n, 16] -> int64 [n]; -1 for a missing key.
     fn find<'py>(
         &self,
         py: Python<'py>,
-        keys: PyReadonlyArray2<'py, u8>,
+        keys: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let keys = keys.as_slice()?;
+        let keys = keys_array(keys)?;
+        let keys = keys.as_slice()?; // shared: keys are compared only
         let found = release_gil(py, |cancel| self.0.find(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
@@ -88,9 +91,10 @@ impl Store {
     fn lookup<'py>(
         &self,
         py: Python<'py>,
-        keys: PyReadonlyArray2<'py, u8>,
+        keys: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let keys = keys.as_slice()?;
+        let keys = keys_array(keys)?;
+        let keys = keys.as_slice()?; // shared: keys are compared only
         let found = release_gil(py, |cancel| self.0.lookup(keys, cancel))?;
         Ok(found.into_pyarray(py))
     }
@@ -100,11 +104,12 @@ impl Store {
     fn gather<'py>(
         &self,
         py: Python<'py>,
-        passages: PyReadonlyArray1<'py, i64>,
+        passages: &Bound<'py, PyAny>,
         out: Buffer<'py>,
-        padded_to: Option<usize>,
+        padded_to: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let passages = passages.as_slice()?;
+        let passages: Vec<i64> = copied("passages", passages)?;
+        let padded_to = padded_to.map(|rows| size("padded_to", rows)).transpose()?;
         let (mut stored, mut float32);
         let destination = match out {
             Buffer::Stored(array) => {
@@ -130,10 +135,22 @@ impl Store {
             ));
         }
         let offsets = release_gil(py, |cancel| {
-            self.0.gather(passages, padded_to, destination, cancel)
+            self.0.gather(&passages, padded_to, destination, cancel)
         })?;
         Ok(offsets.into_pyarray(py))
     }
+}
+
+/// Borrows keys, uint8 [n, 16].
+fn keys_array<'py>(keys: &Bound<'py, PyAny>) -> PyResult<PyReadonlyArray2<'py, u8>> {
+    let keys = array::<u8, Ix2>("keys", keys)?;
+    let (rows, width) = keys.as_array().dim();
+    if width != KEY_BYTES {
+        return Err(PyValueError::new_err(format!(
+            "keys have the shape ({rows}, {width}), expected (n, {KEY_BYTES})"
+        )));
+    }
+    Ok(keys)
 }
 
 /// Adds this file's class to the module.

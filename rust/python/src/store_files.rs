@@ -77,6 +77,7 @@ fn write_array(
     };
     let flat = flat_bytes(array)?;
     let flat = flat.readonly();
+    // Shared: a write meanwhile would be a checksum that differs, which `verify` finds.
     let bytes = flat.as_slice()?;
     release_gil(py, |cancel| {
         let mut writer = NpyWriter::create(folder, stem, dtype, tail)?;

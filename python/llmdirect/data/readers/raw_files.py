@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from llmdirect.common.errors import DataError
+from llmdirect.common.expansion import check_expansion, check_parquet
+from llmdirect.common.files import open_regular
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.readers.encodings import as_utf8
 
@@ -111,23 +113,29 @@ def open_decompressed(
     OSError
         If the file cannot be opened.
     DataError
-        If the compressed stream is truncated or damaged, or the text is not of the encoding; what was read
-        before must not be used.
+        If it is not a regular file, the compressed stream is truncated, damaged or expands beyond its budget
+        (`common.expansion`), or the text is not of the encoding; what was read before must not be used.
     """
     with (
-        path.open("rb") as raw,
+        open_regular(path) as raw,
         progress.task(f"reading {path.name}", path.stat().st_size, "B") as task,
         _decompressed(raw) as file,
     ):
-        reported = 0
+        reported = expanded = 0
+        size = path.stat().st_size
+        if raw.read(4) == b"PAR1":
+            check_parquet(path)
+        raw.seek(0)
 
         class ReportingReader(io.RawIOBase):
             def readable(self) -> bool:
                 return True
 
             def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # bytes alone are read
-                nonlocal reported
+                nonlocal reported, expanded
                 data = file.read(len(buffer))
+                expanded += len(data)
+                check_expansion(path, size, expanded)
                 buffer[: len(data)] = data
                 position = raw.tell()
                 task.advance(position - reported)

@@ -10,6 +10,7 @@ mod top;
 
 use crate::cpu::Level;
 use crate::csr::Csr;
+use crate::memory::filled;
 use crate::threads::{self, parallel_for_each};
 use crate::{Cancel, Error, Result};
 use block::FullRanker;
@@ -127,8 +128,8 @@ fn rank_in_blocks<W: Default + Send>(
     let users_per_thread = request.users.len().div_ceil(threads::count()?);
     let rows = users_per_thread.clamp(1, max_users);
     let mut lists = Lists {
-        items: try_filled(-1, request)?,
-        scores: try_filled(f32::NEG_INFINITY, request)?,
+        items: filled(-1, request.users.len(), request.k, "k")?,
+        scores: filled(f32::NEG_INFINITY, request.users.len(), request.k, "k")?,
         auc: request
             .relevant
             .map(|_| vec![f64::NAN; request.users.len()]),
@@ -148,25 +149,6 @@ fn rank_in_blocks<W: Default + Send>(
         rank(users, workspace, &mut block)
     })?;
     Ok(lists)
-}
-
-/// A vector of `users` × `k` copies of a value.
-fn try_filled<T: Copy>(value: T, request: Request) -> Result<Vec<T>> {
-    let too_large = || {
-        Error::Argument(format!(
-            "k = {} does not fit into memory; choose a smaller k",
-            request.k
-        ))
-    };
-    let length = request
-        .users
-        .len()
-        .checked_mul(request.k)
-        .ok_or_else(too_large)?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(length).map_err(|_| too_large())?;
-    values.resize(length, value);
-    Ok(values)
 }
 
 /// The part of the lists that one block of users fills.
@@ -204,11 +186,23 @@ fn validate(scorer: &Scorer, request: &Request) -> Result<()> {
         return invalid(format!("{num_items} items do not fit into int32 indices"));
     }
     let mut lengths = vec![
-        ("query", scorer.query.len(), num_users * scorer.dim),
-        ("item", scorer.item.len(), num_items * scorer.dim),
+        (
+            "query",
+            scorer.query.len(),
+            num_users.saturating_mul(scorer.dim),
+        ),
+        (
+            "item",
+            scorer.item.len(),
+            num_items.saturating_mul(scorer.dim),
+        ),
     ];
     if let Form::Ratio { mass, eps } = scorer.form {
-        lengths.push(("item_mass", mass.len(), num_items * scorer.dim));
+        lengths.push((
+            "item_mass",
+            mass.len(),
+            num_items.saturating_mul(scorer.dim),
+        ));
         if !(eps.is_finite() && eps >= 0.0) {
             return invalid(format!("eps is {eps}; it must be finite and not negative"));
         }

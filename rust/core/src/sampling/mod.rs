@@ -5,6 +5,7 @@ mod row;
 
 use crate::cpu::{Level, dispatch};
 use crate::csr::Csr;
+use crate::memory::filled;
 use crate::random::{U32S_PER_BLOCK, below, block_u32s};
 use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
@@ -15,6 +16,8 @@ use row::UserPositives;
 const NEGATIVES_PER_TASK: usize = 1 << 12;
 /// How many users ahead filters are prefetched; users are shuffled, so their filters are scattered in memory.
 const PREFETCH_DISTANCE: usize = 16;
+/// Largest number of negatives per user; a task of one thread holds those of 16 users.
+pub const MAX_NEGATIVES: usize = 1 << 20;
 /// Rejected attempts after which a negative is drawn directly.
 const MAX_ATTEMPTS: u32 = 64;
 
@@ -23,7 +26,7 @@ const MAX_ATTEMPTS: u32 = 64;
 pub struct Draw<'a> {
     /// Number of items; all positives are below it.
     pub num_items: usize,
-    /// Negatives per entry of `users`, drawn with replacement.
+    /// Negatives per entry of `users`, drawn with replacement; at most [`MAX_NEGATIVES`].
     pub num_negatives: usize,
     /// Weights of the items, to which their probabilities are proportional; `None`: uniform.
     pub weights: Option<&'a AliasTable>,
@@ -40,8 +43,8 @@ pub struct Draw<'a> {
 ///
 /// # Errors
 /// [`Error::Argument`] for a user without a row in `positives`, a user whose positives include every item
-/// (with a weight above 0), positives of `num_items` or more, a number of weights other than `num_items`, or
-/// no items. With several invalid users, the first is named.
+/// (with a weight above 0), positives of `num_items` or more, a number of weights other than `num_items`, no
+/// items, or more negatives than [`MAX_NEGATIVES`] or than fit into memory. With several invalid users, the first is named.
 pub fn sample_negatives(
     users: &[i32],
     positives: &Csr,
@@ -64,6 +67,12 @@ fn sample_at_level(
             "{num_items} items do not fit into int32 indices"
         )));
     }
+    if draw.num_negatives > MAX_NEGATIVES {
+        return Err(Error::Argument(format!(
+            "`num_negatives`: {}, expected 0 to {MAX_NEGATIVES}",
+            draw.num_negatives
+        )));
+    }
     positives.check_shape("positives", None, num_items)?;
     if num_items == 0 && !users.is_empty() && draw.num_negatives > 0 {
         return Err(Error::Argument("there are 0 items to draw from".into()));
@@ -77,9 +86,10 @@ fn sample_at_level(
         )));
     }
     let filter = positives.filter();
-    let mut negatives = vec![0; users.len() * draw.num_negatives];
+    let mut negatives = filled(0, users.len(), draw.num_negatives, "num_negatives")?;
     // Whole blocks of random numbers per task, and at least one user.
-    let rows = (NEGATIVES_PER_TASK / draw.num_negatives.max(1)).next_multiple_of(U32S_PER_BLOCK);
+    let rows = (NEGATIVES_PER_TASK / draw.num_negatives.max(1)).max(1);
+    let rows = rows.next_multiple_of(U32S_PER_BLOCK);
     let tasks = negatives
         .chunks_mut((rows * draw.num_negatives).max(1))
         .zip(users.chunks(rows))

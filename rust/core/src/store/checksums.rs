@@ -5,6 +5,7 @@ use std::path::Path;
 use super::chunk::{CHUNK_BYTES, Chunk, content_hash};
 use super::files::{FileEntry, REBUILD, open_checked};
 use super::writer::NpyWriter;
+use crate::memory::filled;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
@@ -77,8 +78,8 @@ pub(super) fn read<'a>(
     let path = folder.join(&entry.name);
     let invalid = |what: String| Error::data(&path, format!("{what}; {REBUILD}"));
     let header = file_header(entry.bytes);
-    let (file, data_offset) = open_checked(&path, &header)?;
-    let mut bytes = vec![0; entry.bytes as usize];
+    let (file, data_offset) = open_checked(folder, &entry.name, &header)?;
+    let mut bytes = filled(0, 1, entry.bytes as usize, "files.checksums.bytes")?;
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, data_offset)
         .map_err(Error::io(&path))?;
     let file_chunks: Vec<Chunk> = bytes.chunks(CHUNK_BYTES).map(Chunk::of).collect();

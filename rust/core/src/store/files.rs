@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::chunk::Chunk;
+use crate::files::open_inside;
 use crate::npy::{Header, shape_text};
 use crate::{Error, Result};
 
@@ -46,13 +47,14 @@ impl FileEntry {
 }
 
 /// Opens a data file and checks its header and length; returns the file and the offset of its data.
-pub(super) fn open_checked(path: &Path, expected: &Header) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::data(
+pub(super) fn open_checked(folder: &Path, name: &str, expected: &Header) -> Result<(File, u64)> {
+    let path = &folder.join(name);
+    let file = open_inside(folder, name).map_err(|error| match error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Error::data(
             path,
             format!("missing, but the manifest lists it; {REBUILD}"),
         ),
-        _ => Error::io(path)(error),
+        error => error,
     })?;
     let (header, data_offset) = Header::read(&file, path)?;
     if header != *expected {
@@ -104,7 +106,7 @@ impl<'a> ChunkReader<'a> {
         chunks: &'a [Chunk],
     ) -> Result<Self> {
         let path = folder.join(&entry.name);
-        let (file, data_offset) = open_checked(&path, expected)?;
+        let (file, data_offset) = open_checked(folder, &entry.name, expected)?;
         Ok(ChunkReader {
             path,
             file,

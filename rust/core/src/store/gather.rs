@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::copy::{copy_non_temporal, store_fence};
+use super::files::REBUILD;
 use super::manifest::TokenDtype;
 use super::open::Store;
 use super::quantize::{decode_bfloat16, decode_float16, decode_float32, dequantize, f32_values};
@@ -97,8 +98,19 @@ impl Store {
     fn passage_rows(&self, passages: &[i64]) -> Result<Vec<Range<usize>>> {
         let offsets = self.offsets()?.as_chunks::<8>().0;
         let offset = |index: usize| i64::from_le_bytes(offsets[index]) as usize;
+        let num_rows = self.manifest().rows;
         let rows = |&passage: &i64| match usize::try_from(passage) {
-            Ok(index) if index + 1 < offsets.len() => Ok(offset(index)..offset(index + 1)),
+            Ok(index) if index + 1 < offsets.len() => {
+                let rows = offset(index)..offset(index + 1);
+                // Checked before: only a file that was modified since gives others.
+                match rows.start <= rows.end && rows.end <= num_rows {
+                    true => Ok(rows),
+                    false => Err(Error::data(
+                        &self.offsets_path(),
+                        format!("changed while the store was open; {REBUILD}"),
+                    )),
+                }
+            }
             _ => Err(Error::Argument(format!(
                 "passage {passage} is out of range: {} holds {}",
                 self.folder().display(),
@@ -143,15 +155,17 @@ impl Plan<'_> {
         width: usize,
         copy: impl Fn(&mut [T], Range<usize>, Range<usize>) + Sync,
     ) -> Result<()> {
-        let padded_len = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len()) * width;
-        let needed: usize = self.rows.iter().map(padded_len).sum();
-        if out.len() < needed {
+        let padded_rows = |rows: &Range<usize>| self.padded_to.unwrap_or(rows.len());
+        let needed = self.rows.iter().fold(0usize, |needed, rows| {
+            needed.saturating_add(padded_rows(rows))
+        });
+        if out.len() / width < needed {
             return Err(Error::Argument(format!(
-                "out has {} rows, but the passages need {}",
+                "out has {} rows, but the passages need {needed}",
                 out.len() / width,
-                needed / width
             )));
         }
+        let padded_len = |rows: &Range<usize>| padded_rows(rows) * width;
         // Group passages into tasks of about equal size.
         let mut tasks = vec![(Vec::new(), 0)];
         for rows in &self.rows {

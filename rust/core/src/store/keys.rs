@@ -1,5 +1,6 @@
 //! An index of passages by their 16-byte keys.
 
+use crate::memory::filled;
 use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
 
@@ -19,15 +20,16 @@ pub struct KeyIndex {
 impl KeyIndex {
     /// Builds the table of `keys`, 16 bytes each.
     ///
-    /// # Panics
-    /// For more than 2^32 - 2 keys.
-    pub fn new(keys: &[u8]) -> Self {
+    /// # Errors
+    /// [`Error::Argument`] for more than 2^32 - 2 keys, or if the table does not fit into memory.
+    pub fn new(keys: &[u8]) -> Result<Self> {
         let (keys, _) = keys.as_chunks::<16>();
-        assert!(
-            keys.len() < EMPTY as usize,
-            "a store holds fewer than 2^32 - 1 passages"
-        );
-        let mut slots = vec![EMPTY; (keys.len() * 2).next_power_of_two()];
+        if keys.len() >= EMPTY as usize {
+            let message = format!("{} passages, expected fewer than 2^32 - 1", keys.len());
+            return Err(Error::Argument(message));
+        }
+        let num_slots = (keys.len() * 2).next_power_of_two();
+        let mut slots = filled(EMPTY, 1, num_slots, "passages")?;
         for (passage, key) in keys.iter().enumerate() {
             let mut slot = first_slot(key, slots.len());
             while slots[slot] != EMPTY && keys[slots[slot] as usize] != *key {
@@ -37,7 +39,7 @@ impl KeyIndex {
                 slots[slot] = passage as u32;
             }
         }
-        KeyIndex { slots }
+        Ok(KeyIndex { slots })
     }
 
     /// Passage index of each key in `wanted`; -1 for a missing key. `keys` must be those of
@@ -95,7 +97,7 @@ mod tests {
             let keys: Vec<u8> = (0..count)
                 .flat_map(|n| passage_key(&format!("p{n}")))
                 .collect();
-            let index = KeyIndex::new(&keys);
+            let index = KeyIndex::new(&keys).unwrap();
             let found = index.find(&keys, &keys, &Cancel::new()).unwrap();
             assert!(found.iter().copied().eq(0..i64::from(count)));
             let other = passage_key("other");
@@ -108,7 +110,7 @@ mod tests {
         // The same first eight bytes: all keys have the same first slot.
         let key = |n: u8| [[7; 15].as_slice(), &[n]].concat();
         let keys: Vec<u8> = [1, 2, 1, 3].into_iter().flat_map(key).collect();
-        let index = KeyIndex::new(&keys);
+        let index = KeyIndex::new(&keys).unwrap();
         let wanted: Vec<u8> = [3, 1, 9, 2].into_iter().flat_map(key).collect();
         assert_eq!(
             index.find(&keys, &wanted, &Cancel::new()).unwrap(),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::checksums;
 use super::chunk::Chunk;
 use super::files::{FileEntry, REBUILD};
+use crate::files::read_limited;
 use crate::npy::{Dtype, Header};
 use crate::{Error, Result};
 
@@ -14,6 +15,12 @@ use crate::{Error, Result};
 const FORMAT: &str = "llmdirect-store";
 /// Newest version of the format.
 const VERSION: u64 = 2;
+/// Limit of a manifest; those of version 1 hold the checksums of all data, 60 bytes per 4 MiB.
+const MAX_MANIFEST_BYTES: u64 = 1 << 28;
+/// Largest dimension of a token embedding.
+const MAX_DIM: usize = 1 << 20;
+/// Largest number of passages: the key index counts them in 32 bits, one of which marks an empty slot.
+const MAX_PASSAGES: usize = u32::MAX as usize - 1;
 /// File name of manifests.
 const FILE_NAME: &str = "manifest.json";
 
@@ -127,7 +134,7 @@ impl Manifest {
     /// [`Error::Io`] if there is none, [`Error::Data`] if it is invalid.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = Self::path(folder);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = read_limited(&path, MAX_MANIFEST_BYTES)?;
         let invalid = |what: String| Error::data(&path, format!("{what}; {REBUILD}"));
         let text = String::from_utf8(bytes).map_err(|_| invalid("not UTF-8".into()))?;
         let mut manifest: Manifest = serde_json::from_str(&text)
@@ -138,8 +145,15 @@ impl Manifest {
                 manifest.format, manifest.version
             )));
         }
-        if manifest.dim == 0 {
-            return Err(invalid("dim is 0, expected at least 1".into()));
+        for (key, value, least, most) in [
+            ("dim", manifest.dim, 1, MAX_DIM),
+            ("passages", manifest.passages, 0, MAX_PASSAGES),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(invalid(format!(
+                    "{key} is {value}, expected {least} to {most}"
+                )));
+            }
         }
         let files = &manifest.files;
         let is_int8 = manifest.dtype == TokenDtype::Int8;

@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use super::chunk::{CHUNK_BYTES, Chunk};
 use super::files::{FileEntry, REBUILD, checksum_error, open_checked};
 use super::keys::KeyIndex;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, TOKENS};
 use crate::npy::Header;
 use crate::threads::parallel_for_each;
 use crate::{Cancel, Error, Result};
@@ -27,34 +27,55 @@ pub enum Loading {
 /// An opened data file.
 #[derive(Debug)]
 struct DataFile {
-    bytes: MmapMut,
+    bytes: Bytes,
     data_offset: usize,
+}
+
+/// Memory of a file, private to this process.
+#[derive(Debug)]
+enum Bytes {
+    /// Tokens, which Python may write to.
+    Writable(MmapMut),
+    /// All other data: what was checked stays as it is.
+    ReadOnly(Mmap),
 }
 
 impl DataFile {
     /// Opens the file of an entry, whose header must be `header`.
     fn open(
         folder: &Path,
-        entry: &FileEntry,
-        header: &Header,
+        (entry, header): (&FileEntry, &Header),
+        is_writable: bool,
         loading: Loading,
         cancel: &Cancel,
     ) -> Result<Self> {
         let path = folder.join(&entry.name);
-        let (file, data_offset) = open_checked(&path, header)?;
+        let (file, data_offset) = open_checked(folder, &entry.name, header)?;
+        // Not the present length of the file, which may have changed since it was checked.
+        let length = (data_offset + entry.bytes) as usize;
         if data_offset % 64 != 0 {
             return Err(Error::data(
                 &path,
                 format!("data is not aligned to 64 bytes; {REBUILD}"),
             ));
         }
-        let bytes = match loading {
+        let writable = match loading {
             // SAFETY: a data file is never modified, as its name contains its content hash; the mapping is
-            // private, so writes through it do not reach the file. Without reserving swap, a store may be
-            // larger than memory.
-            Loading::Mmap => unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }
-                .map_err(Error::io(&path))?,
-            Loading::Ram => read_all(&file, &path, cancel)?,
+            // private, so writes through it do not reach the file. Should somebody modify it all the same,
+            // its values are wrong, but offsets are checked at each use; reading past the end of a file that
+            // was truncated is a SIGBUS. Without reserving swap, a store may be larger than memory.
+            Loading::Mmap => unsafe {
+                MmapOptions::new()
+                    .len(length)
+                    .no_reserve_swap()
+                    .map_copy(&file)
+            }
+            .map_err(Error::io(&path))?,
+            Loading::Ram => read_all(&file, length, &path, cancel)?,
+        };
+        let bytes = match is_writable {
+            true => Bytes::Writable(writable),
+            false => Bytes::ReadOnly(writable.make_read_only().map_err(Error::io(&path))?),
         };
         Ok(DataFile {
             bytes,
@@ -64,7 +85,11 @@ impl DataFile {
 
     /// The data bytes.
     fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.data_offset..]
+        let bytes: &[u8] = match &self.bytes {
+            Bytes::Writable(bytes) => bytes,
+            Bytes::ReadOnly(bytes) => bytes,
+        };
+        &bytes[self.data_offset..]
     }
 
     /// Verifies all data, in parallel.
@@ -87,9 +112,8 @@ impl DataFile {
     }
 }
 
-/// Reads a whole file into anonymous memory, in parallel.
-fn read_all(file: &File, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
-    let length = file.metadata().map_err(Error::io(path))?.len() as usize;
+/// Reads the first `length` bytes of a file into anonymous memory, in parallel.
+fn read_all(file: &File, length: usize, path: &Path, cancel: &Cancel) -> Result<MmapMut> {
     let mut memory = MmapMut::map_anon(length).map_err(Error::io(path))?;
     #[cfg(target_os = "linux")]
     let _ = memory.advise(memmap2::Advice::HugePage); // optional: fails on systems without huge pages
@@ -128,10 +152,14 @@ impl Store {
     pub fn open(folder: &Path, loading: Loading, verify: bool, cancel: &Cancel) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let data_files = manifest.data_files();
-        let open = |(entry, header): &(&FileEntry, Header)| {
-            DataFile::open(folder, entry, header, loading, cancel)
+        let open = |(index, (entry, header)): (usize, &(&FileEntry, Header))| {
+            DataFile::open(folder, (entry, header), index == TOKENS, loading, cancel)
         };
-        let data: Vec<DataFile> = data_files.iter().map(open).collect::<Result<_>>()?;
+        let data: Vec<DataFile> = data_files
+            .iter()
+            .enumerate()
+            .map(open)
+            .collect::<Result<_>>()?;
         if verify {
             let all = data_files
                 .iter()
@@ -182,7 +210,7 @@ impl Store {
         &self.manifest
     }
 
-    /// Token embeddings `[rows, dim]`, of the dtype in the manifest.
+    /// Token embeddings `[rows, dim]`, of the dtype in the manifest; their memory alone is writable.
     pub fn tokens(&self) -> &[u8] {
         self.tokens.as_slice()
     }
@@ -201,7 +229,7 @@ impl Store {
     }
 
     /// Path of the offsets file.
-    fn offsets_path(&self) -> PathBuf {
+    pub(super) fn offsets_path(&self) -> PathBuf {
         self.folder.join(&self.manifest.files.offsets.name)
     }
 
@@ -228,9 +256,16 @@ impl Store {
     /// Passage index of each 16-byte key; -1 for a key that the store does not have.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the length of `keys` is not a multiple of 16, [`Error::Interrupted`].
+    /// [`Error::Argument`] if the length of `keys` is not a multiple of 16, or if the index of the keys does
+    /// not fit into memory; [`Error::Interrupted`].
     pub fn find(&self, keys: &[u8], cancel: &Cancel) -> Result<Vec<i64>> {
-        let index = self.index.get_or_init(|| KeyIndex::new(self.keys()));
+        let index = match self.index.get() {
+            Some(index) => index,
+            None => {
+                let index = KeyIndex::new(self.keys())?;
+                self.index.get_or_init(|| index)
+            }
+        };
         index.find(self.keys(), keys, cancel)
     }
 

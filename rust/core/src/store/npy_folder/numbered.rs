@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::open_regular;
 use crate::npy::{Dtype, Header, shape_text};
 use crate::{Error, Result};
 
@@ -65,7 +66,7 @@ impl NumberedArrays {
             ));
         }
         let path = folder.join("0.npy");
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        let file = open_regular(&path)?;
         let (header, _) = Header::read(&file, &path)?;
         Ok(Some(NumberedArrays {
             folder: folder.to_path_buf(),
@@ -86,7 +87,7 @@ impl NumberedArrays {
     /// [`Error::Data`] if the header differs or is invalid; [`Error::Io`].
     pub(super) fn open_file(&self, number: usize) -> Result<(File, u64)> {
         let path = self.path(number);
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        let file = open_regular(&path)?;
         let (header, data_offset) = Header::read(&file, &path)?;
         if header != self.header {
             return Err(Error::data(
