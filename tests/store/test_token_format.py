@@ -312,10 +312,10 @@ def test_calibration_without_tokens(tmp_path: Path, bert: Checkpoint) -> None:
 def test_content_tokens_known_values() -> None:
     text = "It isn't the well-made G-string, is it? 5 €!"
     words = [text[a:b] for a, b in word_spans(text).tolist() if text[a].isalnum()]
-    assert words == ["It", "isn't", "the", "well-made", "G-string", "is", "it", "5"]
+    assert words == ["It", "isn't", "the", "well", "made", "G", "string", "is", "it", "5"]
     starts = [(text.index(part), text.index(part) + len(part)) for part in (*words, "-made", "'t", ",", "€")]
     kept = content_token_mask(text, np.array([(0, 0), *starts], np.uint32))
-    assert kept.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0]
+    assert kept.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
     assert content_token_mask("", np.zeros((0, 2), np.uint32)).tolist() == []
     assert TokenFormat("int8", 256, "content").name == "int8-256-content"
     assert TokenFormat().name == "int8"

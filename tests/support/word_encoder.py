@@ -1,4 +1,4 @@
-"""Fake encoder with one token per word and known context."""
+"""Fake encoder with one token per word, or per ideograph, and known context."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ class WordEncoder:
         return [self._embedding(text) for text in texts]
 
     def _embedding(self, text: str) -> Embedding:
-        spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+        spans = [match.span() for match in re.finditer(r"[\u3040-\u9fff]|\w+|[^\w\s]", text)]
         own = np.array([vector(text[start:end]) for start, end in spans]).reshape(-1, DIM)
         tokens = own + CONTEXT * own.mean(0) if len(own) else own
         return Embedding(

@@ -40,7 +40,7 @@ LEXICON: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "build": (
         (
             *("sturdy", "solid", "durable", "robust", "rugged"),
-            *("tough", "well-made", "resilient", "indestructible", "stable"),
+            *("tough", "unbreakable", "resilient", "indestructible", "stable"),
         ),
         (
             *("flimsy", "fragile", "brittle", "rickety", "creaky"),
@@ -66,11 +66,11 @@ LEXICON: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "battery": (
         (
-            *("long-lasting", "dependable", "reliable", "tireless", "inexhaustible"),
+            *("persistent", "dependable", "reliable", "tireless", "inexhaustible"),
             *("enduring", "powerful", "mighty", "trustworthy", "strong"),
         ),
         (
-            *("short-lived", "weak", "feeble", "unreliable", "erratic"),
+            *("fleeting", "weak", "feeble", "unreliable", "erratic"),
             *("pitiful", "puny", "faulty", "temperamental", "exhausted"),
         ),
     ),
