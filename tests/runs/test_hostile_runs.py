@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmdirect.common.errors import DataError
+from llmdirect.common.files import write_hashed
 from llmdirect.runs.folder import RunFolder
 from llmdirect.runs.trained import Trained
 from run_helpers import fit, make_dataset
@@ -127,8 +128,29 @@ def test_settings_that_do_not_agree_with_the_tensors(
 ) -> None:
     edit(run, put("config", "model", setting, value=value))
     with pytest.raises(
-        DataError, match=rf"model-.*: not of the model that `config.model` in .*manifest.json.*{tensor}"
+        DataError, match=rf"model-.*: not of the model of `config.model` in .*manifest.json.*{tensor}"
     ):
+        Trained.load(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda catalogue: catalogue.pop("users"), "catalogue-.*: object missing required field `users`"),
+        (put("items", value=[1]), "catalogue-.*: .*expected `str`, got `int`"),
+        (lambda catalogue: catalogue["titles"].pop(), "do not agree .numbers of items differ"),
+    ],
+)
+def test_a_catalogue_that_does_not_fit(
+    run: Path, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    entry = json.loads((run / "manifest.json").read_text())["files"]["best/catalogue"]
+    catalogue = json.loads((run / "best" / entry["name"]).read_text())
+    change(catalogue)
+    data = json.dumps(catalogue).encode()
+    files = write_hashed(run / "best", "catalogue", ".json", lambda file: file.write(data))
+    edit(run, put("files", "best/catalogue", value=files))
+    with pytest.raises(DataError, match=words):
         Trained.load(run)
 
 

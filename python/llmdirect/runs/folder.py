@@ -183,10 +183,9 @@ class RunFolder:
             if _shape(parameters.get(key)) != _shape(expected.get(key))
         ]
         if different:
-            path = self.path / name.split("/")[0] / str(self.manifest["files"][name]["name"])
             raise DataError(
-                f"{path}: not of the model that `config.model` in {self.path / MANIFEST} describes "
-                f"({'; '.join(different[:3])}); {self._cure(name)}"
+                f"{self.file(name)}: not of the model of `config.model` in {self.path / MANIFEST} describes "
+                f"({'; '.join(different[:3])}); {self.cure(name)}"
             )
         if not any(tensor.is_meta for tensor in expected.values()):
             model.load_state_dict(dict(parameters))
@@ -261,7 +260,7 @@ class RunFolder:
         try:
             return load_file(path)
         except (SafetensorError, ValueError) as error:
-            raise DataError(f"{path}: damaged ({error}); {self._cure(name)}") from None
+            raise DataError(f"{path}: damaged ({error}); {self.cure(name)}") from None
 
     def values(self, name: str) -> Json:
         """Plain values of a file; DataError where it is missing or damaged."""
@@ -269,23 +268,26 @@ class RunFolder:
         try:
             result: Json = read_json(path)
         except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error}); {self._cure(name)}") from None
+            raise DataError(f"{path}: not valid JSON ({error}); {self.cure(name)}") from None
         return result
 
     def _checked(self, name: str) -> Path:
         entry = self.manifest["files"].get(name)
         if entry is None:
-            raise DataError(
-                f"{self.path}: has no {name}, training has not ended; {self._cure('best/tables')}"
-            )
-        path = file_inside(self.path / name.split("/")[0], entry["name"])
+            raise DataError(f"{self.path}: has no {name}, training has not ended; {self.cure('best/tables')}")
+        path = self.file(name)
         if not path.exists():
-            raise DataError(f"{path}: missing, though {self.path / MANIFEST} names it; {self._cure(name)}")
+            raise DataError(f"{path}: missing, though {self.path / MANIFEST} names it; {self.cure(name)}")
         if path.stat().st_size != entry["bytes"] or file_digest(path) != entry["hash"]:
-            raise DataError(f"{path}: damaged, its bytes are not those that were written; {self._cure(name)}")
+            raise DataError(f"{path}: damaged, its bytes are not those that were written; {self.cure(name)}")
         return path
 
-    def _cure(self, name: str) -> str:
+    def file(self, name: str) -> Path:
+        """Path of a file, which the manifest must name."""
+        return file_inside(self.path / name.split("/")[0], self.manifest["files"][name]["name"])
+
+    def cure(self, name: str) -> str:
+        """What to do about a file that is missing or damaged."""
         dataset = self.manifest["dataset"]["path"]
         cure = f"run `llmdirect train` on {dataset} again with `out={self.path}` and the same settings"
         # Tables are rebuilt from the best parameters; nothing else can be.

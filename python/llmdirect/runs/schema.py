@@ -54,6 +54,15 @@ class StoreEntry(Struct):
     form: Form | None = None
 
 
+class Catalogue(Struct):
+    """best/catalogue of a run; the figures of the training are not read with it."""
+
+    users: list[str]
+    items: list[str]
+    titles: list[str | None]
+    aspects: list[str]
+
+
 class RunManifest(Struct, forbid_unknown_fields=True):
     """manifest.json of a run."""
 

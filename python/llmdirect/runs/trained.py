@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmdirect.common.csr import Csr
-from llmdirect.common.errors import MissingError
+from llmdirect.common.errors import DataError, MissingError
+from llmdirect.common.schema import check_schema
 from llmdirect.model.direct import Direct
 from llmdirect.model.forms import ScoreForm
 from llmdirect.ranking.scorer import EPS, ScoreTables
 from llmdirect.runs.aspect_edits import AspectEdits
 from llmdirect.runs.folder import RunFolder
+from llmdirect.runs.schema import Catalogue
 from llmdirect.runs.user_rows import UserRows
 from llmdirect.store.calibration import Calibration
 from llmdirect.store.token_format import TokenFormat
@@ -68,6 +70,7 @@ class Trained:
         run, (tables, parameters, words), catalogue = RunFolder.read(
             path, ("best/tables", "best/model", "best/lexicon"), "best/catalogue"
         )
+        check_schema(run.file("best/catalogue"), catalogue, Catalogue, run.cure("best/catalogue"))
         num_users, num_items = len(catalogue["users"]), len(catalogue["items"])
         dim = parameters["centre"].numel() if "centre" in parameters else 0
         with torch.device("meta"):  # no memory: sizes in a manifest may be of another model, and any
@@ -77,15 +80,27 @@ class Trained:
         model.eval().requires_grad_(False)
         if edits is None:
             edits = AspectEdits.read(run.path, run.weights_hash, model.aspects)
-        users = _user_rows(tables, catalogue["users"])
+        try:
+            users = _user_rows(tables, catalogue["users"])
+            item_tables = _item_tables(tables, model.form, users)
+            lexicon, profile = Lexicon.from_tensors(words), tables["profile"]
+            if {len(users.query), users.seen.num_rows, num_users} != {num_users}:
+                raise ValueError("numbers of users differ")
+            if {len(item_tables.item), len(profile), len(catalogue["titles"])} != {num_items}:
+                raise ValueError("numbers of items differ")
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise DataError(
+                f"{run.path}: best/tables, best/lexicon and best/catalogue do not agree ({error}); "
+                f"{run.cure('best/model')}"
+            ) from None
         return cls(
             run=run,
             model=model,
-            lexicon=Lexicon.from_tensors(words),
+            lexicon=lexicon,
             token_format=TokenFormat.from_manifest({"dtype": "float32", **run.manifest["store"]}),
             calibration=Calibration(projection=tables.get("projection")),
-            item_tables=_item_tables(tables, model.form, users),
-            profile=tables["profile"],
+            item_tables=item_tables,
+            profile=profile,
             aspect_names=edits.named(catalogue["aspects"]),
             item_ids=catalogue["items"],
             titles=catalogue["titles"],
