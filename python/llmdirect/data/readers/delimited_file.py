@@ -70,7 +70,8 @@ class DelimitedFile:
             reason = record.reason
             if reason is None:
                 values = [record.values[position] for position in positions]
-                if any(not value.isascii() and _is_not_utf8(value) for value in values):
+                joined = "".join(values)
+                if not joined.isascii() and _is_not_utf8(joined):
                     reason = NOT_UTF8
             if reason is not None:
                 bad.append((record.line, reason))

@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,6 +18,7 @@ DELIMITERS: Final = {"::": "'::'", "\t": "tabs", ",": "commas", ";": "semicolons
 """Delimiters and their names in messages."""
 _SAMPLED_LINES: Final = 200
 _MAX_RECORD_LINES: Final = 1000  # of a record with line breaks; a quote that opens more is a stray one
+_NEEDS_QUOTES: Final = re.compile(r'["\r]')
 _UNCLOSED: Final = "a quote is not closed"
 _QUOTE_MESSAGES: Final = {
     "none": "without quotes",
@@ -32,6 +34,8 @@ class Dialect:
     delimiter: str
     quote: str
     """One of `QUOTES`."""
+    is_regular: bool = False
+    """Whether the csv module of the standard library reads every record."""
 
     def __str__(self) -> str:
         return f"{DELIMITERS[self.delimiter]}, {_QUOTE_MESSAGES[self.quote]}"
@@ -97,14 +101,15 @@ def choose_dialect(lines: Callable[[], Iterable[tuple[int, str]]], delimiter: st
     dialects = {quote: Dialect(delimiter, quote) for quote in QUOTES}
     survey = _survey(lines(), delimiter, width)
     if not survey.has_quotes:
-        if survey.num_bad and survey.has_escapes and _is_clean(lines(), dialects["backslash"], width):
-            return dialects["backslash"]
-        return dialects["none"]
+        escaped = None
+        if survey.num_bad and survey.has_escapes:
+            escaped = _clean_dialect(lines(), dialects["backslash"], width)
+        return escaped or dialects["none"]
     if not survey.num_bad and not survey.is_quoted:
         return dialects["none"]
-    clean = (quote for quote in ("double", "backslash") if _is_clean(lines(), dialects[quote], width))
-    if best := next(clean, None):
-        return dialects[best]
+    for quote in ("double", "backslash"):
+        if clean := _clean_dialect(lines(), dialects[quote], width):
+            return clean
     if not survey.num_bad and not survey.has_quoted_column:
         return dialects["none"]
     num_bad = {
@@ -134,8 +139,8 @@ class _Survey(NamedTuple):
 def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Survey:
     num_bad = 0
     has_quotes = has_escapes = broken = superfluous = False
-    quoted = [0] * width
-    unquoted = [0] * width
+    quoted: set[int] = set()  # columns with a value in quotes
+    unquoted: set[int] = set()  # columns with a value that is not
     for _, line in lines:
         record = line.removesuffix("\r")
         if not record:
@@ -145,24 +150,23 @@ def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Su
             num_bad += 1
             has_quotes |= '"' in record
             continue
-        if '"' not in record:
-            for column, value in enumerate(record.split(delimiter)):
-                unquoted[column] += value not in _NEUTRAL
+        if '"' not in record and len(unquoted) == width:
             continue
         for column, value in enumerate(record.split(delimiter)):
             text = value.strip(" ")
             if not text.startswith('"'):
-                unquoted[column] += value not in _NEUTRAL
+                if value not in _NEUTRAL:
+                    unquoted.add(column)
                 continue
             has_quotes = True
             inner = text[1:-1]
             if len(text) < 2 or not text.endswith('"') or _has_bare_quote(inner):
                 broken = True
-                unquoted[column] += 1
+                unquoted.add(column)
                 continue
-            quoted[column] += 1
-            superfluous |= bool(inner) and '"' not in inner
-    has_quoted_column = any(some and not others for some, others in zip(quoted, unquoted, strict=True))
+            quoted.add(column)
+            superfluous |= bool(inner) and not _NEEDS_QUOTES.search(inner)
+    has_quoted_column = bool(quoted - unquoted)
     needed = not superfluous or delimiter != "\t"  # a comma file is quoted by RFC 4180, a tab file is not
     return _Survey(
         num_bad, has_quotes, has_escapes, has_quoted_column, has_quoted_column or (not broken and needed)
@@ -178,39 +182,49 @@ _NEUTRAL: Final = ("", "NA", "NULL", "null", "\\N", "None", "nan")
 """Values that writers leave without quotes in a quoted column."""
 
 
-def _is_clean(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int) -> bool:
-    """Whether every record has the width, and none swallows lines that are records of their own."""
+def _clean_dialect(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int) -> Dialect | None:
+    """The dialect if every record has the width, and none swallows lines that are records of their own."""
+    is_regular = True
     widths: list[bool] = []  # of the lines of the current record: whether each has the width by itself
 
     def watched() -> Iterator[str]:
+        nonlocal is_regular
         for _, line in lines:
             widths.append(line.count(dialect.delimiter) == width - 1)
-            # A carriage return inside a line would end the record for the csv module.
-            yield line.removesuffix("\r").replace("\r", " ") + "\n"
+            record = line.removesuffix("\r")
+            if "\r" in record:  # would end the record for the csv module
+                is_regular = False
+                record = record.replace("\r", " ")
+            yield record + "\n"
 
-    reader = csv_reader(watched(), dialect)
     try:
-        for values in reader:
-            if values and len(values) != width:
-                return False
-            if len(widths) > 1 and all(widths):
-                return False
-            widths.clear()
+        with _csv_reader(watched(), dialect) as reader:
+            for values in reader:
+                if values and len(values) != width:
+                    return None
+                if len(widths) > 1 and all(widths):
+                    return None
+                widths.clear()
     except csv.Error:
-        return False
-    return True
+        return None
+    return replace(dialect, is_regular=is_regular)
 
 
-def csv_reader(lines: Iterable[str], dialect: Dialect) -> "Reader":
+@contextmanager
+def _csv_reader(lines: Iterable[str], dialect: Dialect) -> "Iterator[Reader]":
     """Strict reader of the standard library for a quoted dialect."""
     escaped = dialect.quote == "backslash"
-    return csv.reader(
-        lines,
-        delimiter=dialect.delimiter,
-        escapechar="\\" if escaped else None,
-        doublequote=not escaped,
-        strict=True,
-    )
+    limit = csv.field_size_limit(1 << 30)  # the default refuses texts above 128 KiB
+    try:
+        yield csv.reader(
+            lines,
+            delimiter=dialect.delimiter,
+            escapechar="\\" if escaped else None,
+            doublequote=not escaped,
+            strict=True,
+        )
+    finally:
+        csv.field_size_limit(limit)
 
 
 def read_records(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int) -> Iterator[Record]:
@@ -233,35 +247,74 @@ def read_records(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int)
     if dialect.quote == "none":
         yield from _read_unquoted(lines, dialect.delimiter, width)
         return
+    if dialect.is_regular:
+        yield from _read_regular(lines, dialect)
+        return
     rest = iter(lines)
-    ahead: list[tuple[int, str]] = []
-    while True:
-        if not ahead:
-            if (line := next(rest, None)) is None:
-                return
-            ahead.append(line)
-        number, first = ahead[0]
-        if not first.removesuffix("\r"):
-            ahead.pop(0)
+    ahead: list[tuple[int, str]] = []  # lines of a record that was none, to be read again
+    while line := ahead.pop(0) if ahead else next(rest, None):
+        number, first = line
+        if not (record := first.removesuffix("\r")):
             continue
-        used, values, reason = 1, *_split(first.removesuffix("\r"), dialect)
-        while values is None and reason == _UNCLOSED and used < _MAX_RECORD_LINES:
-            if len(ahead) <= used:
-                if (line := next(rest, None)) is None:
-                    break
-                ahead.append(line)
-            used += 1
-            if _can_close(ahead[used - 1][1], dialect):
-                values, reason = _split(_join(ahead[:used]), dialect)
-        lone = dialect.delimiter
-        if values is not None and used > 1 and all(line.count(lone) == width - 1 for _, line in ahead[:used]):
-            values, reason = None, _UNCLOSED  # else lines that are records of their own would be swallowed
-        if values is None:
-            used = 1
-        elif len(values) != width:
-            reason, used = _width_reason(len(values), width), 1
+        values, reason = _split(record, dialect)
+        if reason == _UNCLOSED:
+            following = _following_lines(ahead, rest, first, dialect, width)
+            if following is None:
+                values = None
+            else:
+                values, reason = following
+        if values is not None and len(values) != width:
+            reason = _width_reason(len(values), width)
         yield Record(number, values or [], reason)
-        del ahead[:used]
+
+
+def _following_lines(
+    ahead: list[tuple[int, str]],
+    rest: Iterator[tuple[int, str]],
+    first: str,
+    dialect: Dialect,
+    width: int,
+) -> tuple[list[str], None] | None:
+    """Values of a record of several lines, the rest of which is taken from `ahead` and `rest`.
+
+    None where it is no record: the quote that opened it was a stray one, and all lines stay in `ahead`.
+    """
+    parts = [first]
+    used = 0
+    while len(parts) < _MAX_RECORD_LINES:
+        if len(ahead) <= used:
+            if (line := next(rest, None)) is None:
+                return None
+            ahead.append(line)
+        parts.append(ahead[used][1])
+        used += 1
+        if not _can_close(parts[-1], dialect):
+            continue
+        values, reason = _split("\n".join(parts).removesuffix("\r"), dialect)
+        if values is not None:
+            # Lines that are records by themselves must not be swallowed.
+            if len(values) != width or all(part.count(dialect.delimiter) == width - 1 for part in parts):
+                return None
+            del ahead[:used]
+            return values, None
+        if reason != _UNCLOSED:
+            return None
+    return None
+
+
+def _read_regular(lines: Iterable[tuple[int, str]], dialect: Dialect) -> Iterator[Record]:
+    numbers: list[int] = []  # of the lines of the current record
+
+    def numbered() -> Iterator[str]:
+        for number, line in lines:
+            numbers.append(number)
+            yield line + "\n"
+
+    with _csv_reader(numbered(), dialect) as reader:
+        for values in reader:
+            if values:
+                yield Record(numbers[0], values)
+            numbers.clear()
 
 
 def _read_unquoted(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> Iterator[Record]:
@@ -276,10 +329,6 @@ def _read_unquoted(lines: Iterable[tuple[int, str]], delimiter: str, width: int)
 
 def _width_reason(count: int, width: int) -> str:
     return f"{count} fields, the header has {width}"
-
-
-def _join(lines: Sequence[tuple[int, str]]) -> str:
-    return "\n".join(line for _, line in lines).removesuffix("\r")
 
 
 def _can_close(line: str, dialect: Dialect) -> bool:

@@ -122,9 +122,7 @@ class JsonFile:
         present: set[str] = set()
         with self._open() as file:
             for first, block in read_line_blocks(file):
-                wanted = [name for name in names if name not in present and _may_have(block, name)]
-                if not wanted:
-                    continue
+                wanted = [name for name in names if name not in present]
                 frame = _read_block(first, block.removeprefix(_BOM), {name: name for name in wanted})
                 if frame is not None:
                     present |= {name for name in wanted if frame[name].null_count() < frame.height}
@@ -135,11 +133,6 @@ class JsonFile:
                     except ValueError:
                         continue
         return [name for name in names if name in present]
-
-
-def _may_have(block: bytes, name: str) -> bool:
-    """Whether a field name occurs in quotes."""
-    return json.dumps(name).encode() in block or json.dumps(name, ensure_ascii=False).encode() in block
 
 
 def _parse_literal(line: bytes) -> dict[str, Any] | None:

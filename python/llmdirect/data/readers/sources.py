@@ -90,18 +90,20 @@ class RawSource:
         check_encoding(encoding)
         if quote is not None and quote not in QUOTES:
             raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
-        from llmdirect.data.readers.arrow_table import ArrowTable
-
         files: list[RecordFile] = []
         if self.table is not None:
+            from llmdirect.data.readers.arrow_table import ArrowTable
+
             files.append(ArrowTable.in_memory(self.table, self.label))
         named = [name for name in (columns or {}).values() if name]
         for path in self.paths:
             format = detect_format(path, encoding)
-            if format == "parquet":
-                files.append(ArrowTable.of_parquet(path))
-            elif format == "feather":
-                files.append(ArrowTable.of_feather(path))
+            if format in ("parquet", "feather"):
+                from llmdirect.data.readers.arrow_table import ArrowTable  # its library is slow to import
+
+                files.append(
+                    ArrowTable.of_parquet(path) if format == "parquet" else ArrowTable.of_feather(path)
+                )
             elif format == "json":
                 names = dict.fromkeys((*named, *candidates))
                 files.append(JsonFile(path, encoding=encoding, candidates=list(names)))
