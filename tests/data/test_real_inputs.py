@@ -314,6 +314,21 @@ def test_a_table_that_is_none() -> None:
         resolve_source({"user": ["a"]})
 
 
+def test_the_cause_of_an_empty_validation(tmp_path: Path, cli: CommandLine) -> None:
+    same = [review(f"u{n % 5}", f"i{n}") for n in range(30)]
+    answer = cli("prepare", write_lines(tmp_path / "same.jsonl", same), "--out", tmp_path / "same")
+    assert "30 of 30 reviews have the text of another review" in answer.out
+    single = [review(f"u{n}", "i", f"text {n}") for n in range(30)]
+    answer = cli("prepare", write_lines(tmp_path / "single.jsonl", single), "--out", tmp_path / "single")
+    assert "users with three reviews or more have one there" in answer.out
+    # The cure works: reviews without text are no copies.
+    emptied = [{**record, "text": ""} for record in same]
+    answer = cli(
+        "prepare", write_lines(tmp_path / "empty.jsonl", emptied), "--out", tmp_path / "empty", "--json"
+    )
+    assert json.loads(answer.out)["counts"]["per_split"] == {"train": 20, "valid": 5, "test": 5}
+
+
 def test_prepare_shows_the_fields(tmp_path: Path, cli: CommandLine) -> None:
     records = [review(f"u{n % 3}", f"i{n}", f"text {n}", rating=n % 5 or None, time=n) for n in range(12)]
     path = write_lines(tmp_path / "raw.jsonl", records)

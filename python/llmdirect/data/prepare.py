@@ -29,6 +29,11 @@ EMPTY_VALID_NOTE: Final = (
     "no review is in valid, so nothing can be trained: users with three reviews or more have one there "
     "(`k_core=3` keeps only those)"
 )
+COPIES_NOTE: Final = (
+    "no review is in valid, so nothing can be trained: {copies:,} of {interactions:,} reviews have the text "
+    "of another review of the same user or item, and copies stay in one split; empty the texts that many people "
+    'share, such as "good"'
+)
 DOCUMENT_NOTE: Final = (
     "passage unit document: the text of a user or an item is one passage, so the review that is being scored "
     "cannot be taken out of it; training pairs see their own review"
@@ -366,13 +371,21 @@ def _remove_unreferenced(out: Path, manifest: Json) -> None:
         path.unlink(missing_ok=True)
 
 
+def _empty_valid_note(counts: Json) -> str:
+    """Why no interaction is in valid."""
+    copies = counts["copies_kept_together"]["interactions"]
+    if 2 * copies > counts["interactions"]:
+        return COPIES_NOTE.format(copies=copies, interactions=counts["interactions"])
+    return EMPTY_VALID_NOTE
+
+
 def _prepare_result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
     if not manifest["counts"]["per_split"]["valid"] and (
         options["fractions"] is None or options["fractions"][1]
     ):
-        notes.append(EMPTY_VALID_NOTE)
+        notes.append(_empty_valid_note(manifest["counts"]))
     return PrepareResult(
         status=status,
         dataset=out,
