@@ -17,6 +17,7 @@ __all__ = [
     "Published",
     "Store",
     "__version__",
+    "_panic",
     "consolidate_shards",
     "hash_strings",
     "list_metric_names",
