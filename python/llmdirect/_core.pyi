@@ -17,6 +17,7 @@ __all__ = [
     "Published",
     "Store",
     "__version__",
+    "_panic",
     "consolidate_shards",
     "count_words",
     "counted_words",

@@ -184,7 +184,7 @@ class RunFolder:
         ]
         if different:
             raise DataError(
-                f"{self.file(name)}: not of the model of `config.model` in {self.path / MANIFEST} describes "
+                f"{self.file(name)}: not of the model of `config.model` in {self.path / MANIFEST} "
                 f"({'; '.join(different[:3])}); {self.cure(name)}"
             )
         if not any(tensor.is_meta for tensor in expected.values()):
