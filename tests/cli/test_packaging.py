@@ -93,8 +93,9 @@ def test_wheel_contains_package_types_and_extension(wheel: Path) -> None:
     assert names >= package
     assert "llmdirect/__init__.pyi" in package
     assert names >= {"llmdirect/py.typed", "llmdirect/_core.pyi", "llmdirect/_core.abi3.so"}
-    assert [name for name in names if name.endswith("licenses/LICENSE")]
-    assert metadata["License-Expression"] == "MIT"
+    for license in ("LICENSE", "LICENSE-ICU4X"):
+        assert [name for name in names if name.endswith(f"licenses/{license}")]
+    assert metadata["License-Expression"] == "MIT AND Unicode-3.0"
     assert metadata["Requires-Python"] == ">=3.11"
     required = {line.partition(">")[0] for line in metadata.get_all("Requires-Dist")}
     assert required >= {"lazy-loader", "numpy", "polars", "torch", "transformers", "typer"}

@@ -46,7 +46,7 @@ def hostile_reviews(folder: Path) -> tuple[Path, Path]:
 def explored(folder: Path) -> Callable[[str], Explainer]:
     """Function that returns the explainer of a shape, trained on hostile reviews on first use."""
     raw, titles = hostile_reviews(folder)
-    prepare(raw, folder / "data", items=titles)
+    prepare(raw, folder / "data", items=titles, raw_text=True)  # cleaning would take their markup
     texts = Dataset.open(folder / "data").passages.text.to_list()
     write_embeddings(folder / "data/stores/random", texts, dim=12)
     kept: dict[str, Explainer] = {}

@@ -31,8 +31,8 @@ EMPTY_VALID_NOTE: Final = (
 )
 COPIES_NOTE: Final = (
     "no review is in valid, so nothing can be trained: {copies:,} of {interactions:,} reviews have the text "
-    "of another review of the same user or item, and copies stay in one split; empty the texts that many people "
-    'share, such as "good"'
+    "of another review of the same user or item, and copies stay in one split; empty the texts that many "
+    'people share, such as "good"'
 )
 DOCUMENT_NOTE: Final = (
     "passage unit document: the text of a user or an item is one passage, so the review that is being scored "
