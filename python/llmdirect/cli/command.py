@@ -85,13 +85,18 @@ class Command(TyperCommand):
     """A command that reports errors in terms of its options: exit code 1 failed, 2 bad usage."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse arguments; a former name of an option is an error that gives the present one."""
+        """Parse arguments; an empty value, or a former name of an option, is an error."""
         present = {option for parameter in self.params for option in parameter.opts}
         for argument in args:
             name = argument.partition("=")[0].lower().replace("_", "-")
             if name in RENAMED and name not in present and RENAMED[name] in present:
                 raise typer.BadParameter(f"{name} is called {RENAMED[name]} now", ctx)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            values = ctx.params.get(parameter.name or "")
+            if "" in (values if isinstance(values, list | tuple) else [values]):
+                raise typer.BadParameter("the value is empty", ctx, param=parameter)
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error is printed, with the flags of the settings that it names."""

@@ -159,6 +159,8 @@ def resolve_source(source: Source) -> RawSource:
 
 
 def _expand(text: str) -> Iterable[Path]:
+    if not text:  # would be the working directory
+        raise FileNotFoundError(f"the name of a file is empty; {_EXPECTED}")
     path = Path(text)
     if path.is_dir():
         if (path / MANIFEST).exists():
