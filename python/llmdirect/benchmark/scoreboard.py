@@ -30,6 +30,7 @@ from llmdirect.common.csr import Csr
 from llmdirect.common.files import digest, write_atomic
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.ranges import Range, check_range
 from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import TEST, TRAIN, Dataset
 from llmdirect.data.prepare import open_or_prepare
@@ -148,9 +149,10 @@ def _number_of_splits(splits: int | None, protocol: str) -> int:
         if splits not in (None, 1):
             raise ValueError(f'`splits`: {splits}, but `protocol="{protocol}"` has only one split')
         return 1
-    if splits is not None and splits < 1:
-        raise ValueError(f"`splits`: {splits}, expected at least 1")
-    return splits or 3
+    if splits is None:
+        return 3
+    check_range("splits", splits, Range(1, 100))
+    return splits
 
 
 def _split(dataset: Dataset, protocol: str, seed: int) -> Dataset:

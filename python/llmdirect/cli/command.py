@@ -95,7 +95,7 @@ class Command(TyperCommand):
         for parameter in self.params:
             values = ctx.params.get(parameter.name or "")
             if "" in (values if isinstance(values, list | tuple) else [values]):
-                raise typer.BadParameter("the value is empty", ctx, param=parameter)
+                raise typer.BadParameter(f"{max(parameter.opts, key=len)}: the value is empty", ctx)
         return rest
 
     def invoke(self, ctx: Any) -> Any:

@@ -111,11 +111,17 @@ class AspectEdits:
         return replace(self, merged=tuple(sorted([*others, tuple(sorted(union))])))
 
     def split(self, aspects: Sequence[int]) -> "AspectEdits":
-        """Edits without the groups that hold one of these aspects."""
+        """Edits without the groups that hold one of these aspects; ValueError for one in no group."""
+        for aspect in aspects:
+            if len(self.group(aspect)) == 1:
+                raise ValueError(f"aspect {aspect} is not merged with another one, so it cannot be split off")
         return replace(self, merged=tuple(group for group in self.merged if not set(aspects) & set(group)))
 
     def switch(self, *, off: Sequence[int] = (), on: Sequence[int] = ()) -> "AspectEdits":
-        """Edits with aspects switched off, and others on again."""
+        """Edits with aspects switched off, and others on again; ValueError for one that was not off."""
+        for aspect in on:
+            if aspect not in self.off:
+                raise ValueError(f"aspect {aspect} is not switched off, so it cannot be switched on")
         return replace(self, off=(self.off | set(off)) - set(on))
 
     def factors(self, aspects: int, interests: Mapping[int, float] | None = None) -> NDArray[np.float64]:
