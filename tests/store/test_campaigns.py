@@ -1,4 +1,4 @@
-"""One hundredth of the campaigns of damaged files and of kills (`benches/mutations.py`, `benches/kills.py`)."""
+"""One hundredth of the campaigns of damaged files (`benches/mutations.py`) and of kills (`kills.py`)."""
 
 import subprocess
 import sys
