@@ -128,16 +128,18 @@ def prepare(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn a file of raw reviews into a dataset: user and item indices, splits, texts.
+    """Turn raw reviews into a dataset: user and item indices, splits, texts.
 
-    Amazon 2014, 2018, 2023 and Yelp files are recognised. For any other JSON lines, CSV or Parquet file,
-    name the fields with --columns.
+    JSON lines, CSV, Parquet and Feather are read. The layouts of Amazon, Yelp, Google Local, Goodreads,
+    Steam, MovieLens and RecBole are recognised; name other fields with --columns.
 
     Examples:
 
       llmdirect prepare reviews_Musical_Instruments_5.json.gz --out instruments
 
-      llmdirect prepare books.csv --out books --k-core 3 --columns user=user_id,item=book_id,text=review_text
+      llmdirect prepare books.csv --out books --k-core 3 --columns user=reader,item=isbn,text=comment
+
+      llmdirect prepare reviews.csv --interactions orders.csv --out shop
     """
     from llmdirect.data.prepare import prepare as work
     from llmdirect.data.readers.formats import parse_columns
