@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest, file_digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
@@ -57,8 +58,8 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     k_core: int = 0,
     split: str = "random",
-    seed: int = DEFAULT_SEED,
-    fractions: Fractions = DEFAULT_FRACTIONS,
+    seed: int | None = None,
+    fractions: Fractions | None = None,
     positive: str | None = None,
     passage_unit: str = "review",
     items: Path | str | None = None,
@@ -86,9 +87,9 @@ def prepare(
     split
         "random" (by user), "leave-last-out" or "global-time".
     seed
-        Seed of the random split.
+        Seed of the random split, for that one alone; by default `DEFAULT_SEED`.
     fractions
-        Shares of train, valid and test; not used by leave-last-out.
+        Shares of train, valid and test, not for leave-last-out; by default `DEFAULT_FRACTIONS`.
     positive
         Rule of positive interactions such as "rating>=4"; by default all are positive.
     passage_unit
@@ -107,7 +108,7 @@ def prepare(
     Raises
     ------
     ValueError
-        If an option is invalid.
+        If an option is invalid, or has no effect with the others.
     OSError
         If a file cannot be read or written.
     DataError
@@ -121,6 +122,14 @@ def prepare(
     1429
     """
     source, out = Path(source), Path(out)
+    check_conditions("prepare", {"split": split, "seed": seed, "fractions": fractions})
+    seed = DEFAULT_SEED if seed is None else seed
+    fractions = DEFAULT_FRACTIONS if fractions is None else fractions
+    if columns and "summary" in columns and not with_summary:
+        raise ValueError(
+            "`columns`: the field of the summary has no effect; put it before the texts with "
+            "`with_summary=True`, or leave the role out"
+        )
     _check_options(k_core, split, seed, fractions, passage_unit)
     rule = PositiveRule.parse(positive)
     for path in (source, *([Path(items)] if items else [])):

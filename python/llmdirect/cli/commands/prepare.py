@@ -34,10 +34,17 @@ def prepare(
         str,
         typer.Option(help="Split into train, validation and test: random, leave-last-out or global-time."),
     ] = "random",
-    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = DEFAULT_SEED,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of the split.", show_default=str(DEFAULT_SEED))
+    ] = None,
     fractions: Annotated[
-        str, typer.Option(metavar="TRAIN,VALID,TEST", help="Shares of the three splits; they add up to 1.")
-    ] = ",".join(map(str, DEFAULT_FRACTIONS)),
+        str | None,
+        typer.Option(
+            metavar="TRAIN,VALID,TEST",
+            help="Shares of the three splits; they add up to 1.",
+            show_default=",".join(map(str, DEFAULT_FRACTIONS)),
+        ),
+    ] = None,
     positive: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +97,7 @@ def prepare(
         k_core=k_core,
         split=split,
         seed=seed,
-        fractions=_fractions(fractions),
+        fractions=_fractions(fractions) if fractions is not None else None,
         positive=positive,
         passage_unit=passage_unit,
         items=items,
