@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Final, get_args
 
 from llmdirect.choices import HistoryTermKind, ObjectiveName, Preset, ScoreFormName, Sentiment, UserSide
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.ranges import Range, check_settings
 
 HISTORY_TERMS = get_args(HistoryTermKind)[1:]
@@ -233,9 +234,10 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig, TrainConfig]:
     """Both configurations of a preset with some settings changed, by name; None leaves one as it is.
 
+    Raises ValueError for a setting that cannot be, or has no effect with the others.
+
     Ratings have nothing to do with popularity: the rating objective learns a bias for each item and has no
-    collaborative term, unless `popularity` or `collaborative` are given. Raises ValueError for a setting that
-    cannot be.
+    collaborative term, unless `popularity` or `collaborative` are given.
     """
     settings = {name: value for name, value in settings.items() if value is not None}
     if settings.get("objective") == "rating":
@@ -243,7 +245,9 @@ def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig,
     in_model = ModelConfig.__dataclass_fields__.keys()
     model = {name: value for name, value in settings.items() if name in in_model}
     training = {name: value for name, value in settings.items() if name not in in_model}
-    return ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
+    configs = ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
+    check_conditions("train", settings, to_json(configs[0]) | to_json(configs[1]))
+    return configs
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from llmdirect.benchmark.baselines import BASELINES, TrainData
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result
 from llmdirect.config import TrainConfig
@@ -97,10 +98,8 @@ def demo(
     out = Path(out)
     corpus: Corpus | None = None
     sizes = {"num_users": num_users, "num_items": num_items}
+    check_conditions("demo", {"data": data, **sizes})
     given_sizes: dict[str, Any] = {name: number for name, number in sizes.items() if number is not None}
-    if data is not None and given_sizes:
-        names = " and ".join(f"`{name}`" for name in given_sizes)
-        raise ValueError(f"{names}: only for the synthetic corpus, not for {data}")
     if data is None:
         corpus = generate(out / "raw", **given_sizes)
         prepare(corpus.reviews_path, out / "dataset", items=corpus.items_path, progress=progress)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from llmdirect.data.prepare import prepare
 from llmdirect.data.readers.dialects import Dialect, choose_delimiter, choose_dialect, read_records
 from llmdirect.data.readers.reviews import Reviews, read_reviews
 
@@ -127,7 +128,7 @@ def test_quotes_can_be_named(tmp_path: Path) -> None:
     assert texts("none") == ['"fine"', "good"]
     assert texts("double") == texts(None) == ["fine", "good"]
     with pytest.raises(ValueError, match="`quote`: 'single' is unknown; one of none, double, backslash"):
-        texts("single")
+        prepare(path, tmp_path / "out", quote="single")
 
 
 def columns_of(reviews: Reviews) -> list[tuple[object, ...]]:

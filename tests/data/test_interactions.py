@@ -106,7 +106,7 @@ def test_columns_of_interactions_can_be_named(tmp_path: Path, cli: CommandLine) 
     assert "cannot tell the user, item field; found: who, what, n" in answer.err
     assert "--interaction-columns user=FIELD,item=FIELD" in answer.err
     answer = cli("prepare", "--out", tmp_path / "no")
-    assert (answer.code, "neither reviews nor --interactions are given" in answer.err) == (2, True)
+    assert (answer.code, "no reviews are given, nor --interactions" in answer.err) == (2, True)
     raw = write_lines(tmp_path / "raw.jsonl", [review("a", "i")])
     answer = cli("prepare", raw, "--out", tmp_path / "no", *named)
-    assert (answer.code, "there are no interactions; name them with --inter" in answer.err) == (2, True)
+    assert (answer.code, "--interaction-columns: has no effect without --inter" in answer.err) == (2, True)

@@ -72,11 +72,9 @@ def test_a_split_that_is_none_of_the_three(tmp_path: Path) -> None:
 def test_a_split_is_given_once(tmp_path: Path, cli: CommandLine) -> None:
     raw = write_lines(tmp_path / "raw.jsonl", records())
     for options, words in (
-        (
-            ("--split", "random", "--split-column", "fold"),
-            "--split and --split-column: the reviews have",
-        ),
-        (("--valid", raw, "--split-column", "fold"), "--split-column and --valid: give the split once"),
+        (("--split", "random", "--split-column", "fold"), "--split: has no effect with --split-column"),
+        (("--valid", raw, "--split-column", "fold"), "--valid: has no effect with --split-column"),
+        (("--valid", raw, "--seed", "3"), "--seed: has no effect with --valid"),
     ):
         answer = cli("prepare", raw, "--out", tmp_path / "out", *options)
         assert (answer.code, words in answer.err) == (2, True)

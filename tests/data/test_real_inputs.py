@@ -166,7 +166,7 @@ def test_a_wrong_encoding_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"raw.csv: not shift_jis at byte 2\d or shortly before"):
         read_reviews(path, encoding="shift_jis")
     with pytest.raises(ValueError, match="`encoding`: 'latin-99' is unknown"):
-        read_reviews(path, encoding="latin-99")
+        prepare(path, tmp_path / "out", encoding="latin-99")
 
 
 def arrow_table() -> pa.Table:
@@ -241,9 +241,11 @@ def test_a_column_of_another_kind_is_named(tmp_path: Path, kind: pa.DataType) ->
 def test_options_that_no_file_needs_are_refused(tmp_path: Path) -> None:
     lines = write_lines(tmp_path / "raw.jsonl", [review("u", "i")])
     with pytest.raises(ValueError, match="`quote`: no file of delimited text is read"):
-        read_reviews(lines, quote="none")
+        prepare(lines, tmp_path / "out", quote="none")
     with pytest.raises(ValueError, match="`encoding`: no text file is read"):
-        read_reviews(arrow_table(), encoding="gbk")
+        prepare(arrow_table(), tmp_path / "out", encoding="gbk")
+    (tmp_path / "items.csv").write_text("item,title\ni,A\n")
+    prepare(lines, tmp_path / "out", items=tmp_path / "items.csv", quote="none")
 
 
 def test_other_kinds_of_files_are_named(tmp_path: Path) -> None:

@@ -105,8 +105,10 @@ def edit_aspects(
     Raises
     ------
     ValueError
-        For an aspect that does not exist.
+        For an aspect that does not exist, or that is switched off and on at once.
     """
+    if both := sorted(set(off) & set(on)):
+        raise ValueError(f"aspect {both[0]} is in `off` and in `on`; leave it in one of them")
     trained = Trained.load(run, AspectEdits())
     folder, weights_hash = trained.run.path, trained.run.weights_hash
     aspects = trained.model.aspects

@@ -80,7 +80,7 @@ def scoreboard(
     rows: Sequence[str] | None = None,
     splits: int | None = None,
     protocol: str = "direct",
-    budget_minutes: float = 60,
+    budget_minutes: float | None = None,
     store: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Json:
@@ -100,8 +100,8 @@ def scoreboard(
     protocol
         Name in PROTOCOLS: how interactions are split.
     budget_minutes
-        Time for all hyper-parameter searches together, the parts of a mix included, in equal shares (the
-        weight of a mix has a tenth of one). What a row leaves goes to those after it.
+        Time for all hyper-parameter searches together, the parts of a mix included, by default 60, in equal
+        shares (the weight of a mix has a tenth of one). What a row leaves goes to those after it.
     store
         Name or folder of the embeddings; the dataset's only store by default.
 
@@ -117,7 +117,7 @@ def scoreboard(
     ------
     ValueError
         If a row or the protocol is unknown, `splits` does not fit the protocol, or `budget_minutes` is not
-        above 0.
+        above 0 or has no effect.
     """
     names = list(rows or ROWS)
     unknown = [name for name in names if name not in ROWS]
@@ -125,12 +125,18 @@ def scoreboard(
         raise ValueError(f"`rows`: {unknown[0]!r} is unknown; there are {', '.join(ROWS)}")
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol`: {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}")
+    to_tune = {part for name in names for part in (name, *ROWS[name].parts) if ROWS[part].space}
+    if budget_minutes is not None and not to_tune:
+        raise ValueError(
+            f"`budget_minutes`: has no effect, nothing is tuned for {', '.join(names)}; leave it out, or add "
+            "a model to `rows`"
+        )
+    budget_minutes = 60.0 if budget_minutes is None else budget_minutes
     if not budget_minutes > 0:
         raise ValueError(f"`budget_minutes`: {budget_minutes}, expected above 0")
     num_splits = _number_of_splits(splits, protocol)
     full = active_users(open_or_prepare(dataset, progress), MIN_INTERACTIONS.get(protocol, 1))
     folder = Path(out) if out is not None else full.path / "scoreboard"
-    to_tune = {part for name in names for part in (name, *ROWS[name].parts) if ROWS[part].space}
     benchmark = Benchmark(
         splits=[_split(full, protocol, FIRST_SEED + number) for number in range(num_splits)],
         store=open_store(full.path, store),

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import typer
 import typer.main
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from llmdirect.cli.console import stderr
-from llmdirect.cli.flags import running, with_flags
+from llmdirect.cli.flags import flags_of, running, with_flags
+from llmdirect.common.conditions import condition_note
 from llmdirect.common.errors import LlmdirectError
 
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
@@ -49,6 +50,7 @@ class CommandTable(Mapping[str, TyperCommand]):
             app.command(name, cls=Command, help=texts.get("help"), epilog=texts.get("epilog"))(function)
             command = typer.main.get_command(app)
             assert isinstance(command, TyperCommand)
+            _add_conditions(command)
             self._built[name] = command
         return self._built[name]
 
@@ -61,6 +63,14 @@ class CommandTable(Mapping[str, TyperCommand]):
 
 COMMANDS: Final = CommandTable()
 """All commands, in the order of --help; app.py fills it."""
+
+
+def _add_conditions(command: TyperCommand) -> None:
+    """Add to the help of each option under which conditions it has an effect."""
+    for option in command.params:
+        note = condition_note(command.name or "", option.name or "")
+        if note and isinstance(option, TyperOption):
+            option.help = f"{option.help} {flags_of(note, [command])}"
 
 
 class Group(TyperGroup):

@@ -2,11 +2,14 @@
 
 import ast
 import re
+from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
+
+from llmdirect.config import setting_names
 
 running: Final[ContextVar[typer.Context | None]] = ContextVar("running", default=None)
 """Context of the running command."""
@@ -20,7 +23,8 @@ def with_flags(message: str, ctx: typer.Context | None = None) -> str:
     ----------
     message
         Text with names of settings in backticks, and values as Python writes them. A name is looked up in
-        the running command, then in the others; one that no command has stays as it is.
+        the running command, in the settings of its --param, then in the other commands; one that no command
+        has stays as it is.
     ctx
         Context of the command; by default of the running one.
 
@@ -33,11 +37,20 @@ def with_flags(message: str, ctx: typer.Context | None = None) -> str:
     if ctx is None:
         return message
     group = ctx.parent.command if ctx.parent is not None else None
-    commands = [*(group.commands.values() if isinstance(group, TyperGroup) else ()), ctx.command]
+    others = group.commands.values() if isinstance(group, TyperGroup) else ()
+    return flags_of(message, [*others, ctx.command])
+
+
+def flags_of(message: str, commands: Sequence[Any]) -> str:
+    """As `with_flags`, of the last of these commands, or else of the others."""
     parameters = {parameter.name: parameter for command in commands for parameter in command.params}
+    own = {parameter.name for parameter in commands[-1].params}
+    others = setting_names() - own if "param" in own else set()
 
     def flag(match: re.Match[str]) -> str:
         parameter, value = parameters.get(match[1]), match[2]
+        if match[1] in others:
+            return f"--param {match[1]}" + (f"={_typed(value).lower()}" if value is not None else "")
         if isinstance(parameter, TyperArgument):
             return parameter.metavar or match[1].upper()
         if not isinstance(parameter, TyperOption):

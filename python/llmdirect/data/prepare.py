@@ -5,21 +5,20 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, GIVEN, SCHEMAS, VERSION, Dataset, read_dataset_manifest
-from llmdirect.data.readers.item_metadata import read_item_metadata
 from llmdirect.data.readers.raw_files import base_name
-from llmdirect.data.readers.reviews import read_interactions, read_reviews
-from llmdirect.data.readers.sources import Source, resolve_source
+from llmdirect.data.readers.source_reader import SourceReader
+from llmdirect.data.readers.sources import Source, check_text_options, resolve_source
 from llmdirect.data.splits import Fractions, check_split
 from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, Tables, build_tables
 
@@ -71,8 +70,8 @@ def prepare(
     split_column: str | None = None,
     valid: Source | None = None,
     test: Source | None = None,
-    seed: int = DEFAULT_SEED,
-    fractions: Fractions = DEFAULT_FRACTIONS,
+    seed: int | None = None,
+    fractions: Fractions | None = None,
     positive: str | None = None,
     passage_unit: str = "review",
     interactions: Source | None = None,
@@ -160,81 +159,69 @@ def prepare(
     1429
     """
     out = Path(out)
-    given = {"split_column": split_column, "valid": valid, "test": test}
-    split = _split_name(split, given)
+    given = {
+        "split": split,
+        "split_column": split_column,
+        "valid": valid,
+        "test": test,
+        "seed": seed,
+        "fractions": fractions,
+        "interactions": interactions,
+        "interaction_columns": interaction_columns,
+        "items": items,
+        "item_columns": item_columns,
+    }
+    has_split = not (split_column is None and valid is None and test is None)
+    split = split or (GIVEN if has_split else "random")
+    check_conditions("prepare", given, given | {"split": "random" if has_split else split})
+    if columns and "summary" in columns and not with_summary:
+        raise ValueError("`columns`: the summary has no effect without `with_summary=True`")
+    if source is None and (interactions is None or has_split):
+        raise ValueError("no reviews are given" + ("" if has_split else ", nor `interactions`"))
+    seed = DEFAULT_SEED if seed is None else seed
+    fractions = fractions or DEFAULT_FRACTIONS
     _check_options(k_core, split, seed, fractions, passage_unit)
     rule = PositiveRule.parse(positive)
-    if item_columns and items is None:
-        raise ValueError("`item_columns`: there is no file of items; name it with `items`")
-    if source is None and interactions is None:
-        raise ValueError("neither reviews nor `interactions` are given")
-    if interaction_columns and interactions is None:
-        raise ValueError("`interaction_columns`: there are no interactions; name them with `interactions`")
-    raw = None if source is None else resolve_source(source)
-    raw_interactions = None if interactions is None else resolve_source(interactions)
-    raw_items = None if items is None else resolve_source(items)
-    parts = {
-        name: resolve_source(part) for name, part in (("valid", valid), ("test", test)) if part is not None
+    sources = {
+        name: resolve_source(part)
+        for name, part in (
+            ("source", source),
+            ("valid", valid),
+            ("test", test),
+            ("interactions", interactions),
+            ("items", items),
+        )
+        if part is not None
     }
+    check_text_options(list(sources.values()), encoding, quote)
     options: Json = {
         "columns": dict(columns) if columns else None,
         "encoding": encoding,
         "fractions": None if split in ("leave-last-out", GIVEN) else list(fractions),
         "interaction_columns": dict(interaction_columns) if interaction_columns else None,
-        "interactions": raw_interactions.digest() if raw_interactions else None,
         "item_columns": dict(item_columns) if item_columns else None,
-        "items": raw_items.digest() if raw_items else None,
+        "items": None,
         "k_core": k_core,
         "positive": str(rule) if rule else None,
         "quote": quote,
         "raw_text": raw_text,
         "seed": seed,
         "skip_bad_lines": skip_bad_lines,
-        "source": raw.digest() if raw else None,
+        "source": None,
         "split": split,
         "split_column": split_column,
-        **{name: part.digest() for name, part in parts.items()},
         "unit": passage_unit,
         "with_summary": with_summary,
+        **{name: part.digest() for name, part in sources.items()},
     }
     if complete := _complete_manifest(out, options, overwrite):
         if _unreferenced_tables(out, complete):  # a process was killed after its commit
             with single_writer(out):
                 _remove_unreferenced(out, complete)
         return _prepare_result(out, complete, "unchanged")
-    reading: dict[str, Any] = {
-        "encoding": encoding,
-        "quote": quote,
-        "skip_bad_lines": skip_bad_lines,
-        "progress": progress,
-    }
-    reviews = orders = None
-    if raw is not None:
-        reviews = read_reviews(
-            raw,
-            columns=columns,
-            with_summary=with_summary,
-            raw_text=raw_text,
-            split_column=split_column,
-            valid=parts.get("valid"),
-            test=parts.get("test"),
-            **reading,
-        )
-    if raw_interactions is not None:
-        orders = read_interactions(raw_interactions, columns=interaction_columns, **reading)
-    metadata = None
-    if raw_items is not None:
-        first = reviews or orders
-        assert first is not None
-        review_item_field = next(field.field for field in first.fields if field.role == "item")
-        metadata = partial(
-            read_item_metadata,
-            raw_items,
-            columns=item_columns,
-            review_item_field=review_item_field,
-            raw_text=raw_text,
-            **reading,
-        )
+    reader = SourceReader(sources, encoding, quote, skip_bad_lines, raw_text, progress)
+    reviews = reader.reviews(columns, with_summary, split_column)
+    orders = reader.interactions(interaction_columns)
     tables = build_tables(
         reviews,
         orders,
@@ -244,7 +231,7 @@ def prepare(
         fractions=fractions,
         positive=rule,
         passage_unit=passage_unit,
-        metadata=metadata,
+        metadata=reader.item_metadata(item_columns, reviews or orders),
     )
     with single_writer(out):
         if complete := _complete_manifest(out, options, overwrite):  # by another process, meanwhile
@@ -294,18 +281,6 @@ def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, pas
         raise ValueError(f"`passage_unit`: {passage_unit!r} is unknown; one of {', '.join(PASSAGE_UNITS)}")
     if split != GIVEN:
         check_split(split, seed, fractions)
-
-
-def _split_name(split: str | None, given: dict[str, Any]) -> str:
-    """Name of the split; ValueError where one's own split comes with another, or in two forms."""
-    named = [name for name, value in given.items() if value is not None]
-    if not named:
-        return split or "random"
-    if split is not None:
-        raise ValueError(f"`split` and `{named[0]}`: the reviews have their own split; leave `split` out")
-    if "split_column" in named and len(named) > 1:
-        raise ValueError(f"`split_column` and `{named[1]}`: give the split once")
-    return GIVEN
 
 
 def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
@@ -112,6 +113,12 @@ def precompute(
         raise ValueError(f"`engine`: {engine!r}, expected one of {', '.join(_ENGINES)}")
     if workers is not None and (workers < 1 or engine != "ray"):
         raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
+    check_conditions("precompute", {"engine": engine, "workers": workers})
+    if estimate_only and engine == "ray" and workers is None:
+        raise ValueError(
+            '`estimate_only`: the time depends on the number of workers; with `engine="ray"` give '
+            "`workers` too"
+        )
     group = ProcessGroup.from_environment()
     options = Options(
         dataset=Path(dataset_path),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.explanation.comparison import compare
@@ -17,12 +18,12 @@ def explain(
     user_id: str,
     item_ids: Sequence[str] | None = None,
     *,
-    k: int = 3,
+    k: int | None = None,
     than: str | None = None,
     counterfactual: int | None = None,
     dataset: Path | str | None = None,
     encoder: str | None = None,
-    device: str = "auto",
+    device: str | None = None,
     progress: Progress = SILENT,
 ) -> Json:
     """Explain the scores of items for a user.
@@ -33,6 +34,8 @@ def explain(
         Folder that `train` wrote.
     item_ids
         External ids; the user's top `k` items by default.
+    k
+        Number of those items; by default 3.
     than
         External id of another item to compare each with.
     counterfactual
@@ -43,7 +46,7 @@ def explain(
     encoder
         Location of the run's encoder, where its id does not suffice; read for `counterfactual` alone.
     device
-        Of the encoder.
+        Device of the encoder, for `counterfactual` alone; by default "auto".
 
     Returns
     -------
@@ -58,10 +61,12 @@ def explain(
     MismatchError
         If dataset, store or encoder are not those of the run.
     ValueError
-        For an item that is not in the top list of `counterfactual`.
+        For an item that is not in the top list of `counterfactual`, and for settings without effect.
     """
     if isinstance(item_ids, str):
-        raise ValueError(f"item_ids is {item_ids!r}, expected a list of ids")
+        raise ValueError(f"`item_ids`: {item_ids!r}, expected a list of ids")
+    settings = {"item_ids": item_ids, "k": k, "counterfactual": counterfactual}
+    check_conditions("explain", {**settings, "encoder": encoder, "device": device})
     if than in (item_ids or []):
         raise ValueError(f"`than`: {than} is the item itself; name another one")
     explainer = Explainer.open(run, dataset)
@@ -69,13 +74,13 @@ def explain(
     user = trained.user_idx(user_id)
     candidates = explainer.candidates(user)
     if item_ids is None:
-        items = candidates[:k].tolist()
+        items = candidates[: 3 if k is None else k].tolist()
     else:
         items = [trained.item_idx(item_id) for item_id in item_ids]
     other = None if than is None else explainer.explain(user, trained.item_idx(than), candidates)
     reader = None
     if counterfactual is not None:
-        reader = Reencoder(explainer, load_run_encoder(trained.run, encoder, device))
+        reader = Reencoder(explainer, load_run_encoder(trained.run, encoder, device or "auto"))
     entries = []
     with progress.task("Explaining", len(items), "items") as task:
         for item in items:

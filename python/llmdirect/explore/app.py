@@ -1,11 +1,14 @@
 """FastAPI application of the pages: routes, errors, security headers.
 
 A content security policy allows the package's own style sheet and script only. Requests are handled one after
-another, since a list takes milliseconds; the texts of its items are prefetched in a thread.
+another, since a list takes milliseconds; the texts of its items are prefetched in a thread, and those of new
+users are encoded in one.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
@@ -15,13 +18,14 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from llmdirect.common.errors import LlmdirectError, MissingError
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import item_pages, pages, person_pages
-from llmdirect.explore.people import Guests, Person, WhatIf
+from llmdirect.explore.access import accepts_host, is_cross_site
+from llmdirect.explore.people import Guests, Person, WhatIf, whole_number
 from llmdirect.explore.prefetch import Prefetcher
 from llmdirect.explore.style import SHEET
 from llmdirect.reports.catalogue import Catalogue
@@ -29,13 +33,17 @@ from llmdirect.reports.style import DARK, LIGHT
 
 MAX_FORM_BYTES: Final = 64 * 1024
 """Largest form that a new user may send."""
+MAX_WAITING: Final = 8
+"""Texts that are encoded or wait for it at once."""
+BODY_SECONDS = 10.0
+"""Seconds in which a form has to arrive."""
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # browsers hide the origin of forms under stricter ones
     "Cache-Control": "no-store",
 }
 _ICON: Final = (
@@ -48,7 +56,9 @@ _ICON: Final = (
 _log = logging.getLogger(__name__)
 
 
-def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[str] | None = None) -> FastAPI:
+def make_app(
+    explainer: Explainer, encoder: Callable[[], Encoder], hosts: Collection[str] | None = None
+) -> FastAPI:
     """Application with the pages of a run.
 
     Parameters
@@ -58,7 +68,8 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     encoder
         Returns the run's encoder; called for the first text of a new user.
     hosts
-        Accepted host names; all if None. Others are refused, which prevents DNS rebinding.
+        Accepted host names, beside those of this machine (`accepts_host`); all if None. Others are refused,
+        which prevents DNS rebinding.
     """
     prefetcher = Prefetcher(explainer.texts.read)
 
@@ -66,9 +77,10 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         prefetcher.cancel()  # do not delay the shutdown
+        readers.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"])
+    readers, waiting = ThreadPoolExecutor(1, thread_name_prefix="encoder"), asyncio.Semaphore(MAX_WAITING)
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
     pages.home(catalogue)  # fills the caches of the catalogue before the first request
     trained = explainer.trained
@@ -91,7 +103,7 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     @app.middleware("http")
     async def add_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
-            response = await answer(request)
+            response = _refusal(request, hosts) or await answer(request)
         except Exception:
             _log.exception("%s", request.url.path)
             response = _error(
@@ -132,15 +144,25 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
     @app.post("/guest")
     async def add_guest(request: Request) -> Response:
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM_BYTES:
-                return _error(413, "Too long", f"A text may have {MAX_FORM_BYTES // 1024} KiB; shorten it.")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_FORM_BYTES:
+                        message = f"A text may have {MAX_FORM_BYTES // 1024} KiB; shorten it."
+                        return _error(413, "Too long", message)
+        except TimeoutError:
+            return _error(408, "Too slow", "The form did not arrive in time; send it once more.")
+        except ClientDisconnect:
+            return _error(400, "Bad request", "The connection ended before the form.")
         fields = parse_qsl(body.decode("utf-8", "replace"), max_num_fields=1000)
         text = " ".join(value for name, value in fields if name == "text")
         items = [trained.item_idx(value) for name, value in dict.fromkeys(fields) if name == "item"]
+        if waiting.locked():
+            return _error(503, "Busy", "Other texts are being read; try again in a minute.")
         try:
-            key = guests.add(text, items)
+            async with waiting:
+                key = await asyncio.get_running_loop().run_in_executor(readers, guests.add, text, items)
         except LlmdirectError:
             raise
         except ValueError as problem:
@@ -182,10 +204,10 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
 
     @app.get("/aspect")
     async def aspect(request: Request) -> Response:
-        number = _field(request, "n")
-        if not number.isdecimal() or int(number) not in catalogue.aspects:
+        number = whole_number("n", _field(request, "n"))
+        if number not in catalogue.aspects:
             raise MissingError(f"there is no aspect {number}")
-        return HTMLResponse(item_pages.aspect_page(catalogue, int(number)))
+        return HTMLResponse(item_pages.aspect_page(catalogue, number))
 
     script = files("llmdirect.explore").joinpath("explore.js").read_text(encoding="utf-8")
     cached = {"Cache-Control": "no-cache"}
@@ -205,6 +227,17 @@ def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[s
         return Response(_ICON, media_type="image/svg+xml", headers=cached | policy)
 
     return app
+
+
+def _refusal(request: Request, hosts: Collection[str] | None) -> Response | None:
+    """Error page for a request under another host name, or for a form of another web site."""
+    host = request.headers.get("host", "")
+    if hosts is not None and not accepts_host(host, hosts):
+        message = f"The pages are not served under the name {host!r}; start the server with it as `--host`."
+        return _error(400, "Unknown host", message)
+    if request.method not in ("GET", "HEAD", "OPTIONS") and is_cross_site(request.headers):
+        return _error(403, "Refused", "The form comes from another web site; open it on this one.")
+    return None
 
 
 def _field(request: Request, name: str) -> str:

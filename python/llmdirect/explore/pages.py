@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from llmdirect.common.types import Json
+from llmdirect.explore.people import MAX_TEXT
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.reports.html import safe
 
@@ -115,7 +116,7 @@ def guest_form(catalogue: Catalogue, text: str = "", items: Iterable[int] = (), 
     return (
         f'<form method="post" action="/guest">{alert}'
         '<label class="field">In your own words: a review of something you had, or what you look for'
-        f'<textarea name="text" rows="4" dir="auto">{safe(text)}</textarea></label>'
+        f'<textarea name="text" rows="4" maxlength="{MAX_TEXT}" dir="auto">{safe(text)}</textarea></label>'
         "<fieldset><legend>And items you liked</legend>"
         '<div class="find"><input type="search" placeholder="Find an item" '
         'aria-label="Find an item you liked" autocomplete="off" '

@@ -16,13 +16,29 @@ from llmdirect.common.types import Json
 from llmdirect.encoding.encoders import Encoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.wording import PARTS
+from llmdirect.runs.aspect_edits import MAX_FACTOR
 from llmdirect.runs.new_users import new_user, read_texts
 from llmdirect.runs.trained import Trained
 
 TERMS = ("popularity", "collaboration")
 """Terms that can be excluded from the score."""
+MAX_TEXT = 20_000
+"""Characters that a text of a new user may have; reading it takes a CPU some seconds."""
 _SAMPLE = 2_000
 _GUESTS = 256
+
+
+def whole_number(name: str, value: str) -> int:
+    """Number of a field of a request: an aspect, say.
+
+    Raises
+    ------
+    ValueError
+        With the name of the field, for anything else.
+    """
+    if not (value.isascii() and value.isdecimal() and len(value) <= 9):
+        raise ValueError(f"{name}={value[:40]}: expected a whole number, 0 or above")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class WhatIf:
         Raises
         ------
         ValueError
-            For an unknown term or a factor that is not a number.
+            For an unknown term, and a factor that is not a number from 0 to `MAX_FACTOR`.
         """
         interests, without = {}, set()
         for name, value in fields:
@@ -48,10 +64,14 @@ class WhatIf:
                     raise ValueError(f"without={value}: expected {' or '.join(TERMS)}")
                 without.add(value)
             elif name[:1] == "a" and name[1:].isdecimal():
+                aspect = whole_number("a", name[1:])
                 try:
-                    interests[int(name[1:])] = float(value)
+                    factor = float(value)
                 except ValueError:
-                    raise ValueError(f"{name}={value}: expected a number, such as 1.5") from None
+                    raise ValueError(f"{name}={value[:40]}: expected a number, such as 1.5") from None
+                if not 0 <= factor <= MAX_FACTOR:
+                    raise ValueError(f"{name}={value[:40]}: a factor is 0 or above, {MAX_FACTOR} at most")
+                interests[aspect] = factor
         changed = {aspect: factor for aspect, factor in sorted(interests.items()) if factor != 1}
         return cls(changed, tuple(sorted(without)))
 
@@ -174,9 +194,11 @@ class Guests:
         Raises
         ------
         ValueError
-            If the input is empty or unusable by the model, with a message for the user.
+            If the input is empty, too long or unusable by the model, with a message for the user.
         """
         text = text.strip()
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"your text has {len(text):,} characters, {MAX_TEXT:,} at most; shorten it")
         if text and not any(map(str.isalnum, text)):
             raise ValueError("your text has no words; write what you look for, or what you liked and why")
         if not text and not items:

@@ -3,6 +3,7 @@
 import gc
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.runs.inputs import load_run_encoder
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
-"""Names of this machine, as addresses and as browsers send them."""
+"""Names of this machine, as addresses and as browsers send them; other spellings are accepted, too."""
 
 
 def serve(
@@ -36,7 +37,8 @@ def serve(
     ready
         Called with the address when the server listens.
     host, port
-        Address to listen on; port 0 selects a free one.
+        Address to listen on; port 0 selects a free one. Requests under other names than that of the host and
+        those of this machine are refused.
     dataset, encoder, device
         As for `explain` and `recommend_new`.
 
@@ -51,6 +53,7 @@ def serve(
         import uvicorn
 
         from llmdirect.explore.app import make_app
+        from llmdirect.explore.http import QuietServer, TimedProtocol
     except ModuleNotFoundError as error:
         raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
 
@@ -60,7 +63,7 @@ def serve(
 
     with progress.task("Opening the run", None, "files"):
         explainer = Explainer.open(run, dataset)
-        app = make_app(explainer, loaded_encoder, list(LOCAL) if host in LOCAL else None)
+        app = make_app(explainer, loaded_encoder, [*LOCAL, host])
     gc.collect()
     gc.freeze()  # the run stays open: collecting over its objects took a third of the time of slow answers
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -68,9 +71,13 @@ def serve(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+        except socket.gaierror as error:
+            raise OSError(f"{host}: {error.strerror}; choose another `host`, such as 127.0.0.1") from None
         except OSError as error:
             raise OSError(f"{host}:{port}: {error.strerror}; choose another `port` or `host`") from None
+        listener.listen()
         url_host = f"[{host}]" if ":" in host else host
-        ready(f"http://{url_host}:{listener.getsockname()[1]}/")
-        config = uvicorn.Config(app, log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        config = uvicorn.Config(app, http=TimedProtocol, ws="none", log_level="warning", server_header=False)
+        with suppress(KeyboardInterrupt):  # how the server is meant to be ended
+            ready(f"http://{url_host}:{listener.getsockname()[1]}/")
+            QuietServer(config).run(sockets=[listener])

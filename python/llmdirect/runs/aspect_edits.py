@@ -21,6 +21,8 @@ from llmdirect.common.types import Json
 
 FORMAT, VERSION = "llmdirect-aspects", 1
 FILE = "aspects.json"
+MAX_FACTOR = 1000
+"""Largest factor of an interest; far larger ones are no numbers in float32."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,21 @@ class AspectEdits:
         Raises
         ------
         ValueError
-            For an aspect that does not exist, and a factor that is negative or not finite.
+            For an aspect that does not exist, a factor that is not from 0 to `MAX_FACTOR`, and different
+            factors of one merged group.
         """
-        factors = np.ones(aspects)
+        factors, changed = np.ones(aspects), dict[int, int]()
         for aspect, factor in (interests or {}).items():
             _check_number(aspect, aspects)
-            if not (np.isfinite(factor) and factor >= 0):
-                raise ValueError(f"interest {aspect} times {factor}: a factor is 0 or above")
+            if not 0 <= factor <= MAX_FACTOR:
+                raise ValueError(
+                    f"interest {aspect} times {factor}: a factor is 0 or above, {MAX_FACTOR} at most"
+                )
+            first = changed.setdefault(self.group(aspect)[0], aspect)
+            if factors[first] != factor and first != aspect:
+                raise ValueError(
+                    f"interests {first} and {aspect}: the aspects are merged; change one of them"
+                )
             factors[list(self.group(aspect))] = factor
         factors[[member for aspect in self.off for member in self.group(aspect)]] = 0.0
         return factors

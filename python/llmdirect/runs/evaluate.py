@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result
 from llmdirect.data.dataset import SPLIT_NAMES, Dataset
@@ -30,6 +31,8 @@ METRICS = (
     "auc",
 )
 """Metrics of `evaluate` by default."""
+_DEPTH = 100
+"""Items a user in the ranked lists by default."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     split: HeldOut = "test",
     lists_out: Path | str | None = None,
-    depth: int = 100,
+    depth: int | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Rank the full catalogue for every user with a positive in the split, and compute metrics.
@@ -85,7 +88,7 @@ def evaluate(
     lists_out
         Parquet file for the ranked lists; a TREC file is written next to it.
     depth
-        Items a user in the ranked lists.
+        Items a user in the ranked lists, with `lists_out` alone; by default 100.
 
     Raises
     ------
@@ -101,7 +104,8 @@ def evaluate(
     names = list(metrics or METRICS)
     for name in names:
         parse_metric(name)  # a misspelled name is reported before anything is read
-    if depth < 1:
+    check_conditions("test", {"depth": depth, "lists_out": lists_out})
+    if depth is not None and depth < 1:
         raise ValueError(f"`depth` is {depth}, expected at least 1")
     lists_path = None if lists_out is None else Path(lists_out)
     if lists_path is not None:
@@ -118,7 +122,7 @@ def evaluate(
             values = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if lists_path is not None:
-        _write_lists(trained, opened, code, lists_path, depth)
+        _write_lists(trained, opened, code, lists_path, _DEPTH if depth is None else depth)
     options = opened.manifest["options"]
     return Evaluation(
         metrics=values,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.types import Result
 from llmdirect.data.dataset import SPLIT_NAMES
 from llmdirect.evaluation.protocol import seen_items
@@ -66,21 +67,22 @@ def recommend(
     new_only
         Whether to leave out held-out items, too; reads the run's dataset.
     dataset
-        Present location of the run's dataset, where it was moved.
+        Present location of the run's dataset, where it was moved; read with `new_only` alone.
 
     Raises
     ------
     MissingError
         For a user that the run does not have.
     ValueError
-        For an aspect that does not exist or is switched off.
+        For an aspect that does not exist or is switched off, and for a dataset without `new_only`.
 
     Examples
     --------
     >>> recommend("run", ["u1"], k=5, interests={3: 1.5}).recommendations[0].items  # doctest: +SKIP
     """
     if isinstance(user_ids, str):
-        raise ValueError(f"user_ids is {user_ids!r}, expected a list of ids")
+        raise ValueError(f"`user_ids`: {user_ids!r}, expected a list of ids")
+    check_conditions("recommend", {"user_ids": user_ids, "new_only": new_only or None, "dataset": dataset})
     trained = Trained.load(run)
     if off := sorted(trained.edits.off & (interests or {}).keys()):
         raise ValueError(
@@ -106,7 +108,7 @@ def recommend_new(
     texts: list[str] | None = None,
     k: int = 10,
     encoder: str | None = None,
-    device: str = "auto",
+    device: str | None = None,
 ) -> Recommendations:
     """Top-k items of a new user, given their items or texts; one list.
 
@@ -123,7 +125,7 @@ def recommend_new(
     encoder
         Location of the run's encoder, where its id does not suffice; read for `texts` alone.
     device
-        Of the encoder.
+        Device of the encoder, for `texts` alone; by default "auto".
 
     Raises
     ------
@@ -132,15 +134,18 @@ def recommend_new(
     MismatchError
         For another encoder.
     ValueError
-        Without history and texts.
+        Without history and texts, and for an encoder or device without texts.
     """
+    check_conditions("recommend", {"texts": texts or None, "encoder": encoder, "device": device})
     trained = Trained.load(run)
     items = np.array([trained.item_idx(item_id) for item_id in dict.fromkeys(history or [])], np.int64)
     if not len(items) and not texts:
         raise ValueError("a new user needs items or texts: give `history`, `texts` or both")
     if trained.model.config.user == "text" and not texts:
         raise ValueError(f"{run}: reads interests from texts alone; give `texts`")
-    read = read_texts(trained, texts, load_run_encoder(trained.run, encoder, device)) if texts else None
+    read = None
+    if texts:
+        read = read_texts(trained, texts, load_run_encoder(trained.run, encoder, device or "auto"))
     new = new_user(trained, items, read)
     lists = rank(new.tables, [0], k=min(k, len(trained.item_ids)), seen=new.users.seen)
     return Recommendations([UserRecommendations(None, _items(trained, lists, 0))])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect import _core
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import MANIFEST, check_disk, disk_full_hint, read_json, write_manifest
 from llmdirect.common.locks import single_writer
@@ -100,7 +101,7 @@ def consolidate(
         For the published format: "store" (default), a ragged store without the masked rows; "padded",
         arrays `all_user_embeddings.npy`, … for `np.load`.
     dtype
-        For the published format in a store: "float32" (default), "bfloat16", "float16" or "int8".
+        For the published format with layout "store": "float32" (default), "bfloat16", "float16" or "int8".
     store
         Name of the store where the dataset has several, or the path of a store elsewhere.
     keep_shards
@@ -128,6 +129,8 @@ def consolidate(
         If settings do not fit the source.
     """
     folder = Path(source)
+    settings = {"out": out, "dtype": dtype, "store": store, "keep_shards": keep_shards or None}
+    check_conditions("consolidate", settings, {**settings, "layout": layout or "store"})
     if any((folder / name).is_dir() for name in _PUBLISHED_FOLDERS):
         if out is None:
             raise ValueError(f"{folder} is in the published format: give the folder to write as `out`")

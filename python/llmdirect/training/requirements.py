@@ -3,8 +3,9 @@
 import numpy as np
 
 from llmdirect.choices import DEFAULT_FRACTIONS
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError
-from llmdirect.config import ModelConfig, TrainConfig
+from llmdirect.config import ModelConfig, TrainConfig, to_json
 from llmdirect.data.dataset import TRAIN, VALID, Dataset
 from llmdirect.model.forms import score_form
 from llmdirect.ranking.metrics import parse_metric
@@ -22,9 +23,11 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
     """
     rows = dataset.interactions
     parse_metric(training.metric)
+    _check_effect(model, training)
     if idle := _losses_without_effect(model, training):
+        names = " and ".join(f"`{name}`" for name in idle)
         raise ValueError(
-            f"{' and '.join(idle)}: acts on the mentions of tokens, which only epochs on tokens train; set "
+            f"{names}: acts on the mentions of tokens, which only epochs on tokens train; set "
             "`token_epochs=5` too"
         )
     if model.sentiment == "mlp" and training.token_epochs:
@@ -48,6 +51,16 @@ def check_setup(dataset: Dataset, model: ModelConfig, training: TrainConfig) -> 
             f"{dataset.path}: was prepared with `positive={dataset.manifest['options']['positive']}`, but "
             '`objective="rating"` learns all ratings, low ones too; prepare it without `positive`'
         )
+
+
+def _check_effect(model: ModelConfig, training: TrainConfig) -> None:
+    """Check that settings other than those of the preset have an effect."""
+    effective = to_json(model) | to_json(training)
+    preset = to_json(ModelConfig.for_preset(model.preset)) | to_json(
+        TrainConfig.for_preset(model.preset, objective=training.objective)
+    )
+    changed = {name: value for name, value in effective.items() if value != preset[name]}
+    check_conditions("train", changed, effective)
 
 
 def _losses_without_effect(model: ModelConfig, training: TrainConfig) -> list[str]:

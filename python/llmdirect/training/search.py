@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from llmdirect.choices import Preset
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import digest, write_atomic
 from llmdirect.common.locks import single_writer
@@ -77,7 +78,7 @@ def grid(
     settings: Mapping[str, Any] | None = None,
     sampler: Sampler = "grid",
     trials: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     store: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> GridResult:
@@ -96,16 +97,17 @@ def grid(
     sampler
         "grid": every combination. "tpe": `trials` of them, proposed by Optuna's TPE sampler.
     trials
-        Number of trials in all ("tpe"); `DEFAULT_TRIALS` if not given.
+        Number of trials in all, for "tpe" alone; by default `DEFAULT_TRIALS`.
     seed
-        Seed of the sampler.
+        Seed of the sampler "tpe"; by default 0.
     store
         Name or folder of a store, as for `train`.
 
     Raises
     ------
     ValueError
-        For an unknown setting, and for runs whose values do not compare.
+        For an unknown setting, one that is given twice or has no effect, and for runs whose values do not
+        compare.
     MismatchError
         If `out` holds the search of another dataset, other shared settings or other params.
     DataError
@@ -114,9 +116,14 @@ def grid(
     params = {name: list(values) for name, values in (params or SEARCHED[preset]).items()}
     if sampler not in get_args(Sampler):
         raise ValueError(f"`sampler`: {sampler!r}, expected one of {', '.join(get_args(Sampler))}")
+    check_conditions("grid", {"sampler": sampler, "trials": trials, "seed": seed})
+    if trials is not None and trials < 1:
+        raise ValueError(f"`trials`: {trials}, expected at least 1")
+    common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
+    if twice := [name for name in params if name in common]:
+        raise ValueError(f"`{twice[0]}`: is searched too; fix it, or search it with `param`, not both")
     opened, out = open_or_prepare(dataset, progress), Path(out)
     embeddings = open_store(opened.path, store)
-    common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
     identity = {"dataset": opened.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
     lower_is_better = _check_combinations(opened, common, combinations)
@@ -146,7 +153,7 @@ def grid(
                 if combination is not None:
                     study.enqueue_trial(combination)
                 # A sampler of its own for each trial: a resumed search must not repeat its first draws.
-                study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials()))
+                study.sampler = optuna.samplers.TPESampler(seed=(seed or 0) + len(study.get_trials()))
                 study.optimize(objective, n_trials=1, catch=(DataError,))
         return _result(study, out)
 

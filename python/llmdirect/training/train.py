@@ -122,12 +122,15 @@ def train_on(
     with single_writer(out):
         run = RunFolder.open_or_create(out, _identity(dataset, store, model, training), overwrite)
         run.clean()
+        new_log = tensorboard and not (out / "tensorboard").exists()
         with scalars(out / "tensorboard" if tensorboard else None) as writer:
             inputs = build_inputs(dataset, store, run, model, training, device, progress)
             if run.manifest["files"]:
                 state = TrainState.load(run, inputs, model, training)
             else:
                 state = TrainState.new(inputs, model, training)
+            for record in state.schedule.state.history if new_log else ():
+                _add_scalars(writer, record)  # epochs before this call
             fit(run, state, inputs, writer, progress)
         if not (run.finished and run.is_complete("best/tables", "best/catalogue")):
             finish(run, state, inputs, progress)
@@ -192,8 +195,12 @@ def fit(run: RunFolder, state: TrainState, inputs: TrainInputs, writer: Any, pro
             state.save(run, inputs.view.lexicon, parameters if improved else None)
             task.note(f"{training.watched} {schedule.value(record):.4f}")
             task.advance()
-            for name, value in flat(record.to_json()):
-                writer.add_scalar(name, value, record.epoch)
+            _add_scalars(writer, record)
+
+
+def _add_scalars(writer: Any, record: EpochRecord) -> None:
+    for name, value in flat(record.to_json()):
+        writer.add_scalar(name, value, record.epoch)
 
 
 def _validate(

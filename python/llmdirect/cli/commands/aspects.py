@@ -7,6 +7,7 @@ from rich.table import Table
 
 from llmdirect.cli.console import JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.options import RunArgument
+from llmdirect.common.conditions import check_conditions
 
 
 def aspects(
@@ -42,7 +43,7 @@ def aspects(
         str | None,
         typer.Option(
             metavar="RUN,…",
-            help="With --quality: also measure stability, the overlap of top words with these runs.",
+            help="Also measure stability, the overlap of top words with these runs.",
         ),
     ] = None,
     reset: Annotated[
@@ -62,15 +63,17 @@ def aspects(
     """
     from llmdirect.aspects.overview import aspect_overview, edit_aspects
 
-    if other_runs and not quality:
-        raise typer.BadParameter("--other-runs: needs --quality")
+    check_conditions("aspects", {"other_runs": other_runs, "quality": quality or None})
     if rename or merge or split or off or on or reset:
         names = {}
         for option in rename or []:
             aspect, equals, name = option.partition("=")
             if not equals:
                 raise typer.BadParameter(f"--rename {option}: expected ASPECT=NAME")
-            names[_numbers("--rename", aspect)[0]] = name
+            [number] = _numbers("--rename", aspect)
+            if number in names:
+                raise typer.BadParameter(f"--rename {option}: aspect {number} is renamed twice; name it once")
+            names[number] = name
         edit_aspects(
             run,
             rename=names,

@@ -11,8 +11,8 @@ from llmdirect.cli.options import RunArgument
 
 def explain(
     run: RunArgument,
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the dataset.")],
-    item: Annotated[
+    user_id: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the dataset.")],
+    item_ids: Annotated[
         list[str] | None,
         typer.Option(
             "--item",
@@ -21,8 +21,9 @@ def explain(
         ),
     ] = None,
     k: Annotated[
-        int, typer.Option("-k", help="Number of items to explain if --item is not given.", min=1)
-    ] = 3,
+        int | None,
+        typer.Option("-k", help="Number of the user's best items to explain.", min=1, show_default="3"),
+    ] = None,
     than: Annotated[
         str | None,
         typer.Option("--than", metavar="ID", help="Explain why --item is ranked above or below this item."),
@@ -38,13 +39,12 @@ def explain(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Encoder for --counterfactual, if it was moved: a local folder or an id of the Hub."
-        ),
+        typer.Option(help="Encoder of the run, if it was moved: a local folder or an id of the Hub."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the encoder for --counterfactual: auto, cpu or cuda.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Device of the encoder: auto, cpu or cuda.", show_default="auto"),
+    ] = None,
     dataset: Annotated[
         Path | None, typer.Option(help="Folder of the run's dataset, if it was moved.")
     ] = None,
@@ -67,8 +67,8 @@ def explain(
         check_writable(html)
     result = work(
         run,
-        user,
-        item,
+        user_id,
+        item_ids,
         k=k,
         than=than,
         counterfactual=counterfactual,
@@ -80,7 +80,7 @@ def explain(
     if html is not None:
         from llmdirect.reports.explanation_page import write_page
 
-        write_page(html, result, f"Recommendations for {user}")
+        write_page(html, result, f"Recommendations for {user_id}")
     if as_json:
         emit({**result, "html": str(html) if html else None})
         return

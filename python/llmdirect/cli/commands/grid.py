@@ -36,12 +36,10 @@ def grid(
     sampler: Annotated[
         Literal["grid", "tpe"],
         typer.Option(
-            help="grid: all combinations. tpe: --trials combinations chosen by Optuna's TPE sampler."
+            help="grid: all combinations. tpe: as many as --trials, chosen by Optuna's TPE sampler."
         ),
     ] = "grid",
-    trials: Annotated[
-        int | None, typer.Option(help="Number of runs with --sampler tpe. (default: 20)")
-    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of runs.", show_default="20")] = None,
     store: StoreOption = None,
     datafile: DatafileOption = None,
     setup: SetupOption = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
+from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def precompute(
         typer.Option(help="Reduce embeddings to this number of dimensions by PCA. (default: no reduction)"),
     ] = None,
     tokens: Annotated[
-        str,
-        typer.Option(help="Tokens to keep: all, or content (no special tokens, punctuation or stop words)."),
-    ] = "all",
+        str | None,
+        typer.Option(
+            help="Tokens to keep: all, or content (no special tokens, punctuation or stop words).",
+            show_default="all",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.")
     ] = "auto",
@@ -55,11 +59,12 @@ def precompute(
         ),
     ] = None,
     shard_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Tokens in a shard. After an interruption, at most the unfinished shard is encoded again."
+            help="Tokens in a shard. After an interruption, at most the unfinished shard is encoded again.",
+            show_default=str(1 << 16),
         ),
-    ] = 1 << 16,
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -82,15 +87,16 @@ def precompute(
         ),
     ] = None,
     engine: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="here: this machine. ray: workers of a Ray cluster (needs the extra `ray` of the package)."
+            help="here: this machine. ray: workers of a Ray cluster (needs the extra `ray` of the package).",
+            show_default="here",
         ),
-    ] = "here",
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of Ray workers. (default: one per GPU; without a GPU, one)")
     ] = None,
-    estimate: Annotated[
+    estimate_only: Annotated[
         bool,
         typer.Option(
             "--estimate",
@@ -106,17 +112,21 @@ def precompute(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
+    shared: dict[str, Any] = dict(
+        encoder=encoder, dtype=dtype, project=project, device=device, max_length=max_length, revision=revision
+    )
+    settings: dict[str, Any] = dict(
+        tokens=tokens,
+        token_budget=token_budget,
+        shard_tokens=shard_tokens,
+        store=store,
+        engine=engine,
+        workers=workers,
+        estimate_only=estimate_only or None,
+    )
     if check:
-        _check(
-            as_json,
-            dataset,
-            encoder=encoder,
-            dtype=dtype,
-            project=project,
-            device=device,
-            max_length=max_length,
-            revision=revision,
-        )
+        check_conditions("precompute", {**settings, "check": check})
+        _check(as_json, dataset, **shared)
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
@@ -124,19 +134,8 @@ def precompute(
     is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        encoder=encoder,
-        dtype=dtype,
-        project=project,
-        tokens=tokens,
-        device=device,
-        token_budget=token_budget,
-        shard_tokens=shard_tokens,
-        max_length=max_length,
-        revision=revision,
-        store=store,
-        estimate_only=estimate,
-        engine=engine,
-        workers=workers,
+        **shared,
+        **{name: value for name, value in settings.items() if value is not None},
         progress=Bars() if is_main else SILENT,
     )
     if not is_main:
@@ -144,7 +143,7 @@ def precompute(
     if as_json:
         emit(result.to_json())
     else:
-        print_text(_summary(result, dataset, estimate))
+        print_text(_summary(result, dataset, estimate_only))
 
 
 def _check(as_json: bool, dataset: Path, **settings: Any) -> None:

@@ -56,8 +56,8 @@ def prepare(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split into train, validation and test: random, leave-last-out or global-time. "
-            "(default: random)"
+            help="Split into train, validation and test: random, leave-last-out or global-time.",
+            show_default="random",
         ),
     ] = None,
     split_column: Annotated[
@@ -74,10 +74,17 @@ def prepare(
         str | None,
         typer.Option(metavar="FILE", help="Your own split: reviews for the test; REVIEWS are then train."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = DEFAULT_SEED,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of the split.", show_default=str(DEFAULT_SEED))
+    ] = None,
     fractions: Annotated[
-        str, typer.Option(metavar="TRAIN,VALID,TEST", help="Shares of the three splits; they add up to 1.")
-    ] = ",".join(map(str, DEFAULT_FRACTIONS)),
+        str | None,
+        typer.Option(
+            metavar="TRAIN,VALID,TEST",
+            help="Shares of the three splits; they add up to 1.",
+            show_default=",".join(map(str, DEFAULT_FRACTIONS)),
+        ),
+    ] = None,
     positive: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +164,7 @@ def prepare(
         valid=valid,
         test=test,
         seed=seed,
-        fractions=_fractions(fractions),
+        fractions=_fractions(fractions) if fractions is not None else None,
         positive=positive,
         passage_unit=passage_unit,
         interactions=interactions,

@@ -9,17 +9,19 @@ from rich.table import Table
 
 from llmdirect.cli.console import JsonFlag, emit, literal, stdout
 from llmdirect.cli.options import RunArgument
+from llmdirect.common.conditions import check_conditions
 
 
 def recommend(
     run: RunArgument,
-    user: Annotated[
+    user_ids: Annotated[
         list[str] | None, typer.Option("--user", metavar="ID", help="User of the dataset; may be repeated.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of items for each user.", min=1)] = 10,
-    interest: Annotated[
+    interests: Annotated[
         list[str] | None,
         typer.Option(
+            "--interest",
             metavar="ASPECT=+50%",
             help=(
                 "Change the user's interest in an aspect: by a percentage, or by a factor such "
@@ -42,15 +44,16 @@ def recommend(
         typer.Option("--new-only", help="Also exclude the user's items in the validation and test splits."),
     ] = False,
     dataset: Annotated[
-        Path | None, typer.Option(help="Folder of the run's dataset for --new-only, if it was moved.")
+        Path | None, typer.Option(help="Folder of the run's dataset, if it was moved.")
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Encoder for --text, if it was moved: a local folder or an id of the Hub."),
+        typer.Option(help="Encoder of the run, if it was moved: a local folder or an id of the Hub."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the encoder for --text: auto, cpu or cuda.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Device of the encoder: auto, cpu or cuda.", show_default="auto"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Top-k items for users of the dataset, or for a new user, without retraining.
@@ -70,17 +73,26 @@ def recommend(
     from llmdirect.runs.recommend import recommend_new
 
     new = history is not None or bool(texts)
-    if new == bool(user):
+    if new == bool(user_ids):
         raise typer.BadParameter(
             "give --user for one of the dataset, or --history or --text (or both) for a new user"
         )
-    if new and interest:
-        raise typer.BadParameter("--interest needs --user: it changes the interest of a user of the dataset")
-    if new and new_only:
-        raise typer.BadParameter("--new-only needs --user: it is for users of the dataset")
-    if user:
-        interests = _factors(interest or [])
-        result = recommend_known(run, user, k=k, interests=interests, new_only=new_only, dataset=dataset)
+    check_conditions(
+        "recommend",
+        {
+            "user_ids": user_ids or None,
+            "interests": interests or None,
+            "history": history,
+            "texts": texts or None,
+            "new_only": new_only or None,
+            "dataset": dataset,
+            "encoder": encoder,
+            "device": device,
+        },
+    )
+    if user_ids:
+        factors = _factors(interests or [])
+        result = recommend_known(run, user_ids, k=k, interests=factors, new_only=new_only, dataset=dataset)
     else:
         items = _ids(history or "")
         result = recommend_new(run, history=items, texts=texts, k=k, encoder=encoder, device=device)
@@ -113,12 +125,21 @@ def _ids(listed: str) -> list[str]:
 
 def _factors(options: list[str]) -> dict[int, float]:
     """{3: 1.5} of "3=+50%" or "3=1.5"; several in one option are separated by commas."""
-    factors = {}
+    factors: dict[int, float] = {}
     for option in (part.strip() for given in options for part in given.split(",")):
-        aspect, _, amount = option.partition("=")
+        name, _, amount = option.partition("=")
+        aspect, amount = name.strip(), amount.strip()
         try:
-            change = 1 + float(amount[:-1]) / 100 if amount.endswith("%") else float(amount)
-            factors[int(aspect)] = change
+            value, number = float(amount.removesuffix("%")), int(aspect)
         except ValueError:
             raise typer.BadParameter(f"--interest {option}: expected ASPECT=+50% or ASPECT=1.5") from None
+        if amount.endswith("%") and amount[0] not in "+-":
+            raise typer.BadParameter(
+                f"--interest {option}: a percentage is a change and needs its sign: {aspect}=+{amount} "
+                f"multiplies the interest by {1 + value / 100:g}, {aspect}=-{amount} by {1 - value / 100:g}; "
+                f"for {amount} of the interest write {aspect}={value / 100:g}"
+            )
+        if number in factors:
+            raise typer.BadParameter(f"--interest {option}: aspect {number} is given twice; give it once")
+        factors[number] = 1 + value / 100 if amount.endswith("%") else value
     return factors

@@ -25,7 +25,9 @@ def scoreboard(
             "interactions or more), leave-last-out, global-time or cold-items."
         ),
     ] = "direct",
-    budget_minutes: Annotated[float, typer.Option(help="Minutes for tuning, shared among the models.")] = 60,
+    budget_minutes: Annotated[
+        float | None, typer.Option(help="Minutes for tuning, shared among the models.", show_default="60")
+    ] = None,
     rows: Annotated[
         str | None, typer.Option(metavar="NAME,…", help="Only these models (rows of the table).")
     ] = None,

@@ -30,7 +30,10 @@ def evaluate(
             metavar="FILE.parquet", help="Write the ranked lists to this file, and to FILE.trec next to it."
         ),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Number of items for each user in --lists-out.", min=1)] = 100,
+    depth: Annotated[
+        int | None,
+        typer.Option(help="Number of items for each user in the lists.", min=1, show_default="100"),
+    ] = None,
     datafile: DatafileOption = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -63,20 +63,20 @@ def train(
         int | None,
         typer.Option(help="Epochs without improvement on validation before the learning rate drops."),
     ] = None,
-    g1: Annotated[
+    contrastive: Annotated[
         float | None,
         typer.Option(
             "--g1", help="Weight of the contrastive loss (item's texts and the user's review of it)."
         ),
     ] = None,
-    g2: Annotated[
+    rate: Annotated[
         float | None,
         typer.Option(
             "--g2",
             help="Weight of the rate reduction loss on mentions. Preset default: needs --token-epochs.",
         ),
     ] = None,
-    g3: Annotated[
+    orthogonality: Annotated[
         float | None,
         typer.Option(
             "--g3",
@@ -139,9 +139,9 @@ def train(
         batch_size=batch_size,
         negatives=negatives,
         patience=patience,
-        contrastive=g1,
-        rate=g2,
-        orthogonality=g3,
+        contrastive=contrastive,
+        rate=rate,
+        orthogonality=orthogonality,
         anchor=anchor,
         metric=metric,
         seed=seed,

@@ -80,16 +80,11 @@ class RawSource:
 
         Raises
         ------
-        ValueError
-            If the encoding or the kind of quotes is unknown.
         OSError
             If a file cannot be read.
         DataError
             If a file is damaged or of an unknown kind.
         """
-        check_encoding(encoding)
-        if quote is not None and quote not in QUOTES:
-            raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
         files: list[RecordFile] = []
         if self.table is not None:
             from llmdirect.data.readers.arrow_table import ArrowTable
@@ -112,11 +107,27 @@ class RawSource:
                 if any(name.isdecimal() and name not in file.names for name in named):
                     file = DelimitedFile(path, encoding=encoding, quote=quote, header=False)
                 files.append(file)
-        if quote is not None and not any(isinstance(file, DelimitedFile) for file in files):
-            raise ValueError(f"{self.label}: `quote`: no file of delimited text is read")
-        if encoding is not None and not any(isinstance(file, DelimitedFile | JsonFile) for file in files):
-            raise ValueError(f"{self.label}: `encoding`: no text file is read")
         return files
+
+
+def check_text_options(sources: Sequence[RawSource], encoding: str | None, quote: str | None) -> None:
+    """Check the options of text files.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, or no file of the sources needs it.
+    """
+    check_encoding(encoding)
+    if quote is not None and quote not in QUOTES:
+        raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
+    if encoding is None and quote is None:
+        return
+    formats = {detect_format(path, encoding) for source in sources for path in source.paths}
+    if quote is not None and "csv" not in formats:
+        raise ValueError("`quote`: no file of delimited text is read")
+    if encoding is not None and not formats & {"csv", "json"}:
+        raise ValueError("`encoding`: no text file is read")
 
 
 def resolve_source(source: Source) -> RawSource:

@@ -74,9 +74,11 @@ def resolve(model: str, revision: str | None = None, *, use_cache: bool = True) 
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If a revision of a folder is given.
+        If a revision of a folder or of minilm is given.
     """
     if model == MINILM:
+        if revision is not None:
+            raise ValueError(f"`revision`: {revision!r} belongs to a model of the Hub; minilm is a package")
         return _packaged_minilm()
     folder = Path(model).expanduser()
     if folder.is_dir():
