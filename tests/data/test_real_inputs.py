@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -309,6 +310,17 @@ def test_standard_input(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdin", Stream)
     answer = cli("prepare", "-", "--out", tmp_path / "out", "--json")
     assert json.loads(answer.out)["counts"]["interactions"] == 16
+
+
+def test_pipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: a named pipe; read it as standard input"):
+        read_reviews(tmp_path / "pipe")
+    read, write = os.pipe()
+    os.write(write, json.dumps(review("u", "i", "through a pipe")).encode())
+    os.close(write)
+    assert read_reviews(f"/dev/fd/{read}").frame["text"].to_list() == ["through a pipe"]
+    os.close(read)
 
 
 def test_a_table_that_is_none() -> None:

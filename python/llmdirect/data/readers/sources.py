@@ -30,6 +30,8 @@ _SUFFIXES: Final = (
     *("", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".dat", ".inter", ".item"),
     *(".parquet", ".feather", ".arrow", ".ipc"),
 )
+_OPEN_FILES: Final = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+"""Where a shell puts the pipe of `<(command)`."""
 _MARKER_FILES: Final = ("_SUCCESS", "_metadata", "_common_metadata")
 
 
@@ -143,7 +145,7 @@ def resolve_source(source: Source) -> RawSource:
     FileNotFoundError
         If there is no such file, no file of a pattern, or an empty folder.
     DataError
-        If a folder is a prepared dataset, or the source is neither path nor table.
+        If a folder is a prepared dataset, a file is a named pipe, or the source is neither path nor table.
     """
     if isinstance(source, str | Path):
         source = [source]
@@ -159,6 +161,8 @@ def resolve_source(source: Source) -> RawSource:
             continue
         for path in _expand(str(part)):
             if stat.S_ISFIFO(path.stat().st_mode):
+                if not str(path).startswith(_OPEN_FILES):  # a pipe without a writer would wait for ever
+                    raise DataError(f'{path}: a named pipe; read it as standard input, "-"')
                 with path.open("rb") as pipe:
                     paths.append(_spool(pipe, spooled))
             else:
