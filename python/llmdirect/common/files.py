@@ -31,6 +31,11 @@ _KINDS: Final = (
 )
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ROOM = "make room and run again"
+
+
+class DiskFullError(OSError):
+    """A full disk, a quota or a limit of file sizes; the message names the file and the cure."""
 
 
 def digest(*parts: bytes | str) -> str:
@@ -57,8 +62,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
-        _write_synced(temporary, write)
-        os.replace(temporary, path)
+        with disk_full_hint(path, _ROOM):
+            _write_synced(temporary, write)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -160,7 +166,8 @@ def write_hashed(folder: Path, stem: str, suffix: str, write: Callable[[IO[bytes
     """
     temporary = folder / f".{stem}{suffix}.tmp{os.getpid()}"
     try:
-        _write_synced(temporary, write)
+        with disk_full_hint(folder / f"{stem}{suffix}", _ROOM):
+            _write_synced(temporary, write)
         entry: Json = {"bytes": temporary.stat().st_size, "hash": file_digest(temporary)}
         entry["name"] = f"{stem}-{entry['hash']}{suffix}"
         os.replace(temporary, folder / entry["name"])
@@ -314,7 +321,21 @@ def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
+    except DiskFullError as error:  # of a file inside, with a cure that knows less
+        if cure == _ROOM:
             raise
-        raise OSError(error.errno, f"{error.strerror}; {cure}", error.filename or str(folder)) from None
+        reason = str(error.strerror).partition("; ")[0]
+        raise DiskFullError(error.errno, f"{reason}; {cure}", error.filename) from None
+    except Exception as error:
+        number = _disk_full_errno(error)
+        if number is None:
+            raise
+        path = getattr(error, "filename", None) or str(folder)
+        raise DiskFullError(number, f"{os.strerror(number)}; {cure}", path) from None
+
+
+def _disk_full_errno(error: Exception) -> int | None:
+    """Number of the error of the system; libraries that are not of Python have only its text."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return error.errno
+    return next((number for number in _DISK_FULL if f"os error {number}" in str(error)), None)

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import DataError
-from llmdirect.data.dataset import SPLIT_NAMES, Dataset
+from llmdirect.data.dataset import SPLIT_NAMES, TRAIN, Dataset
 from llmdirect.ranking.metrics import evaluate
-from llmdirect.ranking.rating_metrics import rating_metrics
+from llmdirect.ranking.rating_metrics import liked_from, rating_metrics
 from llmdirect.ranking.scorer import ScoreTables
 
 
@@ -67,15 +67,17 @@ def evaluate_split(
 def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[str, float]:
     """Rating metrics of a split: mse, rmse, mae, auc, accuracy and f1.
 
-    A metric that is not defined there (no rating below 4, say) is left out.
+    What counts as liked follows the scale of the ratings in train (`liked_from`). A metric that is not
+    defined, since all ratings are liked or none is, is NaN.
 
     Raises
     ------
     DataError
         If the split has no ratings.
     """
-    values = rating_metrics(*_predicted_and_actual(tables, dataset, split))
-    return {name: value for name, value in values.items() if not np.isnan(value)}
+    rows = dataset.interactions
+    threshold = liked_from(np.asarray(rows.rating)[rows.split == TRAIN])
+    return rating_metrics(*_predicted_and_actual(tables, dataset, split), threshold)
 
 
 def squared_errors(tables: ScoreTables, dataset: Dataset, split: int) -> NDArray[np.float64]:

@@ -1,28 +1,53 @@
 """Metrics of predicted ratings."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from llmdirect.common.arrays import ArrayOrTensor, float_array
 
+FIVE_STARS_LIKED: Final = 4.0
+"""Smallest liked rating on a scale to 5."""
+_LIKED_SHARE: Final = 0.75
+"""Position of the smallest liked rating on another scale, from lowest to highest: that of 4 in 1 to 5."""
+
+
+def liked_from(ratings: NDArray[np.floating]) -> float:
+    """Smallest rating that counts as liked, by the scale that ratings [n] are on; NaN ones are ignored.
+
+    4 on a scale that ends between 3 and 5, else three quarters of the way from the lowest to the highest:
+    75 of 0 to 100, 1 of 0 and 1.
+    """
+    known = ratings[~np.isnan(ratings)].astype(np.float64)
+    if not len(known):
+        return FIVE_STARS_LIKED
+    low, high = float(known.min()), float(known.max())
+    if low >= 0 and 3 < high <= 5:
+        return FIVE_STARS_LIKED
+    return low + _LIKED_SHARE * (high - low)
+
 
 def rating_metrics(
-    predicted: ArrayOrTensor, actual: ArrayOrTensor, threshold: float = 4.0
+    predicted: ArrayOrTensor, actual: ArrayOrTensor, threshold: float = FIVE_STARS_LIKED
 ) -> dict[str, float]:
     """Metrics of predicted ratings: mse, rmse, mae, auc, accuracy and f1.
 
     A rating is liked if it is at least `threshold`.
 
     - auc: share of pairs of a liked and a not liked rating (by the actual ones) in which the liked one is
-      predicted higher, ties half; NaN without such a pair.
+      predicted higher, ties half.
     - accuracy: share of predictions on the right side of the threshold.
-    - f1: harmonic mean of precision and recall of "liked", 2 TP / (2 TP + FP + FN); NaN where nothing is
-      liked or predicted to be.
+    - f1: harmonic mean of precision and recall of "liked", 2 TP / (2 TP + FP + FN).
+
+    These three are NaN where all ratings are liked, or none is.
 
     Parameters
     ----------
     predicted, actual
         Numbers [n].
+    threshold
+        Smallest rating that is liked, as `liked_from` gives it for a scale.
 
     Raises
     ------
@@ -41,6 +66,7 @@ def rating_metrics(
             raise ValueError(f"{name}[{position}] is {values[position]}")
     error = predictions - ratings
     liked, predicted_liked = ratings >= threshold, predictions >= threshold
+    both_sides = bool(liked.any()) and not liked.all()
     true_positives = np.count_nonzero(liked & predicted_liked)
     liked_sum = np.count_nonzero(liked) + np.count_nonzero(predicted_liked)
     mse = float(np.mean(error**2))
@@ -49,8 +75,8 @@ def rating_metrics(
         "rmse": mse**0.5,
         "mae": float(np.mean(np.abs(error))),
         "auc": _auc(predictions[liked], predictions[~liked]),
-        "accuracy": float(np.mean(liked == predicted_liked)),
-        "f1": float(2 * true_positives / liked_sum) if liked_sum else float("nan"),
+        "accuracy": float(np.mean(liked == predicted_liked)) if both_sides else float("nan"),
+        "f1": float(2 * true_positives / liked_sum) if both_sides else float("nan"),
     }
 
 

@@ -39,8 +39,8 @@ _DEPTH = 100
 class Evaluation(Result):
     """Metrics of a run on a held-out split."""
 
-    metrics: dict[str, float]
-    """Mean over users by metric; metrics that are defined for no user are left out."""
+    metrics: dict[str, float | None]
+    """Mean over users by metric, or over ratings; None where it is defined for none of them."""
     num_users: int
     num_items: int
     split: str
@@ -118,14 +118,13 @@ def evaluate(
         values = evaluate_ratings(trained.tables, opened, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(evaluate_split(trained.tables, opened, code, names))
-            values = {name: value for name, value in means.items() if not math.isnan(value)}
+            values = mean_metrics(evaluate_split(trained.tables, opened, code, names))
             task.advance(len(users))
     if lists_path is not None:
         _write_lists(trained, opened, code, lists_path, _DEPTH if depth is None else depth)
     options = opened.manifest["options"]
     return Evaluation(
-        metrics=values,
+        metrics={name: None if math.isnan(value) else value for name, value in values.items()},
         num_users=len(users),
         num_items=opened.num_items,
         split=options["split"],

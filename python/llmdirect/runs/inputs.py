@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmdirect.common.errors import MismatchError
+from llmdirect.common.errors import MismatchError, MissingError
 from llmdirect.data.dataset import Dataset
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore
@@ -80,11 +80,21 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
     from llmdirect.encoding.encoders import load_encoder
 
     expected = run.manifest["store"]["encoder"]
-    loaded = load_encoder(encoder or expected["id"], device=device, max_length=expected["max_length"])
+    if encoder is None and expected["revision"] is None and not Path(expected["id"]).is_dir():
+        raise MissingError(
+            f"{run.path}: the encoder of its embeddings was in a folder {expected['id']!r}, which is not "
+            "here; name its present location with `encoder`"
+        )
+    try:
+        loaded = load_encoder(encoder or expected["id"], device=device, max_length=expected["max_length"])
+    except MissingError as error:
+        if encoder is not None or (device not in ("auto", "cpu") and "`device`" in str(error)):
+            raise
+        raise MissingError(f"{error}; or name a folder that holds it with `encoder`") from None
     description = loaded.describe()
     if (description["weights"], description["tokenizer"]) != (expected["weights"], expected["tokenizer"]):
         raise MismatchError(
             f"{encoder or expected['id']} is not the encoder of the embeddings that {run.path} was trained "
-            f"on ({expected['id']}, weights {expected['weights'][:12]}); give its location as `encoder`"
+            f"on ({expected['id']}, weights {expected['weights'][:12]}); name its location with `encoder`"
         )
     return loaded

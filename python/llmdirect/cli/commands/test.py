@@ -63,7 +63,7 @@ def evaluate(
     table.add_column("metric", style="bold")
     table.add_column(split, justify="right")
     for name, value in result.metrics.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, "-" if value is None else f"{value:.4f}")
     stdout().print(table)
     ranked = "mse" not in result.metrics
     lines = [

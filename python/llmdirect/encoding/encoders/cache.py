@@ -12,6 +12,7 @@ from llmdirect.common.locks import LOCK, single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result
 from llmdirect.encoding.encoders.checkpoint import (
+    check_vocabulary,
     load_model,
     load_tokenizer,
     quiet_transformers,
@@ -95,6 +96,7 @@ def cache_model(
         task.note("load")
         tokenizer = load_tokenizer(source)
         loaded = load_model(source, getattr(torch, dtype))
+        check_vocabulary(source, tokenizer, loaded)
         # Another checkpoint may have the same name: a folder has no revision.
         identity["weights"] = weights_digest(loaded)
         task.advance()

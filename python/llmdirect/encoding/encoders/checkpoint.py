@@ -108,10 +108,39 @@ def _class_and_arguments(source: Source, config: Any) -> tuple[type[Any], dict[s
     return model_class, {"add_pooling_layer": False} if has_pooler else {}
 
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+    "vocab.json",
+)
+"""Files of which a tokenizer has one at least, whatever the architecture."""
+
+
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """Fast tokenizer of a checkpoint. DataError where it has only a slow one, without positions."""
+    """Fast tokenizer of a checkpoint.
+
+    Raises
+    ------
+    DataError
+        If its files are missing or damaged, or it is a slow one, without positions.
+    """
+    if not any((source.folder / name).exists() for name in _TOKENIZER_FILES):
+        raise DataError(
+            f"{source.folder}: no tokenizer files (tokenizer.json; or tokenizer.model, spiece.model, "
+            "vocab.txt, or vocab.json with merges.txt); copy them from where the weights are from"
+        )
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        except Exception as error:  # of the Rust library, which has no class of its own
+            reason = str(error).strip().partition("\n")[0]
+            raise DataError(
+                f"{source.folder}: its tokenizer cannot be read ({reason}); copy its tokenizer files again "
+                "from where the weights are from"
+            ) from None
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"{source.id}: its tokenizer gives no character positions (not a fast tokenizer)")
     return tokenizer
@@ -124,6 +153,32 @@ def bare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend.no_padding()
     backend.encode_special_tokens = True
     return backend
+
+
+def check_vocabulary(source: Source, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Check that a tokenizer knows words, and that the model has an embedding for each of them.
+
+    Raises
+    ------
+    DataError
+        If it is not the tokenizer of this model, or lacks its vocabulary.
+    """
+    backend = tokenizer.backend_tokenizer
+    special = set(tokenizer.all_special_ids)
+    words = {*backend.get_vocab(with_added_tokens=False).values()} - special
+    if not words:
+        raise DataError(
+            f"{source.folder}: its tokenizer has no words; copy its tokenizer files (tokenizer.json) from "
+            "where the weights are from"
+        )
+    used = words | {*backend.encode("a").ids}  # special tokens that no text gets need no embedding
+    rows = model.get_input_embeddings().num_embeddings
+    if max(used) >= rows:
+        raise DataError(
+            f"{source.folder}: its tokenizer numbers words up to {max(used):,}, and the model has embeddings "
+            f"for {rows:,}; they do not belong together: copy the tokenizer files from where the weights are "
+            "from"
+        )
 
 
 def weights_digest(model: PreTrainedModel) -> str:

@@ -5,7 +5,13 @@ import errno
 import torch
 
 from llmdirect.common.devices import find_device
-from llmdirect.encoding.encoders.checkpoint import bare_tokenizer, load_model, load_tokenizer, position_limit
+from llmdirect.encoding.encoders.checkpoint import (
+    bare_tokenizer,
+    check_vocabulary,
+    load_model,
+    load_tokenizer,
+    position_limit,
+)
 from llmdirect.encoding.encoders.encoder import Encoder
 from llmdirect.encoding.encoders.sources import resolve
 
@@ -39,7 +45,8 @@ def load_encoder(
     MissingError
         If there is no such model, no access to it, or no such device.
     DataError
-        If the checkpoint lacks weights, or its tokenizer gives no positions.
+        If the checkpoint lacks weights or tokenizer files, its tokenizer gives no positions, or belongs to
+        another model.
     OSError
         If a file cannot be read, or the memory of the device is too small.
     ValueError
@@ -62,6 +69,7 @@ def load_encoder(
         raise ValueError(f"`dtype`: {dtype!r}, expected one of float32, bfloat16, float16")
     tokenizer = load_tokenizer(source)
     model = load_model(source, compute_dtype)
+    check_vocabulary(source, tokenizer, model)
     model_limit = position_limit(model, tokenizer)
     limits = [limit for limit in (model_limit, max_length) if limit is not None]
     if not limits:
