@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmdirect.common.ranges import Range, check_range
 from llmdirect.encoding.encoders.sources import resolve, slug
 from llmdirect.store.token_format import TokenFormat
 
@@ -31,9 +32,9 @@ class Options:
     """Name of the store in the dataset, or path of its folder; None names it by encoder and format."""
 
     def __post_init__(self) -> None:
-        for setting, value in {"token_budget": self.token_budget, "shard_tokens": self.shard_tokens}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"`{setting}`: {value}, expected 1 or more")
+        for setting in ("token_budget", "shard_tokens", "max_length"):
+            if (value := getattr(self, setting)) is not None:
+                check_range(setting, value, Range(1, 2**31 - 1))
 
     @property
     def folder(self) -> Path:
