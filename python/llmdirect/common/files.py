@@ -328,7 +328,8 @@ def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
         raise DiskFullError(error.errno, f"{reason}; {cure}", error.filename) from None
     except Exception as error:
         number = _disk_full_errno(error)
-        if number is None:
+        has_own_text = isinstance(error, OSError) and error.strerror != os.strerror(error.errno or 0)
+        if number is None or has_own_text:
             raise
         path = getattr(error, "filename", None) or str(folder)
         raise DiskFullError(number, f"{os.strerror(number)}; {cure}", path) from None
