@@ -229,8 +229,10 @@ def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
         number = _disk_full_errno(error)
         if number is None:
             raise
-        path = getattr(error, "filename", None) or str(folder)
-        raise DiskFullError(number, f"{os.strerror(number)}; {cure}", path) from None
+        path, reason = str(folder), os.strerror(number)
+        if isinstance(error, OSError):
+            path, reason = error.filename or path, error.strerror or reason
+        raise DiskFullError(number, f"{reason}; {cure}", path) from None
 
 
 def _disk_full_errno(error: Exception) -> int | None:
