@@ -153,7 +153,7 @@ def test_runs_that_do_not_compare_are_refused(dataset: Path, tmp_path: Path) -> 
     # On pooled text alone these losses would shape parameters that no score reads.
     for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
         params = {loss: [0.0, 1e-6], "score_form": [form]}
-        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: shapes .*`token_epochs=5`"):
+        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: `{loss}`: acts on .*`token_epochs=5`"):
             grid(dataset, tmp_path / "runs", params=params)
     assert not (tmp_path / "runs").exists()
     whole = Dataset.open(dataset)

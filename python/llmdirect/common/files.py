@@ -170,7 +170,9 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     actual = manifest.get("version")
     if not isinstance(actual, int) or not (oldest or version) <= actual <= version:
         readable = version if oldest in (None, version) else f"{oldest} to {version}"
-        raise DataError(f"{path}: version {actual}, this release reads {readable}")
+        newer = isinstance(actual, int) and actual > version
+        cure = "install a newer release of llmdirect" if newer else f"run `{made_by}` again"
+        raise DataError(f"{path}: version {actual}, this release reads {readable}; {cure}")
     return manifest
 
 
