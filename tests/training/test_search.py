@@ -153,7 +153,7 @@ def test_incomparable_runs(dataset: Path, tmp_path: Path) -> None:
     # On pooled text these losses would train parameters that no score uses.
     for loss, form in (("rate", "cosine"), ("orthogonality", "cosine"), ("orthogonality", "ratio")):
         params = {loss: [0.0, 1e-6], "score_form": [form]}
-        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: {loss}: acts on .*`token_epochs=5`"):
+        with pytest.raises(ValueError, match=rf"{loss}=1e-06.*: `{loss}`: acts on .*`token_epochs=5`"):
             grid(dataset, tmp_path / "runs", params=params)
     assert not (tmp_path / "runs").exists()
     whole = Dataset.open(dataset)

@@ -27,7 +27,7 @@ from llmdirect.benchmark.rows import (
 from llmdirect.benchmark.table import markdown, plot
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.csr import Csr
-from llmdirect.common.files import digest, write_atomic
+from llmdirect.common.files import DiskFullError, digest, write_atomic
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.ranges import Range, check_range
@@ -125,6 +125,8 @@ def scoreboard(
         raise ValueError(f"`rows`: {unknown[0]!r} is unknown; there are {', '.join(ROWS)}")
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol`: {protocol!r} is unknown; there are {', '.join(PROTOCOLS)}")
+    if budget_minutes is not None and not budget_minutes > 0:
+        raise ValueError(f"`budget_minutes`: {budget_minutes}, expected above 0")
     to_tune = {part for name in names for part in (name, *ROWS[name].parts) if ROWS[part].space}
     if budget_minutes is not None and not to_tune:
         raise ValueError(
@@ -132,8 +134,6 @@ def scoreboard(
             "a model to `rows`"
         )
     budget_minutes = 60.0 if budget_minutes is None else budget_minutes
-    if not budget_minutes > 0:
-        raise ValueError(f"`budget_minutes`: {budget_minutes}, expected above 0")
     num_splits = _number_of_splits(splits, protocol)
     full = active_users(open_or_prepare(dataset, progress), MIN_INTERACTIONS.get(protocol, 1))
     folder = Path(out) if out is not None else full.path / "scoreboard"
@@ -171,6 +171,8 @@ def _measure_row(benchmark: Benchmark, name: str) -> list[Json] | str:
     """Results of a row on every split; the reason where it failed."""
     try:
         return [_measure_split(benchmark, name, split) for split in range(len(benchmark.splits))]
+    except DiskFullError:  # the others would fail of it, too
+        raise
     except Exception as error:
         # Whatever a row fails of, the others are measured, and this one must not silently be missing.
         logger.warning("%s failed: %s", name, error, exc_info=logger.isEnabledFor(logging.DEBUG))

@@ -239,7 +239,9 @@ def read_manifest(folder: Path, format: str, version: int, made_by: str, oldest:
     actual = manifest.get("version")
     if type(actual) is not int or not (oldest or version) <= actual <= version:
         readable = version if oldest in (None, version) else f"{oldest} to {version}"
-        raise DataError(f"{path}: version {actual}, this release reads {readable}")
+        newer = isinstance(actual, int) and actual > version
+        cure = "install a newer release of llmdirect" if newer else f"run `{made_by}` again"
+        raise DataError(f"{path}: version {actual}, this release reads {readable}; {cure}")
     return manifest
 
 
@@ -331,8 +333,10 @@ def disk_full_hint(folder: Path, cure: str) -> Iterator[None]:
         has_own_text = isinstance(error, OSError) and error.strerror != os.strerror(error.errno or 0)
         if number is None or has_own_text:
             raise
-        path = getattr(error, "filename", None) or str(folder)
-        raise DiskFullError(number, f"{os.strerror(number)}; {cure}", path) from None
+        path, reason = str(folder), os.strerror(number)
+        if isinstance(error, OSError):
+            path, reason = error.filename or path, error.strerror or reason
+        raise DiskFullError(number, f"{reason}; {cure}", path) from None
 
 
 def _disk_full_errno(error: Exception) -> int | None:

@@ -67,8 +67,8 @@ def evaluate_split(
 def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[str, float]:
     """Rating metrics of a split: mse, rmse, mae, auc, accuracy and f1.
 
-    What counts as liked follows the scale of the ratings in train (`liked_from`). A metric that is not
-    defined, since all ratings are liked or none is, is NaN.
+    What counts as liked follows the scale of the ratings in train (`liked_from`). Where all ratings of the
+    split are liked, or none is, auc, accuracy and f1 say nothing and are NaN.
 
     Raises
     ------
@@ -77,7 +77,12 @@ def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[
     """
     rows = dataset.interactions
     threshold = liked_from(np.asarray(rows.rating)[rows.split == TRAIN])
-    return rating_metrics(*_predicted_and_actual(tables, dataset, split), threshold)
+    predicted, actual = _predicted_and_actual(tables, dataset, split)
+    values = rating_metrics(predicted, actual, threshold)
+    liked = actual >= threshold
+    if liked.all() or not liked.any():
+        values |= dict.fromkeys(("auc", "accuracy", "f1"), float("nan"))
+    return values
 
 
 def squared_errors(tables: ScoreTables, dataset: Dataset, split: int) -> NDArray[np.float64]:

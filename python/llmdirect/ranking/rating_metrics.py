@@ -36,11 +36,10 @@ def rating_metrics(
     A rating is liked if it is at least `threshold`.
 
     - auc: share of pairs of a liked and a not liked rating (by the actual ones) in which the liked one is
-      predicted higher, ties half.
+      predicted higher, ties half; NaN without such a pair.
     - accuracy: share of predictions on the right side of the threshold.
-    - f1: harmonic mean of precision and recall of "liked", 2 TP / (2 TP + FP + FN).
-
-    These three are NaN where all ratings are liked, or none is.
+    - f1: harmonic mean of precision and recall of "liked", 2 TP / (2 TP + FP + FN); NaN where nothing is
+      liked or predicted to be.
 
     Parameters
     ----------
@@ -66,7 +65,6 @@ def rating_metrics(
             raise ValueError(f"{name}[{position}] is {values[position]}")
     error = predictions - ratings
     liked, predicted_liked = ratings >= threshold, predictions >= threshold
-    both_sides = bool(liked.any()) and not liked.all()
     true_positives = np.count_nonzero(liked & predicted_liked)
     liked_sum = np.count_nonzero(liked) + np.count_nonzero(predicted_liked)
     mse = float(np.mean(error**2))
@@ -75,8 +73,8 @@ def rating_metrics(
         "rmse": mse**0.5,
         "mae": float(np.mean(np.abs(error))),
         "auc": _auc(predictions[liked], predictions[~liked]),
-        "accuracy": float(np.mean(liked == predicted_liked)) if both_sides else float("nan"),
-        "f1": float(2 * true_positives / liked_sum) if both_sides else float("nan"),
+        "accuracy": float(np.mean(liked == predicted_liked)),
+        "f1": float(2 * true_positives / liked_sum) if liked_sum else float("nan"),
     }
 
 

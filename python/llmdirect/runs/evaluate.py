@@ -40,7 +40,8 @@ class Evaluation(Result):
     """Metrics of a run on a held-out split."""
 
     metrics: dict[str, float | None]
-    """Mean over users by metric, or over ratings; None where it is defined for none of them."""
+    """Mean over users by metric; metrics that are defined for no user are left out. Of predicted ratings,
+    None for a metric that is undefined, since all of them are liked or none is."""
     num_users: int
     num_items: int
     split: str
@@ -118,7 +119,8 @@ def evaluate(
         values = evaluate_ratings(trained.tables, opened, code)
     else:
         with progress.task("Ranking", len(users), "users") as task:
-            values = mean_metrics(evaluate_split(trained.tables, opened, code, names))
+            means = mean_metrics(evaluate_split(trained.tables, opened, code, names))
+            values = {name: value for name, value in means.items() if not math.isnan(value)}
             task.advance(len(users))
     if lists_path is not None:
         _write_lists(trained, opened, code, lists_path, _DEPTH if depth is None else depth)

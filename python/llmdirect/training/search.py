@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from llmdirect.choices import Preset
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import DataError, MismatchError
-from llmdirect.common.files import digest, write_atomic
+from llmdirect.common.files import digest, disk_full_hint, write_atomic
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
@@ -127,7 +127,7 @@ def grid(
     identity = {"dataset": opened.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
     lower_is_better = _check_combinations(opened, common, combinations)
-    with single_writer(out):
+    with disk_full_hint(out, "make room and run again"), single_writer(out):
         _claim(out / "search.json", identity)
         study = _open_study(out / "journal.log", "minimize" if lower_is_better else "maximize")
         total = len(combinations) if sampler == "grid" else trials or DEFAULT_TRIALS

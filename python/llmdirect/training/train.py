@@ -11,6 +11,7 @@ import torch
 from llmdirect.collaborative.ease import MAX_ITEMS
 from llmdirect.common.devices import find_device
 from llmdirect.common.errors import DataError
+from llmdirect.common.files import disk_full_hint
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
@@ -119,7 +120,7 @@ def train_on(
             f"{dataset.num_items:,}",
             f"{MAX_ITEMS:,}",
         )
-    with single_writer(out):
+    with disk_full_hint(out, "make room and run again"), single_writer(out):
         run = RunFolder.open_or_create(out, _identity(dataset, store, model, training), overwrite)
         run.clean()
         new_log = tensorboard and not (out / "tensorboard").exists()
