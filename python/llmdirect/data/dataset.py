@@ -231,6 +231,11 @@ class Dataset:
         """Number of passages of all kinds, empty ones included."""
         return len(self.passages)
 
+    @property
+    def has_text(self) -> bool:
+        """Whether any passage has text, in any split."""
+        return bool((self.passages.text.str.strip_chars() != "").any())
+
     def passage_keys(self) -> NDArray[np.uint8]:
         """Keys of the passages in an embedding store: uint8 [num_passages, 16], hashes of their texts."""
         return passage_keys(self.passages.text.to_list())

@@ -11,10 +11,11 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.estimate import estimate_seconds
 from llmdirect.encoding.job import open_job, plan_job
-from llmdirect.encoding.options import Options
+from llmdirect.encoding.options import Options, named_folder
 from llmdirect.encoding.process_group import ProcessGroup
 from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.store.no_text import NO_TEXT, write_empty_store
 from llmdirect.store.shards import shard_writer
 from llmdirect.store.token_format import TokenFormat
 
@@ -125,6 +126,8 @@ def precompute(
         store=store,
     )
     dataset = Dataset.open(dataset_path)
+    if not dataset.has_text:
+        return _empty(dataset, store, estimate_only, group)
     if estimate_only:
         return _estimate(options, dataset, workers or group.size, progress)
     return _run(options, dataset, group, engine, workers, progress)
@@ -151,6 +154,15 @@ def _run(
                 result: PrecomputeResult = backend.encode(options, workers, share, progress)
                 return result
             return _encode(options, dataset, group, share, progress)
+
+
+def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: ProcessGroup) -> PrecomputeResult:
+    """Result for a dataset without text: an empty store, for which no encoder is loaded."""
+    folder = named_folder(dataset.path, store or NO_TEXT)
+    if group.is_main and not estimate_only:
+        write_empty_store(dataset, folder)
+    texts = dataset.passages.text.n_unique()
+    return PrecomputeResult(folder, texts, 0, 0, 0, consolidated=not estimate_only)
 
 
 def _estimate(options: Options, dataset: Dataset, processes: int, progress: Progress) -> PrecomputeResult:

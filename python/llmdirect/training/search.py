@@ -27,7 +27,7 @@ from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.config import configure
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare
-from llmdirect.store.store import open_store
+from llmdirect.store.no_text import open_or_write_store
 from llmdirect.training.requirements import check_setup
 from llmdirect.training.settings import Value
 from llmdirect.training.train import train_on
@@ -115,7 +115,7 @@ def grid(
     if sampler not in get_args(Sampler):
         raise ValueError(f"`sampler`: {sampler!r}, expected one of {', '.join(get_args(Sampler))}")
     opened, out = open_or_prepare(dataset, progress), Path(out)
-    embeddings = open_store(opened.path, store)
+    embeddings = open_or_write_store(opened, store)
     common = {"preset": preset, **{k: v for k, v in (settings or {}).items() if v is not None}}
     identity = {"dataset": opened.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]

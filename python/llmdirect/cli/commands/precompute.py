@@ -173,6 +173,8 @@ def _errors(check: "AccuracyCheck") -> str:
 
 def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
     plan = result.plan
+    if plan is None and not result.tokens:
+        return f"{dataset}: no text, so nothing to encode; next: llmdirect train {dataset}"
     if plan is None:
         return f"{result.store}: complete and consolidated, nothing to do"
     size = f"{result.texts:,} texts, {result.tokens:,} tokens, {plan.bytes / 1e9:.2f} GB"
