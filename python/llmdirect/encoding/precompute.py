@@ -1,9 +1,10 @@
 """Token embeddings of the passages of a dataset, in shards that survive a kill."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk
@@ -12,6 +13,7 @@ from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.estimate import estimate_seconds
 from llmdirect.encoding.job import open_job, plan_job
 from llmdirect.encoding.options import Options, named_folder
+from llmdirect.encoding.own_vectors import store_own_vectors
 from llmdirect.encoding.process_group import ProcessGroup
 from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.encoding.shard_encoder import ShardEncoder
@@ -40,6 +42,8 @@ def precompute(
     estimate_only: bool = False,
     engine: str = "here",
     workers: int | None = None,
+    embeddings: Any = None,
+    embedding_ids: Path | str | Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> PrecomputeResult:
     """Write the token embeddings of the passages of a dataset to DATASET/stores/STORE/shards.
@@ -82,6 +86,12 @@ def precompute(
         "here", or "ray": actors of a Ray cluster encode the shards (see `ray_backend`).
     workers
         Number of actors of `engine="ray"`; by default one per GPU, or one.
+    embeddings
+        Vectors of one's own instead of an encoder: a .npy, Parquet or Feather file, an array, or a table. By
+        item, where there are item ids alone or as many vectors as items; by passage, where there are user
+        and item ids or as many vectors as passages (docs/data.md).
+    embedding_ids
+        Item ids of the rows of an array: a list, or a file with one a line.
     progress
         Where progress is shown.
 
@@ -113,6 +123,32 @@ def precompute(
         raise ValueError(f"`engine`: {engine!r}, expected one of {', '.join(_ENGINES)}")
     if workers is not None and (workers < 1 or engine != "ray"):
         raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
+    if embedding_ids is not None and embeddings is None:
+        raise ValueError("`embedding_ids` belongs to `embeddings`, which is not given")
+    if embeddings is not None:
+        idle = {
+            "encoder": encoder != DEFAULT_ENCODER,
+            "tokens": tokens != "all",
+            "device": device != "auto",
+            "token_budget": token_budget is not None,
+            "max_length": max_length is not None,
+            "revision": revision is not None,
+            "estimate": estimate_only,
+            "engine": engine != "here",
+        }
+        if named := [f"`{name}`" for name, is_set in idle.items() if is_set]:
+            raise ValueError(f"{', '.join(named)}: no effect with `embeddings`, which need no encoder")
+        if shard_tokens < 1:
+            raise ValueError(f"`shard_tokens`: {shard_tokens}, expected 1 or more")
+        return store_own_vectors(
+            Dataset.open(dataset_path),
+            embeddings,
+            ids=embedding_ids,
+            token_format=TokenFormat(dtype, project),
+            shard_tokens=shard_tokens,
+            store=store,
+            progress=progress,
+        )
     group = ProcessGroup.from_environment()
     options = Options(
         dataset=Path(dataset_path),

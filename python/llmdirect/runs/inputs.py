@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmdirect.common.errors import MismatchError
+from llmdirect.common.errors import MismatchError, MissingError
 from llmdirect.data.dataset import Dataset
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore
@@ -80,6 +80,11 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
     from llmdirect.encoding.encoders import load_encoder
 
     expected = run.manifest["store"]["encoder"]
+    if "weights" not in expected:
+        raise MissingError(
+            f"{run.path}: was trained on {expected.get('id', 'vectors')}, which is no language model, so no "
+            "text can be encoded; train on a store that `llmdirect precompute` made with an encoder"
+        )
     loaded = load_encoder(encoder or expected["id"], device=device, max_length=expected["max_length"])
     description = loaded.describe()
     if (description["weights"], description["tokenizer"]) != (expected["weights"], expected["tokenizer"]):

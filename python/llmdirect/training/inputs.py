@@ -89,6 +89,6 @@ def load_or_fit_lexicon(run: RunFolder, view: TrainView, texts: pl.Series, size:
     """The lexicon of the run, or else that of the view; `size` numbers a word, 0 for none."""
     if "best/lexicon" in run.manifest["files"]:
         return Lexicon.from_tensors(run.tensors("best/lexicon"))
-    if not size:  # no words to count
+    if not size or view.store.keyed_by != "text":  # no words to count, or no tokens of words
         return Lexicon.empty()
     return WordSimilarity(view, texts).lexicon(view, size)

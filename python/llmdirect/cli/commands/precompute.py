@@ -21,6 +21,7 @@ Examples:
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # errors of rounding and projection, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # 256 dimensions: a ninth of the disk space
+  llmdirect precompute DATASET --embeddings items.parquet    # vectors of your own, no encoder
   torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
   llmdirect precompute DATASET --engine ray         # workers of a Ray cluster, which may join and leave
 """
@@ -81,6 +82,17 @@ def precompute(
             )
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Vectors of your own instead of an encoder, of items or passages: .npy, Parquet or Feather.",
+        ),
+    ] = None,
+    embedding_ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Item ids of the vectors of a .npy file, one a line."),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -106,6 +118,8 @@ def precompute(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
+    if check and embeddings is not None:
+        raise ValueError("`check`: no effect with `embeddings`, which need no encoder")
     if check:
         _check(
             as_json,
@@ -137,6 +151,8 @@ def precompute(
         estimate_only=estimate,
         engine=engine,
         workers=workers,
+        embeddings=embeddings,
+        embedding_ids=embedding_ids,
         progress=Bars() if is_main else SILENT,
     )
     if not is_main:
@@ -186,6 +202,8 @@ def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
             free += ", too little"
         needed = format_duration(result.estimated_seconds or 0.0)
         return f"{result.store} would hold {size} in {plan.shards} shards, in about {needed}; {free}"
+    if result.vectors:
+        size = size.replace(" texts", f" {result.vectors}s").replace(" tokens", " vectors")
     if plan.calibration and "explained" in plan.calibration:
         size += f", {plan.dim} components with {plan.calibration['explained']:.1%} of the variance"
     encoded = f"{result.encoded_shards} of {plan.shards} shards made now"
