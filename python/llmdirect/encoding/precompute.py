@@ -10,11 +10,13 @@ from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
+from llmdirect.encoding.encoders.registered import registered_encoder
 from llmdirect.encoding.estimate import estimate_seconds
 from llmdirect.encoding.job import open_job, plan_job
 from llmdirect.encoding.options import Options, named_folder
 from llmdirect.encoding.own_vectors import store_own_vectors
 from llmdirect.encoding.process_group import ProcessGroup
+from llmdirect.encoding.registered_job import encode_registered
 from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.encoding.shard_encoder import ShardEncoder
 from llmdirect.store.no_text import NO_TEXT, write_empty_store
@@ -60,7 +62,7 @@ def precompute(
     dataset_path
         Folder written by `prepare`.
     encoder
-        Language model: name on the Hub, folder of a checkpoint, or "minilm".
+        Language model: name on the Hub, folder of a checkpoint, "minilm", or a name of `register_encoder`.
     dtype
         Type on disk: "int8", "bfloat16", "float16" or "float32".
     project
@@ -125,19 +127,18 @@ def precompute(
         raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
     if embedding_ids is not None and embeddings is None:
         raise ValueError("`embedding_ids` belongs to `embeddings`, which is not given")
+    group = ProcessGroup.from_environment()
+    of_encoders = {
+        "device": device != "auto",
+        "token_budget": token_budget is not None,
+        "max_length": max_length is not None,
+        "revision": revision is not None,
+        "estimate": estimate_only,
+        "engine": engine != "here" or group.size > 1,
+    }
     if embeddings is not None:
-        idle = {
-            "encoder": encoder != DEFAULT_ENCODER,
-            "tokens": tokens != "all",
-            "device": device != "auto",
-            "token_budget": token_budget is not None,
-            "max_length": max_length is not None,
-            "revision": revision is not None,
-            "estimate": estimate_only,
-            "engine": engine != "here",
-        }
-        if named := [f"`{name}`" for name, is_set in idle.items() if is_set]:
-            raise ValueError(f"{', '.join(named)}: no effect with `embeddings`, which need no encoder")
+        of_encoders |= {"encoder": encoder != DEFAULT_ENCODER, "tokens": tokens != "all"}
+        _refuse(of_encoders, "`embeddings`, which need no encoder")
         if shard_tokens < 1:
             raise ValueError(f"`shard_tokens`: {shard_tokens}, expected 1 or more")
         return store_own_vectors(
@@ -149,7 +150,16 @@ def precompute(
             store=store,
             progress=progress,
         )
-    group = ProcessGroup.from_environment()
+    if (registered := registered_encoder(encoder)) is not None:
+        _refuse(
+            of_encoders | {"shard_tokens": shard_tokens != SHARD_TOKENS}, f"the registered encoder {encoder}"
+        )
+        dataset, token_format = Dataset.open(dataset_path), TokenFormat(dtype, project, tokens)
+        if not dataset.has_text:
+            return _empty(dataset, store, estimate_only, group)
+        return encode_registered(
+            dataset, registered, token_format=token_format, store=store, progress=progress
+        )
     options = Options(
         dataset=Path(dataset_path),
         encoder=encoder,
@@ -190,6 +200,12 @@ def _run(
                 result: PrecomputeResult = backend.encode(options, workers, share, progress)
                 return result
             return _encode(options, dataset, group, share, progress)
+
+
+def _refuse(settings: dict[str, bool], source: str) -> None:
+    """ValueError where any of the settings is set, which has no effect with a source of vectors."""
+    if named := [f"`{name}`" for name, is_set in settings.items() if is_set]:
+        raise ValueError(f"{', '.join(named)}: no effect with {source}")
 
 
 def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: ProcessGroup) -> PrecomputeResult:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llmdirect.common.errors import LlmdirectError, MissingError
-from llmdirect.encoding.encoders import Encoder
+from llmdirect.encoding.encoders import PassageEncoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import item_pages, pages, person_pages
 from llmdirect.explore.people import Guests, Person, WhatIf
@@ -48,7 +48,9 @@ _ICON: Final = (
 _log = logging.getLogger(__name__)
 
 
-def make_app(explainer: Explainer, encoder: Callable[[], Encoder], hosts: list[str] | None = None) -> FastAPI:
+def make_app(
+    explainer: Explainer, encoder: Callable[[], PassageEncoder], hosts: list[str] | None = None
+) -> FastAPI:
     """Application with the pages of a run.
 
     Parameters
