@@ -4,6 +4,7 @@
 # Stages, in the order of the work.
 from .data.prepare import prepare
 from .encoding.precompute import precompute
+from .encoding.encoders.registered import check_encoder, register_encoder
 from .store.consolidation import consolidate
 from .training.train import train
 from .runs.evaluate import evaluate
@@ -48,6 +49,7 @@ __all__ = [
     "ScoreTables",
     "TrainConfig",
     "__version__",
+    "check_encoder",
     "consolidate",
     "evaluate",
     "explain",
@@ -56,6 +58,7 @@ __all__ = [
     "prepare",
     "rank",
     "recommend",
+    "register_encoder",
     "sample_negatives",
     "scoreboard",
     "set_num_threads",

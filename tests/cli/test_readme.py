@@ -1,4 +1,4 @@
-"""Python examples of the README, each run in a separate process."""
+"""Python examples of the README and of the page about data, each run in a separate process."""
 
 import os
 import re
@@ -10,11 +10,18 @@ import pytest
 
 from repository import ROOT
 
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+def examples(page: str) -> list[str]:
+    """Blocks of Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+EXAMPLES = examples("README.md")
+ALL = [*EXAMPLES, *examples("docs/data.md")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0])
+@pytest.mark.parametrize("example", ALL, ids=lambda text: text.splitlines()[0])
 def test_example_runs(example: str, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", "-c", example]

@@ -47,7 +47,7 @@ from llmdirect.evaluation.statistics import (
 from llmdirect.ranking.metrics import metrics
 from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.ranking.top_k import rank
-from llmdirect.store.store import open_store
+from llmdirect.store.no_text import open_or_write_store
 
 METRICS = ("ndcg@10", "recall@20", "hit_rate@10", "mrr@10")
 FIRST_SEED = DEFAULT_SEED
@@ -139,7 +139,7 @@ def scoreboard(
     folder = Path(out) if out is not None else full.path / "scoreboard"
     benchmark = Benchmark(
         splits=[_split(full, protocol, FIRST_SEED + number) for number in range(num_splits)],
-        store=open_store(full.path, store),
+        store=open_or_write_store(full, store),
         out=folder,
         progress=progress,
         budget=Budget(budget_minutes * 60, sum(ROWS[part].share for part in to_tune)),

@@ -11,15 +11,13 @@ from rich.text import Text
 from llmdirect.cli.console import literal, one_line, safe
 from llmdirect.common.types import Json
 from llmdirect.reports.wording import (
-    CAVEAT,
-    CONTRIBUTION,
-    EFFECT,
     PARTS,
     aspect_names,
     comparison_sentence,
     content_words,
     counterfactual_sentence,
     decimals,
+    definitions,
     excerpt,
     item_name,
     lead_decimals,
@@ -68,7 +66,8 @@ def show(result: Json, console: Console, max_passages: int = 3, max_words: int =
             console.print(part)
     if blocks:
         console.print()
-        console.print(Text(f"contribution: {CONTRIBUTION}\neffect: {EFFECT}\n{CAVEAT}", style="dim"))
+        contribution, effect, caveat = definitions(result)
+        console.print(Text(f"contribution: {contribution}\neffect: {effect}\n{caveat}", style="dim"))
 
 
 def _blocks(
@@ -181,7 +180,7 @@ def _passages(explanation: Json, plain: bool, count: int) -> list[Text | Padding
         return [Text("There is no text about this item.")]
     scale = max_contribution(explanation)
     places = decimals(passage["contribution"] for passage in passages)
-    lines: list[Text | Padding] = [_key(plain)]
+    lines: list[Text | Padding] = [_key(plain)] if scale else [Text("Texts:", style="bold")]
     for number, passage in enumerate(passages[:count], 1):
         head = Text(f"{number}. {_source(passage)}  ")
         head.append(f"contribution {signed(passage['contribution'], places, '-')}", style="bold")

@@ -69,7 +69,14 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     ),
     "precompute": (
         Needs(("workers",), "engine", ("ray",)),
-        Excludes(("tokens", "token_budget", "shard_tokens", "store", "engine", "estimate_only"), "check"),
+        Needs(("embedding_ids",), "embeddings"),
+        Excludes(
+            (
+                *("tokens", "token_budget", "shard_tokens", "store", "engine", "estimate_only"),
+                *("embeddings", "embedding_ids"),
+            ),
+            "check",
+        ),
     ),
     "consolidate": (
         Needs(("dtype",), "layout", ("store",)),

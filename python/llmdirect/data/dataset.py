@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,8 @@ SPLIT_NAMES: Final = ("train", "valid", "test")
 GIVEN: Final = "given"
 """Name of a split that the user made."""
 KINDS: Final = ("review", "description", "document")
+PassageKey: TypeAlias = Literal["text", "passage", "item"]
+"""What the embeddings of a passage are looked up by."""
 _COMMAND: Final = "llmdirect prepare"
 _CURE: Final = f"run `{_COMMAND}` again with `overwrite=True`"
 _NULLABLE: Final = ("rating", "timestamp", "title")
@@ -231,9 +233,31 @@ class Dataset:
         """Number of passages of all kinds, empty ones included."""
         return len(self.passages)
 
-    def passage_keys(self) -> NDArray[np.uint8]:
-        """Keys of the passages in an embedding store: uint8 [num_passages, 16], hashes of their texts."""
-        return passage_keys(self.passages.text.to_list())
+    @property
+    def has_text(self) -> bool:
+        """Whether any passage has text, in any split."""
+        return bool((self.passages.text.str.strip_chars() != "").any())
+
+    def passage_keys(self, by: PassageKey = "text") -> NDArray[np.uint8]:
+        """Keys of the passages in an embedding store, uint8 [num_passages, 16].
+
+        Parameters
+        ----------
+        by
+            What a store knows a passage by: its text, or, for vectors of one's own, its user, item and kind
+            ("passage"), or its item.
+        """
+        passages = self.passages
+        if by == "text":
+            return passage_keys(passages.text.to_list())
+        items = [*self.item_ids, ""]
+        if by == "item":
+            return passage_keys([f"item\n{items[item]}" for item in passages.item_idx.tolist()])
+        users = [*self.user_ids, ""]
+        rows = zip(
+            passages.user_idx.tolist(), passages.item_idx.tolist(), passages.kind.tolist(), strict=True
+        )
+        return passage_keys([f"{KINDS[kind]}\n{users[user]}\n{items[item]}" for user, item, kind in rows])
 
     def duplicate_ids(self) -> NDArray[np.int64]:
         """Ids of the texts of each user, the same for duplicates after normalisation.

@@ -227,7 +227,9 @@ def _new_plan(
         if options.token_budget is None and has_own_memory(encoder.device):
             budget = _fitting_budget(encoder, texts, num_tokens, budget)
         if token_format.calibrated and entry is None:
-            train = np.flatnonzero(texts.in_train)
+            train = np.flatnonzero(texts.in_train & (num_tokens > 0))
+            if not len(train):  # no text in train: nothing is learned from those of the other splits
+                train = np.flatnonzero(num_tokens > 0)
             calibration = fit(
                 encoder,
                 texts.select(train),

@@ -39,7 +39,10 @@ class Options:
     @property
     def folder(self) -> Path:
         """Folder of the store: DATASET/stores/NAME, or the path given as `store`."""
-        if self.store and os.sep in self.store:
-            return Path(self.store)
-        default = f"{slug(resolve(self.encoder, self.revision).id)}-{self.token_format.name}"
-        return self.dataset / "stores" / (slug(self.store) if self.store else default)
+        name = self.store or f"{slug(resolve(self.encoder, self.revision).id)}-{self.token_format.name}"
+        return named_folder(self.dataset, name)
+
+
+def named_folder(dataset: Path, store: str) -> Path:
+    """Folder of a store to write: DATASET/stores/NAME for a name, or a path."""
+    return Path(store) if os.sep in store else dataset / "stores" / slug(store)

@@ -1,21 +1,26 @@
 """Token embeddings of the passages of a dataset, in shards that survive a kill."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.dataset import Dataset
+from llmdirect.encoding.encoders.registered import registered_encoder
 from llmdirect.encoding.estimate import estimate_seconds
 from llmdirect.encoding.job import open_job, plan_job
-from llmdirect.encoding.options import Options
+from llmdirect.encoding.options import Options, named_folder
+from llmdirect.encoding.own_vectors import store_own_vectors
 from llmdirect.encoding.process_group import ProcessGroup
+from llmdirect.encoding.registered_job import encode_registered
 from llmdirect.encoding.results import PrecomputeResult
 from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.store.no_text import NO_TEXT, write_empty_store
 from llmdirect.store.shards import shard_writer
 from llmdirect.store.token_format import TokenFormat
 
@@ -40,6 +45,8 @@ def precompute(
     estimate_only: bool = False,
     engine: str = "here",
     workers: int | None = None,
+    embeddings: Any = None,
+    embedding_ids: Path | str | Sequence[str] | None = None,
     progress: Progress = SILENT,
 ) -> PrecomputeResult:
     """Write the token embeddings of the passages of a dataset to DATASET/stores/STORE/shards.
@@ -56,7 +63,7 @@ def precompute(
     dataset_path
         Folder written by `prepare`.
     encoder
-        Language model: name on the Hub, folder of a checkpoint, or "minilm".
+        Language model: name on the Hub, folder of a checkpoint, "minilm", or a name of `register_encoder`.
     dtype
         Type on disk: "int8", "bfloat16", "float16" or "float32".
     project
@@ -82,6 +89,12 @@ def precompute(
         "here", or "ray": actors of a Ray cluster encode the shards (see `ray_backend`).
     workers
         Number of actors of `engine="ray"`; by default one per GPU, or one.
+    embeddings
+        Vectors of one's own instead of an encoder: a .npy, Parquet or Feather file, an array, or a table. By
+        item, where there are item ids alone or as many vectors as items; by passage, where there are user
+        and item ids or as many vectors as passages (docs/data.md).
+    embedding_ids
+        Item ids of the rows of an array: a list, or a file with one a line.
     progress
         Where progress is shown.
 
@@ -113,13 +126,48 @@ def precompute(
         raise ValueError(f"`engine`: {engine!r}, expected one of {', '.join(_ENGINES)}")
     if workers is not None and (workers < 1 or engine != "ray"):
         raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
-    check_conditions("precompute", {"engine": engine, "workers": workers})
+    check_conditions(
+        "precompute",
+        {"engine": engine, "workers": workers, "embeddings": embeddings, "embedding_ids": embedding_ids},
+    )
     if estimate_only and engine == "ray" and workers is None:
         raise ValueError(
             '`estimate_only`: the time depends on the number of workers; with `engine="ray"` give '
             "`workers` too"
         )
     group = ProcessGroup.from_environment()
+    of_encoders = {
+        "device": device != "auto",
+        "token_budget": token_budget is not None,
+        "max_length": max_length is not None,
+        "revision": revision is not None,
+        "estimate_only": estimate_only,
+        "engine": engine != "here" or group.size > 1,
+    }
+    if embeddings is not None:
+        of_encoders |= {"encoder": encoder != DEFAULT_ENCODER, "tokens": tokens != "all"}
+        _refuse(of_encoders, "`embeddings`, which need no encoder")
+        if shard_tokens < 1:
+            raise ValueError(f"`shard_tokens`: {shard_tokens}, expected 1 or more")
+        return store_own_vectors(
+            Dataset.open(dataset_path),
+            embeddings,
+            ids=embedding_ids,
+            token_format=TokenFormat(dtype, project),
+            shard_tokens=shard_tokens,
+            store=store,
+            progress=progress,
+        )
+    if (registered := registered_encoder(encoder)) is not None:
+        _refuse(
+            of_encoders | {"shard_tokens": shard_tokens != SHARD_TOKENS}, f"the registered encoder {encoder}"
+        )
+        dataset, token_format = Dataset.open(dataset_path), TokenFormat(dtype, project, tokens)
+        if not dataset.has_text:
+            return _empty(dataset, store, estimate_only, group)
+        return encode_registered(
+            dataset, registered, token_format=token_format, store=store, progress=progress
+        )
     options = Options(
         dataset=Path(dataset_path),
         encoder=encoder,
@@ -132,6 +180,8 @@ def precompute(
         store=store,
     )
     dataset = Dataset.open(dataset_path)
+    if not dataset.has_text:
+        return _empty(dataset, store, estimate_only, group)
     if estimate_only:
         return _estimate(options, dataset, workers or group.size, progress)
     return _run(options, dataset, group, engine, workers, progress)
@@ -158,6 +208,21 @@ def _run(
                 result: PrecomputeResult = backend.encode(options, workers, share, progress)
                 return result
             return _encode(options, dataset, group, share, progress)
+
+
+def _refuse(settings: dict[str, bool], source: str) -> None:
+    """ValueError where any of the settings is set, which has no effect with a source of vectors."""
+    if named := [f"`{name}`" for name, is_set in settings.items() if is_set]:
+        raise ValueError(f"{', '.join(named)}: no effect with {source}")
+
+
+def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: ProcessGroup) -> PrecomputeResult:
+    """Result for a dataset without text: an empty store, for which no encoder is loaded."""
+    folder = named_folder(dataset.path, store or NO_TEXT)
+    if group.is_main and not estimate_only:
+        write_empty_store(dataset, folder)
+    texts = dataset.passages.text.n_unique()
+    return PrecomputeResult(folder, texts, 0, 0, 0, consolidated=not estimate_only)
 
 
 def _estimate(options: Options, dataset: Dataset, processes: int, progress: Progress) -> PrecomputeResult:

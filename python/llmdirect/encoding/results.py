@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmdirect.common.types import Json, Result
+from llmdirect.data.dataset import PassageKey
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,15 @@ class PrecomputeResult(Result):
     """Estimated duration of the pending shards; None where nothing is pending."""
     throughput: Throughput | None = None
     """None where nothing was encoded."""
+    vectors: PassageKey | None = None
+    """For vectors of one's own, what they are of: "item" or "passage"."""
 
     def to_json(self) -> Json:
         """One flat object: the keys of `plan` and `throughput` are those of the result."""
         result = super().to_json()
         for nested in ("plan", "throughput"):
             result |= result.pop(nested) or {}
-        if self.estimated_seconds is None:
-            del result["estimated_seconds"]
+        for optional in ("estimated_seconds", "vectors"):
+            if result[optional] is None:
+                del result[optional]
         return result

@@ -64,9 +64,11 @@ class Explainer:
     def result(self, entries: list[Json]) -> Json:
         """Explanations with their model and dataset, as `explain` returns them."""
         manifest = self.trained.run.manifest
+        encoder = manifest["store"]["encoder"]
+        vectors = {"vectors": encoder["vectors"]} if self.texts.has_whole_texts else {}
         return {
             "explanations": entries,
-            "model": {**manifest["config"]["model"], "encoder": manifest["store"]["encoder"].get("id")},
+            "model": {**manifest["config"]["model"], "encoder": encoder.get("id"), **vectors},
             "dataset": str(self.texts.dataset.path),
         }
 
@@ -120,6 +122,9 @@ class Explainer:
                 f"{trained.run.path}: the words of item {ids[item]} add up to {contributions.sum():.6f}, the "
                 f"score has {terms['words']:.6f} from words; the run is damaged, train it again"
             )
+        passages = self._passages(item, text, contributions, aspects, effects, passage_effects)
+        if self.texts.store.keyed_by == "item" and len(text):
+            passages = [self._as_item(item, passages, terms["words"] + terms["words_everywhere"])]
         return {
             "user_id": trained.users.ids[user],
             "item_id": ids[item],
@@ -132,7 +137,7 @@ class Explainer:
             if len(candidates)
             else None,
             "aspects": self._aspects(aspects),
-            "passages": self._passages(item, text, contributions, aspects, effects, passage_effects),
+            "passages": passages,
             "history": self._history(user, item, history_words),
             "collaboration": collaboration_by_item(trained, user, item),
         }
@@ -215,6 +220,7 @@ class Explainer:
             passage_text = str(passages.text[row])
             rating = float(self.texts.ratings[row])
             author = int(passages.user_idx[row])
+            listed = [] if self.texts.has_whole_texts else words.tolist()
             entries.append(
                 {
                     "passage_idx": row,
@@ -233,12 +239,26 @@ class Explainer:
                             "effect": word_effects[word],
                             "aspect": strongest[word],
                         }
-                        for word in words.tolist()
+                        for word in listed
                         for start, end in [spans[word]]
                     ],
                 }
             )
         return sorted(entries, key=lambda passage: -passage["contribution"])
+
+    def _as_item(self, item: int, entries: list[Json], effect: float) -> Json:
+        """One entry for an item whose passages all have the vector of the item."""
+        described = [entry for entry in entries if entry["kind"] == KINDS[1]]
+        total = sum(entry["contribution"] for entry in entries)
+        return {
+            **(described or entries)[0],
+            "kind": "item",
+            "user_id": None,
+            "rating": None,
+            "text": described[0]["text"] if described else str(self.trained.titles[item] or ""),
+            "contribution": total,
+            "effect": effect,
+        }
 
     def _history(self, user: int, item: int, words: bool) -> list[Json]:
         """Items from which the interest was read, with their words where they can be attributed."""
@@ -246,6 +266,7 @@ class Explainer:
         entries = interest_by_item(trained, model, user, item)
         for entry in entries:
             entry |= {"words": None, "own": None}
+            words = words and not self.texts.has_whole_texts
             if words and has_additive_interests(model) and entry["item_id"] is not None:
                 source = trained.item_ids.index(entry["item_id"])
                 entry["words"], entry["own"] = interest_by_word(trained, self.texts, user, item, source)

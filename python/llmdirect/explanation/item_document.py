@@ -28,6 +28,8 @@ class ReadPassage:
     """[T, 2] start and end character of each token."""
     tokens: NDArray[np.float32]
     """[T, D] embeddings, without the lexicon's vectors."""
+    is_whole: bool = False
+    """Whether each token stands for the whole text, which is then one word."""
 
     def inputs(self, lexicon: Lexicon) -> _Inputs:
         """Model inputs of the tokens that belong to a word; special tokens are dropped.
@@ -42,6 +44,9 @@ class ReadPassage:
             int64 [W, 2] characters of the words in which some token starts.
         """
         tokens = lexicon.extend(self.tokens, self.text, self.spans)
+        if self.is_whole:
+            word, words = np.zeros(len(tokens), np.int64), np.array([[0, len(self.text)]], np.int64)
+            return torch.from_numpy(tokens).double(), word, words[: len(tokens)]
         words = word_spans(self.text)
         word = token_word_ids(self.spans, words)
         kept = word >= 0

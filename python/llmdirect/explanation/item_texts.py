@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmdirect._core import passage_keys
 from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.explanation.item_document import ItemText, ReadPassage
@@ -64,8 +63,20 @@ class ItemTexts:
     def read_passages(self, rows: NDArray[np.int64]) -> list[ReadPassage]:
         """Texts and token embeddings of these rows of the dataset's passages."""
         texts = self.dataset.passages.text.gather(rows).to_list()
-        stored = self.store.lookup(passage_keys(texts)).tolist()
-        return [ReadPassage(text, *self.store.read(n)) for text, n in zip(texts, stored, strict=True)]
+        stored = self.store.lookup(self._keys[rows]).tolist()
+        return [
+            ReadPassage(text, *self.store.read(n), is_whole=self.has_whole_texts)
+            for text, n in zip(texts, stored, strict=True)
+        ]
+
+    @property
+    def has_whole_texts(self) -> bool:
+        """Whether vectors are of whole texts or items, not of words."""
+        return self.store.keyed_by != "text"
+
+    @cached_property
+    def _keys(self) -> NDArray[np.uint8]:
+        return self.dataset.passage_keys(self.store.keyed_by)
 
     def _read(self, item: int) -> ItemText:
         passages = self.read_passages(self.passages_of(item))

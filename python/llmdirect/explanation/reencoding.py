@@ -13,7 +13,7 @@ from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ItemText, ReadPassage
 
 if TYPE_CHECKING:
-    from llmdirect.encoding.encoders import Encoder
+    from llmdirect.encoding.encoders import PassageEncoder
 
 _CACHED_TEXTS = 20_000
 """Texts whose sums are cached."""
@@ -59,7 +59,7 @@ class Reencoder:
         That of the run's store (`load_run_encoder`).
     """
 
-    def __init__(self, explainer: Explainer, encoder: "Encoder") -> None:
+    def __init__(self, explainer: Explainer, encoder: "PassageEncoder") -> None:
         self._encoder = encoder
         self._model, self._trained = explainer.texts.model, explainer.trained
         channels, self._dtype = torch.tensor(explainer.texts.store.channels), explainer.texts.store.dtype

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from llmdirect.common.errors import LlmdirectError, MissingError
-from llmdirect.encoding.encoders import Encoder
+from llmdirect.encoding.encoders import PassageEncoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explore import item_pages, pages, person_pages
 from llmdirect.explore.access import accepts_host, is_cross_site
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(
-    explainer: Explainer, encoder: Callable[[], Encoder], hosts: Collection[str] | None = None
+    explainer: Explainer, encoder: Callable[[], PassageEncoder], hosts: Collection[str] | None = None
 ) -> FastAPI:
     """Application with the pages of a run.
 

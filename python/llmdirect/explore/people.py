@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmdirect.common.errors import MissingError
 from llmdirect.common.types import Json
-from llmdirect.encoding.encoders import Encoder
+from llmdirect.encoding.encoders import PassageEncoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.wording import PARTS
 from llmdirect.runs.aspect_edits import MAX_FACTOR
@@ -180,7 +180,7 @@ class Guests:
     """The last 256 new users, kept in memory."""
 
     trained: Trained
-    encoder: Callable[[], Encoder]
+    encoder: Callable[[], PassageEncoder]
     kept: OrderedDict[str, Trained] = field(default_factory=OrderedDict)
 
     def add(self, text: str, items: list[int]) -> str:

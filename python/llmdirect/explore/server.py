@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmdirect.common.errors import MissingError
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.encoding.encoders import Encoder
+from llmdirect.encoding.encoders import PassageEncoder
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.runs.inputs import load_run_encoder
 
@@ -58,7 +58,7 @@ def serve(
         raise MissingError(f"{error.name} is not installed: pip install 'llmdirect[explore]'") from None
 
     @cache
-    def loaded_encoder() -> Encoder:
+    def loaded_encoder() -> PassageEncoder:
         return load_run_encoder(explainer.trained.run, encoder, device)
 
     with progress.task("Opening the run", None, "files"):

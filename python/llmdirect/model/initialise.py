@@ -18,7 +18,8 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
     """Initialise a model in place from train text: centre, scale, linear sentiment, topics of the aspects.
 
     The linear sentiment starts as the principal directions of the items, half whitened (singular values to
-    the power 1/2), which spreads cosines better than raw text.
+    the power 1/2), which spreads cosines better than raw text. Without text the random parameters stay: the
+    text term is then zero whatever they are.
 
     Parameters
     ----------
@@ -34,10 +35,10 @@ def initialise(model: Direct, pooled: Tensor, items: Tensor, tokens: Tensor, see
     Raises
     ------
     DataError
-        If there is no text, or embeddings are not finite.
+        If embeddings are not finite.
     """
     if not len(pooled):
-        raise DataError("no passage in train has text, so there is nothing to learn words from")
+        return
     with torch.no_grad():
         model.centre.copy_(pooled.mean(0, dtype=torch.float64))
         parts = torch.split(pooled, 4096)

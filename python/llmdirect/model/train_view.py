@@ -107,7 +107,7 @@ class TrainView:
         passage_idx = np.flatnonzero(used)
         local = np.full(dataset.num_passages, -1, np.int64)
         local[passage_idx] = np.arange(len(passage_idx))
-        stored = store.lookup(dataset.passage_keys()[passage_idx])
+        stored = store.lookup(dataset.passage_keys(store.keyed_by)[passage_idx])
         pooled, lengths = pool_passages(store, stored, progress)
 
         positive = kept & rows.positive

@@ -14,7 +14,7 @@ from llmdirect.model.direct import Direct
 from llmdirect.model.token_reader import TOKEN_BUDGET, length_batches
 from llmdirect.model.train_view import TrainView
 from llmdirect.model.vectors import normalize
-from llmdirect.text.words import counted_words, is_function_word, token_word_ids
+from llmdirect.text.words import count_words, counted_words, is_function_word, token_word_ids
 
 _MAX_PASSAGES = 20_000
 _MAX_TYPES = 4096
@@ -52,6 +52,8 @@ class WordTypes:
         texts
             [R] texts of the view's passages.
         """
+        if view.store.keyed_by != "text":
+            return cls.from_whole_texts(view, texts)
         rows = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), _MAX_PASSAGES)).astype(np.int64))
         with progress.task("Reading words", 2 * len(rows), "passages") as task:
             occurrences = _Occurrences()
@@ -68,6 +70,33 @@ class WordTypes:
         names = [occurrences.names[number] for number in types.tolist()]
         centred = normalize(vectors - vectors.mean(0))
         return cls(names, vectors, centred, torch.from_numpy(items))
+
+    @classmethod
+    def from_whole_texts(cls, view: TrainView, texts: pl.Series) -> "WordTypes":
+        """Word types of vectors that stand for whole texts: the mean vector of the texts with the word."""
+        vocabulary, indptr, words, counts = count_words(texts.to_list())
+        passage = np.repeat(np.arange(len(texts)), np.diff(indptr))
+        kept = (view.lengths.cpu().numpy() > 0)[passage]
+        totals = np.bincount(words[kept], counts[kept], minlength=len(vocabulary))
+        candidates = [n for n, name in enumerate(vocabulary) if name[0].isalpha() and totals[n] >= _MIN_COUNT]
+        candidates.sort(key=lambda n: (-totals[n], vocabulary[n]))
+        types = np.array(candidates[:_MAX_TYPES], np.int64)
+        column = np.full(len(vocabulary), -1)
+        column[types] = np.arange(len(types))
+        kept &= column[words] >= 0
+        matrix = torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack([column[words[kept]], passage[kept]])),
+            torch.from_numpy(counts[kept]).double(),
+            (len(types), len(texts)),
+            check_invariants=False,
+        )
+        vectors = (matrix @ view.pooled.cpu().double()) / torch.from_numpy(totals[types])[:, None]
+        item = view.passage_item.cpu().numpy()[passage[kept]]
+        pairs = np.unique(column[words[kept]][item >= 0] * view.num_items + item[item >= 0])
+        items = np.bincount(pairs // view.num_items, minlength=len(types)).astype(np.int64)
+        vectors = vectors.float().to(view.pooled.device)
+        centred = normalize(vectors - vectors.mean(0)) if len(types) else vectors
+        return cls([vocabulary[n] for n in types.tolist()], vectors, centred, torch.from_numpy(items))
 
     def draw(self, count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random types and their links, for the rate reduction.

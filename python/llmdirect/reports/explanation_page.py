@@ -14,12 +14,10 @@ from llmdirect.reports.explanation_texts import texts, word_table
 from llmdirect.reports.html import safe
 from llmdirect.reports.style import STYLE
 from llmdirect.reports.wording import (
-    CAVEAT,
-    CONTRIBUTION,
-    EFFECT,
     PARTS,
     TERMS,
     decimals,
+    definitions,
     item_name,
     lead_decimals,
     lead_sentence,
@@ -70,7 +68,7 @@ def render(result: Json, title: str) -> str:
         '<p class="muted small">Why these items are recommended, word by word. '
         '<a href="#how-to-read">How to read this</a></p>'
         f"</header>\n{_index(explanations)}"
-        f'<main id="main">{articles}{legend()}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
+        f'<main id="main">{articles}{legend(result)}</main>\n{_about(result)}</div>\n</body>\n</html>\n'
     )
 
 
@@ -197,8 +195,9 @@ def _terms(explanation: Json) -> str:
     )
 
 
-def legend() -> str:
-    """Legend of marks, contributions and effects."""
+def legend(result: Json | None = None) -> str:
+    """Legend of marks, contributions and effects; result: what `explain` returned, if it is known."""
+    contribution, effect, caveat = definitions(result or {"model": {}})
     samples = "".join(
         f'<span><mark class="{sign} {sign}1">word</mark> <mark class="{sign} {sign}4">word</mark> '
         f"{meaning}</span>"
@@ -207,16 +206,20 @@ def legend() -> str:
             ("against", "counts against it (dashed line)"),
         )
     )
-    definitions = "".join(
+    marks = (
+        f'<p class="scale">{samples}</p><p>The stronger the shade, the larger the contribution; words below '
+        "a fifth of the strongest one are not marked. Point at a word for its figures, or see the table.</p>"
+    )
+    if result is not None and result["model"].get("vectors"):  # no word is marked
+        marks = ""
+    meanings = "".join(
         f"<dt>{name}</dt><dd>{meaning[0].upper()}{meaning[1:]}</dd>"
-        for name, meaning in (("Contribution", CONTRIBUTION), ("Effect", EFFECT))
+        for name, meaning in (("Contribution", contribution), ("Effect", effect))
     )
     return (
         '<section class="card" id="how-to-read" aria-labelledby="how-to-read-name">'
         '<h2 id="how-to-read-name">How to read this</h2>'
-        f'<p class="scale">{samples}</p><p>The stronger the shade, the larger the contribution; words below '
-        "a fifth of the strongest one are not marked. Point at a word for its figures, or see the table.</p>"
-        f"<dl>{definitions}</dl><p>{CAVEAT}</p></section>\n"
+        f"{marks}<dl>{meanings}</dl><p>{caveat}</p></section>\n"
     )
 
 

@@ -161,6 +161,8 @@ def commands(explainer: Explainer) -> list[str]:
 
 def _encoder(manifest: Json) -> list[str]:
     """Options of `precompute` for the encoder of a store's manifest."""
+    if "vectors" in manifest:
+        return ["--embeddings", "FILE"]
     flags = ["--encoder", manifest.get("id", "ENCODER")]
     if _COMMIT.fullmatch(manifest.get("revision") or ""):  # a package or a folder has no revision
         flags += ["--revision", manifest["revision"]]

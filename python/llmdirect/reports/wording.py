@@ -43,12 +43,33 @@ CAVEAT: Final = (
     "by the language model."
 )
 
+WHOLE_CONTRIBUTION: Final = (
+    "the text's own term in the score, minus that of a text of an average item. All contributions, the text "
+    "term of an average item, and the terms that are not words add up to the score."
+)
+
+WHOLE_EFFECT: Final = (
+    "the score with the text minus the score without it. It differs from the contribution because a text "
+    "also changes the weight of the others."
+)
+
+WHOLE_CAVEAT: Final = (
+    "The vectors are of whole texts or items and were given, not encoded, so single words have no figures."
+)
+
 LEVELS: Final = 4
 """Number of shades of marked words."""
 
 _MINUS = "\N{MINUS SIGN}"
 
 _JOINER = "\N{ZERO WIDTH JOINER}"
+
+
+def definitions(result: Json) -> tuple[str, str, str]:
+    """What contribution and effect are, and the caveat, for what `explain` returned."""
+    if result["model"].get("vectors"):
+        return WHOLE_CONTRIBUTION, WHOLE_EFFECT, WHOLE_CAVEAT
+    return CONTRIBUTION, EFFECT, CAVEAT
 
 
 def decimals(values: Iterable[float]) -> int:

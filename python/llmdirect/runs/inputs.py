@@ -9,7 +9,7 @@ from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only new texts need it
-    from llmdirect.encoding.encoders import Encoder
+    from llmdirect.encoding.encoders import PassageEncoder
 
 
 def open_run_dataset(run: RunFolder, dataset: Path | str | None = None) -> Dataset:
@@ -62,7 +62,7 @@ def open_run_store(run: RunFolder, dataset: Path | None = None) -> EmbeddingStor
     return store
 
 
-def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "auto") -> "Encoder":
+def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "auto") -> "PassageEncoder":
     """Load the encoder with which a run's embeddings were computed.
 
     Parameters
@@ -78,8 +78,26 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
         If it is another encoder.
     """
     from llmdirect.encoding.encoders import load_encoder
+    from llmdirect.encoding.encoders.registered import registered_encoder
 
     expected = run.manifest["store"]["encoder"]
+    if "weights" not in expected:
+        raise MissingError(
+            f"{run.path}: was trained on {expected.get('id', 'vectors')}, which is no language model, so no "
+            "text can be encoded; train on a store that `llmdirect precompute` made with an encoder"
+        )
+    if expected.get("registered"):
+        own = registered_encoder(encoder or expected["id"])
+        if own is None:
+            raise MissingError(
+                f"{run.path}: was trained on embeddings of {expected['id']!r}, an encoder registered "
+                f"from Python; call `llmdirect.register_encoder({expected['id']!r}, ...)` first"
+            )
+        if own.describe()["weights"] != expected["weights"]:
+            raise MismatchError(
+                f"{run.path}: was trained on embeddings of another version of the encoder {expected['id']!r}"
+            )
+        return own
     if encoder is None and expected["revision"] is None and not Path(expected["id"]).is_dir():
         raise MissingError(
             f"{run.path}: the encoder of its embeddings was in a folder {expected['id']!r}, which is not "

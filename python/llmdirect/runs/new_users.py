@@ -13,7 +13,7 @@ from llmdirect.runs.trained import Trained
 from llmdirect.runs.user_rows import UserRows, UserTexts
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only texts need it
-    from llmdirect.encoding.encoders import Encoder
+    from llmdirect.encoding.encoders import PassageEncoder
 
 
 def new_user(
@@ -42,7 +42,7 @@ def new_user(
     return trained.with_users(UserRows.new_user(user_id, query, items, bias, texts))
 
 
-def read_texts(trained: Trained, texts: Sequence[str], encoder: "Encoder") -> UserTexts:
+def read_texts(trained: Trained, texts: Sequence[str], encoder: "PassageEncoder") -> UserTexts:
     """Profiles of texts of a new user.
 
     Parameters

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from llmdirect._core import passage_keys
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.progress import SILENT, Progress
@@ -122,13 +121,15 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
         _ = store.calibration  # read, and compared with its hash
     except (DataError, FileNotFoundError) as error:
         return [str(error)], []
-    texts = dataset.passages.text.unique(maintain_order=True)
-    missing = ~store.contains(passage_keys(texts.to_list()))
+    keys = dataset.passage_keys(store.keyed_by)
+    _, first = np.unique(keys.view("S16").ravel(), return_index=True)
+    rows = np.sort(first)
+    missing = ~store.contains(keys[rows])
     problems = []
     if missing.any():
-        example = texts[int(np.argmax(missing))][:EXCERPT]
+        example = dataset.passages.text[int(rows[np.argmax(missing)])][:EXCERPT]
         problems.append(
-            f"{folder}: lacks {int(missing.sum()):,} of {len(texts):,} texts of the dataset "
+            f"{folder}: lacks {int(missing.sum()):,} of {len(rows):,} texts of the dataset "
             f"(first: {example!r}); run `llmdirect precompute {dataset.path}`"
         )
     source = (store.manifest.get("source") or {}).get("dataset")

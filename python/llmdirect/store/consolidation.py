@@ -29,6 +29,7 @@ from llmdirect.store.shards import (
     encoder_differences,
     read_store_manifest,
 )
+from llmdirect.store.store import keyed_by
 
 Layout = Literal["store", "padded"]
 _PUBLISHED_ENCODER = {"id": "published"}
@@ -144,8 +145,7 @@ def consolidate(
         )
     path = store_folder(folder, store)
     is_own = path.parent == folder / "stores" and (folder / MANIFEST).exists()
-    keys = Dataset.open(folder).passage_keys() if is_own else None
-    return _consolidate_shards(path, keys, keep_shards, progress)
+    return _consolidate_shards(path, Dataset.open(folder) if is_own else None, keep_shards, progress)
 
 
 def _consolidate_published(
@@ -183,9 +183,9 @@ def _consolidate_published(
 
 
 def _consolidate_shards(
-    folder: Path, dataset_keys: NDArray[np.uint8] | None, keep_shards: bool, progress: Progress
+    folder: Path, dataset: Dataset | None, keep_shards: bool, progress: Progress
 ) -> ConsolidatedStore:
-    """Join new shards with the store, without passages that are not among `dataset_keys` [n, 16]."""
+    """Join new shards with the store, without passages that a dataset no longer has."""
     with single_writer(folder), _only_committed_files(folder):
         manifest = _existing_manifest(folder)
         shards = {path: read_store_manifest(path, "llmdirect precompute") for path in _shard_folders(folder)}
@@ -196,7 +196,9 @@ def _consolidate_shards(
             raise DataError(f"{folder}: no shards to join; run `llmdirect precompute` first")
         if new or _is_growing(folder, manifest):
             _check_complete(folder, [int(path.name) for path in shards])
-        kept = None if manifest is None or dataset_keys is None else _kept_passages(folder, dataset_keys)
+        kept = None
+        if manifest is not None and dataset is not None:
+            kept = _kept_passages(folder, dataset.passage_keys(keyed_by(manifest["encoder"])))
         dropped = 0 if kept is None else int((~kept).sum())
         if new or dropped:
             _check_compatible(folder, manifest, new)

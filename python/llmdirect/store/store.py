@@ -14,6 +14,7 @@ from llmdirect.common.arrays import as_numpy, integer_array
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
+from llmdirect.data.dataset import PassageKey
 from llmdirect.store.paths import store_folder
 from llmdirect.store.shards import content_hash, read_store_manifest
 from llmdirect.store.token_format import TokenFormat
@@ -108,6 +109,14 @@ class EmbeddingStore:
         """Description of the encoder: id, revision, weights, tokenizer, settings."""
         encoder: Json = self.manifest["encoder"]
         return encoder
+
+    @property
+    def keyed_by(self) -> PassageKey:
+        """What passages are looked up by: their text or, in stores of one's own vectors, another key.
+
+        Such a store has one token a passage, which stands for the whole text.
+        """
+        return keyed_by(self.encoder)
 
     @property
     def token_format(self) -> TokenFormat:
@@ -274,6 +283,14 @@ class EmbeddingStore:
         tokens = np.empty((len(spans), self.dim), np.float32)
         self.gather([passage], tokens)
         return spans, tokens
+
+
+def keyed_by(encoder: Json) -> PassageKey:
+    """Key of the passages of a store with this encoder entry in its manifest."""
+    key = encoder.get("vectors")
+    if key == "item":
+        return "item"
+    return "passage" if key == "passage" else "text"
 
 
 def _key_array(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:

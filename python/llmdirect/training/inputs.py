@@ -1,5 +1,6 @@
 """Inputs of a training that are fixed before the first update."""
 
+import logging
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,6 +17,8 @@ from llmdirect.runs.folder import RunFolder
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.text.lexicon import Lexicon
 from llmdirect.training.rating_bias import RatingBiases
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,12 @@ def build_inputs(
     """
     pooled = TrainView.from_dataset(dataset, store, progress=progress)
     texts = dataset.passages.text.gather(pooled.passage_idx)
+    if not (pooled.lengths > 0).any():
+        logger.warning(
+            "%s: no passage in train has text, so the text term is zero; the model ranks by popularity and "
+            "co-occurrence",
+            dataset.path,
+        )
     lexicon = load_or_fit_lexicon(run, pooled, texts, model.lexicon)
     view = pooled.with_lexicon(lexicon, texts).to(device)
     damped = training.predicts_ratings and training.damped_biases and not model.popularity
@@ -80,6 +89,6 @@ def load_or_fit_lexicon(run: RunFolder, view: TrainView, texts: pl.Series, size:
     """The lexicon of the run, or else that of the view; `size` numbers a word, 0 for none."""
     if "best/lexicon" in run.manifest["files"]:
         return Lexicon.from_tensors(run.tensors("best/lexicon"))
-    if not size:  # no words to count
+    if not size or view.store.keyed_by != "text":  # no words to count, or no tokens of words
         return Lexicon.empty()
     return WordSimilarity(view, texts).lexicon(view, size)

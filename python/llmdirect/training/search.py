@@ -28,7 +28,7 @@ from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.config import configure
 from llmdirect.data.dataset import Dataset
 from llmdirect.data.prepare import open_or_prepare
-from llmdirect.store.store import open_store
+from llmdirect.store.no_text import open_or_write_store
 from llmdirect.training.requirements import check_setup
 from llmdirect.training.settings import Value
 from llmdirect.training.train import train_on
@@ -123,7 +123,7 @@ def grid(
     if twice := [name for name in params if name in common]:
         raise ValueError(f"`{twice[0]}`: is searched too; fix it, or search it with `param`, not both")
     opened, out = open_or_prepare(dataset, progress), Path(out)
-    embeddings = open_store(opened.path, store)
+    embeddings = open_or_write_store(opened, store)
     identity = {"dataset": opened.hash, "store": embeddings.hash, "common": common, "params": params}
     combinations = [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
     lower_is_better = _check_combinations(opened, common, combinations)

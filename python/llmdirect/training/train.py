@@ -21,7 +21,8 @@ from llmdirect.data.prepare import open_or_prepare
 from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.model.token_tables import Table
 from llmdirect.runs.folder import RunFolder
-from llmdirect.store.store import EmbeddingStore, open_store
+from llmdirect.store.no_text import open_or_write_store
+from llmdirect.store.store import EmbeddingStore
 from llmdirect.training.epoch import EpochRunner, read_table
 from llmdirect.training.finish import finish
 from llmdirect.training.inputs import TrainInputs, build_inputs
@@ -87,7 +88,7 @@ def train(
     opened = open_or_prepare(dataset, progress)
     return train_on(
         opened,
-        open_store(opened.path, store),
+        open_or_write_store(opened, store),
         Path(out),
         model=model or ModelConfig(),
         training=training or TrainConfig(),

@@ -22,6 +22,7 @@ Examples:
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # errors of rounding and projection, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # 256 dimensions: a ninth of the disk space
+  llmdirect precompute DATASET --embeddings items.parquet    # vectors of your own, no encoder
   torchrun --nproc-per-node 4 -m llmdirect precompute DATASET    # four GPUs share the shards
   llmdirect precompute DATASET --engine ray         # workers of a Ray cluster, which may join and leave
 """
@@ -86,6 +87,17 @@ def precompute(
             )
         ),
     ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Vectors of your own instead of an encoder, of items or passages: .npy, Parquet or Feather.",
+        ),
+    ] = None,
+    embedding_ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Item ids of the vectors of a .npy file, one a line."),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +135,8 @@ def precompute(
         engine=engine,
         workers=workers,
         estimate_only=estimate_only or None,
+        embeddings=embeddings,
+        embedding_ids=embedding_ids,
     )
     if check:
         check_conditions("precompute", {**settings, "check": check})
@@ -172,6 +186,8 @@ def _errors(check: "AccuracyCheck") -> str:
 
 def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
     plan = result.plan
+    if plan is None and not result.tokens:
+        return f"{dataset}: no text, so nothing to encode; next: llmdirect train {dataset}"
     if plan is None:
         return f"{result.store}: complete and consolidated, nothing to do"
     size = f"{result.texts:,} texts, {result.tokens:,} tokens, {plan.bytes / 1e9:.2f} GB"
@@ -183,6 +199,8 @@ def _summary(result: "PrecomputeResult", dataset: Path, estimate: bool) -> str:
             free += ", too little"
         needed = format_duration(result.estimated_seconds or 0.0)
         return f"{result.store} would hold {size} in {plan.shards} shards, in about {needed}; {free}"
+    if result.vectors:
+        size = size.replace(" texts", f" {result.vectors}s").replace(" tokens", " vectors")
     if plan.calibration and "explained" in plan.calibration:
         size += f", {plan.dim} components with {plan.calibration['explained']:.1%} of the variance"
     encoded = f"{result.encoded_shards} of {plan.shards} shards made now"

@@ -1,6 +1,8 @@
 """Tokens of a passage: ids, character spans and embeddings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +33,13 @@ class Embedding:
     """[T, dim] in the type of the encoder, on the CPU."""
     spans: NDArray[np.uint32]
     """uint32 [T, 2] characters of each token, half-open."""
+
+
+class PassageEncoder(Protocol):
+    """What reads new texts for a run."""
+
+    def encode(self, texts: Sequence[str]) -> list[Embedding]:
+        """Embeddings of texts."""
 
 
 def special_tokens(tokenizer: Tokenizer, encoder_id: str) -> tuple[list[int], list[int]]:
