@@ -73,7 +73,7 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
         Excludes(
             (
                 *("tokens", "token_budget", "shard_tokens", "store", "engine", "estimate_only"),
-                *("embeddings", "embedding_ids"),
+                "embeddings",
             ),
             "check",
         ),
