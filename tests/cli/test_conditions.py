@@ -36,7 +36,6 @@ CHOICES = {
     "engine": ("here", "ray"),
     "layout": ("store", "padded"),
     "objective": ("softmax", "bpr", "rating"),
-    "popularity": (True, False),
     "collaborative": (True, False),
     "sampler": ("grid", "tpe"),
 }

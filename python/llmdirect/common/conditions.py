@@ -85,7 +85,6 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     "train": (
         Needs(("metric", "negatives"), "objective", ("softmax", "bpr")),
         Needs(("damped_biases",), "objective", ("rating",)),
-        Needs(("damped_biases",), "popularity", (False,)),
         Needs(("history_term", "ridge", "word_similarity", "embedding_similarity"), "collaborative", (True,)),
     ),
     "test": (Needs(("depth",), "lists_out"),),

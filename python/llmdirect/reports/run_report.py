@@ -141,11 +141,12 @@ def commands(explainer: Explainer) -> list[str]:
     for key, option, default in (
         ("k_core", "--k-core", 0),
         ("split", "--split", "random"),
-        ("seed", "--seed", DEFAULT_SEED),
         ("unit", "--passage-unit", "review"),
     ):
         if options[key] != default:
             prepare += [option, str(options[key])]
+    if options["split"] == "random" and options["seed"] != DEFAULT_SEED:
+        prepare += ["--seed", str(options["seed"])]
     if options["fractions"] and tuple(options["fractions"]) != DEFAULT_FRACTIONS:
         prepare += ["--fractions", ",".join(f"{share:g}" for share in options["fractions"])]
     if options["positive"]:
