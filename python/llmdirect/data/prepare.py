@@ -3,9 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,7 +15,7 @@ from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import FORMAT, GIVEN, SCHEMAS, VERSION, Dataset, read_dataset_manifest
-from llmdirect.data.readers.item_metadata import read_item_metadata
+from llmdirect.data.readers.item_metadata import ItemMetadata, read_item_metadata
 from llmdirect.data.readers.raw_files import base_name
 from llmdirect.data.readers.reviews import read_interactions, read_reviews
 from llmdirect.data.readers.sources import Source, resolve_source
@@ -74,6 +73,7 @@ def prepare(
     interaction_columns: Mapping[str, str] | None = None,
     items: Source | None = None,
     item_columns: Mapping[str, str] | None = None,
+    only_reviewed_items: bool = False,
     with_summary: bool = False,
     skip_bad_lines: bool = False,
     overwrite: bool = False,
@@ -126,9 +126,12 @@ def prepare(
     interaction_columns
         Field of each role of `interactions`: user, item, rating, time, weight.
     items
-        Titles and descriptions of items, from the same kinds of sources.
+        Titles, descriptions, categories, features, prices and image addresses of items, from the same kinds
+        of sources. Items that no review or interaction names are candidates without interactions.
     item_columns
-        Field of each role of `items`: item, title, description.
+        Field of each role of `items`: item, title, description, categories, features, price, image.
+    only_reviewed_items
+        Leave out items that have no review and no interaction.
     with_summary
         Put the summary of a review before its text.
     skip_bad_lines
@@ -161,6 +164,8 @@ def prepare(
     rule = PositiveRule.parse(positive)
     if item_columns and items is None:
         raise ValueError("`item_columns`: there is no file of items; name it with `items`")
+    if only_reviewed_items and items is None:
+        raise ValueError("`only_reviewed_items`: there is no file of items; name it with `items`")
     if source is None and interactions is None:
         raise ValueError("neither reviews nor `interactions` are given")
     if interaction_columns and interactions is None:
@@ -189,6 +194,7 @@ def prepare(
         "split": split,
         "split_column": split_column,
         **{name: part.digest() for name, part in parts.items()},
+        **({"only_reviewed_items": True} if only_reviewed_items else {}),
         "unit": passage_unit,
         "with_summary": with_summary,
     }
@@ -217,19 +223,24 @@ def prepare(
         )
     if raw_interactions is not None:
         orders = read_interactions(raw_interactions, columns=interaction_columns, **reading)
-    metadata = None
+    metadata: Callable[[list[str], Collection[str]], ItemMetadata] | None = None
     if raw_items is not None:
         first = reviews or orders
         assert first is not None
         review_item_field = next(field.field for field in first.fields if field.role == "item")
-        metadata = partial(
-            read_item_metadata,
-            raw_items,
-            columns=item_columns,
-            review_item_field=review_item_field,
-            raw_text=raw_text,
-            **reading,
-        )
+
+        def read_metadata(ids: list[str], named: Collection[str]) -> ItemMetadata:
+            return read_item_metadata(
+                raw_items,
+                ids,
+                excluded=None if only_reviewed_items else named,
+                columns=item_columns,
+                review_item_field=review_item_field,
+                raw_text=raw_text,
+                **reading,
+            )
+
+        metadata = read_metadata
     tables = build_tables(
         reviews,
         orders,
@@ -314,7 +325,8 @@ def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None
         return None
     manifest = read_dataset_manifest(out)
     if manifest["options"] != options:
-        changed = [name for name in options if manifest["options"].get(name) != options[name]]
+        stored = manifest["options"]
+        changed = [name for name in {**stored, **options} if stored.get(name) != options.get(name)]
         raise DataError(
             f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
             "choose another `out`, or replace it with `overwrite=True`"
