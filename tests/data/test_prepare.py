@@ -176,12 +176,13 @@ METADATA = [
 def with_metadata(tmp_path: Path, **options: Any) -> Dataset:
     raw = [review(f"u{n % 5}", f"i{n % 6}", f"own text {n}") for n in range(30)]
     items = write_lines(tmp_path / "items.jsonl", METADATA)
-    return prepared(tmp_path, raw, items=items, **options)
+    return prepared(tmp_path, raw, items=items, **{"only_reviewed_items": True, **options})
 
 
 def test_descriptions_are_train_passages(tmp_path: Path) -> None:
     dataset = with_metadata(tmp_path)
     assert dataset.item_titles == ["Drum", None, "Only a title", None, "1984", None]
+    assert dataset.item_details is None
     descriptions = np.flatnonzero(dataset.passages.kind == KINDS.index("description"))
     assert descriptions.tolist() == list(range(30, 34))
     assert dataset.passages.text.gather(descriptions).to_list() == [
@@ -195,6 +196,7 @@ def test_descriptions_are_train_passages(tmp_path: Path) -> None:
     assert (dataset.passages.split[descriptions] == TRAIN).all()
     assert dataset.manifest["counts"]["item_metadata"] == {
         "items_found": 5,
+        "items_without_interactions": 0,
         "descriptions": 4,
         "bad_lines": 0,
         "fields": {

@@ -79,12 +79,14 @@ def fit_ease_candidates(
     documents: ItemDocuments,
     similarities: tuple[WordSimilarity, EmbeddingSimilarity],
     config: ModelConfig,
+    num_reviewed: int | None = None,
 ) -> list[Ease]:
     """EASE at its best settings, with and without the similarity of embeddings.
 
     The text term reads the embeddings already, so validation decides whether EASE has them too; where
     `config.embedding_similarity` is set there is one candidate. Terms are of the `MAX_ITEMS` most popular
-    items; settings are compared on fewer.
+    items; settings are compared on fewer. Beyond `_SEARCHED` items the terms are of no more than the
+    `num_reviewed` items with interactions (all, if not given), so that a large catalogue costs no memory.
     """
     view = documents.view
     popular = torch.argsort(-view.popularity.cpu(), stable=True)
@@ -92,15 +94,18 @@ def fit_ease_candidates(
     def inputs_of(most: int) -> EaseInputs:
         return EaseInputs(view.positives, popular[:most].sort().values, *similarities)
 
-    searched = inputs_of(_SEARCHED)
+    reviewed = view.num_items
+    if num_reviewed is not None and reviewed > _SEARCHED:
+        reviewed = num_reviewed
+    searched = inputs_of(min(_SEARCHED, reviewed))
     left_out = LeftOutEvaluator(searched, documents)
     weights = [config.embedding_similarity] if config.embedding_similarity is not None else [None, 0.0]
     tuned = [
         tune_ease(searched, left_out, (config.ridge, config.word_similarity, weight)) for weight in weights
     ]
-    if view.num_items <= _SEARCHED:
+    if reviewed <= _SEARCHED:
         return tuned
-    inputs = inputs_of(MAX_ITEMS)
+    inputs = inputs_of(min(MAX_ITEMS, reviewed))
     return [inputs.ease(ease.ridge, *ease.text_weights) for ease in tuned]
 
 

@@ -65,7 +65,7 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
         Excludes(("split", "seed", "fractions"), "valid"),
         Excludes(("split", "seed", "fractions"), "test"),
         Needs(("interaction_columns",), "interactions"),
-        Needs(("item_columns",), "items"),
+        Needs(("item_columns", "only_reviewed_items"), "items"),
     ),
     "precompute": (
         Needs(("workers",), "engine", ("ray",)),

@@ -30,7 +30,7 @@ PassageKey: TypeAlias = Literal["text", "passage", "item"]
 """What the embeddings of a passage are looked up by."""
 _COMMAND: Final = "llmdirect prepare"
 _CURE: Final = f"run `{_COMMAND}` again with `overwrite=True`"
-_NULLABLE: Final = ("rating", "timestamp", "title")
+_NULLABLE: Final = ("rating", "timestamp", "title", "price", "image")
 NO_TIME: Final = np.iinfo(np.int64).min
 """Timestamp of an interaction without one."""
 
@@ -55,6 +55,16 @@ SCHEMAS: Final = {
 
 _WEIGHT: Final = pl.Schema({"weight": pl.Float32})
 """Column of interactions that a dataset has where some came without text."""
+
+_DETAILS: Final = pl.Schema(
+    {  # type: ignore[arg-type]  # a type and a class of one
+        "categories": pl.List(pl.String),
+        "features": pl.List(pl.String),
+        "price": pl.String,
+        "image": pl.String,
+    }
+)
+"""Columns of items that a dataset has where the file of items has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +136,9 @@ class Dataset:
     passages: Passages
     extra_seen: Csr | None = None
     """Items [num_users rows] that users have seen apart from their interactions; no candidates for them."""
+    item_details: pl.DataFrame | None = None
+    """Table [num_items] with what the file of items has of the columns `categories` and `features` (lists of
+    texts), `price` and `image` (texts, null where unknown); None without any."""
     base_split: str = ""
     """Digest of the split that `base_hash` covers; by default of the split of `interactions`."""
 
@@ -177,6 +190,7 @@ class Dataset:
                 item_idx=passages["item_idx"].to_numpy(),
                 split=passages["split"].to_numpy(),
             ),
+            item_details=items.select(pl.exclude("item_id", "title")) if items.width > 2 else None,
         )
 
     @property
@@ -225,7 +239,7 @@ class Dataset:
 
     @property
     def num_items(self) -> int:
-        """Number of items with at least one interaction, in any split."""
+        """Number of items; those that come from a file of items alone have no interaction."""
         return len(self.item_ids)
 
     @property
@@ -335,7 +349,8 @@ def _read_table(folder: Path, manifest: Json, name: str) -> pl.DataFrame:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # bad pages can panic
         raise DataError(f"{path}: not readable as Parquet ({error}); {_CURE}") from None
-    optional = _WEIGHT if name == "interactions" and "weight" in table.columns else pl.Schema()
+    possible = {"interactions": _WEIGHT, "items": _DETAILS}.get(name, pl.Schema())
+    optional = {column: dtype for column, dtype in possible.items() if column in table.columns}
     if table.schema != pl.Schema({**SCHEMAS[name], **optional}):
         raise DataError(f"{path}: columns are {dict(table.schema)}, expected {dict(SCHEMAS[name])}; {_CURE}")
     for column in table.iter_columns():

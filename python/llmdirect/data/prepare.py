@@ -78,6 +78,7 @@ def prepare(
     interaction_columns: Mapping[str, str] | None = None,
     items: Source | None = None,
     item_columns: Mapping[str, str] | None = None,
+    only_reviewed_items: bool = False,
     with_summary: bool = False,
     skip_bad_lines: bool = False,
     overwrite: bool = False,
@@ -130,9 +131,12 @@ def prepare(
     interaction_columns
         Field of each role of `interactions`: user, item, rating, time, weight.
     items
-        Titles and descriptions of items, from the same kinds of sources.
+        Titles, descriptions, categories, features, prices and image addresses of items, from the same kinds
+        of sources. Items that no review or interaction names are candidates without interactions.
     item_columns
-        Field of each role of `items`: item, title, description.
+        Field of each role of `items`: item, title, description, categories, features, price, image.
+    only_reviewed_items
+        Leave out items that have no review and no interaction.
     with_summary
         Put the summary of a review before its text.
     skip_bad_lines
@@ -170,6 +174,7 @@ def prepare(
         "interaction_columns": interaction_columns,
         "items": items,
         "item_columns": item_columns,
+        "only_reviewed_items": only_reviewed_items or None,
     }
     has_split = not (split_column is None and valid is None and test is None)
     split = split or (GIVEN if has_split else "random")
@@ -210,6 +215,7 @@ def prepare(
         "source": None,
         "split": split,
         "split_column": split_column,
+        **({"only_reviewed_items": True} if only_reviewed_items else {}),
         "unit": passage_unit,
         "with_summary": with_summary,
         **{name: part.digest() for name, part in sources.items()},
@@ -231,7 +237,7 @@ def prepare(
         fractions=fractions,
         positive=rule,
         passage_unit=passage_unit,
-        metadata=reader.item_metadata(item_columns, reviews or orders),
+        metadata=reader.item_metadata(item_columns, reviews or orders, only_reviewed_items),
     )
     with single_writer(out):
         if complete := _complete_manifest(out, options, overwrite):  # by another process, meanwhile
@@ -294,7 +300,8 @@ def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None
         return None
     manifest = read_dataset_manifest(out)
     if manifest["options"] != options:
-        changed = [name for name in options if manifest["options"].get(name) != options[name]]
+        stored = manifest["options"]
+        changed = [name for name in {**stored, **options} if stored.get(name) != options.get(name)]
         raise DataError(
             f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
             "choose another `out`, or replace it with `overwrite=True`"

@@ -17,7 +17,7 @@ from llmdirect.data.resplit import resplit
 def active_users(dataset: Dataset, minimum: int) -> Dataset:
     """Subset of the users with at least `minimum` interactions, with their items and passages.
 
-    Users, items and passages are reindexed; items without such a user are removed. Splits do not change. The
+    Users, items and passages are reindexed; items of other users alone are removed. Splits do not change. The
     hash is `digest(dataset.hash, "users", minimum)`, or `dataset.hash` where all users remain.
 
     Raises
@@ -41,6 +41,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     kept = kept_users[rows.user_idx]
     kept_items = np.zeros(dataset.num_items, bool)
     kept_items[rows.item_idx[kept]] = True
+    kept_items |= np.bincount(rows.item_idx, minlength=dataset.num_items) == 0
     kept_passages = ~_authored_by(~kept_users, dataset) & kept_items[passages.item_idx]
     user, item, passage = (_new_indices(part) for part in (kept_users, kept_items, kept_passages))
     chosen = np.flatnonzero(kept_passages)
@@ -52,6 +53,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
         user_ids=[dataset.user_ids[index] for index in np.flatnonzero(kept_users)],
         item_ids=[dataset.item_ids[index] for index in np.flatnonzero(kept_items)],
         item_titles=[dataset.item_titles[index] for index in np.flatnonzero(kept_items)],
+        item_details=None if dataset.item_details is None else dataset.item_details.filter(kept_items),
         interactions=replace(
             remaining,
             user_idx=user[remaining.user_idx].astype(np.int32),
@@ -108,7 +110,8 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     if not len(eligible):
         raise DataError(f"{dataset.path}: no item has two reviews with text, so none can be held out")
     cold = np.zeros(whole.num_items, bool)
-    cold[rng.permutation(eligible)[: max(1, int(share * whole.num_items))]] = True
+    num_reviewed = len(np.unique(rows.item_idx))
+    cold[rng.permutation(eligible)[: max(1, int(share * num_reviewed))]] = True
     # In random order, every second review of an item: half of its reviews, whatever their number.
     order = rng.permutation(len(rows))
     order = order[np.argsort(rows.item_idx[order], kind="stable")]

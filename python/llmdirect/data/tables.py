@@ -1,7 +1,7 @@
 """Tables of a dataset from raw reviews, in memory."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -96,7 +96,7 @@ def build_tables(
     fractions: Fractions,
     positive: PositiveRule | None,
     passage_unit: str,
-    metadata: Callable[[list[str]], ItemMetadata] | None,
+    metadata: Callable[[list[str], Collection[str]], ItemMetadata] | None,
 ) -> Tables:
     """Build the tables of a dataset: drop duplicates, take the k-core, index, split, and make passages.
 
@@ -109,7 +109,8 @@ def build_tables(
     positive
         Rule of positive interactions, None for all.
     metadata
-        Function that reads the metadata of items with given ids; None where there is none.
+        Function that reads the metadata of items with given ids, and of others that are not among the items
+        of all interactions; None where there is none.
 
     Raises
     ------
@@ -136,6 +137,7 @@ def build_tables(
         },
         "duplicates_dropped": rows_read - rows.height,
     }
+    named_items = set(rows["item"].unique())
     rows, counts["k_core_removed"] = _k_core(rows, k_core, source)
     rows = rows.with_columns(pl.col("time_ms").floordiv(1000).alias("timestamp"))
     user_ids, item_ids = (rows[role].unique().sort() for role in ("user", "item"))
@@ -143,7 +145,9 @@ def build_tables(
         category_codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
         category_codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
     ).sort("user_idx", "time_ms", "position", nulls_last=False)
-    items = metadata(item_ids.to_list()) if metadata else None
+    items = metadata(item_ids.to_list(), named_items) if metadata else None
+    if items:  # those without interactions come last
+        item_ids = pl.concat([item_ids, pl.Series(items.new_ids, dtype=pl.String)])
     descriptions = _description_passages(items)
     positives = positive.mask(rows) if positive else pl.repeat(True, rows.height, eager=True)
     rows = rows.with_columns(positives.alias("positive"))
@@ -170,13 +174,14 @@ def build_tables(
             [] if weight.null_count() else [weight]
         ),
         "users": user_ids.alias("user_id").to_frame(),
-        "items": pl.DataFrame([item_ids.alias("item_id"), titles]),
+        "items": pl.DataFrame([item_ids.alias("item_id"), titles, *(items.details() if items else ())]),
         "passages": passages,
     }
     counts |= _counts(frames, rows, groups)
     if items:
         counts["item_metadata"] = {
             "items_found": items.num_found,
+            "items_without_interactions": len(items.new_ids),
             "descriptions": descriptions.height,
             "bad_lines": items.bad_lines,
             "fields": items.fields,

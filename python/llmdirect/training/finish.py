@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import torch
 
 from llmdirect.collaborative.selection import SelectedTerm, fit_ease_candidates, select_term
@@ -49,7 +50,8 @@ def _select_term(
     with progress.task("Collaborative term", 2, "steps") as task:
         words = WordSimilarity(inputs.view, inputs.texts)
         embeddings = EmbeddingSimilarity(inputs.documents, model.centre[: inputs.view.store.dim])
-        eases = fit_ease_candidates(inputs.documents, (words, embeddings), model.config)
+        num_reviewed = len(np.unique(inputs.dataset.interactions.item_idx))
+        eases = fit_ease_candidates(inputs.documents, (words, embeddings), model.config, num_reviewed)
         task.advance()
         text = CatalogueScores(model, inputs.documents, table, None)
         logits = not validator.training.predicts_ratings

@@ -111,14 +111,27 @@ def prepare(
         ),
     ] = None,
     items: Annotated[
-        str | None, typer.Option(metavar="FILE", help="File with titles and descriptions of items.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of items: titles, descriptions, categories, features, prices, image addresses.",
+        ),
     ] = None,
     item_columns: Annotated[
         str | None,
         typer.Option(
-            metavar="ROLE=FIELD,…", help="Fields of the file of items by role: item, title, description."
+            metavar="ROLE=FIELD,…",
+            help="Fields of the file of items by role: item, title, description, categories, features, "
+            "price, image.",
         ),
     ] = None,
+    only_reviewed_items: Annotated[
+        bool,
+        typer.Option(
+            "--only-reviewed-items",
+            help="Leave out items that have no review; by default they can be recommended, too.",
+        ),
+    ] = False,
     with_summary: Annotated[
         bool, typer.Option("--with-summary", help="Put the summary of a review before its text.")
     ] = False,
@@ -173,6 +186,7 @@ def prepare(
         ),
         items=items,
         item_columns=parse_columns(item_columns, "item_columns") if item_columns else None,
+        only_reviewed_items=only_reviewed_items,
         with_summary=with_summary,
         skip_bad_lines=skip_bad_lines,
         overwrite=overwrite,
@@ -260,6 +274,8 @@ def _show_prepared(result: "PrepareResult") -> None:
             f"{metadata['items_found']:,}",
             f"{metadata['descriptions']:,} descriptions; fields: {', '.join(metadata['fields'].values())}",
         )
+        if alone := metadata.get("items_without_interactions"):
+            line("items without a review", f"{alone:,}", "candidates, too; --only-reviewed-items drops them")
     stdout().print(table)
     for note in result.notes:
         print_text(f"note: {with_flags(note)}")

@@ -1,8 +1,7 @@
 """Reading of all raw sources of a dataset."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from llmdirect.common.progress import Progress
@@ -52,16 +51,26 @@ class SourceReader:
         return read_interactions(self.sources["interactions"], columns=columns, **self._options)
 
     def item_metadata(
-        self, columns: Mapping[str, str] | None, first: Reviews | None
-    ) -> Callable[[list[str]], ItemMetadata] | None:
-        """Function that reads the metadata of items, whose field is tried as in the first source."""
+        self, columns: Mapping[str, str] | None, first: Reviews | None, only_reviewed: bool
+    ) -> Callable[[list[str], Collection[str]], ItemMetadata] | None:
+        """Function that reads the metadata of items, whose field is tried as in the first source.
+
+        It takes the ids of the items of the dataset, and all ids of the sources. An item of the file that no
+        source names becomes an item of the dataset, unless `only_reviewed`.
+        """
         if "items" not in self.sources or first is None:
             return None
-        return partial(
-            read_item_metadata,
-            self.sources["items"],
-            columns=columns,
-            review_item_field=next(field.field for field in first.fields if field.role == "item"),
-            raw_text=self.raw_text,
-            **self._options,
-        )
+        item_field = next(field.field for field in first.fields if field.role == "item")
+
+        def read(item_ids: list[str], named: Collection[str]) -> ItemMetadata:
+            return read_item_metadata(
+                self.sources["items"],
+                item_ids,
+                excluded=None if only_reviewed else named,
+                columns=columns,
+                review_item_field=item_field,
+                raw_text=self.raw_text,
+                **self._options,
+            )
+
+        return read
