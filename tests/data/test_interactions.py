@@ -72,6 +72,13 @@ def test_orders_beside_reviews(tmp_path: Path, orders: Path) -> None:
     assert active_users(Dataset.open(tmp_path / "out"), 2).interactions.weight.tolist() == [6.0, 1.0]
 
 
+def test_ids_that_do_not_meet_are_noted(tmp_path: Path, orders: Path, cli: CommandLine) -> None:
+    raw = write_lines(tmp_path / "raw.jsonl", [review("a", "0001", "warm")])
+    result = prepare(raw, tmp_path / "out", interactions=orders)
+    assert result.counts["shared_ids"] == {"user": 1, "item": 0}
+    assert any("have no item in common" in note for note in result.notes)
+
+
 def test_a_rule_on_weights(tmp_path: Path, orders: Path) -> None:
     prepare(None, tmp_path / "out", interactions=orders, positive="weight>=1.5")
     assert Dataset.open(tmp_path / "out").interactions.positive.tolist() == [False, True, True]

@@ -312,6 +312,51 @@ def test_standard_input(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.Mo
     assert json.loads(answer.out)["counts"]["interactions"] == 16
 
 
+def test_names_with_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text('user_id,item_id,text,"rating, stars"\n1,1,"a, b",5\n2,1,b,4\n')
+    reviews = read_reviews(tmp_path / "raw.csv", columns={"rating": "rating, stars"})
+    assert reviews.frame.select("text", "rating").rows() == [("a, b", 5.0), ("b", 4.0)]
+
+
+def test_lines_that_end_in_carriage_returns(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_bytes(b'user,item,text\ru,i,"a, b"\rv,i,c\r')
+    assert read_reviews(tmp_path / "raw.csv").frame["text"].to_list() == ["a, b", "c"]
+
+
+def test_dumps_of_databases(tmp_path: Path) -> None:
+    (tmp_path / "copy.tsv").write_text(
+        "user\titem\ttext\trating\nu\ti\tone\\ntwo\\tC:\\\\new\t\\N\nv\ti\tx\t4\n"
+    )
+    reviews = read_reviews(tmp_path / "copy.tsv")
+    assert reviews.frame.select("text", "rating").rows() == [("one\ntwo\tC:\\new", None), ("x", 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2019-05-01 10:00:00 UTC", 1_556_704_800_000),
+        ("2019-05", 1_556_668_800_000),
+        (2019, 1_546_300_800_000),
+    ],
+)
+def test_more_dates(tmp_path: Path, time: object, expected: int) -> None:
+    path = write_lines(tmp_path / "raw.jsonl", [review("u", "i", time=time)])
+    assert read_reviews(path).frame["time_ms"].to_list() == [expected]
+
+
+def test_frames_as_programs_make_them() -> None:
+    huge = pandas.DataFrame({"user": [12345678901234567890123, 5], "item": [1, 2], "text": ["a", "b"]})
+    assert read_reviews(huge).frame["user"].to_list() == ["12345678901234567890123", "5"]
+    unnamed = pandas.DataFrame([["1", "2", "a"]])
+    assert read_reviews(unnamed, columns={"user": 0, "item": 1, "text": 2}).frame.height == 1
+    twice = pandas.DataFrame([["1", "2", "a", "b"]], columns=["user", "item", "text", "text"])
+    with pytest.raises(DataError, match="column 'text' is there 2 times"):
+        read_reviews(twice)
+    for series in (pandas.Series(["a"]), pl.Series(["a"])):
+        with pytest.raises(DataError, match="Series: expected a path or a table"):
+            read_reviews(series)
+
+
 def test_pipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="pipe: a named pipe; read it as standard input"):

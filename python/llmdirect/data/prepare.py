@@ -364,6 +364,11 @@ def _empty_valid_note(counts: Json) -> str:
 def _prepare_result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
+    for role, number in manifest["counts"].get("shared_ids", {}).items():
+        if not number:
+            notes.append(
+                f"reviews and interactions have no {role} in common; compare how both files write its ids"
+            )
     if not manifest["counts"]["per_split"]["valid"] and (
         options["fractions"] is None or options["fractions"][1]
     ):

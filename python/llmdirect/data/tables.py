@@ -32,6 +32,9 @@ PASSAGE_UNITS: Final = ("review", "document")
 """What a passage is: a review, or all reviews of a user or an item in train."""
 
 
+_SHARED: Final = ("user", "item")
+
+
 @dataclass(frozen=True)
 class Tables:
     """Tables of a dataset and their counts."""
@@ -121,6 +124,9 @@ def build_tables(
     source = " and ".join(part.label for part in parts)
     if positive:
         _check_positive(positive, reviews, interactions, source)
+    shared: Json = {}
+    if reviews is not None and interactions is not None:
+        shared = {role: _num_shared(reviews.frame[role], interactions.frame[role]) for role in _SHARED}
     if interactions is None:
         rows = drop_duplicate_pairs(parts[0].frame)
     else:
@@ -136,6 +142,7 @@ def build_tables(
             if part is not None
         },
         "duplicates_dropped": rows_read - rows.height,
+        **({"shared_ids": shared} if shared else {}),
     }
     named_items = set(rows["item"].unique())
     rows, counts["k_core_removed"] = _k_core(rows, k_core, source)
@@ -252,6 +259,10 @@ def check_train(positive: NDArray[np.bool_], split: NDArray[np.uint8], source: P
         raise DataError(f"{source}: no review is in train")
     if not (positive & (split == TRAIN)).any():
         raise DataError(f"{source}: no positive is left in train, so nothing to learn; loosen `positive`")
+
+
+def _num_shared(ids: pl.Series, others: pl.Series) -> int:
+    return int(ids.unique().is_in(others.unique().implode()).sum())
 
 
 def _check_positive(

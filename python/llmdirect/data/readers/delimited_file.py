@@ -19,6 +19,7 @@ from llmdirect.data.readers.dialects import (
     choose_delimiter,
     choose_dialect,
     read_records,
+    split_header,
 )
 from llmdirect.data.readers.encodings import NOT_UTF8
 from llmdirect.data.readers.raw_files import open_decompressed
@@ -51,6 +52,10 @@ class DelimitedFile:
     ) -> None:
         self.label = str(path)
         self._path, self._encoding, self._header = path, encoding, header
+        with open_decompressed(path, encoding=encoding) as file:
+            head = file.read(1 << 16)
+        # Old programs of the Macintosh end lines by carriage returns alone.
+        self._line_end = "\r" if b"\r" in head and b"\n" not in head else "\n"
         with self._lines() as lines:
             delimiter = choose_delimiter((line for _, line in islice(lines, 200)), header)
         first = self._first_record(delimiter)
@@ -94,22 +99,22 @@ class DelimitedFile:
 
     @contextmanager
     def _lines(self, progress: Progress = SILENT) -> Iterator[NumberedLines]:
-        """Numbered lines of the file, with a carriage return where they have one."""
+        """Numbered lines of the file without line feeds; a carriage return before one stays."""
         with open_decompressed(self._path, progress, encoding=self._encoding) as file:
             # surrogateescape lets a line that is not UTF-8 through, so that it can be named
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-            yield ((number, line.removesuffix("\n")) for number, line in enumerate(text, start=1))
+            end = self._line_end
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=end)
+            yield ((number, line.removesuffix(end)) for number, line in enumerate(text, start=1))
             text.detach()
 
     def _first_record(self, delimiter: str) -> Record:
-        quote = "none" if delimiter == "::" else "double"
         with self._lines() as lines:
-            first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
-            return next(read_records(iter([first]), Dialect(delimiter, quote), first[1].count(delimiter) + 1))
+            number, line = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+        return Record(number, split_header(line.removesuffix("\r"), delimiter))
 
     def _field_names(self, first: Record) -> list[str]:
-        if first.reason is not None or any(map(_is_not_utf8, first.values)):
-            raise DataError(f"{self.label}: line {first.line}: {first.reason or NOT_UTF8}")
+        if any(map(_is_not_utf8, first.values)):
+            raise DataError(f"{self.label}: line {first.line}: {NOT_UTF8}")
         names = [name.strip() for name in first.values]
         if all(map(_RECBOLE_TYPE.search, names)):
             names = [_RECBOLE_TYPE.sub("", name) for name in names]

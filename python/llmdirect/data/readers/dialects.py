@@ -18,6 +18,8 @@ DELIMITERS: Final = {"::": "'::'", "\t": "tabs", ",": "commas", ";": "semicolons
 """Delimiters and their names in messages."""
 _SAMPLED_LINES: Final = 200
 _MAX_RECORD_LINES: Final = 1000  # of a record with line breaks; a quote that opens more is a stray one
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r"}
 _NEEDS_QUOTES: Final = re.compile(r'["\r]')
 _UNCLOSED: Final = "a quote is not closed"
 _QUOTE_MESSAGES: Final = {
@@ -79,6 +81,12 @@ def choose_delimiter(lines: Iterable[str], header: bool) -> str:
     return max(DELIMITERS, key=regularity)
 
 
+def split_header(line: str, delimiter: str) -> list[str]:
+    """Column names of a header, which are quoted if they can be read so."""
+    values = None if delimiter == "::" else _split(line, Dialect(delimiter, "double"))[0]
+    return line.split(delimiter) if values is None else values
+
+
 def choose_dialect(lines: Callable[[], Iterable[tuple[int, str]]], delimiter: str, width: int) -> Dialect:
     """Dialect in which the records of a file have the width of its header.
 
@@ -102,7 +110,7 @@ def choose_dialect(lines: Callable[[], Iterable[tuple[int, str]]], delimiter: st
     survey = _survey(lines(), delimiter, width)
     if not survey.has_quotes:
         escaped = None
-        if survey.num_bad and survey.has_escapes:
+        if survey.has_nulls or (survey.num_bad and survey.has_escapes):
             escaped = _clean_dialect(lines(), dialects["backslash"], width)
         return escaped or dialects["none"]
     if not survey.num_bad and not survey.is_quoted:
@@ -130,6 +138,8 @@ class _Survey(NamedTuple):
     """Whether a value starts with a quote."""
     has_escapes: bool
     """Whether there is a backslash."""
+    has_nulls: bool
+    r"""Whether a value is \N, which MySQL and PostgreSQL write beside other escapes."""
     has_quoted_column: bool
     """Whether all values of a column are in quotes."""
     is_quoted: bool
@@ -138,7 +148,7 @@ class _Survey(NamedTuple):
 
 def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Survey:
     num_bad = 0
-    has_quotes = has_escapes = broken = superfluous = False
+    has_quotes = has_escapes = has_nulls = broken = superfluous = False
     quoted: set[int] = set()  # columns with a value in quotes
     unquoted: set[int] = set()  # columns with a value that is not
     for _, line in lines:
@@ -146,6 +156,8 @@ def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Su
         if not record:
             continue
         has_escapes |= "\\" in record
+        if not has_nulls and "\\N" in record:
+            has_nulls = "\\N" in record.split(delimiter)
         if record.count(delimiter) != width - 1:
             num_bad += 1
             has_quotes |= '"' in record
@@ -169,7 +181,12 @@ def _survey(lines: Iterable[tuple[int, str]], delimiter: str, width: int) -> _Su
     has_quoted_column = bool(quoted - unquoted)
     needed = not superfluous or delimiter != "\t"  # a comma file is quoted by RFC 4180, a tab file is not
     return _Survey(
-        num_bad, has_quotes, has_escapes, has_quoted_column, has_quoted_column or (not broken and needed)
+        num_bad,
+        has_quotes,
+        has_escapes,
+        has_nulls,
+        has_quoted_column,
+        has_quoted_column or (not broken and needed),
     )
 
 
@@ -207,7 +224,8 @@ def _clean_dialect(lines: Iterable[tuple[int, str]], dialect: Dialect, width: in
                 widths.clear()
     except csv.Error:
         return None
-    return replace(dialect, is_regular=is_regular)
+    # Of an escaped line feed the csv module would keep the letter n.
+    return replace(dialect, is_regular=is_regular and dialect.quote == "double")
 
 
 @contextmanager
@@ -327,6 +345,10 @@ def _read_unquoted(lines: Iterable[tuple[int, str]], delimiter: str, width: int)
         yield Record(number, values, reason)
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    return _ESCAPED_LETTERS.get(match[1], match[1])
+
+
 def _width_reason(count: int, width: int) -> str:
     return f"{count} fields, the header has {width}"
 
@@ -360,7 +382,7 @@ def _split(text: str, dialect: Dialect) -> tuple[list[str] | None, str | None]:
         if dialect.quote == "double":
             values.append(value.replace('""', '"') if quoted is not None else value)
         else:
-            values.append(value if value == "\\N" else re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL))
+            values.append(value if value == "\\N" else _ESCAPE.sub(_unescaped, value))
         position = match.end()
         if not match["end"]:
             return values, None

@@ -118,6 +118,7 @@ def read_interactions(
         As `read_reviews`.
     """
     raw = source if isinstance(source, RawSource) else resolve_source(source)
+    columns = _as_names(columns)
     files = raw.open(
         encoding=encoding, quote=quote, columns=columns, candidates=(*KNOWN_NAMES, *WEIGHT_NAMES)
     )
@@ -178,6 +179,7 @@ def read_reviews(
         If the fields are not recognised, a file is damaged, has bad lines, or there is no review.
     """
     raw = source if isinstance(source, RawSource) else resolve_source(source)
+    columns = _as_names(columns)
     files: list[RecordFile] = []
     splits: list[int | None] = []
     for code, part in enumerate((raw, valid, test)):
@@ -188,6 +190,13 @@ def read_reviews(
             splits += [None if valid is None and test is None else code] * (len(files) - len(splits))
     layout = choose_layout(raw.label, _field_names(files), columns, with_summary, split_column)
     return _read(raw.label, files, splits, layout, raw_text, skip_bad_lines, progress)
+
+
+def _as_names(columns: Mapping[str, object] | None) -> dict[str, str] | None:
+    """Field names as texts: numbers are columns without a name, None is a role that is left out."""
+    if columns is None:
+        return None
+    return {role: "" if name is None else str(name) for role, name in columns.items()}
 
 
 def _field_names(files: list[RecordFile]) -> list[str]:

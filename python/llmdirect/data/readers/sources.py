@@ -7,6 +7,7 @@ import stat
 import sys
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,12 +182,12 @@ def _expand(text: str) -> Iterable[Path]:
         if (path / MANIFEST).exists():
             raise DataError(f"{path}: a folder with a {MANIFEST}, as of a prepared dataset; give raw files")
         files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
-        data = [file for file in files if format_suffix(file) in _SUFFIXES]
+        data = [file for file in files if format_suffix(file) in _SUFFIXES and file.stat().st_size]
         if not data:
             raise FileNotFoundError(f"{path}: a folder without data files; {_EXPECTED}")
         if len(data) < len(files):
             others = ", ".join(file.name for file in files if file not in data)
-            _log.warning("%s: left out, since they are no data files by their names: %s", path, others)
+            _log.warning("%s: left out, as empty or no data files by their names: %s", path, others)
         return data
     if path.exists():
         return [path]
@@ -224,14 +225,17 @@ def _arrow_table(table: Any) -> Any:
         table = table.collect()
     if isinstance(table, pa.Table):
         return table
-    if hasattr(table, "to_arrow"):  # Polars
+    if hasattr(table, "to_arrow") and hasattr(table, "columns"):  # Polars
         return table.to_arrow()
     if hasattr(table, "with_format"):  # Hugging Face, whose `data` ignores selections
         return table.with_format("arrow")[:]
     if hasattr(table, "to_dict") and hasattr(table, "columns"):  # pandas
+        for name, count in Counter(map(str, table.columns)).items():
+            if count > 1:
+                raise DataError(f"the table: column {name!r} is there {count} times")
         columns = {str(name): _pandas_column(table[name]) for name in table.columns}
         return pa.table(columns)
-    if hasattr(table, "__arrow_c_stream__"):
+    if hasattr(table, "__arrow_c_stream__") and not hasattr(table, "name"):  # a series has one
         return pa.table(table)
     raise DataError(
         f"{type(table).__name__}: expected a path or a table (pandas, Polars, Arrow, Hugging Face datasets)"
@@ -243,7 +247,7 @@ def _pandas_column(column: Any) -> Any:
 
     try:
         return pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # texts and numbers in one column
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # texts beside numbers, huge numbers
         missing = column.isna()
         return pa.array([None if gone else str(value) for value, gone in zip(column, missing, strict=True)])
 

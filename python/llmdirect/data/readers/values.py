@@ -10,6 +10,7 @@ _MISSING_NUMBERS: Final = tuple(sorted({spelling.lower() for spelling in MISSING
 _WHOLE_FLOAT: Final = r"^-?\d+(\.0+)?$"
 _BASIC_DATE: Final = r"^((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 """Dates such as 20060102, which would be days of 1970 as epoch seconds."""
+_YEAR: Final = r"^((?:19|20)\d\d)$"
 _UNITS: Final = ((4e9, 1e3, "seconds"), (4e12, 1, "milliseconds"), (4e15, 1e-3, "microseconds"))
 """Largest usual number since 1970 (the year 2096), milliseconds of one, name."""
 _LATEST_MS: Final = 7_258_118_400_000  # the year 2200
@@ -88,9 +89,9 @@ def parse_times(values: pl.Series) -> tuple[pl.Series, pl.Series, str]:
     """
     text = _without_missing(values.str.strip_chars(), _MISSING_NUMBERS, lower=True)
     given = text.drop_nulls()
-    if given.str.contains(_BASIC_DATE).all():
-        dates = text.str.replace(_BASIC_DATE, "${1}-${2}-${3}")
-        return text, _parse_dates(dates), "dates"
+    for pattern, date, name in ((_BASIC_DATE, "${1}-${2}-${3}", "dates"), (_YEAR, "${1}-01-01", "years")):
+        if given.str.contains(pattern).all():
+            return text, _parse_dates(text.str.replace(pattern, date)), name
     number = text.cast(pl.Float64, strict=False)
     typical = number.abs().median()
     milliseconds, unit = 1.0, "dates"
@@ -110,7 +111,8 @@ def parse_times(values: pl.Series) -> tuple[pl.Series, pl.Series, str]:
 
 def _parse_dates(text: pl.Series) -> pl.Series:
     """Milliseconds since 1970 of written times, null where not understood."""
-    iso = text.str.replace(r"^(\d{4}[-/]\d\d[-/]\d\d)$", "${1}T00:00:00")
+    iso = text.str.replace(r"^(\d{4}-\d\d)$", "${1}-01").str.replace(r" ?UTC$", "+00:00")
+    iso = iso.str.replace(r"^(\d{4}[-/]\d\d[-/]\d\d)$", "${1}T00:00:00")
     iso = iso.str.replace(r"^(\S{10}) (\d)", "${1}T${2}")
     parsed = pl.Series([None] * len(text), dtype=pl.Int64)
     for time_format in _TIME_FORMATS:
