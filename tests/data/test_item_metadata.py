@@ -80,6 +80,12 @@ def test_formats_and_odd_values(tmp_path: Path) -> None:
     assert (named.features, "price" in named.fields) == ([["A"]], False)
 
 
+def test_ids_are_not_cleaned(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "items.jsonl", [{"asin": " a<b>&amp;\u200b ", "title": "A &amp; <b>B</b>"}])
+    items = read_item_metadata(path, ["a<b>&amp;\u200b"], excluded=())
+    assert (items.titles, items.new_ids) == (["A & B"], [])
+
+
 def prepared(tmp_path: Path, items: list[dict[str, Any]], **options: Any) -> Dataset:
     raw = [review(f"u{n % 5}", f"i{n % 6}", f"own text {n}") for n in range(30)]
     prepare(

@@ -248,7 +248,8 @@ def _values(record: Mapping[str, Any], role: str, names: Sequence[str], raw_text
     """Texts of a role, of the first field that has any; what is no text is an error in the essential."""
     try:
         is_image = role == "image"
-        texts = (_texts(record.get(name), name, raw_text or is_image, is_image) for name in names)
+        as_is = raw_text or role in ("item", "image")  # ids and addresses are no text to clean
+        texts = (_texts(record.get(name), name, as_is, is_image) for name in names)
         values = next(filter(None, texts), [])
     except ValueError:
         if role in _ESSENTIAL:
