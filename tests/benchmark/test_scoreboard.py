@@ -340,7 +340,7 @@ def test_invalid_arguments(dataset: Path, tmp_path: Path) -> None:
             {"protocol": "leave-last-out", "splits": 3},
             '`splits`: 3, but `protocol="leave-last-out"`',
         ),
-        ({"splits": 0}, "`splits`: 0, expected at least 1"),
+        ({"splits": 0}, "`splits`: 0, expected 1 to 100"),
         ({"budget_minutes": 0}, "`budget_minutes`: 0, expected above 0"),
     ):
         with pytest.raises(ValueError, match=message):

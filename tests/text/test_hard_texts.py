@@ -81,8 +81,8 @@ def test_hard_texts_pass_all_stages(tmp_path: Path, cli: CommandLine) -> None:
         run_json("explain", run, *ids, "--html", tmp_path / "why.html")
     for text in (HARD[4], HARD[5], "half \ud83d"):
         assert run_json("recommend", run, "--text", text, "--encoder", model)["recommendations"]
-    for text in ("", " "):
-        assert "holds no words" in cli("recommend", run, "--text", text, "--encoder", model).err
+    for text, words in (("", "the value is empty"), (" ", "holds no words")):
+        assert words in cli("recommend", run, "--text", text, "--encoder", model).err
 
 
 @pytest.fixture

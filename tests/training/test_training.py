@@ -282,7 +282,8 @@ def test_invalid_evaluation_arguments(dataset: Path, tmp_path: Path) -> None:
     for invalid, message in (
         ({"split": "train"}, "`split` is 'train', expected one of valid, test"),
         ({"metrics": "ndcg@10"}, "`metrics` is 'ndcg@10', expected a list"),
-        ({"depth": 0}, "`depth` is 0"),
+        ({"depth": 0}, "`depth`: has no effect without `lists_out`"),
+        ({"depth": 0, "lists_out": tmp_path / "lists.trec"}, "`depth` is 0"),
         ({"lists_out": tmp_path / "lists.csv"}, "ends in .parquet"),
     ):
         with pytest.raises(ValueError, match=message):
