@@ -295,9 +295,9 @@ def test_invalid_evaluation_arguments(dataset: Path, tmp_path: Path) -> None:
     assert result.to_json().keys() == set(keys.split())
     assert result.to_json()["run_out"] == str(tmp_path / "lists.parquet")
     assert (tmp_path / "lists.parquet").exists()
-    with pytest.raises(ValueError, match="user_ids is 'u0', expected a list"):
+    with pytest.raises(ValueError, match="`user_ids`: 'u0', expected a list"):
         recommend(tmp_path / "run", "u0")
-    with pytest.raises(ValueError, match="item_ids is 'i0', expected a list"):
+    with pytest.raises(ValueError, match="`item_ids`: 'i0', expected a list"):
         explain(tmp_path / "run", "u0", "i0")
     with pytest.raises(MissingError, match="no user 7"):
         recommend(tmp_path / "run", [7])  # type: ignore[list-item]
