@@ -10,7 +10,6 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from llmdirect.cli.console import stderr
 from llmdirect.cli.flags import flags_of, running, with_flags
-from llmdirect.common.conditions import condition_note
 from llmdirect.common.errors import LlmdirectError
 
 SETTINGS: Final = {"token_normalize_func": lambda token: token.lower().replace("_", "-")}
@@ -67,6 +66,8 @@ COMMANDS: Final = CommandTable()
 
 def _add_conditions(command: TyperCommand) -> None:
     """Add to the help of each option under which conditions it has an effect."""
+    from llmdirect.common.conditions import condition_note
+
     for option in command.params:
         note = condition_note(command.name or "", option.name or "")
         if note and isinstance(option, TyperOption):

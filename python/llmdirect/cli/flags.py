@@ -9,8 +9,6 @@ from typing import Any, Final
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from llmdirect.config import setting_names
-
 running: Final[ContextVar[typer.Context | None]] = ContextVar("running", default=None)
 """Context of the running command."""
 _SETTING: Final = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
@@ -43,6 +41,8 @@ def with_flags(message: str, ctx: typer.Context | None = None) -> str:
 
 def flags_of(message: str, commands: Sequence[Any]) -> str:
     """As `with_flags`, of the last of these commands, or else of the others."""
+    from llmdirect.config import setting_names
+
     parameters = {parameter.name: parameter for command in commands for parameter in command.params}
     own = {parameter.name for parameter in commands[-1].params}
     others = setting_names() - own if "param" in own else set()

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from llmdirect.cli.console import JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.options import RunArgument
-from llmdirect.common.conditions import check_conditions
 
 
 def aspects(
@@ -62,6 +61,7 @@ def aspects(
       llmdirect aspects run --rename 3=strings --merge 4,7 --off 2
     """
     from llmdirect.aspects.overview import aspect_overview, edit_aspects
+    from llmdirect.common.conditions import check_conditions
 
     check_conditions("aspects", {"other_runs": other_runs, "quality": quality or None})
     if rename or merge or split or off or on or reset:

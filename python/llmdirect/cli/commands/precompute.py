@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmdirect.cli.console import Bars, JsonFlag, emit, print_text
-from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT
 
 if TYPE_CHECKING:
@@ -139,6 +138,8 @@ def precompute(
         embedding_ids=embedding_ids,
     )
     if check:
+        from llmdirect.common.conditions import check_conditions
+
         check_conditions("precompute", {**settings, "check": check})
         _check(as_json, dataset, **shared)
         return

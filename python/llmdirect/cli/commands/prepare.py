@@ -9,9 +9,9 @@ from rich.table import Table
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.cli.console import Bars, JsonFlag, emit, literal, print_text, stdout
 from llmdirect.cli.flags import with_flags
-from llmdirect.common.types import Json
 
 if TYPE_CHECKING:
+    from llmdirect.common.types import Json
     from llmdirect.data.prepare import PrepareResult
 
 
@@ -204,7 +204,7 @@ def _show_fields(result: "PrepareResult") -> None:
         _show_source(name, source)
 
 
-def _show_source(name: str, source: Json) -> None:
+def _show_source(name: str, source: "Json") -> None:
     records = source["rows_read"] + source["bad_lines"]
     bad = f"{records:,} records, {source['bad_lines']:,} of them bad"
     print_text(f"{name}: {bad}; {source['description']}; layout: {source['format']}")

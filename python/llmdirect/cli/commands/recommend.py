@@ -9,7 +9,6 @@ from rich.table import Table
 
 from llmdirect.cli.console import JsonFlag, emit, literal, stdout
 from llmdirect.cli.options import RunArgument
-from llmdirect.common.conditions import check_conditions
 
 
 def recommend(
@@ -77,6 +76,8 @@ def recommend(
         raise typer.BadParameter(
             "give --user for one of the dataset, or --history or --text (or both) for a new user"
         )
+    from llmdirect.common.conditions import check_conditions
+
     check_conditions(
         "recommend",
         {
