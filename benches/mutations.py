@@ -383,7 +383,7 @@ def run_cases(
                 pool[index] = start()
         busy = {worker.connection: index for index, worker in enumerate(pool) if worker.task}
         for connection in wait(list(busy), timeout=1):
-            index = busy[connection]  # type: ignore[index]
+            index = busy[connection]  # type: ignore[index]  # `wait` returns what it was given
             worker = pool[index]
             assert worker.task is not None
             try:

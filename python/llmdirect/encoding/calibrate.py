@@ -17,9 +17,11 @@ from llmdirect.store.token_format import TokenFormat
 if TYPE_CHECKING:  # transformers takes seconds to import
     from llmdirect.encoding.encoders import Encoder, Tokens
 
-_SAMPLE_TOKENS: Final = 1 << 16  # 28 for each of 2304 dimensions
+SAMPLE_TOKENS: Final = 1 << 16  # 28 for each of 2304 dimensions
+"""Tokens on which projection and scales are fitted."""
 _TEXTS_PER_STEP: Final = 64
-_SEED: Final = 242
+SAMPLE_SEED: Final = 242
+"""Seed of the sample."""
 
 
 def fit(
@@ -55,9 +57,9 @@ def fit(
     DataError
         If there is no token to fit on.
     """
-    order = np.random.default_rng(_SEED).permutation(len(texts))
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(texts))
     tokens_before = np.cumsum(num_tokens[order], dtype=np.int64) - num_tokens[order]
-    sample = order[(tokens_before < _SAMPLE_TOKENS) & (num_tokens[order] > 0)]
+    sample = order[(tokens_before < SAMPLE_TOKENS) & (num_tokens[order] > 0)]
     sample = sample[np.argsort(-num_tokens[sample], kind="stable")]
     moments = Moments(encoder.dim)
     with progress.task("fit projection and scales", int(num_tokens[sample].sum()), "tokens") as task:

@@ -3,10 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from llmdirect.common.ranges import Range, check_range
 from llmdirect.encoding.encoders.sources import resolve, slug
 from llmdirect.store.token_format import TokenFormat
+
+SIZES: Final = Range(1, 2**31 - 1)
+"""Range of numbers of tokens."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Options:
     Raises
     ------
     ValueError
-        For a `token_budget` or `shard_tokens` below 1.
+        For a number of tokens outside `SIZES`.
     """
 
     dataset: Path
@@ -34,7 +38,7 @@ class Options:
     def __post_init__(self) -> None:
         for setting in ("token_budget", "shard_tokens", "max_length"):
             if (value := getattr(self, setting)) is not None:
-                check_range(setting, value, Range(1, 2**31 - 1))
+                check_range(setting, value, SIZES)
 
     @property
     def folder(self) -> Path:

@@ -18,13 +18,13 @@ from llmdirect.common.files import MANIFEST, check_disk, free_bytes
 from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import KINDS, TRAIN, Dataset, PassageKey
-from llmdirect.encoding.calibrate import Moments
+from llmdirect.encoding.calibrate import SAMPLE_SEED, SAMPLE_TOKENS, Moments
 from llmdirect.encoding.encoders.sources import slug
 from llmdirect.encoding.options import named_folder
 from llmdirect.encoding.results import EncodingPlan, PrecomputeResult
 from llmdirect.encoding.vector_files import OwnVectors, read_own_vectors
 from llmdirect.store.batch_plan import differences
-from llmdirect.store.calibration import Calibration
+from llmdirect.store.calibration import Calibration, first_not_finite
 from llmdirect.store.shards import (
     keep_or_clear,
     read_store_manifest,
@@ -35,9 +35,6 @@ from llmdirect.store.shards import (
 )
 from llmdirect.store.token_format import TokenFormat
 
-_FITTED_ON: Final = 1 << 16
-"""Most vectors on which scales and projection are fitted."""
-_SEED: Final = 242
 _NAMED: Final = 3
 """Most missing ids that are named."""
 
@@ -230,8 +227,8 @@ def _calibration(own: OwnVectors, assigned: _Assigned, token_format: TokenFormat
     rows = np.unique(assigned.rows[assigned.in_train & (assigned.rows >= 0)])
     if not len(rows):
         rows = np.unique(assigned.rows[assigned.rows >= 0])
-    if len(rows) > _FITTED_ON:
-        rows = np.sort(np.random.default_rng(_SEED).permutation(rows)[:_FITTED_ON])
+    if len(rows) > SAMPLE_TOKENS:
+        rows = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(rows)[:SAMPLE_TOKENS])
     moments = Moments(own.vectors.shape[1])
     for part in np.array_split(rows, max(1, len(rows) >> 12)):
         moments.add(torch.from_numpy(np.asarray(own.vectors[part], np.float32)))
@@ -253,22 +250,18 @@ def _write(
     used = rows >= 0
     vectors = torch.from_numpy(np.asarray(own.vectors[rows[used]], np.float32))
     stored = calibration.quantize(vectors, token_format.dtype)
-    tokens, scales = stored["tokens"], stored.get("scales")
-    finite = torch.isfinite(tokens.float()).all(1) if scales is None else torch.isfinite(scales)
-    if not bool(finite.all()):
-        row = int(rows[used][int(finite.logical_not().nonzero()[0])])
+    if (row := first_not_finite(stored)) is not None:
         raise DataError(
-            f"{own.row(row)} is not finite in {token_format.dtype}; store it as `dtype='float32'`"
+            f"{own.row(int(rows[used][row]))} is not finite in {token_format.dtype}; "
+            "store it as `dtype='float32'`"
         )
     ends = assigned.ends[part][used]
     write_shard(
         shard_folder(folder, number),
-        tokens=(tokens.view(torch.uint16) if tokens.dtype is torch.bfloat16 else tokens).numpy(),
+        **calibration.arrays(stored),
         offsets=np.concatenate([[0], np.cumsum(used)]).astype(np.int64),
         spans=np.stack([np.zeros_like(ends), ends], 1).astype(np.uint32),
         keys=assigned.keys[part],
-        scales=None if scales is None else scales.numpy(),
-        channels=None if calibration.channels is None else calibration.channels.numpy(),
         dtype=token_format.dtype,
         token_format=token_format.to_json(entry),
         encoder=encoder,

@@ -10,11 +10,12 @@ from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import MissingError
 from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.ranges import check_range
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.encoders.registered import registered_encoder
 from llmdirect.encoding.estimate import estimate_seconds
 from llmdirect.encoding.job import open_job, plan_job
-from llmdirect.encoding.options import Options, named_folder
+from llmdirect.encoding.options import SIZES, Options, named_folder
 from llmdirect.encoding.own_vectors import store_own_vectors
 from llmdirect.encoding.process_group import ProcessGroup
 from llmdirect.encoding.registered_job import encode_registered
@@ -147,8 +148,7 @@ def precompute(
     if embeddings is not None:
         of_encoders |= {"encoder": encoder != DEFAULT_ENCODER, "tokens": tokens != "all"}
         _refuse(of_encoders, "`embeddings`, which need no encoder")
-        if shard_tokens < 1:
-            raise ValueError(f"`shard_tokens`: {shard_tokens}, expected 1 or more")
+        check_range("shard_tokens", shard_tokens, SIZES)
         return store_own_vectors(
             Dataset.open(dataset_path),
             embeddings,

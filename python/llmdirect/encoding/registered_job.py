@@ -15,14 +15,14 @@ from llmdirect.common.files import MANIFEST, free_bytes
 from llmdirect.common.progress import Progress
 from llmdirect.common.types import Json
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding.calibrate import Moments
+from llmdirect.encoding.calibrate import SAMPLE_SEED, SAMPLE_TOKENS, Moments
 from llmdirect.encoding.encoders.registered import RegisteredEncoder
 from llmdirect.encoding.encoders.sources import slug
 from llmdirect.encoding.encoders.tokens import Embedding
 from llmdirect.encoding.options import named_folder
 from llmdirect.encoding.results import EncodingPlan, PrecomputeResult
 from llmdirect.encoding.texts import Texts
-from llmdirect.store.calibration import Calibration
+from llmdirect.store.calibration import Calibration, first_not_finite
 from llmdirect.store.shards import (
     clear_shards,
     content_hash,
@@ -39,8 +39,6 @@ from llmdirect.store.token_format import TokenFormat
 _TEXTS_AT_ONCE: Final = 64
 _SHARD_TEXTS: Final = 1024
 """Texts per shard: their tokens are not known before they are encoded."""
-_SAMPLE_TOKENS: Final = 1 << 16
-_SEED: Final = 242
 
 
 def encode_registered(
@@ -173,8 +171,7 @@ def _write(
     for batch, embeddings in _batches(encoder, texts.texts[part]):
         for text, (vectors, own) in zip(batch, _kept(batch, embeddings, token_format), strict=True):
             stored.append(calibration.quantize(vectors, token_format.dtype))
-            values = stored[-1].get("scales", stored[-1]["tokens"])
-            if not bool(torch.isfinite(values).all()):
+            if first_not_finite(stored[-1]) is not None:
                 raise DataError(
                     f"encoder {encoder.id}: text {text[:40]!r} has a vector that is not finite in "
                     f"{token_format.dtype}; store `dtype='bfloat16'` or float32"
@@ -182,15 +179,12 @@ def _write(
             spans.append(own)
             lengths.append(len(own))
     arrays = {name: torch.cat([each[name] for each in stored]) for name in stored[0]}
-    tokens, scales, channels = arrays["tokens"], arrays.get("scales"), calibration.channels
     write_shard(
         path,
-        tokens=(tokens.view(torch.uint16) if tokens.dtype is torch.bfloat16 else tokens).numpy(),
+        **calibration.arrays(arrays),
         offsets=np.cumsum(lengths).astype(np.int64),
         spans=np.concatenate(spans),
         keys=texts.keys[part],
-        scales=None if scales is None else scales.numpy(),
-        channels=None if channels is None else channels.numpy(),
         dtype=token_format.dtype,
         token_format=entries.get("form"),
         encoder=entries["encoder"],
@@ -205,15 +199,15 @@ def _fit(
     has_text = np.array([bool(text.strip()) for text in texts.texts])
     rows = np.flatnonzero(has_text & texts.in_train)
     rows = rows if len(rows) else np.flatnonzero(has_text)
-    sample = texts.select(np.random.default_rng(_SEED).permutation(rows))
+    sample = texts.select(np.random.default_rng(SAMPLE_SEED).permutation(rows))
     moments = Moments(encoder.dim)
-    with progress.task("fit projection and scales", _SAMPLE_TOKENS, "tokens") as task:
+    with progress.task("fit projection and scales", SAMPLE_TOKENS, "tokens") as task:
         for part, embeddings in _batches(encoder, sample):
             before = moments.count
             for vectors, spans in _kept(part, embeddings, token_format):
                 moments.add(vectors[torch.from_numpy(spans[:, 1] > spans[:, 0])])
             task.advance(moments.count - before)
-            if moments.count >= _SAMPLE_TOKENS:
+            if moments.count >= SAMPLE_TOKENS:
                 break
     if not moments.count:
         raise DataError(f"encoder {encoder.id}: no token of a train passage to fit `dtype` on")

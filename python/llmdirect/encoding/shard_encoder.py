@@ -19,6 +19,7 @@ from llmdirect.encoding.job import Job
 from llmdirect.encoding.results import Throughput
 from llmdirect.encoding.throughput import ThroughputMeter
 from llmdirect.store.batch_plan import record_budget
+from llmdirect.store.calibration import first_not_finite
 from llmdirect.store.shards import shard_folder, write_shard
 
 _WRITE_QUEUE = 2  # encoded shards that wait for the disk: bounds the memory
@@ -177,20 +178,14 @@ class ShardEncoder:
         job = self._job
         text_idx = job.plan.text_idx[slice(*job.plan.shard_range(shard))]
         offsets = np.concatenate([[0], np.cumsum(encoded.num_tokens)])
-        tokens, scales = encoded.arrays["tokens"], encoded.arrays.get("scales")
-        finite = torch.isfinite(tokens).all(dim=1) if scales is None else torch.isfinite(scales)
-        if not bool(finite.all()):
-            row = int(finite.logical_not().nonzero()[0])
+        if (row := first_not_finite(encoded.arrays)) is not None:
             raise self._not_finite(int(text_idx[int(np.searchsorted(offsets, row, side="right")) - 1]))
-        channels = self._calibration.channels
         write_shard(
             shard_folder(job.store, shard),
-            tokens=(tokens.view(torch.uint16) if tokens.dtype is torch.bfloat16 else tokens).numpy(),
+            **self._calibration.arrays(encoded.arrays),
             offsets=offsets,
             spans=encoded.spans,
             keys=job.texts.keys[text_idx],
-            scales=None if scales is None else scales.numpy(),
-            channels=None if channels is None else channels.cpu().numpy(),
             dtype=job.token_format.dtype,
             token_format=job.token_format.to_json(job.plan.calibration),
             encoder=job.encoder_entry,

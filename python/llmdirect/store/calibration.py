@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from llmdirect.common.arrays import as_numpy
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import file_digest, file_inside, read_limited, write_atomic
 from llmdirect.common.types import Json
@@ -65,6 +66,15 @@ class Calibration:
             return tokens
         return tokens * stored["scales"].float()[:, None] * self.channels
 
+    def arrays(self, stored: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Arrays of what `quantize` returned for `write_shard`: `tokens`, `scales` and `channels`."""
+        scales, channels = stored.get("scales"), self.channels
+        return {
+            "tokens": as_numpy(stored["tokens"]),
+            "scales": None if scales is None else scales.numpy(),
+            "channels": None if channels is None else channels.cpu().numpy(),
+        }
+
     def write(self, folder: Path) -> Json:
         """Write the calibration file of a store.
 
@@ -111,6 +121,13 @@ class Calibration:
             raise DataError(f"{path}: damaged ({error}); {cure}") from None
         statistics = {key: value for key, value in entry.items() if key not in ("bytes", "hash")}
         return cls(tensors.get("projection"), tensors.get("channels"), statistics)
+
+
+def first_not_finite(stored: Mapping[str, Tensor]) -> int | None:
+    """First row of what `quantize` returned that is not finite; None where all are."""
+    scales = stored.get("scales")
+    finite = torch.isfinite(stored["tokens"]).all(dim=1) if scales is None else torch.isfinite(scales)
+    return None if bool(finite.all()) else int(finite.logical_not().nonzero()[0])
 
 
 def quantize_int8(vectors: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
