@@ -57,11 +57,11 @@ _WEIGHT: Final = pl.Schema({"weight": pl.Float32})
 """Column of interactions that a dataset has where some came without text."""
 
 _DETAILS: Final = pl.Schema(
-    {  # type: ignore[arg-type]  # a type and a class of one
+    {
         "categories": pl.List(pl.String),
         "features": pl.List(pl.String),
-        "price": pl.String,
-        "image": pl.String,
+        "price": pl.String(),
+        "image": pl.String(),
     }
 )
 """Columns of items that a dataset has where the file of items has them."""
@@ -220,17 +220,16 @@ class Dataset:
         codes = split.astype(np.uint8)
         passage_codes = self.passages.split.copy()
         passage_codes[rows.passage_idx] = codes
-        counts = dict(zip(SPLIT_NAMES, np.bincount(codes, minlength=3).tolist(), strict=True))
         return replace(
             self,
-            manifest=self.manifest
-            | {
-                "options": self.manifest["options"] | {"split": GIVEN},
-                "counts": self.manifest["counts"] | {"per_split": counts},
-            },
+            manifest=self.manifest_of(codes) | {"options": self.manifest["options"] | {"split": GIVEN}},
             interactions=replace(rows, split=codes),
             passages=replace(self.passages, split=passage_codes),
         )
+
+    def manifest_of(self, split: NDArray[np.uint8]) -> Json:
+        """Manifest with the counts of other interactions per split, uint8 [n]."""
+        return self.manifest | {"counts": self.manifest["counts"] | {"per_split": count_splits(split)}}
 
     @property
     def num_users(self) -> int:
@@ -312,6 +311,11 @@ class Dataset:
         anonymous &= passages.kind == KINDS.index("review")
         chosen = np.concatenate([self.csr(split).indices, passages.item_idx[anonymous]])
         return np.bincount(chosen, minlength=self.num_items)
+
+
+def count_splits(split: NDArray[np.uint8]) -> dict[str, int]:
+    """Number of interactions of each split, by name."""
+    return dict(zip(SPLIT_NAMES, np.bincount(split, minlength=len(SPLIT_NAMES)).tolist(), strict=True))
 
 
 def _split_digest(rows: Interactions) -> str:

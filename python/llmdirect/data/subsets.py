@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import digest
-from llmdirect.common.types import Json
-from llmdirect.data.dataset import SPLIT_NAMES, TEST, TRAIN, Dataset, Interactions
+from llmdirect.data.dataset import TEST, TRAIN, Dataset, Interactions
 from llmdirect.data.resplit import resplit
 
 
@@ -48,7 +47,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     remaining = _select_rows(rows, kept)
     return Dataset(
         path=dataset.path,
-        manifest=_with_split_counts(dataset, remaining.split),
+        manifest=dataset.manifest_of(remaining.split),
         base_hash=digest(dataset.hash, "users", str(minimum)),
         user_ids=[dataset.user_ids[index] for index in np.flatnonzero(kept_users)],
         item_ids=[dataset.item_ids[index] for index in np.flatnonzero(kept_items)],
@@ -132,7 +131,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
     user[texts], split[texts] = -1, TRAIN
     return replace(
         whole,
-        manifest=_with_split_counts(whole, code[kept]),
+        manifest=whole.manifest_of(code[kept]),
         base_split="",
         base_hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
         interactions=_select_rows(replace(rows, split=code), kept),
@@ -164,7 +163,7 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
     removed = _authored_by(held_out, dataset)
     return replace(
         dataset,
-        manifest=_with_split_counts(dataset, rows.split[kept]),
+        manifest=dataset.manifest_of(rows.split[kept]),
         base_split="",
         base_hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
         interactions=_select_rows(rows, kept),
@@ -188,9 +187,3 @@ def _select_rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
         array = getattr(rows, field.name)
         columns[field.name] = None if array is None else array[kept]
     return Interactions(**columns)
-
-
-def _with_split_counts(dataset: Dataset, codes: NDArray[np.uint8]) -> Json:
-    """Manifest with the counts of interactions per split, uint8 [n]."""
-    counts = dict(zip(SPLIT_NAMES, np.bincount(codes, minlength=3).tolist(), strict=True))
-    return dataset.manifest | {"counts": dataset.manifest["counts"] | {"per_split": counts}}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import GIVEN, SCHEMAS, SPLIT_NAMES, TRAIN
+from llmdirect.data.dataset import GIVEN, SCHEMAS, TRAIN, count_splits
 from llmdirect.data.filtering import category_codes, drop_duplicate_pairs, join_interactions, k_core_mask
 from llmdirect.data.readers.item_metadata import ItemMetadata
 from llmdirect.data.readers.reviews import Reviews
@@ -370,7 +370,7 @@ def _counts(frames: dict[str, pl.DataFrame], rows: pl.DataFrame, groups: NDArray
         "items": num_items,
         "interactions": rows.height,
         "passages": frames["passages"].height,
-        "per_split": {name: int((rows["split"] == code).sum()) for code, name in enumerate(SPLIT_NAMES)},
+        "per_split": count_splits(rows["split"].to_numpy()),
         "positives": int(rows["positive"].sum()),
         "density": rows.height / (num_users * num_items),
         "median_words": words,

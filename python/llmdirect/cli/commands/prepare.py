@@ -167,7 +167,7 @@ def prepare(
     result = work(
         source or None,
         out,
-        columns=parse_columns(columns, "columns") if columns else None,
+        columns=parse_columns(columns),
         encoding=encoding,
         quote=quote,
         raw_text=raw_text,
@@ -181,11 +181,9 @@ def prepare(
         positive=positive,
         passage_unit=passage_unit,
         interactions=interactions,
-        interaction_columns=(
-            parse_columns(interaction_columns, "interaction_columns") if interaction_columns else None
-        ),
+        interaction_columns=parse_columns(interaction_columns, "interaction_columns"),
         items=items,
-        item_columns=parse_columns(item_columns, "item_columns") if item_columns else None,
+        item_columns=parse_columns(item_columns, "item_columns"),
         only_reviewed_items=only_reviewed_items,
         with_summary=with_summary,
         skip_bad_lines=skip_bad_lines,

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.readers.bad_lines import BadLines
 from llmdirect.data.readers.dialects import (
+    SAMPLED_LINES,
     Dialect,
     Record,
     choose_delimiter,
@@ -57,8 +58,10 @@ class DelimitedFile:
         # Old programs of the Macintosh end lines by carriage returns alone.
         self._line_end = "\r" if b"\r" in head and b"\n" not in head else "\n"
         with self._lines() as lines:
-            delimiter = choose_delimiter((line for _, line in islice(lines, 200)), header)
-        first = self._first_record(delimiter)
+            sample = [(number, line) for number, line in islice(lines, SAMPLED_LINES) if line.strip()]
+        delimiter = choose_delimiter([line for _, line in sample], header)
+        number, line = sample[0] if sample else (1, "")
+        first = Record(number, split_header(line.removesuffix("\r"), delimiter))
         self._header_lines = first.line if header else 0
         self.names = self._field_names(first) if header else [str(n) for n in range(len(first.values))]
         self._dialect = Dialect(delimiter, quote) if quote else self._choose_dialect(delimiter)
@@ -107,11 +110,6 @@ class DelimitedFile:
             yield ((number, line.removesuffix(end)) for number, line in enumerate(text, start=1))
             text.detach()
 
-    def _first_record(self, delimiter: str) -> Record:
-        with self._lines() as lines:
-            number, line = next(((number, line) for number, line in lines if line.strip()), (1, ""))
-        return Record(number, split_header(line.removesuffix("\r"), delimiter))
-
     def _field_names(self, first: Record) -> list[str]:
         if any(map(_is_not_utf8, first.values)):
             raise DataError(f"{self.label}: line {first.line}: {NOT_UTF8}")
@@ -132,7 +130,7 @@ class DelimitedFile:
             body = islice(lines, self._header_lines, None)
             yield from read_records(body, self._dialect, len(self.names))
 
-    def _check_repeated(self, names: "Sequence[str] | Any") -> None:
+    def _check_repeated(self, names: Iterable[str]) -> None:
         for name in names:
             if (count := self.names.count(name)) > 1:
                 raise DataError(f"{self.label}: line 1: column {name!r} is there {count} times")

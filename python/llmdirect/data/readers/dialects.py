@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,7 +15,8 @@ QUOTES: Final = ("none", "double", "backslash")
 """Ways of quoting: no quotes, a quote inside quotes written twice, or escaped by a backslash."""
 DELIMITERS: Final = {"::": "'::'", "\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 """Delimiters and their names in messages."""
-_SAMPLED_LINES: Final = 200
+SAMPLED_LINES: Final = 200
+"""Lines by which the delimiter is chosen."""
 _MAX_RECORD_LINES: Final = 1000  # of a record with line breaks; a quote that opens more is a stray one
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r"}
@@ -59,7 +59,7 @@ def choose_delimiter(lines: Iterable[str], header: bool) -> str:
     Parameters
     ----------
     lines
-        First lines of the file.
+        First lines of the file that are not blank.
     header
         Whether the first one holds column names.
 
@@ -68,7 +68,7 @@ def choose_delimiter(lines: Iterable[str], header: bool) -> str:
     The most frequent delimiter of the header outside of quotes; without a header, the one that divides most
     lines into the same number of fields.
     """
-    sample = [re.sub(r'"[^"]*"', "", line) for line in islice(filter(str.strip, lines), _SAMPLED_LINES)]
+    sample = [re.sub(r'"[^"]*"', "", line) for line in lines]
     if not sample:
         return ","
     if header:

@@ -1,7 +1,7 @@
 """Known formats of review files: the field of each role."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -128,7 +128,7 @@ class Layout:
 
 def choose_interaction_layout(label: str, names: Sequence[str], columns: Mapping[str, str] | None) -> Layout:
     """Choose the fields of interactions without text, as `choose_layout` does for reviews."""
-    columns = _checked_columns(label, names, columns, "interaction_columns", INTERACTION_ROLES)
+    columns = check_columns(label, names, columns, "interaction_columns", INTERACTION_ROLES)
     weight = ReviewFormat("", {"weight": WEIGHT_NAMES}).select(names)
     known = ({**weight, **known.select(names), **columns} for known in FORMATS if known.matches(names))
     candidates = [{role: fields[role] for role in INTERACTION_ROLES if fields.get(role)} for fields in known]
@@ -170,7 +170,7 @@ def choose_layout(
     DataError
         If a named field is missing, or the field of a required role is not known.
     """
-    columns = _checked_columns(label, names, columns, "columns", ROLES)
+    columns = check_columns(label, names, columns, "columns", ROLES)
 
     def num_filled(candidate: tuple[ReviewFormat, dict[str, str]]) -> tuple[int, int]:
         filled = candidate[1]
@@ -205,14 +205,27 @@ def choose_layout(
     return Layout(format_name, fields, best.text_optional and "text" not in columns)
 
 
-def _checked_columns(
+def named_fields(columns: Mapping[str, object] | None) -> dict[str, str]:
+    """Field names as texts: numbers are columns without a name, None and "" a role that is left out."""
+    return {role: "" if name is None else str(name) for role, name in (columns or {}).items()}
+
+
+def check_columns(
     label: str,
     names: Sequence[str],
     columns: Mapping[str, str] | None,
     setting: str,
-    roles: Sequence[str],
+    roles: Collection[str],
 ) -> dict[str, str]:
-    """The named columns, of known roles and present in the file."""
+    """The named columns, after a check that their roles are known and the file has their fields.
+
+    Raises
+    ------
+    ValueError
+        If a role is unknown.
+    DataError
+        If the file lacks a field.
+    """
     for role, name in (columns or {}).items():
         if role not in roles:
             raise ValueError(f"`{setting}`: unknown role {role!r}; the roles are {', '.join(roles)}")
@@ -223,14 +236,14 @@ def _checked_columns(
     return dict(columns or {})
 
 
-def parse_columns(text: str, setting: str = "columns") -> dict[str, str]:
+def parse_columns(text: str | None, setting: str = "columns") -> dict[str, str] | None:
     """Parse "user=user_id,item=book_id"; "time=" leaves a role out.
 
     A pair with a comma in the field name is quoted.
 
     Returns
     -------
-    Field of each role.
+    Field of each role; None for None.
 
     Raises
     ------
@@ -242,6 +255,8 @@ def parse_columns(text: str, setting: str = "columns") -> dict[str, str]:
     >>> parse_columns('user=user_id,"item=last, first"')
     {'user': 'user_id', 'item': 'last, first'}
     """
+    if text is None:
+        return None
     columns: dict[str, str] = {}
     for part in next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True)):
         role, equals, name = (piece.strip() for piece in part.partition("="))

@@ -11,9 +11,9 @@ import polars as pl
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.readers.bad_lines import BadLine, check_bad_lines
-from llmdirect.data.readers.formats import field_list
+from llmdirect.data.readers.formats import check_columns, field_list, named_fields
 from llmdirect.data.readers.json_file import to_text
-from llmdirect.data.readers.sources import RawSource, Source, resolve_source
+from llmdirect.data.readers.sources import Source, resolve_source
 from llmdirect.data.readers.values import MISSING
 from llmdirect.text.clean import clean_text
 
@@ -142,7 +142,8 @@ def read_item_metadata(
     DataError
         If a file is damaged, has bad lines, or has none of the items.
     """
-    raw = source if isinstance(source, RawSource) else resolve_source(source)
+    raw = resolve_source(source)
+    columns = named_fields(columns)
     known = tuple(name for names in _FIELDS.values() for name in names)
     files = raw.open(encoding=encoding, quote=quote, columns=columns, candidates=known)
     names = list(dict.fromkeys(name for file in files for name in file.names))
@@ -217,14 +218,7 @@ def _choose_fields(
         first = (review_item_field,) if role == "item" and review_item_field else ()
         known = dict.fromkeys(lower.get(option.casefold()) for option in (*first, *options))
         chosen[role] = [name for name in known if name is not None]
-    for role, name in (columns or {}).items():
-        if role not in _FIELDS:
-            raise ValueError(f"`item_columns`: unknown role {role!r}; the roles are {', '.join(_FIELDS)}")
-        if name and name not in names:
-            raise DataError(
-                f"{label}: no field {name!r} (`item_columns={{{role!r}: {name!r}}}`); "
-                f"found: {field_list(names)}"
-            )
+    for role, name in check_columns(label, names, columns, "item_columns", _FIELDS).items():
         chosen[role] = [name] if name else []
     chosen = {role: options for role, options in chosen.items() if options}
     if "item" not in chosen:

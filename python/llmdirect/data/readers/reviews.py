@@ -19,9 +19,10 @@ from llmdirect.data.readers.formats import (
     choose_interaction_layout,
     choose_layout,
     field_list,
+    named_fields,
 )
 from llmdirect.data.readers.record_file import LINE, RecordFile
-from llmdirect.data.readers.sources import RawSource, Source, resolve_source
+from llmdirect.data.readers.sources import Source, resolve_source
 from llmdirect.data.readers.values import (
     TIME_REASON,
     parse_ids,
@@ -117,8 +118,8 @@ def read_interactions(
     OSError, ValueError, DataError
         As `read_reviews`.
     """
-    raw = source if isinstance(source, RawSource) else resolve_source(source)
-    columns = _as_names(columns)
+    raw = resolve_source(source)
+    columns = named_fields(columns)
     files = raw.open(
         encoding=encoding, quote=quote, columns=columns, candidates=(*KNOWN_NAMES, *WEIGHT_NAMES)
     )
@@ -178,25 +179,19 @@ def read_reviews(
     DataError
         If the fields are not recognised, a file is damaged, has bad lines, or there is no review.
     """
-    raw = source if isinstance(source, RawSource) else resolve_source(source)
-    columns = _as_names(columns)
+    raw = resolve_source(source)
+    columns = named_fields(columns)
     files: list[RecordFile] = []
     splits: list[int | None] = []
     for code, part in enumerate((raw, valid, test)):
         if part is not None:
-            part = part if isinstance(part, RawSource) else resolve_source(part)
             candidates = (*KNOWN_NAMES, *([split_column] if split_column else []))
-            files += part.open(encoding=encoding, quote=quote, columns=columns, candidates=candidates)
+            files += resolve_source(part).open(
+                encoding=encoding, quote=quote, columns=columns, candidates=candidates
+            )
             splits += [None if valid is None and test is None else code] * (len(files) - len(splits))
     layout = choose_layout(raw.label, _field_names(files), columns, with_summary, split_column)
     return _read(raw.label, files, splits, layout, raw_text, skip_bad_lines, progress)
-
-
-def _as_names(columns: Mapping[str, object] | None) -> dict[str, str] | None:
-    """Field names as texts: numbers are columns without a name, None is a role that is left out."""
-    if columns is None:
-        return None
-    return {role: "" if name is None else str(name) for role, name in columns.items()}
 
 
 def _field_names(files: list[RecordFile]) -> list[str]:

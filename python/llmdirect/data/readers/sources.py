@@ -139,7 +139,7 @@ def resolve_source(source: Source) -> RawSource:
     Parameters
     ----------
     source
-        As `Source`.
+        As `Source`; one that is resolved already is returned.
 
     Raises
     ------
@@ -148,6 +148,8 @@ def resolve_source(source: Source) -> RawSource:
     DataError
         If a folder is a prepared dataset, a file is a named pipe, or the source is neither path nor table.
     """
+    if isinstance(source, RawSource):
+        return source
     if isinstance(source, str | Path):
         source = [source]
     if not isinstance(source, Sequence) or not all(isinstance(part, str | Path) for part in source):
@@ -253,28 +255,9 @@ def _pandas_column(column: Any) -> Any:
 
 
 def _table_digest(table: Any) -> str:
-    """Hash of a table's values."""
-    import pyarrow as pa
-
-    state = hashlib.blake2b(digest_size=16)
-
-    class Sink:
-        closed = False
-
-        def write(self, data: Any) -> int:
-            state.update(data)
-            return len(data)
-
-        def flush(self) -> None:
-            """Nothing is held back."""
-
-        def close(self) -> None:
-            """Nothing is open."""
-
-        def writable(self) -> bool:
-            return True
-
+    """Hash of a table's columns and values."""
     plain = table.replace_schema_metadata(None).combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(Sink(), mode="w"), plain.schema) as writer:
-        writer.write_table(plain)
+    state = hashlib.blake2b(plain.schema.serialize(), digest_size=16)
+    for batch in plain.to_batches():
+        state.update(batch.serialize())
     return state.hexdigest()
