@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmdirect.benchmark.baselines import BASELINES, TrainData
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result
 from llmdirect.config import TrainConfig
-from llmdirect.data.dataset import TEST, Dataset
+from llmdirect.data.dataset import TEST, TRAIN, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.precompute import precompute
 from llmdirect.evaluation.protocol import evaluate_split, held_out_users, seen_items
@@ -110,7 +109,7 @@ def demo(
     run = out / "run"
     training_result = train(out / "dataset", run, training=TrainConfig(), progress=progress)
     dataset, trained = Dataset.open(out / "dataset"), Trained.load(run)
-    tables_by_name = {"popularity": BASELINES["popularity"].fit(TrainData(dataset)), "direct": trained.tables}
+    tables_by_name = {"popularity": _by_popularity(dataset), "direct": trained.tables}
     if corpus is not None:
         tables_by_name["oracle"] = oracle(corpus, dataset.user_ids, dataset.item_ids)
     explainer = Explainer.open(run)
@@ -135,6 +134,11 @@ def demo(
         explanations=explanations,
         page=page.resolve(),
     )
+
+
+def _by_popularity(dataset: Dataset) -> ScoreTables:
+    empty = np.zeros((dataset.num_users, 0)), np.zeros((dataset.num_items, 0))
+    return ScoreTables(query=empty[0], item=empty[1], item_bias=dataset.popularity(TRAIN))
 
 
 def _row(name: str, tables: ScoreTables, dataset: Dataset) -> Json:

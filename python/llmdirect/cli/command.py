@@ -21,6 +21,7 @@ RENAMED: Final = {
     "--beside": "--other-runs",
     "--model": "--encoder",
     "--unit": "--passage-unit",
+    "--protocol": "--protocols",
 }
 """Former names of options."""
 

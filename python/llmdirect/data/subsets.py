@@ -1,7 +1,6 @@
 """Subsets of a prepared dataset for evaluation protocols, in memory."""
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +8,8 @@ from numpy.typing import NDArray
 from llmdirect.common.csr import Csr
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import digest
-from llmdirect.data.dataset import TEST, TRAIN, Dataset, Interactions
-from llmdirect.data.resplit import resplit
+from llmdirect.data.dataset import TEST, TRAIN, Dataset
+from llmdirect.data.resplit import resplit, select_interactions
 
 
 def active_users(dataset: Dataset, minimum: int) -> Dataset:
@@ -44,7 +43,7 @@ def active_users(dataset: Dataset, minimum: int) -> Dataset:
     kept_passages = ~_authored_by(~kept_users, dataset) & kept_items[passages.item_idx]
     user, item, passage = (_new_indices(part) for part in (kept_users, kept_items, kept_passages))
     chosen = np.flatnonzero(kept_passages)
-    remaining = _select_rows(rows, kept)
+    remaining = select_interactions(rows, kept)
     return Dataset(
         path=dataset.path,
         manifest=dataset.manifest_of(remaining.split),
@@ -134,7 +133,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
         manifest=whole.manifest_of(code[kept]),
         base_split="",
         base_hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
-        interactions=_select_rows(replace(rows, split=code), kept),
+        interactions=select_interactions(replace(rows, split=code), kept),
         passages=replace(passages, user_idx=user, split=split),
         extra_seen=Csr.from_pairs(rows.user_idx[removed], rows.item_idx[removed], whole.num_users),
     )
@@ -166,7 +165,7 @@ def without_users(dataset: Dataset, held_out: NDArray[np.bool_]) -> Dataset:
         manifest=dataset.manifest_of(rows.split[kept]),
         base_split="",
         base_hash=digest(dataset.hash, "without", np.packbits(held_out).tobytes().hex()),
-        interactions=_select_rows(rows, kept),
+        interactions=select_interactions(rows, kept),
         passages=replace(passages, split=np.where(removed, TEST, passages.split).astype(np.uint8)),
     )
 
@@ -179,11 +178,3 @@ def _authored_by(users: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_
         )
     author = dataset.passages.user_idx
     return (author >= 0) & users[author]
-
-
-def _select_rows(rows: Interactions, kept: NDArray[np.bool_]) -> Interactions:
-    columns: dict[str, Any] = {}
-    for field in fields(rows):
-        array = getattr(rows, field.name)
-        columns[field.name] = None if array is None else array[kept]
-    return Interactions(**columns)

@@ -30,9 +30,9 @@ from llmdirect.text.duplicates import connected_groups, pair_ids, text_ids
 
 PASSAGE_UNITS: Final = ("review", "document")
 """What a passage is: a review, or all reviews of a user or an item in train."""
-
-
 _SHARED: Final = ("user", "item")
+_TIE_SEED: Final = 0
+"""Of the order of rows of the same time; other splits of a dataset keep the order."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def build_tables(
     rows = rows.with_columns(
         category_codes(rows["user"], user_ids).cast(pl.Int32).alias("user_idx"),
         category_codes(rows["item"], item_ids).cast(pl.Int32).alias("item_idx"),
-    ).sort("user_idx", "time_ms", "position", nulls_last=False)
+    )
+    rows = _order_by_time(rows)
     items = metadata(item_ids.to_list(), named_items) if metadata else None
     if items:  # those without interactions come last
         item_ids = pl.concat([item_ids, pl.Series(items.new_ids, dtype=pl.String)])
@@ -161,7 +162,7 @@ def build_tables(
     if split == GIVEN:  # interactions without text are train
         split_codes, groups = (
             rows["split"].fill_null(TRAIN).to_numpy(),
-            _duplicate_groups(rows, descriptions)[0],
+            duplicate_groups(rows, descriptions)[0],
         )
         check_train(rows["positive"].to_numpy(), split_codes, source)
     else:
@@ -194,6 +195,16 @@ def build_tables(
             "fields": items.fields,
         }
     return Tables(frames, counts)
+
+
+def _order_by_time(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows by user and time; those of the same time at random, those without one in the order of the source.
+
+    The order of a source within one time is often that of item ids, from which a split would learn the item.
+    """
+    keys = random_keys(rows["user"].to_list(), rows["item"].to_list(), _TIE_SEED)
+    tie = pl.when(pl.col("time_ms").is_null()).then(pl.col("position").cast(pl.UInt64))
+    return rows.sort("user_idx", "time_ms", tie.otherwise(pl.Series(keys)), nulls_last=False)
 
 
 def split_rows(
@@ -232,7 +243,7 @@ def split_rows(
     """
     if split != "random":
         _check_times(rows["timestamp"], split, source)
-    groups, pinned = _duplicate_groups(rows, descriptions)
+    groups, pinned = duplicate_groups(rows, descriptions)
     user = rows["user_idx"].to_numpy()
     num_users = int(user[-1]) + 1
     if split == "random":
@@ -326,7 +337,7 @@ def _description_passages(metadata: ItemMetadata | None) -> pl.DataFrame:
     return _to_schema(frame, "passages")
 
 
-def _duplicate_groups(
+def duplicate_groups(
     rows: pl.DataFrame, descriptions: pl.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Group of duplicates of each row, int64 [n], and rows that repeat the item's description, bool [n]."""

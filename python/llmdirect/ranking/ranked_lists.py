@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from llmdirect.common.csr import Csr
 from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.ranking.top_k import RankedLists
 
@@ -72,6 +74,38 @@ def write_ranked_lists(
     write_atomic(
         path.with_suffix(".trec"),
         lambda file: trec.write_csv(file, include_header=False, separator=" ", quote_style="never"),
+    )
+
+
+def write_qrels(
+    path: Path,
+    user_rows: NDArray[np.int32],
+    relevant: Csr,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+) -> None:
+    """Write relevant items as TREC qrels, ``user_id 0 item_id 1``, ids encoded as in the run file.
+
+    Parameters
+    ----------
+    user_rows
+        int32 [B] user indices.
+    relevant
+        B rows of items.
+    user_ids, item_ids
+        External id of each index.
+    """
+    users = pl.Series(np.repeat(user_rows, np.diff(relevant.indptr)))
+    qrels = pl.DataFrame(
+        [
+            _tokens("user_ids", user_ids, users),
+            pl.repeat(0, len(users), eager=True).alias("0"),
+            _tokens("item_ids", item_ids, pl.Series(relevant.indices)),
+            pl.repeat(1, len(users), eager=True).alias("1"),
+        ]
+    )
+    write_atomic(
+        path, lambda file: qrels.write_csv(file, include_header=False, separator=" ", quote_style="never")
     )
 
 

@@ -91,5 +91,57 @@ def rank(
     return RankedLists(items, scores, auc, user_rows)
 
 
+def rank_scores(
+    scores: NDArray[np.float32], *, k: int, seen: Csr | None, candidates: NDArray[np.bool_] | None = None
+) -> NDArray[np.int32]:
+    """Exact top-k lists of scores that are computed already.
+
+    Parameters
+    ----------
+    scores
+        float32 [B, I], overwritten.
+    k
+        Length of the lists; shorter ones are padded.
+    seen
+        B rows of items that are no candidates; None: every item is one.
+    candidates
+        bool [I], items that are candidates of any user; all by default.
+
+    Returns
+    -------
+    int32 [B, k] item indices, best first, ties by smaller index; padded with -1.
+
+    Raises
+    ------
+    ValueError
+        If the score of a candidate is NaN or +inf.
+
+    Examples
+    --------
+    >>> rank_scores(np.float32([[1, 3, 2, 3]]), k=3, seen=None)
+    array([[1, 3, 2]], dtype=int32)
+    """
+    num_rows, num_items = scores.shape
+    if seen is not None:
+        scores[np.repeat(np.arange(num_rows), np.diff(seen.indptr)), seen.indices] = -np.inf
+    if candidates is not None:
+        scores[:, ~candidates] = -np.inf
+    if (undefined := np.isnan(scores) | np.isposinf(scores)).any():
+        row, item = (int(position[0]) for position in np.nonzero(undefined))
+        raise ValueError(f"the score of row {row} and item {item} is {scores[row, item]}")
+    length = min(k, num_items)
+    top = np.full((num_rows, k), -1, np.int32)
+    if length == 0:
+        return top
+    threshold = np.partition(scores, num_items - length, axis=1)[:, num_items - length]
+    rows, items = np.nonzero(scores >= threshold[:, None])  # at least `length` a row, more with ties
+    order = np.lexsort((items, -scores[rows, items], rows))
+    rows, items = rows[order], items[order]
+    rank_in_row = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    listed = (rank_in_row < length) & np.isfinite(scores[rows, items])
+    top[rows[listed], rank_in_row[listed]] = items[listed]
+    return top
+
+
 def _checked(table: Csr | None) -> _core.CheckedCsr | None:
     return None if table is None else table.checked

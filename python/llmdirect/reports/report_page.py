@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from llmdirect.benchmark.table import caption
+from llmdirect.benchmark.table import caption, verdicts
 from llmdirect.common.types import Json
 from llmdirect.config import TrainConfig
 from llmdirect.explanation.explainer import Explainer
@@ -192,20 +192,29 @@ def _points(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float],
 def _scoreboard(result: Json | None) -> str:
     if result is None:
         return ""
+    cards = "".join(_protocol_card(result, protocol) for protocol in result["protocols"])
+    sentences = "".join(f"<p>{safe(sentence)}</p>" for sentence in verdicts(result))
+    return f'{cards}{sentences}<p class="muted small">{safe(caption(result))}</p>'
+
+
+def _protocol_card(result: Json, protocol: str) -> str:
     metric = result["metrics"][0]
+    figures = [(row["model"], row["protocols"][protocol]) for row in result["rows"]]
     rows = [
-        (row["model"], *(float(row["metrics"][metric][end]) for end in ("low", "mean", "high")))
-        for row in result["rows"]
-        if not row["failed"]
+        (name, *(float(values["metrics"][metric][end]) for end in ("low", "mean", "high")))
+        for name, values in figures
+        if not values["failed"]
     ]
     rows.sort(key=lambda row: -row[2])
-    plot = intervals(f"{metric} on the test split", f"{metric}, 95 % intervals over users", rows, "direct")
-    failed = "".join(
-        f'<p class="small"><bdi>{safe(row["model"])}</bdi> failed: {safe(row["failed"])}</p>'
-        for row in result["rows"]
-        if row["failed"]
+    plot = intervals(
+        f"{metric} on the test split, {protocol}", f"{metric}, 95 % intervals over users", rows, "llmdirect"
     )
-    return f'<div class="card">{plot}{failed}</div><p class="muted small">{safe(caption(result))}</p>'
+    failed = "".join(
+        f'<p class="small"><bdi>{safe(name)}</bdi>: {safe(values["failed"])}</p>'
+        for name, values in figures
+        if values["failed"]
+    )
+    return f'<div class="card">{plot}{failed}</div>'
 
 
 def _aspects(catalogue: Catalogue) -> str:

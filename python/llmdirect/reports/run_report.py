@@ -88,7 +88,7 @@ def report(
     """
     check_writable(Path(out))
     results = {
-        "scoreboard": _read(scoreboard, "rows", "scoreboard DATASET"),
+        "scoreboard": _read(scoreboard, "protocols", "scoreboard DATASET"),
         "faithfulness": _read(faithfulness, "deletion", "faithfulness DATASET --parameters RUN"),
     }
     explainer = Explainer.open(run, dataset)

@@ -1,9 +1,8 @@
-"""Train data of the baselines, and score tables of item-item models."""
+"""Train data of the baselines, and steps that several of them share."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +14,7 @@ from llmdirect.common.csr import Csr
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.model.item_documents import ItemDocuments
 from llmdirect.model.train_view import TrainView
-from llmdirect.ranking.scorer import ScoreTables
 from llmdirect.store.store import EmbeddingStore
-
-Trial: TypeAlias = Any
-"""An Optuna trial (`optuna.Trial`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +84,48 @@ class TrainData:
         return gram
 
     @cached_property
+    def sequence(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Users and items of the train positives, by user, then time: int32 [nnz] each."""
+        rows = self.dataset.interactions
+        chosen = (rows.split == TRAIN) & rows.positive
+        return rows.user_idx[chosen], rows.item_idx[chosen]
+
+    def before(self, reach: int, half_life: float) -> Any:
+        """What each user did before each train positive, as a SciPy CSR array float32 [nnz, I].
+
+        Parameters
+        ----------
+        reach
+            Number of events that count, from the newest.
+        half_life
+            Events after which the weight is half; the newest event before has the weight 1.
+        """
+        from scipy.sparse import csr_array
+
+        user, item = self.sequence
+        rows, columns, values = [], [], []
+        for gap in range(1, min(reach, len(user) - 1) + 1):
+            row = np.flatnonzero(user[gap:] == user[:-gap]) + gap
+            if not len(row):
+                break
+            rows.append(row)
+            columns.append(item[row - gap])
+            values.append(np.full(len(row), 0.5 ** ((gap - 1) / half_life), np.float32))
+        if not rows:
+            return csr_array((len(user), self.num_items), dtype=np.float32)
+        table = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return csr_array(table, shape=(len(user), self.num_items))
+
+    @cached_property
+    def targets(self) -> Any:
+        """Item of each train positive, as a SciPy CSR array float32 [nnz, I]."""
+        from scipy.sparse import csr_array
+
+        _, item = self.sequence
+        table = np.ones(len(item), np.float32), item, np.arange(len(item) + 1)
+        return csr_array(table, shape=(len(item), self.num_items))
+
+    @cached_property
     def view(self) -> TrainView:
         """Train passages with their pooled embeddings.
 
@@ -118,34 +155,6 @@ class TrainData:
         """Cosine similarity of the items' centred TF-IDF vectors: float64 [I, I]."""
         texts = self.dataset.passages.text.gather(self.view.passage_idx)
         return WordSimilarity(self.view, texts).gram(torch.arange(self.view.num_items)).numpy()
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Baseline model with its search space."""
-
-    fit: Callable[..., ScoreTables]
-    """(data, **settings): fit on train."""
-    space: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
-    """Draws the settings of a trial; none by default."""
-
-
-def item_item(data: TrainData, table: NDArray[np.floating]) -> ScoreTables:
-    """Score tables of an item-item model: the sum of table[j, i] over j in the history.
-
-    Parameters
-    ----------
-    table
-        [I, I] weights; zeros are not stored.
-    """
-    sources, targets = np.nonzero(table)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(sources, minlength=len(table)))])
-    return ScoreTables(
-        query=np.zeros((data.num_users, 0)),
-        item=np.zeros((data.num_items, 0)),
-        history=data.positives,
-        item_item=(indptr, targets.astype(np.int32), table[sources, targets].astype(np.float32)),
-    )
 
 
 def largest_neighbours(similarity: NDArray[np.float64], neighbours: int, axis: int) -> NDArray[np.float64]:

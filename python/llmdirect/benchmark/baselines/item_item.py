@@ -1,24 +1,15 @@
 """Item-item baselines: neighbourhoods, random walks, linear autoencoders."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llmdirect.benchmark.baselines.data import (
-    Baseline,
-    TrainData,
-    Trial,
-    item_item,
-    largest_neighbours,
-    shrunk_cosine,
-)
+from llmdirect.benchmark.baselines.data import TrainData, largest_neighbours, shrunk_cosine
+from llmdirect.benchmark.models import ItemItemModel
 from llmdirect.collaborative.gram import inverse_to_weights, regularised_inverse
-from llmdirect.ranking.scorer import ScoreTables
 
 
-def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> ScoreTables:
+def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) -> ItemItemModel:
     """Item-based nearest neighbours (Sarwar et al. 2001) with shrunk cosine similarity.
 
     Parameters
@@ -31,10 +22,10 @@ def itemknn(data: TrainData, neighbours: int, shrink: float, user_power: float) 
         Exponent p of the user weight n**-p in the Gram matrix.
     """
     similarity = shrunk_cosine(data.gram(user_power), shrink)
-    return item_item(data, largest_neighbours(similarity, neighbours, axis=0))
+    return ItemItemModel(largest_neighbours(similarity, neighbours, axis=0))
 
 
-def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> ScoreTables:
+def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> ItemItemModel:
     """RP3beta: three-step random walks, user to item to user to item (Paudel et al. 2017).
 
     Parameters
@@ -52,10 +43,10 @@ def rp3beta(data: TrainData, neighbours: int, alpha: float, beta: float) -> Scor
     to_user = matrix.multiply((1 / popularity)[None, :]).tocsr().power(alpha)
     weights = (to_user.T @ to_item).toarray() / popularity[None, :] ** beta
     np.fill_diagonal(weights, 0.0)
-    return item_item(data, largest_neighbours(weights, neighbours, axis=0))
+    return ItemItemModel(largest_neighbours(weights, neighbours, axis=0))
 
 
-def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
+def slim(data: TrainData, l1: float, l2: float) -> ItemItemModel:
     """SLIM: sparse linear item-item model (Ning and Karypis 2011), by coordinate descent.
 
     Minimises ½‖X - XB‖² + l1 Σ B + ½ l2 ‖B‖² over B ≥ 0 with zero diagonal. A row of B is updated for all
@@ -85,7 +76,7 @@ def slim(data: TrainData, l1: float, l2: float) -> ScoreTables:
                 largest_change = max(largest_change, float(np.abs(change).max()))
         if largest_change < 1e-4:
             break
-    return item_item(data, table)
+    return ItemItemModel(table)
 
 
 def _inverse(gram: NDArray[np.float64], ridge: float, name: str = "ridge") -> NDArray[np.float64]:
@@ -102,7 +93,7 @@ def _autoencoder(inverse: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def ease(
     data: TrainData, ridge: float, user_power: float = 0.0, likeness: float = 0.0, words: float = 0.0
-) -> ScoreTables:
+) -> ItemItemModel:
     """EASE item-item model (Steck 2019), with text similarities as side information.
 
     B = -P / diag(P) with P = (Xᵀ diag(n^-user_power) X + likeness E Eᵀ + words S + ridge 1)⁻¹ and zero
@@ -129,10 +120,10 @@ def ease(
         gram += likeness * (data.directions @ data.directions.T)
     if words:
         gram += words * data.common_words
-    return item_item(data, _autoencoder(_inverse(gram, ridge)))
+    return ItemItemModel(_autoencoder(_inverse(gram, ridge)))
 
 
-def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ScoreTables:
+def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> ItemItemModel:
     """L3AE: linear autoencoder distilled from one of the items' texts (after Moon et al. 2025).
 
     Fits an autoencoder S of the text similarities (EASE with `text_ridge`), then minimises
@@ -157,61 +148,4 @@ def l3ae(data: TrainData, ridge: float, text_ridge: float, distil: float) -> Sco
     free = inverse @ (gram + distil * semantic)
     table = free - inverse * (np.diag(free) / np.diag(inverse))
     np.fill_diagonal(table, 0.0)
-    return item_item(data, table)
-
-
-def _itemknn_space(trial: Trial) -> dict[str, Any]:
-    return {
-        "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
-        "shrink": trial.suggest_float("shrink", 0.1, 300, log=True),
-        "user_power": trial.suggest_float("user_power", 0, 1),
-    }
-
-
-def _rp3beta_space(trial: Trial) -> dict[str, Any]:
-    return {
-        "neighbours": trial.suggest_int("neighbours", 5, 1000, log=True),
-        "alpha": trial.suggest_float("alpha", 0.1, 2),
-        "beta": trial.suggest_float("beta", 0, 1),
-    }
-
-
-def _ridge(trial: Trial, low: float = 1.0) -> float:
-    return float(trial.suggest_float("ridge", low, 3000, log=True))
-
-
-def _ease_text_space(trial: Trial, texts: str) -> dict[str, Any]:
-    return {
-        "ridge": _ridge(trial, 0.3),
-        "user_power": trial.suggest_categorical("user_power", [0.0, 0.5, 1.0]),
-        texts: trial.suggest_float(texts, 0.1, 100, log=True),
-    }
-
-
-ITEM_ITEM = {
-    "itemknn": Baseline(itemknn, _itemknn_space),
-    "rp3beta": Baseline(rp3beta, _rp3beta_space),
-    "slim": Baseline(
-        slim,
-        lambda trial: {
-            "l1": trial.suggest_float("l1", 0.01, 10, log=True),
-            "l2": trial.suggest_float("l2", 1, 1000, log=True),
-        },
-    ),
-    "ease": Baseline(ease, lambda trial: {"ridge": _ridge(trial)}),
-    "ease-user": Baseline(
-        ease,
-        lambda trial: {"ridge": _ridge(trial, 0.1), "user_power": trial.suggest_float("user_power", 0.1, 1)},
-    ),
-    "ease-text": Baseline(ease, lambda trial: _ease_text_space(trial, "likeness")),
-    "ease-words": Baseline(ease, lambda trial: _ease_text_space(trial, "words")),
-    "l3ae": Baseline(
-        l3ae,
-        lambda trial: {
-            "ridge": _ridge(trial),
-            "text_ridge": trial.suggest_float("text_ridge", 0.1, 100, log=True),
-            "distil": trial.suggest_float("distil", 1, 1000, log=True),
-        },
-    ),
-}
-"""Baselines whose weights are an item-item matrix [I, I], by row name."""
+    return ItemItemModel(table)

@@ -9,28 +9,54 @@ from rich.table import Table
 from llmdirect.cli.console import Bars, JsonFlag, emit, print_text, stdout
 from llmdirect.cli.options import DatasetArgument
 
-_WIDE = 100
-"""Columns of a terminal that has room for all columns of the table."""
+_COLUMNS = 25
+"""Columns of the terminal that a protocol takes beside the names of the rows."""
+_NAMES = 26
 
 
 def scoreboard(
     dataset: DatasetArgument,
-    splits: Annotated[
-        int | None, typer.Option(help="Number of random splits, with the seeds 242, 243, …", show_default="3")
-    ] = None,
-    protocol: Annotated[
-        str,
+    protocols: Annotated[
+        str | None,
         typer.Option(
-            help="How the data is split: direct (70/10/20), mmrec (8:1:1), alpharec (4:3:3, users with 20 "
-            "interactions or more), leave-last-out, global-time or cold-items."
+            metavar="NAME,…",
+            help="How the data is split: random (70/10/20), leave-last-out, global-time (five cuts), "
+            "cold-items, new-users, mmrec (8:1:1), alpharec (4:3:3, users with 20 interactions or more), or "
+            "own, the dataset's own split. (default: random, and with times leave-last-out and global-time)",
         ),
-    ] = "direct",
+    ] = None,
+    splits: Annotated[
+        int | None, typer.Option(help="Number of random splits, with ascending seeds.", show_default="3")
+    ] = None,
     budget_minutes: Annotated[
-        float | None, typer.Option(help="Minutes for tuning, shared among the models.", show_default="60")
+        float | None, typer.Option(help="Minutes for tuning each model.", show_default="10")
     ] = None,
     rows: Annotated[
         str | None, typer.Option(metavar="NAME,…", help="Only these models (rows of the table).")
     ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            metavar="FILE",
+            help="Ranked lists of a model of your own for the dataset's test split: TREC or Parquet. "
+            "Repeatable.",
+        ),
+    ] = None,
+    users: Annotated[
+        str,
+        typer.Option(
+            help="Users whose test interactions are measured: report (half of them, by hash), development "
+            "(the other half, for decisions of your own) or all."
+        ),
+    ] = "report",
+    query_time: Annotated[
+        str,
+        typer.Option(
+            help="When a query of leave-last-out comes: last (at the user's last known event) or event (at "
+            "the tested event itself)."
+        ),
+    ] = "last",
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of the results. (default: DATASET/scoreboard)"),
@@ -41,23 +67,27 @@ def scoreboard(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tune, fit and measure DIRECT and its baselines; resumes an interrupted run.
+    """Tune and measure the default model beside others; resumes an interrupted run.
 
     Example:
 
-      llmdirect scoreboard instruments --splits 3
-      llmdirect scoreboard instruments --rows ease,ease-text,direct --budget-minutes 5
-      llmdirect scoreboard instruments --protocol cold-items --rows embedding-knn,ease-words,direct
+      llmdirect scoreboard instruments
+      llmdirect scoreboard instruments --rows ease,ease-words,llmdirect --budget-minutes 1
+      llmdirect scoreboard instruments --protocols cold-items --rows tfidf-knn,ease-words,llmdirect
+      llmdirect scoreboard instruments --run mine.trec
     """
     from llmdirect.benchmark.scoreboard import scoreboard as run_scoreboard
 
     result = run_scoreboard(
         dataset,
         out=out,
-        rows=[name.strip() for name in rows.split(",")] if rows else None,
+        rows=_names(rows),
+        protocols=_names(protocols),
         splits=splits,
-        protocol=protocol,
         budget_minutes=budget_minutes,
+        users=users,  # type: ignore[arg-type]  # checked there
+        query_time=query_time,  # type: ignore[arg-type]
+        runs=runs or (),
         store=store,
         progress=Bars(),
     )
@@ -67,34 +97,33 @@ def scoreboard(
         show(result)
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table of a scoreboard, and the paths of the full one."""
-    from llmdirect.benchmark.table import caption
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text else None
 
-    first, second = result["metrics"][:2]
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table of a scoreboard, a sentence for each protocol, and the paths of the full one."""
+    from llmdirect.benchmark.table import caption, summary_cells, verdicts
+
+    protocols = list(result["protocols"])
+    with_ratio = stdout().width >= _NAMES + 2 * _COLUMNS * len(protocols)
     table = Table(box=None, pad_edge=False)
     table.add_column("model", style="bold", no_wrap=True)
-    names = (first, second, "direct / row", "valid", "train\nleft out", "s")
-    shown = len(names) if stdout().width >= _WIDE else 4
-    for name in names[:shown]:
-        table.add_column(name, justify="right", no_wrap=True)
+    for protocol in protocols:
+        table.add_column(protocol, justify="right")
+        if with_ratio:
+            table.add_column("llmdirect / row", justify="right", no_wrap=True)
     for row in result["rows"]:
-        if row["failed"]:
-            table.add_row(row["model"], "failed")
-            continue
-        interval, ratio, left_out = row["metrics"][first], row["ratio_direct"], row["train_left_out"]
-        cells = (
-            f"{interval['mean']:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}",
-            f"{row['metrics'][second]['mean']:.4f}",
-            f"{ratio['mean']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})" if ratio else "",
-            f"{row['validation']:.4f}",
-            f"{left_out:.4f}" if left_out is not None else "",
-            f"{row['seconds']:.0f}",
-        )
-        table.add_row(row["model"], *cells[:shown])
+        cells = [summary_cells(row["protocols"][protocol]) for protocol in protocols]
+        shown = [cell for value, ratio in cells for cell in ((value, ratio) if with_ratio else (value,))]
+        style = "italic" if row["kind"] == "ablation" else None
+        table.add_row(row["model"], *shown, style=style)
     stdout().print(table)
     for row in result["rows"]:
-        if row["failed"]:
-            print_text(f"{row['model']} failed: {row['failed']}")
-    print_text(caption(result, full=False))
-    print_text(f"all figures: {result['markdown']}, {result['plot']}")
+        for protocol in protocols:
+            if failed := row["protocols"][protocol]["failed"]:
+                print_text(f"{row['model']}, {protocol}: {failed}")
+    for sentence in verdicts(result):
+        print_text(sentence)
+    print_text(caption(result))
+    print_text(f"all figures: {result['markdown']}, {result['plot']}, {result['per_user']}")
