@@ -1,20 +1,28 @@
-"""Scoreboard: agreement with `test`, caching and failures of rows; baselines against references."""
+"""Scoreboard: agreement with `test`, caching, searches, failures of rows, and lists of other models."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from command_line import CommandLine
 from llmdirect.benchmark import rows as scoreboard_rows
-from llmdirect.benchmark.baselines import BASELINES, TrainData
-from llmdirect.benchmark.rows import ROWS, Benchmark, Budget, row_identity
+from llmdirect.benchmark import tuning
+from llmdirect.benchmark.baselines import BASELINES, Baseline, TrainData
+from llmdirect.benchmark.benchmark import Benchmark, FittedRow, Row
+from llmdirect.benchmark.models import ItemBiasModel
+from llmdirect.benchmark.rows import ROWS, register_baseline
 from llmdirect.benchmark.scoreboard import scoreboard
+from llmdirect.benchmark.spaces import Number, at_border, grow
+from llmdirect.benchmark.summary import verdict
 from llmdirect.cli.commands.scoreboard import show
 from llmdirect.cli.console import stdout
-from llmdirect.common.progress import SILENT
+from llmdirect.common.errors import DataError
 from llmdirect.data.dataset import Dataset
+from llmdirect.evaluation.development import users_of
 from llmdirect.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_ratio,
@@ -22,8 +30,6 @@ from llmdirect.evaluation.statistics import (
     minimum_detectable_effect,
     sign_flip_p_value,
 )
-from llmdirect.ranking.scorer import ScoreTables
-from llmdirect.store.store import open_store
 from run_helpers import make_dataset
 
 pytestmark = pytest.mark.slow
@@ -34,320 +40,314 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("data") / "reviews")
 
 
-@pytest.fixture(scope="module")
-def data(dataset: Path) -> TrainData:
-    return TrainData(Dataset.open(dataset), open_store(dataset))
+@pytest.fixture
+def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "NUM_TRIALS", 2)
+    monkeypatch.setattr(tuning, "MORE_TRIALS", 1)
 
 
-def test_rows_match_test_command_and_are_cached(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+def figures(result: dict[str, Any], protocol: str = "random") -> dict[str, Any]:
+    return {row["model"]: row["protocols"][protocol] for row in result["rows"]}
+
+
+@pytest.mark.parametrize("protocol", ["random", "leave-last-out"])
+@pytest.mark.usefixtures("few_trials")
+def test_rows_match_test_command_and_are_cached(tmp_path: Path, cli: CommandLine, protocol: str) -> None:
+    dataset = make_dataset(tmp_path / "reviews", split=protocol)
+    out = tmp_path / "board"
     command = [
         "scoreboard",
         dataset,
         "--splits",
         "2",
         "--rows",
-        "popularity,ease,direct",
-        "--budget-minutes",
-        "0.05",
-        "--out",
-        tmp_path,
-        "--json",
+        "popularity,ease,llmdirect",
+        "--users",
+        "all",
     ]
+    command += ["--protocols", "random,leave-last-out", "--out", out, "--json"]
     answer = cli(*command)
     assert answer.code == 0, answer.err
     result = json.loads(answer.out)
-    rows = {row["model"]: row for row in result["rows"]}
-    assert rows.keys() == {"popularity", "ease", "direct"}
+    rows = figures(result, protocol)
+    assert rows.keys() == {"popularity", "ease", "llmdirect"}
     for row in rows.values():
         interval = row["metrics"]["ndcg@10"]
         assert interval["low"] <= interval["mean"] <= interval["high"]
     # The first split is that of the dataset, so that `test` reproduces the figure of its run.
-    tested = json.loads(
-        cli(
-            "test",
-            dataset,
-            "--parameters",
-            next((tmp_path / "runs").glob("default-242-*")),
-            "--metrics",
-            "ndcg@10",
-            "--json",
-        ).out
+    first = json.loads(next(out.glob(f"llmdirect-{protocol}-0-*.json")).read_bytes())
+    run = out / "runs" / first["run"]
+    tested = cli("test", dataset, "--parameters", run, "--metrics", "ndcg@10", "--json")
+    assert tested.code == 0, tested.err
+    measured = json.loads(tested.out)["metrics"]["ndcg@10"]
+    assert measured == pytest.approx(rows["llmdirect"]["per_split"][0])
+    assert rows["popularity"]["ratio"]["mean"] == pytest.approx(
+        rows["llmdirect"]["metrics"]["ndcg@10"]["mean"] / rows["popularity"]["metrics"]["ndcg@10"]["mean"]
     )
-    assert tested["metrics"]["ndcg@10"] == pytest.approx(rows["direct"]["per_split"][0])
-    assert rows["popularity"]["ratio_direct"]["mean"] == pytest.approx(
-        rows["direct"]["metrics"]["ndcg@10"]["mean"] / rows["popularity"]["metrics"]["ndcg@10"]["mean"]
-    )
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert json.loads(cli(*command).out) == result
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == times
-    assert "| direct |" in (tmp_path / "scoreboard.md").read_text()
-    with pytest.raises(ValueError, match=r"`rows`: 'magic' is unknown"):
-        scoreboard(dataset, rows=["magic"], out=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == times
+    text = (out / "scoreboard.md").read_text()
+    assert "| llmdirect |" in text
+    assert "### leave-last-out" in text
+    per_user = pl.read_parquet(out / "per_user.parquet")
+    means = per_user.filter(pl.col("protocol") == protocol, pl.col("split") == 0)
+    means = means.group_by("model").agg(pl.col("ndcg@10").mean())
+    assert dict(means.iter_rows())["ease"] == pytest.approx(rows["ease"]["per_split"][0])
+    qrels = (out / f"qrels-{protocol}-0.trec").read_text().splitlines()
+    assert all(line.split()[1::2] == ["0", "1"] for line in qrels)
 
 
-def test_figures_fit_narrow_terminal(
+@pytest.mark.usefixtures("few_trials")
+def test_report_measures_the_users_that_decisions_do_not_see(dataset: Path, tmp_path: Path) -> None:
+    seen = {}
+    for half in ("report", "development", "all"):
+        result = scoreboard(dataset, out=tmp_path, rows=["ease"], protocols=["random"], splits=1, users=half)
+        seen[half] = set(pl.read_parquet(result["per_user"])["user_id"])
+        ids = Dataset.open(dataset).user_ids
+        expected = {name for name, is_in in zip(ids, users_of(half, ids), strict=True) if is_in}
+        assert seen[half] == expected
+    assert not seen["report"] & seen["development"]
+    assert len(list(tmp_path.glob("ease-random-tuned-*"))) == 1  # validation is of all users
+
+
+@pytest.mark.usefixtures("few_trials")
+def test_unknown_rows_and_options(dataset: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"rows": ["magic"]}, "`rows`: 'magic' is unknown; there are popularity, recent"),
+        ({"protocols": ["best"]}, "`protocols`: 'best' is unknown; there are random, leave-last-out"),
+        ({"protocols": ["leave-last-out"], "splits": 3}, "`splits`: 3, but leave-last-out have no random"),
+        ({"splits": 0}, "`splits`: 0, expected 1 to 100"),
+        ({"budget_minutes": 0}, "`budget_minutes`: 0, expected above 0"),
+        ({"users": "odd"}, "`users`: 'odd' is unknown; there are report, development, all"),
+        ({"query_time": "event"}, '`query_time="event"`: belongs to leave-last-out'),
+        (
+            {"runs": ["x.trec"], "protocols": ["random"]},
+            "`runs`: ranked lists are of the dataset's own split",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scoreboard(dataset, out=tmp_path, **{"rows": ["popularity"], **options})
+    board = scoreboard(
+        dataset, out=tmp_path, rows=["popularity"], protocols=["leave-last-out"], query_time="event"
+    )
+    assert board["protocols"]["leave-last-out"]["splits"] == 1
+
+
+@pytest.mark.usefixtures("few_trials")
+def test_row_without_times_is_left_empty(tmp_path: Path) -> None:
+    raw = make_dataset(tmp_path / "reviews", columns={"time": ""})
+    result = scoreboard(raw, out=tmp_path / "b", rows=["popularity", "recent-popularity"], splits=1)
+    assert list(result["protocols"]) == ["random"]
+    assert figures(result)["recent-popularity"]["failed"] == "needs times, which the dataset lacks"
+
+
+@pytest.mark.usefixtures("few_trials")
+def test_terminal_shows_every_row(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row_names = ["popularity", "ease", "linear-text+ease-text"]
-    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
-    result = scoreboard(dataset, out=tmp_path, rows=row_names, splits=1)
-    for width, last in ((100, "s"), (80, "valid")):
+    names = ["popularity", "ease", "linear-text+ease-words", "llmdirect"]
+    result = scoreboard(dataset, out=tmp_path, rows=names, splits=1, protocols=["random"])
+    for width in (120, 60):
         monkeypatch.setattr(stdout(), "_width", width)
         capsys.readouterr()
         show(result)
-        lines = capsys.readouterr().out.splitlines()
-        assert any(line.split()[-1:] == [last] for line in lines[:2])
+        shown = capsys.readouterr().out
         for row in result["rows"]:
-            [line] = [line for line in lines if line.startswith(f"{row['model']} ")]
-            assert f"{row['metrics']['ndcg@10']['mean']:.4f} ±" in line
-            assert f"{row['validation']:.4f}" in line
-        assert ("Holm" in (tmp_path / "scoreboard.md").read_text()) > any("Holm" in line for line in lines)
+            [line] = [line for line in shown.splitlines() if line.startswith(f"{row['model']} ")]
+            assert f"{row['protocols']['random']['metrics']['ndcg@10']['mean']:.4f}" in line
+        assert ("llmdirect / row" in shown) == (width == 120)
+        assert result["protocols"]["random"]["verdict"][:20] in " ".join(shown.split())
 
 
-def dense(data: TrainData) -> np.ndarray:
-    table = np.zeros((data.num_users, data.num_items))
-    table[data.users, data.positives.indices] = 1
-    return table
-
-
-def scores(tables: ScoreTables) -> np.ndarray:
-    """[U, I], from the parts of a tables."""
-    table = np.asarray(tables.query, float) @ np.asarray(tables.item, float).T + np.asarray(tables.item_bias)
-    if tables.item_item is not None:
-        assert tables.history is not None
-        indptr, indices, values = tables.item_item
-        item_item = np.zeros((tables.num_items, tables.num_items))
-        item_item[np.repeat(np.arange(tables.num_items), np.diff(indptr)), indices] = values
-        for user in range(tables.num_users):
-            table[user] += item_item[tables.history.row(user)].sum(0)
-    return table
-
-
-def test_linear_models_match_closed_forms(data: TrainData) -> None:
-    rows, likeness = dense(data), data.directions @ data.directions.T
-    for power, weight, words in ((0.0, 0.0, 0.0), (0.7, 0.0, 0.0), (0.5, 3.0, 0.0), (0.5, 1.0, 2.0)):
-        counts = rows.sum(1).clip(1)
-        gram = rows.T @ (counts[:, None] ** -power * rows) + weight * likeness + 5 * np.eye(rows.shape[1])
-        gram += words * data.common_words
-        inverse = np.linalg.inv(gram)
-        table = -inverse / np.diag(inverse)
-        np.fill_diagonal(table, 0)
-        tables = BASELINES["ease"].fit(data, 5.0, power, weight, words)
-        np.testing.assert_allclose(scores(tables), rows @ table, atol=1e-5)
-
-
-def test_autoencoder_ridge_below_rounding_error(data: TrainData) -> None:
-    with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
-        BASELINES["ease"].fit(data, 1e-30)
-    with pytest.raises(ValueError, match=r"^ridge: 1e-30 is too small"):
-        BASELINES["l3ae"].fit(data, ridge=1e-30, text_ridge=2.0, distil=0.0)
-    with pytest.raises(ValueError, match=r"^text_ridge: 1e-30 is too small"):
-        BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=1e-30, distil=20.0)
-
-
-def test_text_autoencoder_minimises_loss(data: TrainData) -> None:
-    rows = dense(data)
-    inverse = np.linalg.inv(data.directions @ data.directions.T + 2 * np.eye(rows.shape[1]))
-    semantic = -inverse / np.diag(inverse)
-    np.fill_diagonal(semantic, 0)
-
-    def loss(table: np.ndarray) -> float:
-        parts = ((rows - rows @ table) ** 2).sum(), (table**2).sum(), ((table - semantic) ** 2).sum()
-        return float(parts[0] + 3 * parts[1] + 20 * parts[2])
-
-    tables = BASELINES["l3ae"].fit(data, ridge=3.0, text_ridge=2.0, distil=20.0)
-    indptr, indices, values = tables.item_item
-    table = np.zeros((data.num_items, data.num_items))
-    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
-    assert not table.diagonal().any()
-    best, rng = loss(table), np.random.default_rng(0)
-    for _ in range(20):
-        step = rng.standard_normal(table.shape) * 1e-2
-        np.fill_diagonal(step, 0)
-        assert loss(table + step) > best
-
-
-def test_slim_minimises_loss(data: TrainData) -> None:
-    rows, rng = dense(data), np.random.default_rng(0)
-    tables = BASELINES["slim"].fit(data, l1=0.5, l2=4.0)
-    indptr, indices, values = tables.item_item
-    table = np.zeros((data.num_items, data.num_items))
-    table[np.repeat(np.arange(data.num_items), np.diff(indptr)), indices] = values
-
-    def loss(table: np.ndarray) -> float:
-        return float(0.5 * ((rows - rows @ table) ** 2).sum() + 0.5 * table.sum() + 2 * (table**2).sum())
-
-    assert (table >= 0).all()
-    assert not table.diagonal().any()
-    for _ in range(20):
-        step = rng.standard_normal(table.shape) * 1e-3
-        moved = np.maximum(table + step, 0)
-        np.fill_diagonal(moved, 0)
-        assert loss(moved) > loss(table) - 1e-6
-
-
-def test_neighbourhood_models_match_formulas(data: TrainData) -> None:
-    rows = dense(data)
-    gram = rows.T @ rows
-    lengths = np.sqrt(np.diag(gram))
-    table = gram / (np.outer(lengths, lengths) + 7)
-    np.fill_diagonal(table, 0)
-    tables = BASELINES["itemknn"].fit(data, neighbours=10_000, shrink=7.0, user_power=0.0)
-    np.testing.assert_allclose(scores(tables), rows @ table, atol=1e-5)
-
-    common = rows @ rows.T
-    lengths = np.sqrt(np.diag(common))
-    likeness = common / (np.outer(lengths, lengths) + 7)
-    np.fill_diagonal(likeness, 0)
-    tables = BASELINES["userknn"].fit(data, neighbours=10_000, shrink=7.0, item_power=0.0)
-    np.testing.assert_allclose(scores(tables), likeness @ rows, atol=1e-5)
-
-    to_item = rows / rows.sum(1).clip(1)[:, None]
-    to_user = rows / rows.sum(0).clip(1)[None, :]
-    walk = (to_user.T @ to_item) / rows.sum(0).clip(1)[None, :] ** 0.4
-    np.fill_diagonal(walk, 0)
-    tables = BASELINES["rp3beta"].fit(data, neighbours=10_000, alpha=1.0, beta=0.4)
-    np.testing.assert_allclose(scores(tables), rows @ walk, atol=1e-5)
-
-
-def test_graph_network_learns_and_is_deterministic(data: TrainData) -> None:
-    settings = {"factors": 8, "layers": 2, "learning_rate": 0.02, "regularisation": 1e-4}
-    once = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
-    again = BASELINES["lightgcn"].fit(data, epochs=60, **settings)
-    np.testing.assert_array_equal(once.query, again.query)
-    untrained = BASELINES["lightgcn"].fit(data, epochs=0, **settings)
-    positives = dense(data) > 0
-
-    def margin(tables: ScoreTables) -> float:
-        table = scores(tables)
-        return float(table[positives].mean() - table[~positives].mean()) / float(table.std())
-
-    assert margin(once) > margin(untrained) + 0.3
+def test_verdict_says_no_more_than_the_interval() -> None:
+    assert "is below" in str(verdict({"mean": 0.9, "low": 0.85, "high": 0.99}, "ease"))
+    assert "is above" in str(verdict({"mean": 1.1, "low": 1.01, "high": 1.2}, "ease"))
+    for low, high in ((0.8, 1.0), (0.8, 1.1), (1.0, 1.1)):
+        sentence = str(verdict({"mean": 0.95, "low": low, "high": high}, "ease"))
+        assert sentence.startswith("no difference")
+        assert "below" not in sentence
+    assert verdict(None, "ease") is None
 
 
 def test_failed_row_reports_reason(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object, **__: object) -> ScoreTables:
+    def fails(*_: object, **__: object) -> FittedRow:
         raise ModuleNotFoundError("No module named 'implicit'")
 
-    monkeypatch.setitem(scoreboard_rows.ROWS, "ials", scoreboard_rows.Row(fails))
-    result = scoreboard(dataset, out=tmp_path, rows=["popularity", "ials"], splits=1)
-    failed = result["rows"][1]
-    assert failed["failed"] == "ModuleNotFoundError: No module named 'implicit'"
-    assert "metrics" not in failed
+    monkeypatch.setitem(scoreboard_rows.ROWS, "ials", Row(fails))
+    result = scoreboard(dataset, out=tmp_path, rows=["popularity", "ials"], splits=1, protocols=["random"])
+    failed = figures(result)["ials"]
+    assert failed == {"failed": "ModuleNotFoundError: No module named 'implicit'"}
     text = (tmp_path / "scoreboard.md").read_text()
     assert "| ials | failed: ModuleNotFoundError: No module named 'implicit' |" in text
     assert "ials" not in (tmp_path / "scoreboard.svg").read_text()
 
 
-def test_naive_mix_is_sum_of_parts(dataset: Path, tmp_path: Path) -> None:
-    rows = ["linear-text+ease-text"]
-    result = scoreboard(dataset, out=tmp_path, rows=rows, splits=1, budget_minutes=1e-6)
-    assert result["rows"][0]["failed"] is None
-    assert result["rows"][0]["settings"].keys() == {"weight"}
-    assert result["rows"][0]["trials"] == 1  # at least one, whatever the budget
-    assert sorted(path.name.split("-tuned-")[0] for path in tmp_path.glob("*-tuned-*")) == [
-        "ease-text",
-        "linear-text",
-        "linear-text+ease-text",
-    ]
+@pytest.mark.usefixtures("few_trials")
+def test_every_row_is_measured_in_every_protocol(dataset: Path, tmp_path: Path) -> None:
+    """But for the slow ones, which `test_rows_match_test_command_and_are_cached` has."""
+    names = [name for name in ROWS if not name.startswith(("llmdirect", "direct", "linear", "lightgcn"))]
+    protocols = ["random", "leave-last-out", "global-time", "cold-items", "new-users"]
+    result = scoreboard(
+        dataset, out=tmp_path, rows=names, protocols=protocols, splits=1, users="all", budget_minutes=0.01
+    )
+    for row in result["rows"]:
+        for protocol, values in row["protocols"].items():
+            reason = values["failed"]
+            assert reason is None, f"{row['model']} {protocol}: {reason}"
+            assert 0 <= values["coverage"] <= 1
+            assert 0 <= values["gini"] <= 1
+            assert values["novelty"] > 0
+    assert result["protocols"]["global-time"]["splits"] == 5
 
 
-def test_rows_share_budget(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Independent of the number of splits, and of rows being requested or parts of others."""
-    left: list[float] = []
-
-    def seconds_of(budget: Budget, share: float) -> float:
-        left.append(budget.shares)
-        return 1e9
-
-    monkeypatch.setattr(Budget, "seconds_of", seconds_of)
-    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
-    row_names = ["popularity", "itemknn", "linear-text+ease-text", "ease"]
-    scoreboard(dataset, out=tmp_path, rows=row_names, splits=2)
-    assert left == pytest.approx([4.1, 3.1, 2.1, 1.1, 1])
-
-
-def test_unused_budget_passes_to_later_rows() -> None:
-    budget = Budget(210.0, 2.1)
-    assert budget.seconds_of(1.0) == pytest.approx(100)
-    budget.spend(10.0, 1.0)
-    assert budget.seconds_of(1.0) == pytest.approx(200 / 1.1)
-    budget.spend(500.0, 1.0)  # the first trial may exceed the budget
-    assert budget.seconds_of(0.1) == 0
+@pytest.mark.usefixtures("few_trials")
+@pytest.mark.parametrize("protocol", ["leave-last-out", "global-time", "new-users"])
+def test_direct_reads_what_the_protocol_allows(dataset: Path, tmp_path: Path, protocol: str) -> None:
+    result = scoreboard(
+        dataset,
+        out=tmp_path,
+        rows=["llmdirect", "direct-paper"],
+        protocols=[protocol],
+        splits=1,
+        users="all",
+        budget_minutes=1e-3,
+    )
+    for name, values in figures(result, protocol).items():
+        assert values["failed"] is None, name
+        assert values["trials"] == 1
 
 
-def test_truncated_search_is_repeated_with_larger_budget(
+def test_search_is_resumed_trial_by_trial(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
+    monkeypatch.setattr(tuning, "NUM_TRIALS", 4)
+    monkeypatch.setattr(tuning, "MORE_TRIALS", 0)
 
-    searched: list[int] = []
+    def search(folder: Path, minutes: float) -> list[Any]:
+        scoreboard(dataset, out=folder, rows=["ease"], splits=2, protocols=["random"], budget_minutes=minutes)
+        [file] = folder.glob("ease-random-tuned-*")
+        return list(json.loads(file.read_text())["trials"])
 
-    def trials(minutes: float) -> int:
-        [row] = scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1, budget_minutes=minutes)["rows"]
-        [file] = tmp_path.glob("ease-tuned-*")
-        searched.append(file.stat().st_mtime_ns)
-        return int(row["trials"])
+    whole = search(tmp_path / "whole", 10)
+    assert len(whole) == 4
+    assert all(len(trial["values"]) == 2 for trial in whole)
+    one = search(tmp_path / "cut", 1e-9)
+    assert len(one) == 1
+    assert search(tmp_path / "cut", 10) == whole
+    assert search(tmp_path / "cut", 1e-9) == whole
 
-    assert [trials(minutes) for minutes in (1e-6, 1.2e-6, 60, 1e-6)] == [1, 1, 3, 3]
-    assert searched[0] == searched[1] < searched[2] == searched[3]
+
+def test_search_leaves_a_border(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best size is 30, far outside the range that the search starts with."""
+    monkeypatch.setattr(tuning, "NUM_TRIALS", 6)
+    monkeypatch.setattr(tuning, "MORE_TRIALS", 6)
+    monkeypatch.setattr(
+        Benchmark, "validation", lambda self, model, split: split - abs(float(np.log(model.bias[0] / 30)))
+    )
+
+    def fit(data: TrainData, size: float) -> ItemBiasModel:
+        return ItemBiasModel(np.full(data.num_items, size))
+
+    row = scoreboard_rows._baseline(Baseline(fit, {"size": Number(0.01, 1.0, log=True)}, finalists=1))
+    monkeypatch.setitem(ROWS, "sized", row)
+    result = scoreboard(dataset, out=tmp_path, rows=["sized"], splits=2, protocols=["random"])
+    found = figures(result)["sized"]
+    assert found["settings"][0]["size"] > 3
+    assert 6 < found["trials"] <= 6 + 3 * 6
 
 
-def test_repeated_command_is_deterministic(
+def test_ranges_grow_at_their_borders_alone() -> None:
+    space = {"ridge": Number(1.0, 100.0, log=True), "power": Number(0, 1, floor=0, ceiling=1), "kind": (1, 2)}
+    inside = {"ridge": 10.0, "power": 1.0, "kind": 2}
+    assert grow(space, inside) == space
+    assert at_border(space, inside) == []
+    grown = grow(space, {**inside, "ridge": 99.0})["ridge"]
+    assert isinstance(grown, Number)
+    assert (grown.low, grown.high) == (1.0, pytest.approx(1000))
+    count = Number(1, 8, integer=True, floor=1, ceiling=10)
+    assert count.grown(8).high == 10
+    assert count.grown(1) == count
+    assert at_border({"n": count}, {"n": 8}) == ["n"]
+
+
+def test_a_changed_row_is_measured_again(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if earlier rows left almost no budget at first, and are cached the second time."""
-    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 3)
-    allowed = iter([1e9, 0.0, 1e9, 1e9])
-    monkeypatch.setattr(Budget, "seconds_of", lambda self, share: next(allowed))
-    boards = [scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1)["rows"] for _ in range(2)]
-    assert [[row["trials"] for row in rows] for rows in boards] == [[3, 1], [3, 1]]
-    assert boards[0][1]["metrics"] == boards[1][1]["metrics"]
+    def measure() -> int:
+        scoreboard(dataset, out=tmp_path, rows=["popularity"], splits=1, protocols=["random"])
+        return len(list(tmp_path.glob("popularity-random-0-*")))
+
+    assert measure() == measure() == 1
+    monkeypatch.setattr(tuning, "code_digest", lambda: "other code")
+    assert measure() == 2
+    monkeypatch.setattr(tuning, "_versions", lambda: {"numpy": "0"})
+    assert measure() == 3
 
 
-def test_cached_search_uses_at_most_its_share(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A cached long search leaves the budget of other rows unchanged."""
-    monkeypatch.setattr(scoreboard_rows, "NUM_TRIALS", 1)
-    scoreboard(dataset, out=tmp_path, rows=["ease"], splits=1)
-    [file] = tmp_path.glob("ease-tuned-*")
-    result = json.loads(file.read_text())
-    file.write_text(json.dumps(result | {"seconds": 9000.0}))
-    [slow, quick] = scoreboard(dataset, out=tmp_path, rows=["ease", "itemknn"], splits=1, budget_minutes=4)[
-        "rows"
-    ]
-    assert slow["seconds"] >= 9000
-    [file] = tmp_path.glob("itemknn-tuned-*")
-    assert json.loads(file.read_text())["share"] == pytest.approx(120)
-    assert quick["seconds"] < 100
+@pytest.mark.usefixtures("few_trials")
+def test_registered_baseline_is_a_row(dataset: Path, tmp_path: Path) -> None:
+    def fit(data: TrainData, weight: float) -> ItemBiasModel:
+        return ItemBiasModel(weight * data.popularity)
+
+    register_baseline("mine", Baseline(fit, {"weight": Number(0.1, 1.0)}))
+    try:
+        result = scoreboard(
+            dataset, out=tmp_path, rows=["popularity", "mine"], splits=1, protocols=["random"]
+        )
+        rows = figures(result)
+        assert rows["mine"]["metrics"] == rows["popularity"]["metrics"]
+        with pytest.raises(ValueError, match="there is a row 'mine' already"):
+            register_baseline("mine", BASELINES["ease"])
+    finally:
+        del ROWS["mine"]
 
 
-def test_mix_is_updated_with_parts(dataset: Path, tmp_path: Path) -> None:
-    def parts(settings: dict[str, float]) -> str:
-        benchmark = Benchmark([Dataset.open(dataset)], open_store(dataset), tmp_path, SILENT, Budget(1.0, 1))
-        benchmark.tuning["ease-text"] = {"settings": {}}
-        benchmark.tuning["linear-text"] = {"settings": settings}
-        return row_identity(benchmark, "linear-text+ease-text")
+@pytest.mark.usefixtures("few_trials")
+def test_lists_of_another_model_are_measured(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    """Lists that `test --lists-out` wrote have the figures of `test`, as TREC and as Parquet with ids."""
+    assert cli("train", dataset, "--out", tmp_path / "run", "--num-epochs", "2").code == 0
+    lists = tmp_path / "mine.parquet"
+    answer = cli("test", dataset, "--parameters", tmp_path / "run", "--lists-out", lists, "--json")
+    expected = json.loads(answer.out)["metrics"]
+    opened = Dataset.open(dataset)
+    table = pl.read_parquet(lists)
+    with_ids = tmp_path / "ids.parquet"
+    pl.DataFrame(
+        {
+            "user_id": [opened.user_ids[user] for user in table["user_idx"]],
+            "item_id": [opened.item_ids[item] for item in table["item_idx"]],
+            "score": table["score"],
+        }
+    ).write_parquet(with_ids)
+    result = scoreboard(
+        dataset,
+        out=tmp_path / "b",
+        rows=["popularity"],
+        runs=[lists.with_suffix(".trec"), with_ids],
+        users="all",
+    )
+    rows = figures(result, "own")
+    for name in ("run:mine", "run:ids"):
+        for metric in ("ndcg@10", "recall@20"):
+            assert rows[name]["metrics"][metric]["mean"] == pytest.approx(expected[metric])
 
-    assert parts({"lr": 0.1}) == parts({"lr": 0.1}) != parts({"lr": 0.2})
 
-
-def test_invalid_arguments(dataset: Path, tmp_path: Path) -> None:
-    for options, message in (
-        ({"protocol": "best"}, "`protocol`: 'best' is unknown; there are direct, mmrec"),
-        (
-            {"protocol": "leave-last-out", "splits": 3},
-            '`splits`: 3, but `protocol="leave-last-out"`',
-        ),
-        ({"splits": 0}, "`splits`: 0, expected 1 to 100"),
-        ({"budget_minutes": 0}, "`budget_minutes`: 0, expected above 0"),
+def test_bad_lists_name_the_cause(dataset: Path, tmp_path: Path) -> None:
+    for content, message in (
+        ("", "the file is empty"),
+        ("u1 Q0 i1 1 high tag\n", "line 1 is not `user Q0 item rank score tag`"),
+        ("u1 Q0 nothing 1 0.5 tag\n", "1 items are not in .*, such as 'nothing'"),
+        ("nobody Q0 i1 1 0.5 tag\n", "none of its users is in .*, such as 'nobody'"),
+        ("u1 Q0 i1 1 0.5 tag\nu1 Q0 i1 2 0.4 tag\n", "lists an item twice"),
     ):
-        with pytest.raises(ValueError, match=message):
-            scoreboard(dataset, out=tmp_path, rows=["popularity"], **options)
-    board = scoreboard(dataset, out=tmp_path, rows=["popularity"], protocol="leave-last-out")
-    assert (board["splits"], board["protocol"]) == (1, "leave-last-out")
-    assert len(ROWS) == 19
+        path = tmp_path / "run.trec"
+        path.write_text(content)
+        with pytest.raises(DataError, match=message):
+            scoreboard(dataset, out=tmp_path / "b", rows=["popularity"], runs=[path])
+    pl.DataFrame({"u": ["u1"], "i": ["i1"]}).write_parquet(tmp_path / "run.parquet")
+    with pytest.raises(DataError, match="has the columns u, i; expected user or user_id"):
+        scoreboard(dataset, out=tmp_path / "b", rows=["popularity"], runs=[tmp_path / "run.parquet"])
 
 
 def test_statistics_of_paired_users() -> None:

@@ -73,18 +73,38 @@ def test_rating_run_shows_error(run: Path, tmp_path: Path) -> None:
 
 def test_optional_results_are_drawn(run: Path, cli: CommandLine) -> None:
     folder = run.parent
-    row = {"model": "direct", "failed": None, "metrics": {"ndcg@10": {"mean": 0.2, "low": 0.1, "high": 0.3}}}
-    other = {"model": "a<b", "failed": None, "metrics": {"ndcg@10": {"mean": 0.1, "low": 0.05, "high": 0.15}}}
+    means = {"llmdirect": (0.2, 0.1, 0.3), "a<b": (0.1, 0.05, 0.15)}
+    rows = [
+        {
+            "model": name,
+            "protocols": {
+                "random": {
+                    "failed": None,
+                    "metrics": {"ndcg@10": dict(zip(("mean", "low", "high"), values, strict=True))},
+                }
+            },
+        }
+        for name, values in means.items()
+    ]
+    broken = {"model": "broken", "protocols": {"random": {"failed": "no memory"}}}
     board = {
-        "rows": [other, row, {"model": "broken", "failed": "no memory"}],
+        "rows": [*rows, broken],
         "metrics": ["ndcg@10"],
-        "protocol": "direct",
-        "splits": 1,
-        "num_users": 24,
+        "protocols": {
+            "random": {
+                "splits": 1,
+                "num_users": 24,
+                "tied_share": None,
+                "num_without_history": 0,
+                "verdict": "llmdirect is above every other row",
+            }
+        },
         "num_items": 14,
         "encoder": "random",
         "positive": "every interaction",
-        "detectable": None,
+        "users": "report",
+        "query_time": "last",
+        "minutes": 10.0,
     }
     curve = {"share": [0.0, 0.1, 1.0], "score": [3.0, 2.0, 0.5], "rank": [1, 2, 9]}
     figures = {
@@ -109,7 +129,8 @@ def test_optional_results_are_drawn(run: Path, cli: CommandLine) -> None:
     assert {"#scoreboard", "#faithfulness"} <= set(page.attributes("a", "href"))
     assert "a<b" in page.text()
     assert "0.2000" in page.text()
-    assert "broken failed: no memory" in page.text()
+    assert "broken: no memory" in page.text()
+    assert "random: llmdirect is above every other row." in page.text()
     assert "0.500 (0.400 to 0.625)" in page.text()
     assert "7 recommendations" in page.text()
 

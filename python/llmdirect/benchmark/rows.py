@@ -75,7 +75,7 @@ def _direct(preset: Preset, kind: Kind = "other", **changes: Any) -> Row:
         run = benchmark.out / "runs" / f"{preset}-{digest(config, dataset.hash, store.hash)[:12]}"
         result = train_on(dataset, store, run, model=model, training=training, progress=benchmark.progress)
         tables = partial(_tables, Trained.load(run), dataset, store, result.best.phase)
-        details: Json = {"epoch": result.best_epoch, "runs": run.name}
+        details: Json = {"epoch": result.best_epoch, "run": run.name}
         if METRIC in result.best.train_left_out:
             details["train_left_out"] = result.best.train_left_out[METRIC]
         return FittedRow(TablesModel(tables), details)

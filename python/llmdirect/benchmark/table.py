@@ -89,8 +89,8 @@ _LEGEND = (
     "train positives, are relevant, and only the others. Of the top ten: cover, share of the items in any "
     "list; Gini, of how often items are listed; novelty, in bits; diversity, 1 - cosine similarity of the "
     "users of two items. valid and train left out: ndcg@10 on validation, and on train pairs, each scored as "
-    "if it did not exist. trials: settings tried; * the best one lies at a border of its range. s: seconds of "
-    "tuning, and of fits. Rows in italics are parts or simpler forms of llmdirect."
+    "if it did not exist. trials: settings tried; * the best one lies at a border of its range. s: seconds "
+    "of tuning, and of fits. Rows in italics are parts or simpler forms of llmdirect."
 )
 
 

@@ -203,7 +203,9 @@ def build_queries(
 def new_user_queries(
     dataset: Dataset, users: NDArray[np.bool_], *, relevant_share: float = 0.2, minimum: int = 5
 ) -> Queries:
-    """Queries of users whom no model has seen: the older part of what they did, without one fit on it.
+    """Queries of users whom no model was fitted on: the older part of what they did is their history.
+
+    A query comes at the time of the newest item of the history; all events of other users are input.
 
     Parameters
     ----------
@@ -236,14 +238,20 @@ def new_user_queries(
     is_known = place < np.repeat(num_known, counts)
     row, items = np.repeat(np.arange(len(tested)), counts), rows.item_idx[chosen]
     known = Csr.from_pairs(row[is_known], items[is_known], len(tested))
+    has_times = not (rows.timestamp == NO_TIME).any()
+    is_input = rows.positive & ~users[rows.user_idx]
+    is_input[chosen[is_known]] = True
+    newest = chosen[is_known][np.cumsum(num_known) - 1]
     return Queries(
         protocol="leave-last-out",
         users=tested,
         indptr=np.concatenate([[0], np.cumsum(num_known)]),
         items=items[is_known],
-        is_ordered=not (rows.timestamp == NO_TIME).any(),
+        is_ordered=has_times,
         num_items=dataset.num_items,
         seen=known,
+        now=rows.timestamp[newest] if has_times else None,
+        events=_events(dataset, is_input) if has_times else None,
         relevant=Csr.from_pairs(row[~is_known], items[~is_known], len(tested)),
     )
 

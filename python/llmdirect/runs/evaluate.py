@@ -2,20 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result
 from llmdirect.data.dataset import SPLIT_NAMES, Dataset
 from llmdirect.data.prepare import open_or_prepare
-from llmdirect.evaluation.protocol import evaluate_ratings, evaluate_split, held_out_users, seen_items
+from llmdirect.evaluation.protocol import evaluate_ratings
+from llmdirect.evaluation.queries import Queries, build_queries
+from llmdirect.ranking.metrics import evaluate as rank_and_measure
 from llmdirect.ranking.metrics import mean_metrics, parse_metric
 from llmdirect.ranking.ranked_lists import check_ranked_lists_path, write_ranked_lists
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.inputs import check_dataset
+from llmdirect.runs.queries import tables_for
 from llmdirect.runs.trained import Trained
 
 HeldOut = Literal["valid", "test"]
@@ -75,7 +80,8 @@ def evaluate(
 ) -> Evaluation:
     """Rank the full catalogue for every user with a positive in the split, and compute metrics.
 
-    Items of train are hidden, and in the test split also those of validation.
+    Items of train are hidden, and in the test split also those of validation. What may be known of a user is
+    that of the protocol of the dataset's split (`evaluation.queries.build_queries`).
 
     Parameters
     ----------
@@ -114,20 +120,24 @@ def evaluate(
     code = SPLIT_NAMES.index(split)
     opened, trained = open_or_prepare(dataset, progress), Trained.load(run)
     check_dataset(trained.run, opened)
-    users = held_out_users(opened, code)
+    queries = build_queries(opened, code)
     if metrics is None and trained.run.train_config.predicts_ratings:
         values = evaluate_ratings(trained.tables, opened, code)
     else:
-        with progress.task("Ranking", len(users), "users") as task:
-            means = mean_metrics(evaluate_split(trained.tables, opened, code, names))
+        with progress.task("Ranking", len(queries), "users") as task:
+            every, tables = np.arange(len(queries)), tables_for(trained, queries)
+            by_user = rank_and_measure(
+                tables, every, names=names, seen=queries.seen, relevant=queries.relevant
+            )
+            means = mean_metrics(by_user)
             values = {name: value for name, value in means.items() if not math.isnan(value)}
-            task.advance(len(users))
+            task.advance(len(queries))
     if lists_path is not None:
-        _write_lists(trained, opened, code, lists_path, _DEPTH if depth is None else depth)
+        _write_lists(trained, opened, queries, lists_path, _DEPTH if depth is None else depth)
     options = opened.manifest["options"]
     return Evaluation(
         metrics={name: None if math.isnan(value) else value for name, value in values.items()},
-        num_users=len(users),
+        num_users=len(queries),
         num_items=opened.num_items,
         split=options["split"],
         seed=options["seed"],
@@ -138,7 +148,7 @@ def evaluate(
     )
 
 
-def _write_lists(trained: Trained, dataset: Dataset, split: int, path: Path, depth: int) -> None:
-    users = held_out_users(dataset, split)
-    lists = rank(trained.tables, users, k=min(depth, dataset.num_items), seen=seen_items(dataset, split))
-    write_ranked_lists(path, lists, dataset.user_ids, dataset.item_ids)
+def _write_lists(trained: Trained, dataset: Dataset, queries: Queries, path: Path, depth: int) -> None:
+    every, k = np.arange(len(queries)), min(depth, dataset.num_items)
+    lists = rank(tables_for(trained, queries), every, k=k, seen=queries.seen)
+    write_ranked_lists(path, replace(lists, user_rows=queries.users), dataset.user_ids, dataset.item_ids)
