@@ -173,6 +173,8 @@ def test_the_delimiter_that_excel_names(tmp_path: Path, line: str) -> None:
     assert rows(read_reviews(path, columns=columns)) == [("u", "i", "a, b", 4.0)]
     written(path, f"{line}\nu;i;a, b;4\nv;i;c;5\n")
     assert read_reviews(path, columns=ROLES).frame.height == 2
+    written(path, "sep=\\t\nuser\titem\ttext, or\nu\ti\tone\n")
+    assert read_reviews(path, columns={"text": "text, or"}).frame.height == 1
     written(path, "sep=^\nuser^item\n")
     with pytest.raises(DataError, match=r"line 1: the delimiter '\^' is not read; write the file with"):
         read_reviews(path)
@@ -325,7 +327,8 @@ def test_causes_that_are_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             read_reviews(path)
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
-        for content in ("user,item,text\nu,i,\u672c\n", json.dumps(RECORDS)):
+        chinese = "\u7528\u6237,\u7269\u54c1,\u6587\u672c\n" + "7,8,\u4e00\u672c\u597d\u4e66\n" * 9
+        for content in ("user,item,text\nu,i,\u672c\n", json.dumps(RECORDS), chinese):
             written(path, content.encode(encoding))
             with pytest.raises(DataError, match=f'without a byte order mark; .*`encoding="{encoding}"`'):
                 read_reviews(path)

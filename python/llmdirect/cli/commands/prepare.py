@@ -150,8 +150,8 @@ def prepare(
 ) -> None:
     """Turn raw reviews into a dataset: user and item indices, splits, texts.
 
-    JSON lines or arrays, CSV, Parquet and Feather are read. The layouts of Amazon, Yelp, Google Local, Goodreads,
-    Steam, MovieLens and RecBole are recognised; name other fields with --columns.
+    JSON lines or arrays, CSV, Parquet and Feather are read. The layouts of Amazon, Yelp, Google Local,
+    Goodreads, Steam, MovieLens and RecBole are recognised; name other fields with --columns.
 
     Examples:
 

@@ -14,13 +14,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_UNMARKED: Final = {
-    b"\0\1" * 4: "utf-16-le",
-    b"\1\0" * 4: "utf-16-be",
-    b"\0\1\1\1" * 2: "utf-32-le",
-    b"\1\1\1\0" * 2: "utf-32-be",
-}
-"""Which of the first eight bytes are zero (1) in a text that starts with Latin letters or brackets."""
+_MIN_ZEROS: Final = 0.02  # of the bytes of a text that is not UTF-8
+_MOST: Final = 0.7
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -53,9 +48,22 @@ def check_unmarked(label: str, head: bytes) -> None:
     DataError
         If they are.
     """
-    if encoding := _UNMARKED.get(bytes(byte == 0 for byte in head[:8])):
-        name = encoding[:-3].upper()
-        raise DataError(f'{label}: {name} without a byte order mark; name it with `encoding="{encoding}"`')
+    is_zero = [byte == 0 for byte in head]
+    if sum(is_zero) < _MIN_ZEROS * len(head):
+        return
+    encoding = None
+    for name, first in (("utf-32-le", 2), ("utf-32-be", 0)):  # half of each character is zero
+        halves = [*is_zero[first::4], *is_zero[first + 1 :: 4]]
+        if sum(halves) > _MOST * len(halves):
+            encoding = name
+    for name, first in (("utf-16-le", 1), ("utf-16-be", 0)):  # that of Latin ones
+        if encoding is None and sum(is_zero[first::2]) > _MOST * sum(is_zero):
+            encoding = name
+    if encoding is not None:
+        raise DataError(
+            f"{label}: {encoding[:-3].upper()} without a byte order mark; name it with "
+            f'`encoding="{encoding}"`'
+        )
 
 
 def as_utf8(label: str, file: io.BufferedReader, encoding: str | None) -> IO[bytes]:

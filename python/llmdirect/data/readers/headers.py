@@ -59,7 +59,7 @@ def read_header(label: str, lines: Sequence[NumberedLine], has_names: bool) -> H
         return Header(",", [""], 1, 1)
     delimiter = None
     if match := _SEPARATOR.fullmatch(filled[0][1]):
-        delimiter = match[1]
+        delimiter = match[1].replace("\\t", "\t")
         if delimiter not in DELIMITERS:
             raise DataError(
                 f"{label}: line {filled[0][0]}: the delimiter {delimiter!r} is not read; write the file with "
