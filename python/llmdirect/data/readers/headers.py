@@ -163,8 +163,9 @@ def check_widths(label: str, lines: Sequence[NumberedLine], header: Header) -> N
         cause = "a delimiter at its end, which the header has not; add one to the header"
     elif len({record.values[0] for record in records}) == len(records):
         cause = (
-            f"one field more than the header ({width} and {width - 1}), as row names of R; put a name for "
-            "them in front of the header, or write the file with row.names = FALSE"
+            f"one field more than the header ({width} and {width - 1}), as row names of R (put a name for "
+            "them in front of the header, or write the file with row.names = FALSE) or delimiters in texts "
+            "(quote these)"
         )
     else:
         return
