@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmdirect.data.prepare import prepare
-from llmdirect.data.readers.dialects import Dialect, choose_delimiter, choose_dialect, read_records
+from llmdirect.data.readers.dialects import Dialect, choose_dialect, read_records
+from llmdirect.data.readers.headers import choose_delimiter
 from llmdirect.data.readers.reviews import Reviews, read_reviews
 
 HEADER = ["user", "item", "text", "rating"]

@@ -54,8 +54,9 @@ def test_three_files(tmp_path: Path) -> None:
     }
     prepare(paths["train"], tmp_path / "out", valid=paths["validation"], test=paths["Test"])
     assert split_of(Dataset.open(tmp_path / "out")) == expected()
+    other = write_lines(tmp_path / "other.jsonl", records()[:1])
     with pytest.raises(DataError, match="different: test"):
-        prepare(paths["train"], tmp_path / "out", valid=paths["validation"], test=paths["train"])
+        prepare(paths["train"], tmp_path / "out", valid=paths["validation"], test=other)
 
 
 def test_a_split_that_is_none_of_the_three(tmp_path: Path) -> None:

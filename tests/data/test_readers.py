@@ -243,7 +243,8 @@ BAD_LINES = [
         review("u", "i", time="soon"),
         "time 'soon' is neither a number since 1970, ISO 8601 (2006-01-02), nor like 'Mon",
     ),
-    (review("u", "i", time="10/08/2013"), "is neither a number since 1970"),
+    (review("u", "i", time="10/08/2013"), "time '10/08/2013' is ambiguous, as no time of the column tells"),
+    (review("u", "i", time="31.02.2013"), "time '31.02.2013' is neither a number since 1970"),
     (review("u", "i", time=1e15), "is neither a number since 1970"),
     (b'{"user": "u", "item": "i", "text": "caf\xe9"}', "invalid UTF-8 at byte 40 of the line"),
 ]

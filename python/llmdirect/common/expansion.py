@@ -36,8 +36,8 @@ def expansion_limit() -> int:
     return int(text)
 
 
-def check_expansion(path: Path, size: int, expanded: int) -> None:
-    """Check that a file of `size` bytes does not expand beyond its budget.
+def check_expansion(label: Path | str, size: int, expanded: int) -> None:
+    """Check that a file of `size` bytes does not expand beyond its budget; `label` names it in the error.
 
     Raises
     ------
@@ -47,14 +47,21 @@ def check_expansion(path: Path, size: int, expanded: int) -> None:
     budget = expansion_budget(size)
     if expanded > budget:
         raise DataError(
-            f"{path}: {size:,} bytes expand to {expanded:,} or more, beyond the budget of {budget:,}; if you "
-            f"trust the file, set the environment variable {VARIABLE} to more than {expansion_limit()}, the "
-            "times its size that a file may expand to"
+            f"{label}: {size:,} bytes expand to {expanded:,} or more, beyond the budget of {budget:,}; if "
+            f"you trust the file, set the environment variable {VARIABLE} to more than {expansion_limit()}, "
+            "the times its size that a file may expand to"
         )
 
 
-def check_parquet(path: Path) -> None:
+def check_parquet(path: Path, label: str | None = None) -> None:
     """Check the size that the footer of a Parquet file states; a damaged footer is left to its reader.
+
+    Parameters
+    ----------
+    path
+        The file.
+    label
+        Its name in the error; by default its path.
 
     Raises
     ------
@@ -68,7 +75,7 @@ def check_parquet(path: Path) -> None:
         expanded = _stated_bytes(footer)
     except (AttributeError, IndexError, ValueError, TypeError, RecursionError):
         return
-    check_expansion(path, size, expanded)
+    check_expansion(label or path, size, expanded)
 
 
 def _footer(file: IO[bytes], size: int) -> bytes:

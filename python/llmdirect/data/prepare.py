@@ -1,8 +1,6 @@
 """Preparation of a dataset from raw reviews."""
 
-import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +8,24 @@ from typing import Final, Literal
 
 from llmdirect.choices import DEFAULT_FRACTIONS, DEFAULT_SEED
 from llmdirect.common.conditions import check_conditions
-from llmdirect.common.errors import DataError
-from llmdirect.common.files import MANIFEST, digest, write_hashed, write_manifest
 from llmdirect.common.locks import single_writer
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.common.types import Json, Result, canonical_json
-from llmdirect.data.dataset import FORMAT, GIVEN, SCHEMAS, VERSION, Dataset, read_dataset_manifest
+from llmdirect.common.types import Json, Result
+from llmdirect.data.dataset import GIVEN, Dataset
+from llmdirect.data.dataset_folder import (
+    complete_manifest,
+    hash_of_other_readers,
+    remove_unreferenced,
+    unreferenced_tables,
+    write_tables,
+)
 from llmdirect.data.readers.raw_files import base_name
-from llmdirect.data.readers.source_reader import SourceReader
+from llmdirect.data.readers.source_reader import SourceReader, check_own_split
 from llmdirect.data.readers.sources import Source, check_text_options, resolve_source
 from llmdirect.data.splits import Fractions, check_split
-from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, Tables, build_tables
+from llmdirect.data.tables import PASSAGE_UNITS, PositiveRule, build_tables
 
 _log = logging.getLogger(__name__)
-_TABLE_FILE: Final = re.compile(rf"({'|'.join(SCHEMAS)})-[0-9a-f]{{32}}\.parquet")
 EMPTY_VALID_NOTE: Final = (
     "no review is in valid, so nothing can be trained: users with three reviews or more have one there "
     "(`k_core=3` keeps only those)"
@@ -36,6 +38,14 @@ COPIES_NOTE: Final = (
 DOCUMENT_NOTE: Final = (
     "passage unit document: the text of a user or an item is one passage, so the review that is being scored "
     "cannot be taken out of it; training pairs see their own review"
+)
+
+SAME_NOTE: Final = (
+    "prepared again, as another version of the readers wrote the dataset that was here; it came out the same"
+)
+OTHER_NOTE: Final = (
+    "prepared again, as another version of the readers wrote the dataset that was here; it came out "
+    "different, so run `llmdirect precompute` and `llmdirect train` again, too"
 )
 
 
@@ -88,7 +98,7 @@ def prepare(
 
     Of a repeated (user, item) pair the last interaction is kept. The folder changes in one step: a killed
     process leaves the old dataset or none, and the next call writes the same bytes. A complete dataset of
-    the same input and options is left as it is.
+    the same input and options is left as it is, unless another version of the readers wrote it.
 
     Parameters
     ----------
@@ -199,6 +209,8 @@ def prepare(
         if part is not None
     }
     check_text_options(list(sources.values()), encoding, quote)
+    digests = {name: part.digest() for name, part in sources.items()}
+    check_own_split(sources, digests)
     options: Json = {
         "columns": dict(columns) if columns else None,
         "encoding": encoding,
@@ -218,13 +230,14 @@ def prepare(
         **({"only_reviewed_items": True} if only_reviewed_items else {}),
         "unit": passage_unit,
         "with_summary": with_summary,
-        **{name: part.digest() for name, part in sources.items()},
+        **digests,
     }
-    if complete := _complete_manifest(out, options, overwrite):
-        if _unreferenced_tables(out, complete):  # a process was killed after its commit
+    if complete := complete_manifest(out, options, overwrite):
+        if unreferenced_tables(out, complete):  # a process was killed after its commit
             with single_writer(out):
-                _remove_unreferenced(out, complete)
+                remove_unreferenced(out, complete)
         return _prepare_result(out, complete, "unchanged")
+    replaced = None if overwrite else hash_of_other_readers(out)
     reader = SourceReader(sources, encoding, quote, skip_bad_lines, raw_text, progress)
     reviews = reader.reviews(columns, with_summary, split_column)
     orders = reader.interactions(interaction_columns)
@@ -240,12 +253,12 @@ def prepare(
         metadata=reader.item_metadata(item_columns, reviews or orders, only_reviewed_items),
     )
     with single_writer(out):
-        if complete := _complete_manifest(out, options, overwrite):  # by another process, meanwhile
+        if complete := complete_manifest(out, options, overwrite):  # by another process, meanwhile
             return _prepare_result(out, complete, "unchanged")
-        manifest = _commit(out, options, tables)
+        manifest = write_tables(out, options, tables)
     if passage_unit == "document":
         _log.warning(DOCUMENT_NOTE)
-    return _prepare_result(out, manifest, "written")
+    return _prepare_result(out, manifest, "written", replaced)
 
 
 def open_or_prepare(path: Path | str, progress: Progress = SILENT) -> Dataset:
@@ -289,70 +302,6 @@ def _check_options(k_core: int, split: str, seed: int, fractions: Fractions, pas
         check_split(split, seed, fractions)
 
 
-def _complete_manifest(out: Path, options: Json, overwrite: bool) -> Json | None:
-    """Manifest of the dataset in `out` if complete and of these options; None if it is to be written."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out}: is a file; `out` names a folder")
-    if not (out / MANIFEST).exists():
-        return None
-    if overwrite:
-        _check_replaceable(out / MANIFEST)
-        return None
-    manifest = read_dataset_manifest(out)
-    if manifest["options"] != options:
-        stored = manifest["options"]
-        changed = [name for name in {**stored, **options} if stored.get(name) != options.get(name)]
-        raise DataError(
-            f"{out}: holds a dataset of other options (different: {', '.join(changed)}); "
-            "choose another `out`, or replace it with `overwrite=True`"
-        )
-    for entry in manifest["files"].values():
-        path = out / entry["name"]
-        if not path.exists() or path.stat().st_size != entry["bytes"]:
-            return None
-    return manifest
-
-
-def _check_replaceable(path: Path) -> None:
-    """Check that a manifest is that of a dataset, or not JSON at all; else DataError."""
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError:
-        return
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not of a dataset, so it is not overwritten; choose another `out`")
-
-
-def _commit(out: Path, options: Json, tables: Tables) -> Json:
-    """Write the tables, then the manifest that commits them, then remove replaced tables."""
-    files = {
-        name: write_hashed(out, name, ".parquet", table.write_parquet)
-        for name, table in tables.frames.items()
-    }
-    manifest: Json = {
-        "format": FORMAT,
-        "version": VERSION,
-        "hash": digest(canonical_json({"options": options, "files": files})),
-        "options": options,
-        "counts": tables.counts,
-        "files": files,
-    }
-    write_manifest(out, manifest)
-    _remove_unreferenced(out, manifest)
-    return manifest
-
-
-def _unreferenced_tables(out: Path, manifest: Json) -> list[Path]:
-    """Tables that the manifest does not name: of a killed process, or just replaced."""
-    named = {entry["name"] for entry in manifest["files"].values()}
-    return [path for path in out.iterdir() if _TABLE_FILE.fullmatch(path.name) and path.name not in named]
-
-
-def _remove_unreferenced(out: Path, manifest: Json) -> None:
-    for path in _unreferenced_tables(out, manifest):
-        path.unlink(missing_ok=True)
-
-
 def _empty_valid_note(counts: Json) -> str:
     """Why no interaction is in valid."""
     copies = counts["copies_kept_together"]["interactions"]
@@ -361,9 +310,14 @@ def _empty_valid_note(counts: Json) -> str:
     return EMPTY_VALID_NOTE
 
 
-def _prepare_result(out: Path, manifest: Json, status: Literal["written", "unchanged"]) -> PrepareResult:
+def _prepare_result(
+    out: Path, manifest: Json, status: Literal["written", "unchanged"], replaced: str | None = None
+) -> PrepareResult:
+    """Result of `prepare`; `replaced` is the hash of a dataset that another version of the readers wrote."""
     options = manifest["options"]
     notes = [DOCUMENT_NOTE] if options["unit"] == "document" else []
+    if replaced is not None:
+        notes.append(SAME_NOTE if replaced == manifest["hash"] else OTHER_NOTE)
     for role, number in manifest["counts"].get("shared_ids", {}).items():
         if not number:
             notes.append(

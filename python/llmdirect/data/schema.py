@@ -31,3 +31,5 @@ class DatasetManifest(Struct, forbid_unknown_fields=True):
     options: Options
     counts: dict[str, Any]
     files: Files
+    readers: int = 1
+    """Version of the readers, `READERS_VERSION`; 1 before there was the entry."""

@@ -122,7 +122,7 @@ def _from_table(source: Any) -> OwnVectors:
     if raw.table is None:
         if len(raw.paths) != 1:
             raise DataError(f"{raw.label}: {len(raw.paths)} files; give one file of vectors")
-        table = _read_table(raw.paths[0])
+        table = _read_table(raw.paths[0], raw.label_of(raw.paths[0]) or str(raw.paths[0]))
     else:
         table = raw.table
     item = _field(table.column_names, ITEM_FIELDS)
@@ -146,7 +146,7 @@ def _from_table(source: Any) -> OwnVectors:
     )
 
 
-def _read_table(path: Path) -> Any:
+def _read_table(path: Path, label: str) -> Any:
     import pyarrow as pa
     import pyarrow.feather
     import pyarrow.parquet
@@ -156,13 +156,15 @@ def _read_table(path: Path) -> Any:
         start = file.read(6)
     try:
         if start[:4] == b"PAR1":
-            check_parquet(path)
+            check_parquet(path, label)
             return pyarrow.parquet.read_table(path)
         if start in (b"ARROW1", b"FEA1"):
             return pyarrow.feather.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: damaged ({error}); write it again") from None
-    raise DataError(f"{path}: neither .npy nor Parquet nor Feather; save the vectors in one of these formats")
+        raise DataError(f"{label}: damaged ({error}); write it again") from None
+    raise DataError(
+        f"{label}: neither .npy nor Parquet nor Feather; save the vectors in one of these formats"
+    )
 
 
 def _field(names: Sequence[str], options: Sequence[str]) -> str | None:

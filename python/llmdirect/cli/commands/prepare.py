@@ -150,8 +150,8 @@ def prepare(
 ) -> None:
     """Turn raw reviews into a dataset: user and item indices, splits, texts.
 
-    JSON lines, CSV, Parquet and Feather are read. The layouts of Amazon, Yelp, Google Local, Goodreads,
-    Steam, MovieLens and RecBole are recognised; name other fields with --columns.
+    JSON lines or arrays, CSV, Parquet and Feather are read. The layouts of Amazon, Yelp, Google Local,
+    Goodreads, Steam, MovieLens and RecBole are recognised; name other fields with --columns.
 
     Examples:
 
@@ -203,6 +203,8 @@ def _show_fields(result: "PrepareResult") -> None:
 
 
 def _show_source(name: str, source: "Json") -> None:
+    from llmdirect.data.readers.formats import field_list
+
     records = source["rows_read"] + source["bad_lines"]
     bad = f"{records:,} records, {source['bad_lines']:,} of them bad"
     print_text(f"{name}: {bad}; {source['description']}; layout: {source['format']}")
@@ -216,6 +218,8 @@ def _show_source(name: str, source: "Json") -> None:
         numbers = (f"{field[name]:,}" for name in ("read", "missing", "odd"))
         table.add_row(field["role"], literal(field["field"]), *numbers, field["remark"])
     stdout().print(table)
+    if source["not_used"]:
+        print_text(f"not used: {field_list(source['not_used'])}")
     stdout().print()
 
 

@@ -38,22 +38,22 @@ class ArrowTable:
         self.label, self.description, self.names, self._read = label, description, names, read
 
     @classmethod
-    def of_parquet(cls, path: Path) -> "ArrowTable":
+    def of_parquet(cls, path: Path, label: str) -> "ArrowTable":
         """Table of a Parquet file. Raises DataError if it is damaged or compressed as a whole."""
 
         def read(columns: list[str]) -> pa.Table:
-            return _checked(path, "Parquet", lambda: pyarrow.parquet.ParquetFile(path).read(columns))
+            return _checked(label, "Parquet", lambda: pyarrow.parquet.ParquetFile(path).read(columns))
 
-        _check_plain(path, (b"PAR1",), "a Parquet file")
-        schema = _checked(path, "Parquet", lambda: pyarrow.parquet.read_schema(path))
-        return cls(str(path), "Parquet", schema.names, read)
+        _check_plain(path, label, (b"PAR1",), "a Parquet file")
+        schema = _checked(label, "Parquet", lambda: pyarrow.parquet.read_schema(path))
+        return cls(label, "Parquet", schema.names, read)
 
     @classmethod
-    def of_feather(cls, path: Path) -> "ArrowTable":
+    def of_feather(cls, path: Path, label: str) -> "ArrowTable":
         """Table of a Feather or Arrow file. Raises DataError if it is damaged."""
-        _check_plain(path, (b"ARROW1", b"FEA1"), "a Feather file")
-        table = _checked(path, "Feather", lambda: pyarrow.feather.read_table(path, memory_map=True))
-        return cls(str(path), "Feather", table.column_names, table.select)
+        _check_plain(path, label, (b"ARROW1", b"FEA1"), "a Feather file")
+        table = _checked(label, "Feather", lambda: pyarrow.feather.read_table(path, memory_map=True))
+        return cls(label, "Feather", table.column_names, table.select)
 
     @classmethod
     def in_memory(cls, table: pa.Table, label: str) -> "ArrowTable":
@@ -125,15 +125,15 @@ def _float_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.coalesce(whole, text)
 
 
-def _check_plain(path: Path, marks: tuple[bytes, ...], kind: str) -> None:
+def _check_plain(path: Path, label: str, marks: tuple[bytes, ...], kind: str) -> None:
     """Check that a file is not compressed as a whole."""
     with path.open("rb") as file:
         head = file.read(6)
     if not head.startswith(marks):
-        raise DataError(f"{path}: {kind} inside a compressed one; unpack it (its columns are compressed)")
+        raise DataError(f"{label}: {kind} inside a compressed one; unpack it (its columns are compressed)")
 
 
-def _checked(path: Path, kind: str, read: Callable[[], Any]) -> Any:
+def _checked(label: str, kind: str, read: Callable[[], Any]) -> Any:
     """Result of reading a file; DataError where it is damaged."""
     try:
         return read()
@@ -141,4 +141,4 @@ def _checked(path: Path, kind: str, read: Callable[[], Any]) -> Any:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: damaged, not readable as {kind} ({reason}); fetch it again") from None
+        raise DataError(f"{label}: damaged, not readable as {kind} ({reason}); fetch it again") from None

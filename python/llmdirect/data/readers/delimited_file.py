@@ -1,7 +1,6 @@
 """Raw files of delimited text: CSV, tab-separated, RecBole atomic files, MovieLens."""
 
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -14,20 +13,20 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.readers.bad_lines import BadLines
 from llmdirect.data.readers.dialects import (
-    SAMPLED_LINES,
     Dialect,
     Record,
-    choose_delimiter,
     choose_dialect,
     read_records,
-    split_header,
 )
-from llmdirect.data.readers.encodings import NOT_UTF8
+from llmdirect.data.readers.encodings import NOT_UTF8, is_utf8
+from llmdirect.data.readers.headers import check_widths, read_header
 from llmdirect.data.readers.raw_files import open_decompressed
 from llmdirect.data.readers.record_file import LINE, Piece
 
 _FRAME_ROWS: Final = 100_000
-_RECBOLE_TYPE: Final = re.compile(r":(token|token_seq|float|float_seq)$")
+_SAMPLED_LINES: Final = 200
+_END_OF_COPY: Final = "\\."
+"""Last line of what COPY of PostgreSQL writes."""
 NumberedLines = Iterator[tuple[int, str]]
 
 
@@ -38,6 +37,8 @@ class DelimitedFile:
     ----------
     path
         The file, plain or compressed.
+    label
+        Its name in messages; by default its path.
     encoding
         Encoding of the file; by default UTF-8, or that of its byte order mark.
     quote
@@ -49,22 +50,29 @@ class DelimitedFile:
     unit = "line"
 
     def __init__(
-        self, path: Path, *, encoding: str | None = None, quote: str | None = None, header: bool = True
+        self,
+        path: Path,
+        *,
+        label: str | None = None,
+        encoding: str | None = None,
+        quote: str | None = None,
+        header: bool = True,
     ) -> None:
-        self.label = str(path)
-        self._path, self._encoding, self._header = path, encoding, header
-        with open_decompressed(path, encoding=encoding) as file:
+        self.label = label or str(path)
+        self._path, self._title, self._encoding = path, label, encoding
+        with open_decompressed(path, encoding=encoding, label=label) as file:
             head = file.read(1 << 16)
         # Old programs of the Macintosh end lines by carriage returns alone.
         self._line_end = "\r" if b"\r" in head and b"\n" not in head else "\n"
         with self._lines() as lines:
-            sample = [(number, line) for number, line in islice(lines, SAMPLED_LINES) if line.strip()]
-        delimiter = choose_delimiter([line for _, line in sample], header)
-        number, line = sample[0] if sample else (1, "")
-        first = Record(number, split_header(line.removesuffix("\r"), delimiter))
-        self._header_lines = first.line if header else 0
-        self.names = self._field_names(first) if header else [str(n) for n in range(len(first.values))]
-        self._dialect = Dialect(delimiter, quote) if quote else self._choose_dialect(delimiter)
+            sample = list(islice(lines, _SAMPLED_LINES))
+        first = read_header(self.label, sample, header)
+        if header:
+            check_widths(self.label, sample, first)
+        self._first_line = first.first_line
+        self._header_lines = first.last_line if header else first.first_line - 1
+        self.names = first.names if header else [str(n) for n in range(len(first.values))]
+        self._dialect = Dialect(first.delimiter, quote) if quote else self._choose_dialect(first.delimiter)
         self.description = f"delimited by {self._dialect}"
 
     def frames(self, fields: Mapping[str, str], progress: Progress) -> Iterator[Piece]:
@@ -79,7 +87,7 @@ class DelimitedFile:
             if reason is None:
                 values = [record.values[position] for position in positions]
                 joined = "".join(values)
-                if not joined.isascii() and _is_not_utf8(joined):
+                if not joined.isascii() and not is_utf8(joined):
                     reason = NOT_UTF8
             if reason is not None:
                 bad.append((record.line, reason))
@@ -103,20 +111,12 @@ class DelimitedFile:
     @contextmanager
     def _lines(self, progress: Progress = SILENT) -> Iterator[NumberedLines]:
         """Numbered lines of the file without line feeds; a carriage return before one stays."""
-        with open_decompressed(self._path, progress, encoding=self._encoding) as file:
+        with open_decompressed(self._path, progress, encoding=self._encoding, label=self._title) as file:
             # surrogateescape lets a line that is not UTF-8 through, so that it can be named
             end = self._line_end
             text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=end)
-            yield ((number, line.removesuffix(end)) for number, line in enumerate(text, start=1))
+            yield _without_end((number, line.removesuffix(end)) for number, line in enumerate(text, start=1))
             text.detach()
-
-    def _field_names(self, first: Record) -> list[str]:
-        if any(map(_is_not_utf8, first.values)):
-            raise DataError(f"{self.label}: line {first.line}: {NOT_UTF8}")
-        names = [name.strip() for name in first.values]
-        if all(map(_RECBOLE_TYPE.search, names)):
-            names = [_RECBOLE_TYPE.sub("", name) for name in names]
-        return names
 
     def _choose_dialect(self, delimiter: str) -> Dialect:
         def lines() -> NumberedLines:
@@ -133,12 +133,21 @@ class DelimitedFile:
     def _check_repeated(self, names: Iterable[str]) -> None:
         for name in names:
             if (count := self.names.count(name)) > 1:
-                raise DataError(f"{self.label}: line 1: column {name!r} is there {count} times")
+                raise DataError(
+                    f"{self.label}: line {self._first_line}: column {name!r} is there {count} times"
+                )
 
 
-def _is_not_utf8(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+def _without_end(lines: NumberedLines) -> NumberedLines:
+    """Lines without the end mark of PostgreSQL, after which only blank ones may come."""
+    held: list[tuple[int, str]] = []
+    for number, line in lines:
+        if held:
+            held.append((number, line))
+            if line.strip():
+                yield from held
+                held = []
+        elif line.removesuffix("\r") == _END_OF_COPY:
+            held = [(number, line)]
+        else:
+            yield number, line

@@ -15,8 +15,6 @@ QUOTES: Final = ("none", "double", "backslash")
 """Ways of quoting: no quotes, a quote inside quotes written twice, or escaped by a backslash."""
 DELIMITERS: Final = {"::": "'::'", "\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 """Delimiters and their names in messages."""
-SAMPLED_LINES: Final = 200
-"""Lines by which the delimiter is chosen."""
 _MAX_RECORD_LINES: Final = 1000  # of a record with line breaks; a quote that opens more is a stray one
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r"}
@@ -51,40 +49,6 @@ class Record(NamedTuple):
     values: list[str]
     reason: str | None = None
     """Why it cannot be used."""
-
-
-def choose_delimiter(lines: Iterable[str], header: bool) -> str:
-    """Delimiter of a file.
-
-    Parameters
-    ----------
-    lines
-        First lines of the file that are not blank.
-    header
-        Whether the first one holds column names.
-
-    Returns
-    -------
-    The most frequent delimiter of the header outside of quotes; without a header, the one that divides most
-    lines into the same number of fields.
-    """
-    sample = [re.sub(r'"[^"]*"', "", line) for line in lines]
-    if not sample:
-        return ","
-    if header:
-        return max(DELIMITERS, key=lambda delimiter: sample[0].count(delimiter) * len(delimiter))
-
-    def regularity(delimiter: str) -> tuple[bool, float]:
-        counts = [line.count(delimiter) for line in sample]
-        return counts[0] > 0, counts.count(counts[0]) / len(counts)
-
-    return max(DELIMITERS, key=regularity)
-
-
-def split_header(line: str, delimiter: str) -> list[str]:
-    """Column names of a header, which are quoted if they can be read so."""
-    values = None if delimiter == "::" else _split(line, Dialect(delimiter, "double"))[0]
-    return line.split(delimiter) if values is None else values
 
 
 def choose_dialect(lines: Callable[[], Iterable[tuple[int, str]]], delimiter: str, width: int) -> Dialect:
@@ -274,7 +238,7 @@ def read_records(lines: Iterable[tuple[int, str]], dialect: Dialect, width: int)
         number, first = line
         if not (record := first.removesuffix("\r")):
             continue
-        values, reason = _split(record, dialect)
+        values, reason = split_record(record, dialect)
         if reason == _UNCLOSED:
             following = _following_lines(ahead, rest, first, dialect, width)
             if following is None:
@@ -308,7 +272,7 @@ def _following_lines(
         used += 1
         if not _can_close(parts[-1], dialect):
             continue
-        values, reason = _split("\n".join(parts).removesuffix("\r"), dialect)
+        values, reason = split_record("\n".join(parts).removesuffix("\r"), dialect)
         if values is not None:
             # Lines that are records by themselves must not be swallowed.
             if len(values) != width or all(part.count(dialect.delimiter) == width - 1 for part in parts):
@@ -369,8 +333,8 @@ def _patterns(dialect: Dialect) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(whole, re.DOTALL), re.compile(rf' *"{inner}\\?\Z|(?! *"){bare}\\\Z', re.DOTALL)
 
 
-def _split(text: str, dialect: Dialect) -> tuple[list[str] | None, str | None]:
-    """Values of a record; None and the reason where it is not one."""
+def split_record(text: str, dialect: Dialect) -> tuple[list[str] | None, str | None]:
+    """Values of the text of a record; None and the reason where it is not one."""
     if '"' not in text and (dialect.quote == "double" or "\\" not in text):
         return text.split(dialect.delimiter), None
     whole, unclosed = _patterns(dialect)

@@ -29,24 +29,40 @@ class ReviewFormat:
     text_optional: bool = False
     """Whether the text field is left out of reviews without text."""
 
+    @property
+    def names(self) -> set[str]:
+        """Possible field names of all roles."""
+        return {name for names in self.fields.values() for name in names}
+
     def matches(self, names: Sequence[str]) -> bool:
         """Whether the field names of a file contain a marker; True for a format without markers."""
         return not self.markers or bool(self.markers & set(names))
 
     def select(self, names: Sequence[str]) -> dict[str, str]:
         """Field of each role, of the field names of a file; case, blanks, "-" and "_" do not matter."""
-        plain = {_plain(name): name for name in reversed(names)}
+        plain = {plain_name(name): name for name in reversed(names)}
         selected = {
             role: next(
-                (name if name in names else plain[_plain(name)] for name in options if _plain(name) in plain),
+                (
+                    name if name in names else plain[plain_name(name)]
+                    for name in options
+                    if plain_name(name) in plain
+                ),
                 None,
             )
             for role, options in self.fields.items()
         }
         return {role: name for role, name in selected.items() if name is not None}
 
+    def is_evident(self, names: Sequence[str]) -> bool:
+        """Whether the field names of a file contain a marker, or a name that no other format has."""
+        others = (other for other in FORMATS if other.fields != self.fields)
+        own = self.names.difference(*(other.names for other in others))
+        return bool((self.markers | own) & set(names))
 
-def _plain(name: str) -> str:
+
+def plain_name(name: str) -> str:
+    """Field name in small letters, without blanks, "-" and "_"."""
     return name.casefold().translate(_IGNORED)
 
 
@@ -119,7 +135,8 @@ class Layout:
     """Layout of a review file."""
 
     name: str
-    """Name of the format, "columns" if the user named user, item and text."""
+    """Name of the format; "plain" if only usual names were seen, "columns" if the user named user, item
+    and text."""
     fields: dict[str, str]
     """Field of each role."""
     text_optional: bool
@@ -129,8 +146,10 @@ class Layout:
 def choose_interaction_layout(label: str, names: Sequence[str], columns: Mapping[str, str] | None) -> Layout:
     """Choose the fields of interactions without text, as `choose_layout` does for reviews."""
     columns = check_columns(label, names, columns, "interaction_columns", INTERACTION_ROLES)
-    weight = ReviewFormat("", {"weight": WEIGHT_NAMES}).select(names)
-    known = ({**weight, **known.select(names), **columns} for known in FORMATS if known.matches(names))
+    _check_distinct(columns, "interaction_columns")
+    free = [name for name in names if name not in columns.values()]
+    weight = ReviewFormat("", {"weight": WEIGHT_NAMES}).select(free)
+    known = ({**weight, **known.select(free), **columns} for known in FORMATS if known.matches(names))
     candidates = [{role: fields[role] for role in INTERACTION_ROLES if fields.get(role)} for fields in known]
     fields = max(candidates, key=lambda fields: ("user" in fields and "item" in fields, len(fields)))
     if missing := [role for role in ("user", "item") if role not in fields]:
@@ -166,22 +185,26 @@ def choose_layout(
     Raises
     ------
     ValueError
-        If a role is unknown.
+        If a role is unknown, or two roles have one field.
     DataError
         If a named field is missing, or the field of a required role is not known.
     """
     columns = check_columns(label, names, columns, "columns", ROLES)
+    _check_distinct(columns, "columns")
 
     def num_filled(candidate: tuple[ReviewFormat, dict[str, str]]) -> tuple[int, int]:
         filled = candidate[1]
         return sum(role in filled for role in _REQUIRED), len(filled)
 
+    free = [name for name in names if name not in columns.values()]
     best, fields = max(
-        ((known, known.select(names) | columns) for known in FORMATS if known.matches(names)),
+        ((known, known.select(free) | columns) for known in FORMATS if known.matches(names)),
         key=num_filled,  # the first of the best
     )
     fields = {role: name for role, name in fields.items() if name}
-    format_name = "columns" if set(_REQUIRED) <= set(columns) else best.name
+    format_name = best.name if best.is_evident(names) else "plain"
+    if set(_REQUIRED) <= set(columns):
+        format_name = "columns"
     if missing := [role for role in _REQUIRED if role not in fields]:
         raise DataError(
             f"{label}: not a known review format, cannot tell the {', '.join(missing)} field; "
@@ -236,6 +259,15 @@ def check_columns(
     return dict(columns or {})
 
 
+def _check_distinct(columns: Mapping[str, str], setting: str) -> None:
+    role_of: dict[str, str] = {}
+    for role, name in columns.items():
+        if name and (other := role_of.setdefault(name, role)) != role:
+            raise ValueError(
+                f"`{setting}`: {other} and {role} are both {name!r}; give each role a field of its own"
+            )
+
+
 def parse_columns(text: str | None, setting: str = "columns") -> dict[str, str] | None:
     """Parse "user=user_id,item=book_id"; "time=" leaves a role out.
 
@@ -273,5 +305,5 @@ def parse_columns(text: str | None, setting: str = "columns") -> dict[str, str] 
 def field_list(names: Sequence[str]) -> str:
     """The first field names, for messages."""
     readable = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in name) for name in names[:40]]
-    shown = [name if len(name) <= 60 else name[:57] + "..." for name in readable]
+    shown = [(name if len(name) <= 60 else name[:57] + "...") or "(no name)" for name in readable]
     return ", ".join(shown) + (f" and {len(names) - 40} more" if len(names) > 40 else "") or "nothing"

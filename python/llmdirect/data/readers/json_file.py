@@ -1,12 +1,12 @@
-"""Raw files of JSON lines or Python literals: blocks by Polars, ambiguous lines again one by one."""
+"""Raw files of JSON or Python literals: blocks of lines by Polars, ambiguous lines again one by one."""
 
 import ast
 import json
 import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
@@ -16,6 +16,7 @@ import polars as pl
 from llmdirect.common.errors import DataError
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.data.readers.bad_lines import BadLines
+from llmdirect.data.readers.json_values import check_record, split_values
 from llmdirect.data.readers.raw_files import open_decompressed, read_line_blocks
 from llmdirect.data.readers.record_file import LINE, Piece
 from llmdirect.text.words import LONE_SURROGATE
@@ -25,12 +26,14 @@ _SAMPLED_LINES: Final = 1000
 
 
 class JsonFile:
-    """Records of a file of JSON lines, or of lines of Python literals.
+    """Records of a file of JSON lines, a JSON array, JSON objects over several lines, or Python literals.
 
     Parameters
     ----------
     path
         The file, plain or compressed.
+    label
+        Its name in messages; by default its path.
     encoding
         Encoding of the file; by default UTF-8, or that of its byte order mark.
     candidates
@@ -39,13 +42,28 @@ class JsonFile:
 
     unit = "line"
 
-    def __init__(self, path: Path, *, encoding: str | None = None, candidates: Sequence[str] = ()) -> None:
-        self.label = str(path)
-        self._path, self._encoding = path, encoding
-        self._converted: Any = None  # file of JSON lines in place of Python literals
-        if self._holds_literals():
-            self._converted = self._convert_literals()
-        self.description = "Python literals, one a line" if self._converted else "JSON lines"
+    def __init__(
+        self,
+        path: Path,
+        *,
+        label: str | None = None,
+        encoding: str | None = None,
+        candidates: Sequence[str] = (),
+    ) -> None:
+        self.label = label or str(path)
+        self._path, self._title, self._encoding = path, label, encoding
+        self._converted: Any = None  # file of JSON lines in place of another notation
+        self.description = "JSON lines"
+        if self._is_array():
+            self.description, self.unit = "a JSON array", "record"
+            self._convert(self._values())
+        elif self._holds_literals():
+            self.description = "Python literals, one a line"
+            self._convert(self._literals())
+        elif self._spans_lines():
+            self.description, self.unit = "JSON objects over several lines", "record"
+            self._convert(self._values())
+        self._check_single(candidates)
         sampled = self._sampled_names()
         missing = [name for name in candidates if name not in sampled]
         self.names = [*sampled, *self._present(missing)]
@@ -74,8 +92,36 @@ class JsonFile:
             self._converted.seek(0)
             yield self._converted
             return
-        with open_decompressed(self._path, progress, encoding=self._encoding) as file:
+        with open_decompressed(self._path, progress, encoding=self._encoding, label=self._title) as file:
             yield file
+
+    def _is_array(self) -> bool:
+        with self._open() as file:
+            lines = (line.strip() for _, line in _numbered_lines(file))
+            return next((line.startswith(b"[") for line in lines if line), False)
+
+    def _spans_lines(self) -> bool:
+        """Whether the first line is only the start of an object."""
+        with self._open() as file:
+            first = next((line for _, line in _numbered_lines(file) if line.strip()), b"")
+        if not first.strip().startswith(b"{") or _is_record(first):
+            return False
+        try:
+            with closing(self._values()) as values:
+                return next(values) != first.strip()
+        except DataError:
+            return False
+
+    def _values(self) -> Generator[bytes]:
+        with self._open() as file:
+            yield from split_values(file, self.label)
+
+    def _check_single(self, candidates: Sequence[str]) -> None:
+        """Check that the only object of a file is a record."""
+        with self._open() as file:
+            lines = [line for _, line in islice(_numbered_lines(file), _SAMPLED_LINES) if line.strip()]
+        if len(lines) == 1 and _is_record(lines[0]):
+            check_record(self.label, parse_line(lines[0]), candidates)
 
     def _holds_literals(self) -> bool:
         """Whether the first line that is no JSON object is a dictionary in Python's notation."""
@@ -88,16 +134,21 @@ class JsonFile:
                     return _parse_literal(line) is not None
         return False
 
-    def _convert_literals(self) -> IO[bytes]:
-        """Temporary file with a JSON line for each line; one that is no literal stays as it is."""
-        result = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this object
-        weakref.finalize(self, result.close)
+    def _literals(self) -> Iterator[bytes]:
+        """JSON line of each line; one that is no literal stays as it is."""
         with self._open() as file:
             for _, line in _numbered_lines(file):
                 literal = _parse_literal(line)
-                result.write(line.rstrip(b"\r\n") if literal is None else _as_json(literal))
-                result.write(b"\n")
-        return result
+                yield line.rstrip(b"\r\n") if literal is None else _as_json(literal)
+
+    def _convert(self, lines: Iterator[bytes]) -> None:
+        """Write lines of JSON to a temporary file, which is read in place of the file."""
+        result = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this object
+        weakref.finalize(self, result.close)
+        for line in lines:
+            result.write(line)
+            result.write(b"\n")
+        self._converted = result
 
     def _sampled_names(self) -> list[str]:
         """Fields of the first lines that are objects, in the order of appearance."""
@@ -109,11 +160,12 @@ class JsonFile:
                     names = (names or {}) | dict.fromkeys(parse_line(line))
                 except ValueError as error:
                     if line.strip():
-                        reasons.append(f"line {number}: {error}")
+                        reasons.append(f"{self.unit} {number}: {error}")
         if names is None:
-            reason = reasons[0] if reasons else "every line is blank"
+            empty = "every line is blank" if self.unit == "line" else "the array is empty"
+            reason = reasons[0] if reasons else empty
             raise DataError(
-                f"{self.label}: no JSON object among the first {_SAMPLED_LINES:,} lines; {reason}"
+                f"{self.label}: no JSON object among the first {_SAMPLED_LINES:,} {self.unit}s; {reason}"
             )
         return list(names)
 
@@ -143,6 +195,15 @@ def _parse_literal(line: bytes) -> dict[str, Any] | None:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        parse_line(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_json(record: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.expansion import check_expansion, check_parquet
 from llmdirect.common.files import open_regular
 from llmdirect.common.progress import SILENT, Progress
-from llmdirect.data.readers.encodings import as_utf8
+from llmdirect.data.readers.encodings import as_utf8, check_unmarked
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -48,6 +49,8 @@ _OTHER_KINDS = (
 """Marks of files that are not read, what they are, and the cure."""
 _COMPRESSED_SUFFIXES = {".gz", ".zst", ".bz2", ".xz"}
 _TAR_MARK = slice(257, 262)
+_ARRAY = re.compile(rb"\[\s*[\[{\]]")
+"""Start of a JSON array of records."""
 
 
 def base_name(path: Path) -> str:
@@ -62,40 +65,45 @@ def format_suffix(path: Path) -> str:
     return name.suffix.lower()
 
 
-def detect_format(path: Path, encoding: str | None = None) -> str:
+def detect_format(path: Path, encoding: str | None = None, label: str | None = None) -> str:
     """Format of a raw file by its first bytes, else by its suffix: "json", "csv", "parquet" or "feather".
+
+    Parameters
+    ----------
+    path, encoding, label
+        As in `open_decompressed`.
 
     Raises
     ------
     DataError
         If the file is empty, or of a kind that is not read.
     """
-    with open_decompressed(path, encoding=encoding) as file:
+    with open_decompressed(path, encoding=encoding, label=label) as file:
         head = file.read(4096)
+    label = label or str(path)
     if not head:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{label}: the file is empty")
     for mark, kind, cure in _OTHER_KINDS:
         if head.startswith(mark):
-            raise DataError(f"{path}: {kind}; {cure}")
+            raise DataError(f"{label}: {kind}; {cure}")
     if head[_TAR_MARK] == b"ustar":
-        raise DataError(f"{path}: an archive; unpack it and give the file inside")
+        raise DataError(f"{label}: an archive; unpack it and give the file inside")
     for mark, format in ((b"PAR1", "parquet"), (b"ARROW1", "feather"), (b"FEA1", "feather")):
         if head.startswith(mark):
             return format
-    first = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    check_unmarked(label, head)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     suffix = format_suffix(path)
     if suffix in (".csv", ".tsv"):
         return "csv"
-    if first == b"[" and suffix not in (".txt", ".dat", ".inter"):
-        raise DataError(f"{path}: a JSON array, expected one object a line: jq -c '.[]' FILE > FILE.jsonl")
-    if first == b"{" or suffix in (".json", ".jsonl", ".ndjson"):
+    if text.startswith(b"{") or suffix in (".json", ".jsonl", ".ndjson"):
         return "json"
-    return "csv"
+    return "json" if _ARRAY.match(text) else "csv"
 
 
 @contextmanager
 def open_decompressed(
-    path: Path, progress: Progress = SILENT, *, encoding: str | None = None
+    path: Path, progress: Progress = SILENT, *, encoding: str | None = None, label: str | None = None
 ) -> Iterator[IO[bytes]]:
     """Open a raw file for reading, decompressed if its first bytes are of gzip, zstd, bzip2 or xz.
 
@@ -107,6 +115,8 @@ def open_decompressed(
         Receiver of progress reports.
     encoding
         Encoding of a text file, which is read as UTF-8; by default that of its byte order mark, else UTF-8.
+    label
+        Name of the file in messages; by default its path.
 
     Raises
     ------
@@ -116,15 +126,16 @@ def open_decompressed(
         If it is not a regular file, the compressed stream is truncated, damaged or expands beyond its budget
         (`common.expansion`), or the text is not of the encoding; what was read before must not be used.
     """
+    title, name = label or path.name, label or str(path)
     with (
         open_regular(path) as raw,
-        progress.task(f"reading {path.name}", path.stat().st_size, "B") as task,
+        progress.task(f"reading {title}", path.stat().st_size, "B") as task,
         _decompressed(raw) as file,
     ):
         reported = expanded = 0
         size = path.stat().st_size
         if raw.read(4) == b"PAR1":
-            check_parquet(path)
+            check_parquet(path, name)
         raw.seek(0)
 
         class ReportingReader(io.RawIOBase):
@@ -135,7 +146,7 @@ def open_decompressed(
                 nonlocal reported, expanded
                 data = file.read(len(buffer))
                 expanded += len(data)
-                check_expansion(path, size, expanded)
+                check_expansion(name, size, expanded)
                 buffer[: len(data)] = data
                 position = raw.tell()
                 task.advance(position - reported)
@@ -143,18 +154,18 @@ def open_decompressed(
                 return len(data)
 
         try:
-            yield as_utf8(path, io.BufferedReader(ReportingReader(), buffer_size=1 << 20), encoding)
+            yield as_utf8(name, io.BufferedReader(ReportingReader(), buffer_size=1 << 20), encoding)
         except EOFError:
             raise DataError(
-                f"{path}: the compressed stream is cut (the file ends after {raw.tell():,} bytes, before the "
-                "end mark); fetch the file again"
+                f"{name}: the compressed stream is cut (the file ends after {raw.tell():,} bytes, before "
+                "the end mark); fetch the file again"
             ) from None
         except (zlib.error, gzip.BadGzipFile, lzma.LZMAError, zstd.ZstdError) as error:
-            raise DataError(f"{path}: the compressed stream is damaged ({error}); fetch it again") from None
+            raise DataError(f"{name}: the compressed stream is damaged ({error}); fetch it again") from None
         except OSError as error:
             if error.errno is None:  # how bz2 reports a damaged stream
                 raise DataError(
-                    f"{path}: the compressed stream is damaged ({error}); fetch it again"
+                    f"{name}: the compressed stream is damaged ({error}); fetch it again"
                 ) from None
             raise
 

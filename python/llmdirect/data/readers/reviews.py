@@ -24,6 +24,7 @@ from llmdirect.data.readers.formats import (
 from llmdirect.data.readers.record_file import LINE, RecordFile
 from llmdirect.data.readers.sources import Source, resolve_source
 from llmdirect.data.readers.values import (
+    AMBIGUOUS_REASON,
     TIME_REASON,
     parse_ids,
     parse_numbers,
@@ -76,6 +77,8 @@ class Reviews:
     """Number of lines left out."""
     fields: list[FieldSummary]
     """What was read, by role."""
+    not_used: list[str]
+    """Fields of the files that have no role."""
 
     def to_json(self) -> Json:
         """What was read, for the manifest of a dataset."""
@@ -85,6 +88,7 @@ class Reviews:
             "rows_read": self.frame.height,
             "bad_lines": self.bad_lines,
             "fields": [field.to_json() for field in self.fields],
+            "not_used": self.not_used,
         }
 
     @property
@@ -240,7 +244,8 @@ def _read(
         besides = f" besides {len(bad):,} bad {unit}s{first}" if bad else ""
         raise DataError(f"{label}: holds no {'review' if 'text' in layout.fields else 'record'}{besides}")
     description = "; ".join(dict.fromkeys(file.description for file in files))
-    return Reviews(label, frame, layout.name, description, len(bad), summaries)
+    not_used = [name for name in _field_names(files) if name not in layout.fields.values()]
+    return Reviews(label, frame, layout.name, description, len(bad), summaries, not_used)
 
 
 def _validate(
@@ -254,7 +259,7 @@ def _validate(
     fields = layout.fields
     nothing = pl.Series([None] * rows.height, dtype=pl.String)
     rating_text, rating = parse_numbers(rows["rating"] if "rating" in fields else nothing)
-    time_text, time_ms, time_unit = parse_times(rows["time"] if "time" in fields else nothing)
+    times = parse_times(rows["time"] if "time" in fields else nothing)
     split = pl.Series(splits, dtype=pl.UInt8).gather(rows[_FILE])
     text = parse_texts(rows["text"]) if "text" in fields else nothing
     weight_text, weight = parse_numbers(rows["weight"] if "weight" in fields else nothing)
@@ -270,8 +275,9 @@ def _validate(
             "rating": rating.cast(pl.Float32),
             "weight_text": weight_text,
             "weight": weight.cast(pl.Float32),
-            "time_text": time_text,
-            "time_ms": time_ms,
+            "time_text": times.text,
+            "time_ms": times.milliseconds,
+            "is_ambiguous": times.is_ambiguous,
             "split": parse_splits(rows["split"]) if "split" in fields else split,
             **({} if summary is None else {"summary": summary}),
         }
@@ -294,14 +300,14 @@ def _validate(
         "item": values["item"].null_count(),
         "text": text.null_count(),
         "rating": rating_text.null_count(),
-        "time": time_text.null_count(),
+        "time": times.text.null_count(),
         "summary": int((summary == "").sum()) if summary is not None else 0,
         "split": values["split"].null_count(),
         "weight": weight_text.null_count(),
     }
     summaries = [
         FieldSummary(
-            role, fields[role], rows.height - missing[role], missing[role], *_remark(role, frame, time_unit)
+            role, fields[role], rows.height - missing[role], missing[role], *_remark(role, frame, times.unit)
         )
         for role in fields
     ]
@@ -361,6 +367,7 @@ def _rejection_reason(fields: Mapping[str, str]) -> pl.Expr:
             weight_text.is_not_null() & ~(weight.is_finite() & (weight > 0)).fill_null(False),
             _format_reason("weight '{}' is not a number above 0", weight_text),
         ),
+        (pl.col("is_ambiguous"), _format_reason(AMBIGUOUS_REASON, time_text)),
         (time_text.is_not_null() & pl.col("time_ms").is_null(), _format_reason(TIME_REASON, time_text)),
     ]
     return pl.coalesce(

@@ -2,12 +2,50 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from llmdirect.common.errors import DataError
 from llmdirect.common.progress import Progress
 from llmdirect.data.readers.item_metadata import ItemMetadata, read_item_metadata
 from llmdirect.data.readers.reviews import Reviews, read_interactions, read_reviews
 from llmdirect.data.readers.sources import RawSource
+
+READERS_VERSION: Final = 2
+"""Raised with every change of what is read from a source; datasets of other versions are prepared again."""
+
+
+def check_own_split(sources: Mapping[str, RawSource], digests: Mapping[str, str | list[str]]) -> None:
+    """Check that no file is in two of train, validation and test.
+
+    Parameters
+    ----------
+    sources
+        Sources by the names of the settings of `prepare`.
+    digests
+        Their hashes.
+
+    Raises
+    ------
+    DataError
+        If a file is.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for name in ("source", "valid", "test"):
+        if name not in sources:
+            continue
+        source, hashes = sources[name], digests[name]
+        labels = [source.label_of(path) or str(path) for path in source.paths] or [source.label]
+        for label, digest in zip(labels, [hashes] if isinstance(hashes, str) else hashes, strict=True):
+            other, other_label = first.setdefault(digest, (name, label))
+            if other != name:
+                splits = {"source": "train", "valid": "validation", "test": "test"}
+                same = (
+                    "is the same file" if label == other_label else f"has the same content as {other_label}"
+                )
+                raise DataError(
+                    f"{label}: {same} for {splits[other]} and {splits[name]} (`{name}`); give each split "
+                    "reviews of its own"
+                )
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,23 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final, NamedTuple, TypeAlias
+
+import polars as pl
 
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST, file_digest
+from llmdirect.common.progress import SILENT
 from llmdirect.data.readers.delimited_file import DelimitedFile
 from llmdirect.data.readers.dialects import QUOTES
 from llmdirect.data.readers.encodings import check_encoding
+from llmdirect.data.readers.formats import field_list, plain_name
 from llmdirect.data.readers.json_file import JsonFile
 from llmdirect.data.readers.raw_files import detect_format, format_suffix
 from llmdirect.data.readers.record_file import RecordFile
+from llmdirect.data.readers.values import parse_numbers, parse_times
 
 _log = logging.getLogger(__name__)
 Source: TypeAlias = Any
@@ -33,7 +39,19 @@ _SUFFIXES: Final = (
 )
 _OPEN_FILES: Final = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 """Where a shell puts the pipe of `<(command)`."""
+_SAMPLED_RECORDS: Final = 20
 _MARKER_FILES: Final = ("_SUCCESS", "_metadata", "_common_metadata")
+
+
+class SpooledPipe(NamedTuple):
+    """Temporary file with what came through a pipe, which must be read more than once."""
+
+    file: "IO[bytes]"
+    """Lives as long as the source."""
+    path: Path
+    """Of the file."""
+    label: str
+    """Name of the pipe, for messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +64,16 @@ class RawSource:
     """Files, in the order in which they are read; none for a table in memory."""
     table: Any = None
     """Arrow table in memory."""
-    spooled: "list[IO[bytes]]" = field(default_factory=list)
-    """Temporary files with what came through pipes, which live as long as this object."""
+    spooled: "list[SpooledPipe]" = field(default_factory=list)
+    """What came through pipes."""
 
     def __post_init__(self) -> None:
-        for file in self.spooled:
-            weakref.finalize(self, file.close)
+        for pipe in self.spooled:
+            weakref.finalize(self, pipe.file.close)
+
+    def label_of(self, path: Path) -> str | None:
+        """Name that the user gave to the pipe of a temporary file; None for other files."""
+        return next((pipe.label for pipe in self.spooled if pipe.path == path), None)
 
     def digest(self) -> str | list[str]:
         """Hash of the bytes; a list of several."""
@@ -79,14 +101,14 @@ class RawSource:
         columns
             Field of each role. Where one is a number that is no field name, files have no header.
         candidates
-            Field names to look for in all of a JSON file, besides those of `columns`.
+            Usual field names, which are looked for in all of a JSON file, besides those of `columns`.
 
         Raises
         ------
         OSError
             If a file cannot be read.
         DataError
-            If a file is damaged or of an unknown kind.
+            If a file is damaged or of an unknown kind, or has a header where `columns` has numbers.
         """
         files: list[RecordFile] = []
         if self.table is not None:
@@ -95,22 +117,56 @@ class RawSource:
             files.append(ArrowTable.in_memory(self.table, self.label))
         named = [name for name in (columns or {}).values() if name]
         for path in self.paths:
-            format = detect_format(path, encoding)
+            label = self.label_of(path)
+            format = detect_format(path, encoding, label)
             if format in ("parquet", "feather"):
                 from llmdirect.data.readers.arrow_table import ArrowTable  # its library is slow to import
 
-                files.append(
-                    ArrowTable.of_parquet(path) if format == "parquet" else ArrowTable.of_feather(path)
-                )
+                read = ArrowTable.of_parquet if format == "parquet" else ArrowTable.of_feather
+                files.append(read(path, label or str(path)))
             elif format == "json":
                 names = dict.fromkeys((*named, *candidates))
-                files.append(JsonFile(path, encoding=encoding, candidates=list(names)))
+                files.append(JsonFile(path, label=label, encoding=encoding, candidates=list(names)))
             else:
-                file = DelimitedFile(path, encoding=encoding, quote=quote)
+                file = DelimitedFile(path, label=label, encoding=encoding, quote=quote)
                 if any(name.isdecimal() and name not in file.names for name in named):
-                    file = DelimitedFile(path, encoding=encoding, quote=quote, header=False)
+                    file = DelimitedFile(path, label=label, encoding=encoding, quote=quote, header=False)
+                    _check_no_header(file, columns or {}, candidates)
                 files.append(file)
         return files
+
+
+def _check_no_header(file: DelimitedFile, columns: Mapping[str, str], usual_names: Sequence[str]) -> None:
+    """Check that the first record of a file without names is no header.
+
+    It is one where its values are usual names of fields, or where its rating or time is none, but those of
+    the next records are.
+    """
+    fields = {role: name for role, name in columns.items() if name in file.names}
+    records = islice(file.records(list(dict.fromkeys(fields.values())), SILENT), _SAMPLED_RECORDS)
+    numbered = [(number, record) for number, record in records if isinstance(record, dict)]
+    if not numbered:
+        return
+    (number, first), rows = numbered[0], [record for _, record in numbered]
+    usual = {plain_name(name) for name in usual_names}
+    named = [role for role, name in fields.items() if plain_name(first[name].strip()) in usual]
+    if len(named) < 2 and not {"user", "item"} & set(named) and not _has_later_numbers(rows, fields):
+        return
+    values = field_list([first[name] for name in fields.values()])
+    raise DataError(
+        f"{file.label}: line {number} looks like a header ({values}); name the columns instead of numbers"
+    )
+
+
+def _has_later_numbers(rows: Sequence[Mapping[str, str]], fields: Mapping[str, str]) -> bool:
+    """Whether a rating, weight or time of the first row is none, but those of all other rows are."""
+    for role in {"rating", "weight", "time"} & fields.keys():
+        values = pl.Series([row[fields[role]] for row in rows], dtype=pl.String)
+        text, parsed = parse_times(values)[:2] if role == "time" else parse_numbers(values)
+        is_bad = text.is_not_null() & parsed.is_null()
+        if is_bad[0] and not is_bad[1:].any() and parsed.null_count() < len(parsed):
+            return True
+    return False
 
 
 def check_text_options(sources: Sequence[RawSource], encoding: str | None, quote: str | None) -> None:
@@ -126,7 +182,9 @@ def check_text_options(sources: Sequence[RawSource], encoding: str | None, quote
         raise ValueError(f"`quote`: {quote!r} is unknown; one of {', '.join(QUOTES)}")
     if encoding is None and quote is None:
         return
-    formats = {detect_format(path, encoding) for source in sources for path in source.paths}
+    formats = {
+        detect_format(path, encoding, source.label_of(path)) for source in sources for path in source.paths
+    }
     if quote is not None and "csv" not in formats:
         raise ValueError("`quote`: no file of delimited text is read")
     if encoding is not None and not formats & {"csv", "json"}:
@@ -157,21 +215,23 @@ def resolve_source(source: Source) -> RawSource:
     if not source:
         raise FileNotFoundError(f"no file of reviews; {_EXPECTED}")
     paths: list[Path] = []
-    spooled: list[IO[bytes]] = []
+    spooled: list[SpooledPipe] = []
     for part in source:
         if str(part) == "-":
-            paths.append(_spool(sys.stdin.buffer, spooled))
+            spooled.append(_spool(sys.stdin.buffer, "standard input"))
+            paths.append(spooled[-1].path)
             continue
         for path in _expand(str(part)):
             if stat.S_ISFIFO(path.stat().st_mode):
                 if not str(path).startswith(_OPEN_FILES):  # a pipe without a writer would wait for ever
                     raise DataError(f'{path}: a named pipe; read it as standard input, "-"')
                 with path.open("rb") as pipe:
-                    paths.append(_spool(pipe, spooled))
+                    spooled.append(_spool(pipe, str(part)))
+                paths.append(spooled[-1].path)
             else:
                 paths.append(path)
     label = ", ".join("standard input" if str(part) == "-" else str(part) for part in source)
-    if len(set(paths)) < len(paths):
+    if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError(f"{label}: a file is named twice")
     return RawSource(label, paths, spooled=spooled)
 
@@ -209,14 +269,13 @@ def _is_hidden(file: Path, folder: Path) -> bool:
     )
 
 
-def _spool(pipe: IO[bytes], spooled: list[IO[bytes]]) -> Path:
-    """Temporary file with the content of a pipe, which must be read more than once."""
+def _spool(pipe: IO[bytes], label: str) -> SpooledPipe:
+    """Write the content of a pipe to a temporary file."""
     file = tempfile.NamedTemporaryFile(prefix="llmdirect-")  # noqa: SIM115  # lives as long as the source
     while data := pipe.read(1 << 20):
         file.write(data)
     file.flush()
-    spooled.append(file)
-    return Path(file.name)
+    return SpooledPipe(file, Path(file.name), label)
 
 
 def _arrow_table(table: Any) -> Any:
