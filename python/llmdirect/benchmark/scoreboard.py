@@ -35,6 +35,7 @@ from llmdirect.store.no_text import open_or_write_store
 
 DEFAULT_SPLITS: Final = 3
 DEFAULT_MINUTES: Final = 10.0
+_BUDGET: Final = Range(0, 1e6, above=True)
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,12 @@ def scoreboard(
     chosen = [OWN] if runs else list(protocols or default_protocols(opened))
     _check(names, chosen, users)
     random_splits = _number_of_splits(splits, chosen)
-    if budget_minutes is not None and not budget_minutes > 0:
-        raise ValueError(f"`budget_minutes`: {budget_minutes}, expected above 0")
+    if budget_minutes is not None:
+        check_range("budget_minutes", budget_minutes, _BUDGET)
+    if query_time not in get_args(QueryTime):
+        raise ValueError(
+            f"`query_time`: {query_time!r} is unknown; there are {', '.join(get_args(QueryTime))}"
+        )
     if query_time == "event" and chosen != ["leave-last-out"]:
         raise ValueError(
             '`query_time="event"`: belongs to leave-last-out; set `protocols=["leave-last-out"]`'
