@@ -33,6 +33,7 @@ ARGUMENTS = {
 """What each command cannot do without; nothing of it exists."""
 CHOICES = {
     "split": ("random", "leave-last-out", "global-time"),
+    "encoder": ("minilm", "lexical"),
     "engine": ("here", "ray"),
     "layout": ("store", "padded"),
     "objective": ("softmax", "bpr", "rating"),

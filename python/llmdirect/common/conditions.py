@@ -70,6 +70,7 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     "precompute": (
         Needs(("workers",), "engine", ("ray",)),
         Needs(("embedding_ids",), "embeddings"),
+        Needs(("dimensions",), "encoder", ("lexical",)),
         Excludes(
             (
                 *("tokens", "token_budget", "shard_tokens", "store", "engine", "estimate_only"),

@@ -12,15 +12,11 @@ from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.ranges import check_range
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding.encoders.registered import registered_encoder
-from llmdirect.encoding.estimate import estimate_seconds
-from llmdirect.encoding.job import open_job, plan_job
+from llmdirect.encoding.lexical import encode_lexical
 from llmdirect.encoding.options import SIZES, Options, named_folder
-from llmdirect.encoding.own_vectors import store_own_vectors
 from llmdirect.encoding.process_group import ProcessGroup
-from llmdirect.encoding.registered_job import encode_registered
 from llmdirect.encoding.results import PrecomputeResult
-from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.store.lexical import LEXICAL
 from llmdirect.store.no_text import NO_TEXT, write_empty_store
 from llmdirect.store.shards import shard_writer
 from llmdirect.store.token_format import TokenFormat
@@ -34,6 +30,7 @@ def precompute(
     dataset_path: Path | str,
     *,
     encoder: str = DEFAULT_ENCODER,
+    dimensions: int | None = None,
     dtype: str = TokenFormat.dtype,
     project: int | None = None,
     tokens: str = "all",
@@ -65,6 +62,9 @@ def precompute(
         Folder written by `prepare`.
     encoder
         Language model: name on the Hub, folder of a checkpoint, "minilm", or a name of `register_encoder`.
+        Or "lexical": static word vectors, fitted on the train texts (`encode_lexical`), without a model.
+    dimensions
+        Dimensions of the vectors of "lexical"; 384 by default.
     dtype
         Type on disk: "int8", "bfloat16", "float16" or "float32".
     project
@@ -129,7 +129,10 @@ def precompute(
         raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
     check_conditions(
         "precompute",
-        {"engine": engine, "workers": workers, "embeddings": embeddings, "embedding_ids": embedding_ids},
+        {
+            **{"engine": engine, "workers": workers, "embeddings": embeddings},
+            **{"embedding_ids": embedding_ids, "encoder": encoder, "dimensions": dimensions},
+        },
     )
     if estimate_only and engine == "ray" and workers is None:
         raise ValueError(
@@ -145,6 +148,20 @@ def precompute(
         "estimate_only": estimate_only,
         "engine": engine != "here" or group.size > 1,
     }
+    if encoder == LEXICAL and embeddings is None:
+        of_others = {"project": project is not None, "shard_tokens": shard_tokens != SHARD_TOKENS}
+        _refuse(of_encoders | of_others, f'`encoder="{LEXICAL}"`')
+        dataset, token_format = Dataset.open(dataset_path), TokenFormat(dtype, tokens=tokens)
+        if not dataset.has_text:
+            return _empty(dataset, store, estimate_only, group)
+        return encode_lexical(
+            dataset, dimensions=dimensions, token_format=token_format, store=store, progress=progress
+        )
+    # The modules of the others import torch, which takes seconds.
+    from llmdirect.encoding.encoders.registered import registered_encoder
+    from llmdirect.encoding.own_vectors import store_own_vectors
+    from llmdirect.encoding.registered_job import encode_registered
+
     if embeddings is not None:
         of_encoders |= {"encoder": encoder != DEFAULT_ENCODER, "tokens": tokens != "all"}
         _refuse(of_encoders, "`embeddings`, which need no encoder")
@@ -226,6 +243,9 @@ def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: Proc
 
 
 def _estimate(options: Options, dataset: Dataset, processes: int, progress: Progress) -> PrecomputeResult:
+    from llmdirect.encoding.estimate import estimate_seconds
+    from llmdirect.encoding.job import open_job
+
     job = open_job(options, dataset, write=False, progress=progress)
     if isinstance(job, PrecomputeResult):
         return job
@@ -242,6 +262,10 @@ def _encode(
     progress: Progress,
 ) -> PrecomputeResult:
     """Encode the part of this process; `share` lets the other processes write to the store."""
+    from llmdirect.encoding.estimate import estimate_seconds
+    from llmdirect.encoding.job import plan_job
+    from llmdirect.encoding.shard_encoder import ShardEncoder
+
     job, pending, result = plan_job(options, dataset, progress)
     if share is not None and group.size > 1:
         share()

@@ -18,6 +18,7 @@ HELP = """Encode each text of a dataset once, and write its token embeddings; re
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --encoder minilm     # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --encoder lexical    # word vectors of the dataset itself, in seconds
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # errors of rounding and projection, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # 256 dimensions: a ninth of the disk space
@@ -30,8 +31,17 @@ Examples:
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder written by `prepare`.")],
     encoder: Annotated[
-        str, typer.Option(help="Language model: an id of the Hugging Face Hub, a local folder, or minilm.")
+        str,
+        typer.Option(
+            help=(
+                "Language model: an id of the Hugging Face Hub, a local folder, or minilm. Or lexical: word "
+                "vectors fitted on the train texts, without a language model."
+            )
+        ),
     ] = "google/t5gemma-2b-2b-ul2",
+    dimensions: Annotated[
+        int | None, typer.Option(help="Dimensions of the word vectors of lexical. (default: 384)")
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Data type of the embeddings on disk: int8, bfloat16, float16 or float32.")
     ] = "int8",
@@ -127,6 +137,7 @@ def precompute(
         encoder=encoder, dtype=dtype, project=project, device=device, max_length=max_length, revision=revision
     )
     settings: dict[str, Any] = dict(
+        dimensions=dimensions,
         tokens=tokens,
         token_budget=token_budget,
         shard_tokens=shard_tokens,
@@ -140,7 +151,7 @@ def precompute(
     if check:
         from llmdirect.common.conditions import check_conditions
 
-        check_conditions("precompute", {**settings, "check": check})
+        check_conditions("precompute", {**settings, "encoder": encoder, "check": check})
         _check(as_json, dataset, **shared)
         return
     from llmdirect.encoding.precompute import precompute as run
