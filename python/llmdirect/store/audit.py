@@ -18,7 +18,7 @@ from llmdirect.data.audit import (
     find_leaks,
 )
 from llmdirect.data.dataset import Dataset
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 
 _MAX_LEAKS: Final = 20  # listed; all are counted
 
@@ -121,6 +121,7 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
         _ = store.calibration  # read, and compared with its hash
     except (DataError, FileNotFoundError) as error:
         return [str(error)], []
+    dataset = with_item_passages(dataset, store)
     keys = dataset.passage_keys(store.keyed_by)
     _, first = np.unique(keys.view("S16").ravel(), return_index=True)
     rows = np.sort(first)
