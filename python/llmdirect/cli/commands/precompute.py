@@ -30,8 +30,12 @@ Examples:
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder written by `prepare`.")],
     encoder: Annotated[
-        str, typer.Option(help="Language model: an id of the Hugging Face Hub, a local folder, or minilm.")
-    ] = "google/t5gemma-2b-2b-ul2",
+        str | None,
+        typer.Option(
+            help="Language model: an id of the Hugging Face Hub, a local folder, or minilm.",
+            show_default="google/t5gemma-2b-2b-ul2",
+        ),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Data type of the embeddings on disk: int8, bfloat16, float16 or float32.")
     ] = "int8",
@@ -47,8 +51,9 @@ def precompute(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.", show_default="auto"),
+    ] = None,
     token_budget: Annotated[
         int | None,
         typer.Option(
@@ -141,7 +146,7 @@ def precompute(
         from llmdirect.common.conditions import check_conditions
 
         check_conditions("precompute", {**settings, "check": check})
-        _check(as_json, dataset, **shared)
+        _check(as_json, dataset, **_without_none(shared))
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
@@ -149,8 +154,7 @@ def precompute(
     is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        **shared,
-        **{name: value for name, value in settings.items() if value is not None},
+        **_without_none({**shared, **settings}),
         progress=Bars() if is_main else SILENT,
     )
     if not is_main:
@@ -159,6 +163,11 @@ def precompute(
         emit(result.to_json())
     else:
         print_text(_summary(result, dataset, estimate_only))
+
+
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that are given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
