@@ -21,7 +21,7 @@ from llmdirect.evaluation.protocol import evaluate_split
 from llmdirect.ranking.metrics import mean_metrics
 from llmdirect.ranking.scorer import ScoreTables, add_item_item
 from llmdirect.runs.trained import Trained
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 from llmdirect.training.train import train_on
 
 TUNING_METRIC = "ndcg@10"
@@ -80,7 +80,9 @@ class Benchmark:
     def train_data(self, split: int) -> TrainData:
         """Train data of a split (its number from 0), built once for all baselines."""
         if split not in self._train_data:
-            self._train_data[split] = TrainData(self.splits[split], self.store)
+            self._train_data[split] = TrainData(
+                with_item_passages(self.splits[split], self.store), self.store
+            )
         return self._train_data[split]
 
 

@@ -19,7 +19,7 @@ from llmdirect.data.audit import (
 )
 from llmdirect.data.dataset import Dataset
 from llmdirect.store.lexical import check_train_texts, is_lexical, read_word_vectors
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 
 _MAX_LEAKS: Final = 20  # listed; all are counted
 
@@ -125,6 +125,7 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
             check_train_texts(folder, store.encoder, dataset)
     except (DataError, MismatchError, FileNotFoundError) as error:
         return [str(error)], []
+    dataset = with_item_passages(dataset, store)
     keys = dataset.passage_keys(store.keyed_by)
     _, first = np.unique(keys.view("S16").ravel(), return_index=True)
     rows = np.sort(first)

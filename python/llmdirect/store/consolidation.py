@@ -199,7 +199,9 @@ def _consolidate_shards(
             _check_complete(folder, [int(path.name) for path in shards])
         kept = None
         if manifest is not None and dataset is not None:
-            kept = _kept_passages(folder, dataset.passage_keys(keyed_by(manifest["encoder"])))
+            by = keyed_by(manifest["encoder"])
+            keyed = dataset.with_item_passages() if by == "item" else dataset
+            kept = _kept_passages(folder, keyed.passage_keys(by))
         dropped = 0 if kept is None else int((~kept).sum())
         if new or dropped:
             _check_compatible(folder, manifest, new)

@@ -31,14 +31,15 @@ Examples:
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder written by `prepare`.")],
     encoder: Annotated[
-        str,
+        str | None,
         typer.Option(
             help=(
                 "Language model: an id of the Hugging Face Hub, a local folder, or minilm. Or lexical: word "
                 "vectors fitted on the train texts, without a language model."
-            )
+            ),
+            show_default="google/t5gemma-2b-2b-ul2",
         ),
-    ] = "google/t5gemma-2b-2b-ul2",
+    ] = None,
     dimensions: Annotated[
         int | None, typer.Option(help="Dimensions of the word vectors of lexical. (default: 384)")
     ] = None,
@@ -57,8 +58,9 @@ def precompute(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.", show_default="auto"),
+    ] = None,
     token_budget: Annotated[
         int | None,
         typer.Option(
@@ -152,7 +154,7 @@ def precompute(
         from llmdirect.common.conditions import check_conditions
 
         check_conditions("precompute", {**settings, "encoder": encoder, "check": check})
-        _check(as_json, dataset, **shared)
+        _check(as_json, dataset, **_without_none(shared))
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
@@ -160,8 +162,7 @@ def precompute(
     is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        **shared,
-        **{name: value for name, value in settings.items() if value is not None},
+        **_without_none({**shared, **settings}),
         progress=Bars() if is_main else SILENT,
     )
     if not is_main:
@@ -170,6 +171,11 @@ def precompute(
         emit(result.to_json())
     else:
         print_text(_summary(result, dataset, estimate_only))
+
+
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that are given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _check(as_json: bool, dataset: Path, **settings: Any) -> None:
