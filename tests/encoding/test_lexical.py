@@ -23,6 +23,11 @@ from llmdirect.encoding.encoders.registered import register_encoder
 from llmdirect.encoding.lexical import write_lexical_store
 from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation.explain import explain
+from llmdirect.explanation.explainer import Explainer
+from llmdirect.explanation.item_document import ItemText
+from llmdirect.explanation.reencoding import Reencoder, texts_without
+from llmdirect.reports.wording import STATIC_CAVEAT, definitions
+from llmdirect.runs.inputs import load_run_encoder
 from llmdirect.runs.recommend import recommend_new
 from llmdirect.store.audit import audit
 from llmdirect.store.consolidation import consolidate
@@ -319,11 +324,24 @@ def test_effects_are_exact(tmp_path: Path, dataset: Path) -> None:
         model=ModelConfig(aspects=3, collaborative=False),
         training=CONFIG["training"],
     )
-    [entry] = explain(tmp_path / "run", "u1", k=1, counterfactual=2)["explanations"]
-    result = entry["counterfactual"]
+    explained = explain(tmp_path / "run", "u1", k=1, counterfactual=2)
+    assert definitions(explained)[2] == STATIC_CAVEAT
+    result = explained["explanations"][0]["counterfactual"]
     assert result["words"]
     assert result["checked"]["rank"] == result["predicted"]["rank"]
     assert result["checked"]["score"] == pytest.approx(result["predicted"]["score"], abs=1e-5)
+    explainer = Explainer.open(tmp_path / "run")
+    reader = Reencoder(explainer, load_run_encoder(explainer.trained.run))
+    texts, model, query = explainer.texts, explainer.texts.model, explainer.query(0)
+    passages = texts.read_passages(texts.passages_of(1))
+    text = ItemText.from_passages(passages, model, explainer.trained.lexicon)
+    whole = reader.text_term(query, [passage.text for passage in passages])
+    changes = [
+        whole - reader.text_term(query, texts_without(passages, text, [word])) for word in range(len(text))
+    ]
+    effects = text.effects(query, model)[0].numpy()
+    assert np.abs(effects).max() > 1e-3
+    np.testing.assert_allclose(changes, effects, atol=1e-9)
 
 
 @pytest.mark.parametrize("call", ["python", "command"])

@@ -29,6 +29,7 @@ from llmdirect.explanation.item_texts import ItemTexts
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.inputs import open_run_dataset, open_run_store
 from llmdirect.runs.trained import Trained
+from llmdirect.store.lexical import is_lexical
 from llmdirect.store.store import with_item_passages
 
 
@@ -67,6 +68,8 @@ class Explainer:
         manifest = self.trained.run.manifest
         encoder = manifest["store"]["encoder"]
         vectors = {"vectors": encoder["vectors"]} if self.texts.has_whole_texts else {}
+        if is_lexical(encoder):
+            vectors = {"static": True}
         return {
             "explanations": entries,
             "model": {**manifest["config"]["model"], "encoder": encoder.get("id"), **vectors},
