@@ -296,6 +296,8 @@ def test_new_texts_are_read_with_the_words_of_the_store(tmp_path: Path, dataset:
     run, store = tmp_path / "run", dataset / "stores/lexical-int8"
     train(dataset, run, **CONFIG)
     first = recommend_new(run, texts=["a warm sound"]).recommendations[0].items
+    with pytest.raises(ValueError, match="`device`: 'cuda' has no effect"):
+        recommend_new(run, texts=["a warm sound"], device="cuda")
     moved = store.rename(tmp_path / "moved")
     with pytest.raises(MissingError, match=f"{WORD_VECTORS}: not found.*`encoder`"):
         recommend_new(run, texts=["a warm sound"])

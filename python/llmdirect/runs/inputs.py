@@ -77,6 +77,8 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
         If it cannot be found.
     MismatchError
         If it is another encoder.
+    ValueError
+        If a device is given for a store of word vectors.
     """
     from llmdirect.encoding.encoders import load_encoder
     from llmdirect.encoding.encoders.lexical import LexicalEncoder
@@ -84,6 +86,8 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
 
     expected = run.manifest["store"]["encoder"]
     if is_lexical(expected):
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"`device`: {device!r} has no effect on word vectors; leave it out")
         return LexicalEncoder.from_store(Path(encoder or run.manifest["store"]["path"]), expected)
     if "weights" not in expected:
         raise MissingError(
