@@ -247,7 +247,20 @@ def configure(preset: Preset = "default", **settings: Any) -> tuple[ModelConfig,
     training = {name: value for name, value in settings.items() if name not in in_model}
     configs = ModelConfig.for_preset(preset, **model), TrainConfig.for_preset(preset, **training)
     check_conditions("train", settings, to_json(configs[0]) | to_json(configs[1]))
+    if settings.get("amp"):
+        _check_mixed_precision(configs[1].device)
     return configs
+
+
+def _check_mixed_precision(device: str) -> None:
+    """ValueError where the device, the CPU or Metal, has no mixed precision here."""
+    from llmdirect.common.devices import find_device  # imports torch
+
+    if (kind := find_device(device).type) != "cuda":
+        raise ValueError(
+            f'`amp`: has no effect with `device="{kind}"`; leave it out, or set `device="cuda"` on a machine '
+            "with a GPU"
+        )
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -33,6 +33,7 @@ ARGUMENTS = {
 """What each command cannot do without; nothing of it exists."""
 CHOICES = {
     "split": ("random", "leave-last-out", "global-time"),
+    "encoder": ("minilm", "lexical"),
     "engine": ("here", "ray"),
     "layout": ("store", "padded"),
     "objective": ("softmax", "bpr", "rating"),
@@ -99,6 +100,7 @@ def documented() -> list[tuple[str, Condition, str]]:
         for condition in conditions
         for setting in condition.settings
         if (command, setting) != ("grid", "seed")  # of the Python function alone
+        and not (isinstance(condition, Excludes) and condition.label)  # no option of the command line
     ]
 
 
@@ -233,3 +235,19 @@ def test_needs_and_excludes_name_the_cure() -> None:
     assert Excludes(("k",), "item_ids").message("k", {}) == (
         "`k`: has no effect with `item_ids`; leave one of them out"
     )
+    assert Excludes(("k",), "other", "another thing").message("k", {}) == (
+        "`k`: has no effect with another thing; leave it out"
+    )
+
+
+def test_mixed_precision_on_a_cpu_is_refused(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for words in ((), ("--device", "cpu")):
+        answer = cli("train", tmp_path, "--amp", *words)
+        assert answer.code == 2
+        assert "--amp: has no effect with --device cpu; leave it out" in answer.err
+    assert configure(amp=False, device="cpu")[1].amp is False
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert configure(amp=True)[1].amp

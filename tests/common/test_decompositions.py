@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from llmdirect.common.canonical import ROUNDING
 from llmdirect.common.decompositions import (
-    ROUNDING,
     canonical_eigenvectors,
     eigenvectors,
     first_largest,

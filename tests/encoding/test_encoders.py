@@ -295,7 +295,9 @@ def test_max_length_does_not_change_shorter_texts(
 
 def test_invalid_max_length(checkpoints: dict[str, tuple[Path, Any]]) -> None:
     path = str(checkpoints["bert"][0])
-    assert load_encoder(path, max_length=5000).max_length == 64
+    with pytest.raises(ValueError, match=r"`max_length`: 65, but .* at most 64 tokens .* choose 64 or less"):
+        load_encoder(path, max_length=65)
+    assert load_encoder(path, max_length=64).max_length == load_encoder(path).max_length == 64
     with pytest.raises(ValueError, match="leaves no room"):
         load_encoder(path, max_length=2)
     with pytest.raises(ValueError, match="give `max_length`"):

@@ -9,18 +9,21 @@ import polars as pl
 import pytest
 
 from command_line import CommandLine
+from llmdirect.benchmark.scoreboard import scoreboard
 from llmdirect.common.errors import DataError, MismatchError, MissingError
 from llmdirect.config import ModelConfig, TrainConfig
-from llmdirect.data.dataset import KINDS, Dataset
+from llmdirect.data.dataset import KINDS, TRAIN, Dataset
 from llmdirect.data.prepare import prepare
+from llmdirect.data.subsets import cold_items
 from llmdirect.encoding.precompute import precompute
 from llmdirect.explanation.explain import explain
+from llmdirect.model.train_view import TrainView
 from llmdirect.reports.explanation_page import render
 from llmdirect.runs.evaluate import evaluate
 from llmdirect.runs.recommend import recommend, recommend_new
 from llmdirect.store.audit import audit
 from llmdirect.store.consolidation import consolidate
-from llmdirect.store.store import EmbeddingStore, open_store
+from llmdirect.store.store import EmbeddingStore, open_store, with_item_passages
 from llmdirect.training.train import train
 from run_helpers import write_reviews
 
@@ -183,6 +186,65 @@ def test_items_without_a_vector(tmp_path: Path, dataset: Path, caplog: pytest.Lo
     consolidate(dataset)
     train(dataset, tmp_path / "run", model=ModelConfig(aspects=2), training=TrainConfig(num_epochs=1))
     explain(tmp_path / "run", "u0", [ids[0]])
+
+
+def test_an_item_without_reviews_is_ranked_by_its_vector(tmp_path: Path) -> None:
+    raw = write_reviews(tmp_path / "raw.jsonl")
+    held_out = pl.col("asin").is_in(["i0", "i1"])
+    every_ninth = pl.int_range(pl.len()) % 9 == 0
+    split = pl.when(held_out).then(pl.lit("test")).when(every_ninth).then(pl.lit("valid"))
+    reviews = pl.read_ndjson(raw).with_columns(split=split.otherwise(pl.lit("train")))
+    names = ["new0", "new1", "new2", "new3"]
+    items = pl.DataFrame({"asin": ["i2", *names], "title": ["Two", *[None] * 4]})
+    prepare(reviews, tmp_path / "shop", items=items, split_column="split")
+    shop = Dataset.open(tmp_path / "shop")
+    ids = shop.item_ids
+    assert set(names) <= set(ids)
+    parity = np.array([int(name[-1]) % 2 for name in ids])
+    vectors = np.random.default_rng(0).standard_normal((len(ids), DIM)).astype(np.float32) * 0.1
+    vectors[:, 0] += 2 * parity - 1
+    precompute(tmp_path / "shop", embeddings=vectors, embedding_ids=ids)
+    consolidate(tmp_path / "shop")
+    assert consolidate(tmp_path / "shop").dropped == 0
+    assert precompute(tmp_path / "shop", embeddings=vectors, embedding_ids=ids).consolidated
+    assert audit(tmp_path / "shop").ok
+    store = open_store(tmp_path / "shop")
+    completed = with_item_passages(shop, store)
+    view = TrainView.from_dataset(completed, store)
+    assert (completed.passages.split[view.passage_idx] == TRAIN).all()
+    texts = dict(
+        zip(view.passage_item.tolist(), completed.passages.text.gather(view.passage_idx), strict=True)
+    )
+    lacking = [ids.index(name) for name in ("i0", "i1", *names)]
+    assert [texts[item] for item in lacking] == [""] * len(lacking)  # no text of a held-out review
+    run = tmp_path / "run"
+    model = ModelConfig(aspects=2, collaborative=False, popularity=False)
+    train(tmp_path / "shop", run, model=model, training=TrainConfig(num_epochs=6, batch_size=32))
+    for user, others in (("u0", ("0", "2")), ("u1", ("1", "3"))):
+        [lists] = recommend(run, [user], k=len(ids)).recommendations
+        new = [item.item_id for item in lists.items if item.item_id in names]
+        assert sorted(new[:2]) == [f"new{other}" for other in others]
+    assert evaluate(tmp_path / "shop", run).metrics["ndcg@10"] > 0.3
+    [entry] = explain(run, "u1", ["new1"])["explanations"]
+    assert [passage["kind"] for passage in entry["passages"]] == ["item"]
+    assert entry["passages"][0]["effect"] != 0
+    board = scoreboard(tmp_path / "shop", rows=["ease-text"], splits=1, budget_minutes=1e-6)
+    assert [row["failed"] for row in board["rows"]] == [None]
+
+
+def test_cold_items_with_vectors_of_passages(dataset: Path) -> None:
+    precompute(dataset, embeddings=passage_vectors(dataset))
+    consolidate(dataset)
+    opened = Dataset.open(dataset)
+    cold = cold_items(opened, seed=3)
+    assert (cold.passages.user_idx != opened.passages.user_idx).any()
+    np.testing.assert_array_equal(cold.passage_keys("passage"), opened.passage_keys("passage"))
+    board = scoreboard(
+        dataset, rows=["popularity", "ease-text"], protocol="cold-items", splits=1, budget_minutes=1e-6
+    )
+    popularity, text = board["rows"]
+    assert (popularity["failed"], text["failed"]) == (None, None)
+    assert text["metrics"]["ndcg@10"]["mean"] > 0.3
 
 
 def test_what_is_refused(tmp_path: Path, dataset: Path, cli: CommandLine) -> None:

@@ -213,8 +213,8 @@ def test_gpu_index_is_invalid_with_ray(tmp_path: Path, cli: CommandLine) -> None
 def test_unknown_engine(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in [
         (("--engine", "slurm"), "--engine: 'slurm', expected one of here, ray"),
-        (("--workers", 2), "--workers: 2, expected 1 or more, and with --engine ray alone"),
-        (("--engine", "ray", "--workers", 0), "--workers: 0, expected 1 or more"),
+        (("--workers", 2), "--workers: has no effect with --engine here"),
+        (("--engine", "ray", "--workers", 0), "--workers: 0, expected "),
     ]:
         answer = cli("precompute", tmp_path, "--encoder", "minilm", *options)
         assert (answer.code, message in answer.err) == (2, True), answer.err

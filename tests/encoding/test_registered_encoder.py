@@ -109,8 +109,9 @@ def test_a_growing_dataset_and_a_kill(
 
 
 def test_settings_without_effect(dataset: Path) -> None:
-    with pytest.raises(ValueError, match="`device`, `max_length`: no effect with the registered"):
-        precompute(dataset, encoder="words", device="cpu", max_length=7)
+    for setting, value in {"device": "cpu", "max_length": 7, "shard_tokens": 9, "engine": "here"}.items():
+        with pytest.raises(ValueError, match=f"^`{setting}`: has no effect with a registered encoder"):
+            precompute(dataset, encoder="words", **{setting: value})  # type: ignore[arg-type]
     for name in ("", "minilm", "a/b"):
         with pytest.raises(ValueError, match="name of an encoder"):
             register_encoder(name, WordEncoder)

@@ -145,7 +145,7 @@ def test_tokenising_overlaps_encoding(
 
     monkeypatch.setattr(Encoder, "tokenize", record_tokenize)
     monkeypatch.setattr(Encoder, "embed", blocking_embed)
-    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
+    monkeypatch.setattr("llmdirect.encoding.estimate.estimate_seconds", lambda *_: None)
     # bfloat16 needs no calibration before the first shard, unlike int8.
     assert run_all(dataset, bert, dtype="bfloat16").encoded_shards > 2
     assert {name.split("_")[0] for _, name in started} == {"tokeniser"}

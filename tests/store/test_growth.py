@@ -67,7 +67,7 @@ def test_only_new_texts_are_encoded(
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
     # The estimate tokenises some of the same texts.
-    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
+    monkeypatch.setattr("llmdirect.encoding.estimate.estimate_seconds", lambda *_: None)
     result = run_all(dataset, bert, **form)
     assert sorted(read) == sorted(NEW)
     assert result.texts == len(NEW)

@@ -107,7 +107,7 @@ def test_only_corrupt_shard_is_encoded_again(
     tokenize = Encoder.tokenize
     monkeypatch.setattr(Encoder, "tokenize", lambda self, texts: read.extend(texts) or tokenize(self, texts))
     # The estimate tokenises some of the same texts.
-    monkeypatch.setattr("llmdirect.encoding.precompute.estimate_seconds", lambda *_: None)
+    monkeypatch.setattr("llmdirect.encoding.estimate.estimate_seconds", lambda *_: None)
     assert run_all(dataset, bert).encoded_shards == 1
     stored = EmbeddingStore.open(path.parent).keys
     np.testing.assert_array_equal(passage_keys(read), stored)

@@ -20,10 +20,12 @@ from llmdirect.common.types import Json, canonical_json
 from llmdirect.data.dataset import NO_TIME, TEST, TRAIN, VALID, Dataset
 from llmdirect.data.resplit import resplit, rolling_cut
 from llmdirect.data.subsets import cold_items, without_users
+from llmdirect.encoding.lexical import write_lexical_store
 from llmdirect.evaluation.development import UserHalf, users_of
 from llmdirect.evaluation.queries import Queries, QueryTime, build_queries, new_user_queries
 from llmdirect.ranking.metrics import metrics
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.lexical import is_lexical, train_texts_hash
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 
 METRIC: Final = "ndcg@10"
 """Metric that settings are chosen by."""
@@ -167,6 +169,7 @@ class Benchmark:
     fitted: dict[str, FittedModel] = field(default_factory=dict)
     """Parts of a mix, fitted once."""
     _train_data: dict[int, TrainData] = field(default_factory=dict)
+    _lexical: dict[int, EmbeddingStore] = field(default_factory=dict)
     _queries: dict[tuple[int, int], Queries] = field(default_factory=dict)
 
     def train_data(self, split: int) -> TrainData:
@@ -174,8 +177,25 @@ class Benchmark:
         if split not in self._train_data:
             while len(self._train_data) >= _KEPT:  # it may hold the pooled texts
                 self._train_data.pop(next(iter(self._train_data)))
-            self._train_data[split] = TrainData(self.splits[split], self.store)
+            store = self.store_of(split)
+            self._train_data[split] = TrainData(with_item_passages(self.splits[split], store), store)
         return self._train_data[split]
+
+    def store_of(self, split: int) -> EmbeddingStore:
+        """Embeddings for a split: word vectors of train texts are fitted for each, others are for all."""
+        if not is_lexical(self.store.encoder):
+            return self.store
+        if split not in self._lexical:
+            dataset = self.splits[split]
+            self._lexical[split] = write_lexical_store(
+                dataset,
+                self.out / "stores" / f"lexical-{train_texts_hash(dataset)[:12]}",
+                dimensions=self.store.dim,
+                dtype=self.store.dtype,
+                tokens=self.store.token_format.tokens,
+                progress=self.progress,
+            )
+        return self._lexical[split]
 
     def queries(self, split: int, part: int) -> Queries:
         """Queries of VALID (all users) or TEST (the users that are measured) of a split, built once."""

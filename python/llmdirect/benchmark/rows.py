@@ -69,7 +69,7 @@ def _direct(preset: Preset, kind: Kind = "other", **changes: Any) -> Row:
     """DIRECT with some settings of a preset changed, in a run folder of its own; nothing is tuned."""
 
     def fit(benchmark: Benchmark, split: int, settings: Json) -> FittedRow:
-        dataset, store = benchmark.splits[split], benchmark.store
+        dataset, store = benchmark.splits[split], benchmark.store_of(split)
         model, training = configure(preset, **changes, **settings)
         config = canonical_json(_config(preset, **changes, **settings))
         run = benchmark.out / "runs" / f"{preset}-{digest(config, dataset.hash, store.hash)[:12]}"

@@ -44,6 +44,8 @@ class Excludes:
 
     settings: tuple[str, ...]
     other: str
+    label: str = ""
+    """What the other is, where it is no setting of its own."""
 
     def holds(self, settings: Mapping[str, Any]) -> bool:
         """Whether the settings have an effect."""
@@ -51,10 +53,19 @@ class Excludes:
 
     def message(self, setting: str, settings: Mapping[str, Any]) -> str:
         """Error of a setting that is given in vain, with the cure."""
-        return f"`{setting}`: has no effect with `{self.other}`; leave one of them out"
+        cure = "leave it out" if self.label else "leave one of them out"
+        return f"`{setting}`: has no effect with {self.excluded}; {cure}"
+
+    @property
+    def excluded(self) -> str:
+        """What the settings do not go with, for a message or help text."""
+        return self.label or f"`{self.other}`"
 
 
 Condition = Needs | Excludes
+
+_OF_MODELS: Final = ("device", "token_budget", "max_length", "revision", "estimate_only", "engine")
+"""Settings of `precompute` for language models alone."""
 
 CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     "demo": (Excludes(("num_users", "num_items"), "data"),),
@@ -70,6 +81,7 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     "precompute": (
         Needs(("workers",), "engine", ("ray",)),
         Needs(("embedding_ids",), "embeddings"),
+        Needs(("dimensions",), "encoder", ("lexical",)),
         Excludes(
             (
                 *("tokens", "token_budget", "shard_tokens", "store", "engine", "estimate_only"),
@@ -77,6 +89,9 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
             ),
             "check",
         ),
+        Excludes((*_OF_MODELS, "encoder", "tokens"), "embeddings"),
+        Excludes((*_OF_MODELS, "shard_tokens"), "registered_encoder", "a registered encoder"),
+        Excludes((*_OF_MODELS, "shard_tokens", "project"), "lexical_encoder", '`encoder="lexical"`'),
     ),
     "consolidate": (
         Needs(("dtype",), "layout", ("store",)),
@@ -106,7 +121,7 @@ def condition_note(command: str, setting: str) -> str:
     """Conditions of a setting as sentences of a help text; empty where it has none."""
     own = [condition for condition in CONDITIONS.get(command, ()) if setting in condition.settings]
     needed = [condition.alternatives for condition in own if isinstance(condition, Needs)]
-    excluded = [f"`{condition.other}`" for condition in own if isinstance(condition, Excludes)]
+    excluded = [condition.excluded for condition in own if isinstance(condition, Excludes)]
     sentences = [f"Only with {' and '.join(needed)}."] if needed else []
     return " ".join(sentences + ([f"Not with {' or '.join(excluded)}."] if excluded else []))
 

@@ -5,14 +5,10 @@ up to a rotation. Which ones LAPACK returns depends on rounding, thus on the ord
 The functions here choose one sign, and one basis of the eigenspace of a repeated eigenvalue.
 """
 
-from itertools import pairwise
-
-import numpy as np
 import torch
 from torch import Tensor
 
-ROUNDING = 1e-9
-"""Relative tolerance of float64 results: smaller differences may be rounding alone."""
+from llmdirect.common.canonical import ROUNDING, canonical_basis, directions
 
 _ITERATIONS = 9
 """Number of subspace iterations."""
@@ -26,7 +22,7 @@ def eigenvectors(matrix: Tensor, scale: Tensor | None = None) -> tuple[Tensor, T
     matrix
         float64 [n, n], symmetric.
     scale
-        As in `canonical_eigenvectors`.
+        As in `canonical_basis`.
 
     Returns
     -------
@@ -65,7 +61,7 @@ def leading_eigenvectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     if count >= len(matrix):
         return eigenvectors(matrix, matrix.trace())
-    basis = _directions(len(matrix), count)
+    basis = torch.from_numpy(directions(len(matrix), count))
     for _ in range(_ITERATIONS):
         basis = torch.linalg.qr(matrix @ basis)[0]
     values, within = torch.linalg.eigh(basis.T @ matrix @ basis)
@@ -73,43 +69,9 @@ def leading_eigenvectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def canonical_eigenvectors(values: Tensor, vectors: Tensor, scale: Tensor | None = None) -> Tensor:
-    """Orthonormal eigenvectors nearest to fixed random directions.
-
-    For an eigenspace with basis V and as many directions A, the result is V times the orthogonal factor of
-    VᵀA (orthogonal Procrustes), which is the same for every basis V and changes little where V does. For a
-    single vector it is the sign for which v·a is positive.
-
-    Parameters
-    ----------
-    values
-        float64 [k], eigenvalues in descending order.
-    vectors
-        float64 [n, k], orthonormal eigenvectors in the columns.
-    scale
-        Magnitude of the terms that the matrix was summed from, where they may have cancelled; by default the
-        largest absolute eigenvalue. Eigenvalues within `ROUNDING` times the scale of each other count as one.
-
-    Returns
-    -------
-    float64 [n, k], eigenvectors in the columns.
-
-    References
-    ----------
-    Schönemann, P. H. (1966). A Generalized Solution of the Orthogonal Procrustes Problem. Psychometrika 31.
-    """
-    if not len(values):
-        return vectors
-    fixed = _directions(*vectors.shape)
-    canonical = torch.where((vectors * fixed).sum(0) < 0, -vectors, vectors)
-    scale = values.abs().max() if scale is None else scale
-    distinct = values[:-1] - values[1:] > ROUNDING * scale
-    offsets = [0, *(distinct.nonzero()[:, 0] + 1).tolist(), len(values)]
-    for start, stop in pairwise(offsets):
-        if stop - start > 1:
-            space = vectors[:, start:stop]
-            left, _, right = torch.linalg.svd(space.T @ fixed[:, start:stop])
-            canonical[:, start:stop] = space @ (left @ right)
-    return canonical
+    """`canonical_basis` of tensors: float64 [k] eigenvalues and [n, k] eigenvectors in the columns."""
+    basis = canonical_basis(values.numpy(), vectors.numpy(), None if scale is None else float(scale))
+    return torch.from_numpy(basis)
 
 
 def first_largest(values: Tensor) -> Tensor:
@@ -125,9 +87,3 @@ def first_largest(values: Tensor) -> Tensor:
     int64 [n], columns.
     """
     return (values >= values.amax(1, keepdim=True) - ROUNDING).int().argmax(1)
-
-
-def _directions(rows: int, columns: int) -> Tensor:
-    """float64 [rows, columns], uniform between -1/2 and 1/2: a generator's bits, the same anywhere."""
-    bits = np.random.PCG64(0).random_raw(columns * rows)
-    return torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53 - 0.5).view(columns, rows).T

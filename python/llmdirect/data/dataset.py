@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -106,6 +106,8 @@ class Passages:
     """int32 [num_passages], -1 for the document of a user."""
     split: NDArray[np.uint8]
     """uint8 [num_passages], TRAIN, VALID or TEST."""
+    key_user_idx: NDArray[np.int32] | None = None
+    """int32 [num_passages], author in the key of a passage, where authors are hidden; None: `user_idx`."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -267,10 +269,35 @@ class Dataset:
         if by == "item":
             return passage_keys([f"item\n{items[item]}" for item in passages.item_idx.tolist()])
         users = [*self.user_ids, ""]
-        rows = zip(
-            passages.user_idx.tolist(), passages.item_idx.tolist(), passages.kind.tolist(), strict=True
-        )
+        authors = passages.user_idx if passages.key_user_idx is None else passages.key_user_idx
+        rows = zip(authors.tolist(), passages.item_idx.tolist(), passages.kind.tolist(), strict=True)
         return passage_keys([f"{KINDS[kind]}\n{users[user]}\n{items[item]}" for user, item, kind in rows])
+
+    def with_item_passages(self) -> "Dataset":
+        """Dataset in which every item has a passage in train, in memory: an empty one where it had none.
+
+        Vectors by item belong to the items, whether these have texts or not.
+        """
+        passages = self.passages
+        has_train = np.zeros(self.num_items, bool)
+        has_train[passages.item_idx[(passages.split == TRAIN) & (passages.item_idx >= 0)]] = True
+        items = np.flatnonzero(~has_train)
+        if not len(items):
+            return self
+
+        def extend(values: NDArray[Any], added: Any) -> NDArray[Any]:
+            return np.concatenate([values, np.broadcast_to(added, len(items)).astype(values.dtype)])
+
+        authors = passages.key_user_idx
+        extended = Passages(
+            text=passages.text.extend_constant("", len(items)),
+            kind=extend(passages.kind, KINDS.index("description")),
+            user_idx=extend(passages.user_idx, -1),
+            item_idx=extend(passages.item_idx, items),
+            split=extend(passages.split, TRAIN),
+            key_user_idx=None if authors is None else extend(authors, -1),
+        )
+        return replace(self, passages=extended)
 
     def duplicate_ids(self) -> NDArray[np.int64]:
         """Ids of the texts of each user, the same for duplicates after normalisation.

@@ -134,7 +134,7 @@ def cold_items(dataset: Dataset, *, seed: int, share: float = 0.1) -> Dataset:
         base_split="",
         base_hash=digest(whole.hash, "cold items", "known ones hidden", str(share)),
         interactions=select_interactions(replace(rows, split=code), kept),
-        passages=replace(passages, user_idx=user, split=split),
+        passages=replace(passages, user_idx=user, split=split, key_user_idx=passages.user_idx),
         extra_seen=Csr.from_pairs(rows.user_idx[removed], rows.item_idx[removed], whole.num_users),
     )
 

@@ -14,6 +14,7 @@ from llmdirect.common.types import Result
 from llmdirect.data.dataset import TRAIN, Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder
+from llmdirect.encoding.options import DEFAULT_ENCODER
 from llmdirect.store.calibration import Calibration
 from llmdirect.store.token_format import TokenFormat
 
@@ -64,7 +65,7 @@ class AccuracyCheck(Result):
 def check(
     dataset_path: Path | str,
     *,
-    encoder: str,
+    encoder: str = DEFAULT_ENCODER,
     dtype: str = TokenFormat.dtype,
     project: int | None = None,
     device: str = "auto",

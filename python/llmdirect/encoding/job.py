@@ -17,6 +17,7 @@ from llmdirect.common.types import Json
 from llmdirect.data.dataset import Dataset
 from llmdirect.encoding.calibrate import fit
 from llmdirect.encoding.encoders import Encoder, load_encoder, resolve
+from llmdirect.encoding.encoders.loading import check_max_length
 from llmdirect.encoding.encoders.sources import Source
 from llmdirect.encoding.options import Options
 from llmdirect.encoding.results import EncodingPlan, PrecomputeResult
@@ -298,6 +299,7 @@ def _check_consolidated(
     different += differences(vars(TokenFormat.from_manifest(manifest)), vars(token_format))
     if different:
         raise _store_mismatch(store, different)
+    check_max_length(source.id, max_length, stored.get("model_limit"))
 
 
 def _store_mismatch(store: Path, different: list[str]) -> MismatchError:

@@ -9,6 +9,7 @@ from llmdirect.common.ranges import Range, check_range
 from llmdirect.encoding.encoders.sources import resolve, slug
 from llmdirect.store.token_format import TokenFormat
 
+DEFAULT_ENCODER: Final = "google/t5gemma-2b-2b-ul2"
 SIZES: Final = Range(1, 2**31 - 1)
 """Range of numbers of tokens."""
 

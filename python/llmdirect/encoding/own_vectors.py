@@ -88,7 +88,7 @@ def store_own_vectors(
     """
     vectors = read_own_vectors(source, ids)
     dim = token_format.dim(vectors.vectors.shape[1])
-    assigned = _assign(dataset, vectors)
+    assigned, dataset = _assign(dataset, vectors)
     _note_missing(dataset, vectors, assigned)
     folder = named_folder(dataset.path, store or f"{slug(vectors.name)}-{token_format.name}")
     encoder: Json = {"id": vectors.id, "vectors": assigned.by, "hash": vectors.hash}
@@ -127,9 +127,12 @@ def store_own_vectors(
     return PrecomputeResult(folder, *counts, consolidated=False, plan=plan, vectors=assigned.by)
 
 
-def _assign(dataset: Dataset, own: OwnVectors) -> _Assigned:
-    """Vector of each passage. DataError where no id, or not the number of vectors, fits the dataset."""
-    passages, count = dataset.passages, len(own.vectors)
+def _assign(dataset: Dataset, own: OwnVectors) -> tuple[_Assigned, Dataset]:
+    """Vector of each passage, and the dataset with these passages.
+
+    DataError where no id, or not the number of vectors, fits the dataset.
+    """
+    count = len(own.vectors)
     by: PassageKey = "item" if own.user_ids is None else "passage"
     if own.item_ids is None:
         if count not in (dataset.num_items, dataset.num_passages):
@@ -139,6 +142,10 @@ def _assign(dataset: Dataset, own: OwnVectors) -> _Assigned:
                 "as `embedding_ids`"
             )
         by = "item" if count == dataset.num_items else "passage"
+    if by == "item":
+        dataset = dataset.with_item_passages()
+    passages = dataset.passages
+    if own.item_ids is None:
         rows = np.where(passages.item_idx >= 0, passages.item_idx, -1) if by == "item" else np.arange(count)
     elif own.user_ids is None:
         row_of = {name: row for row, name in enumerate(own.item_ids)}
@@ -160,7 +167,7 @@ def _assign(dataset: Dataset, own: OwnVectors) -> _Assigned:
     ends = np.ones(len(first), np.int64)
     np.maximum.at(ends, inverse, passages.text.str.len_chars().to_numpy().astype(np.int64))
     in_train = np.bincount(inverse, passages.split == TRAIN, minlength=len(first)) > 0
-    return _Assigned(by, keys[first], rows[first].astype(np.int64), ends, in_train)
+    return _Assigned(by, keys[first], rows[first].astype(np.int64), ends, in_train), dataset
 
 
 def _note_missing(dataset: Dataset, own: OwnVectors, assigned: _Assigned) -> None:

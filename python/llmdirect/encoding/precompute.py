@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.errors import MissingError
@@ -12,20 +12,18 @@ from llmdirect.common.files import check_disk
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.ranges import check_range
 from llmdirect.data.dataset import Dataset
-from llmdirect.encoding.encoders.registered import registered_encoder
-from llmdirect.encoding.estimate import estimate_seconds
-from llmdirect.encoding.job import open_job, plan_job
-from llmdirect.encoding.options import SIZES, Options, named_folder
-from llmdirect.encoding.own_vectors import store_own_vectors
+from llmdirect.encoding.lexical import encode_lexical
+from llmdirect.encoding.options import DEFAULT_ENCODER, SIZES, Options, named_folder
 from llmdirect.encoding.process_group import ProcessGroup
-from llmdirect.encoding.registered_job import encode_registered
 from llmdirect.encoding.results import PrecomputeResult
-from llmdirect.encoding.shard_encoder import ShardEncoder
+from llmdirect.store.lexical import LEXICAL
 from llmdirect.store.no_text import NO_TEXT, write_empty_store
 from llmdirect.store.shards import shard_writer
 from llmdirect.store.token_format import TokenFormat
 
-DEFAULT_ENCODER = "google/t5gemma-2b-2b-ul2"
+if TYPE_CHECKING:
+    from llmdirect.encoding.encoders.registered import RegisteredEncoder
+
 SHARD_TOKENS = 1 << 16  # 300 MB at dim 2304 in two bytes: what a kill can cost
 _ENGINES = ("here", "ray")
 
@@ -33,18 +31,19 @@ _ENGINES = ("here", "ray")
 def precompute(
     dataset_path: Path | str,
     *,
-    encoder: str = DEFAULT_ENCODER,
+    encoder: str | None = None,
+    dimensions: int | None = None,
     dtype: str = TokenFormat.dtype,
     project: int | None = None,
-    tokens: str = "all",
-    device: str = "auto",
+    tokens: str | None = None,
+    device: str | None = None,
     token_budget: int | None = None,
-    shard_tokens: int = SHARD_TOKENS,
+    shard_tokens: int | None = None,
     max_length: int | None = None,
     revision: str | None = None,
     store: str | None = None,
     estimate_only: bool = False,
-    engine: str = "here",
+    engine: str | None = None,
     workers: int | None = None,
     embeddings: Any = None,
     embedding_ids: Path | str | Sequence[str] | None = None,
@@ -64,20 +63,24 @@ def precompute(
     dataset_path
         Folder written by `prepare`.
     encoder
-        Language model: name on the Hub, folder of a checkpoint, "minilm", or a name of `register_encoder`.
+        Language model: name on the Hub, folder of a checkpoint, "minilm", or a name of `register_encoder`; by
+        default "google/t5gemma-2b-2b-ul2". Or "lexical": static word vectors, fitted on the train texts
+        (`encode_lexical`), without a language model.
+    dimensions
+        Dimensions of the vectors of "lexical"; 384 by default.
     dtype
         Type on disk: "int8", "bfloat16", "float16" or "float32".
     project
         Number of principal components to keep; all dimensions by default. Components and the scales of int8
         are fitted once, on a sample of train passages, and written to calibration.safetensors.
     tokens
-        "all", or "content": without special tokens, punctuation and stop words.
+        "all" (default), or "content": without special tokens, punctuation and stop words.
     device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
+        "auto" (default), "cpu", "cuda", "cuda:1" or "mps".
     token_budget
         Tokens per batch. By default 2048 on the CPU; elsewhere 32768, halved until the longest texts fit.
     shard_tokens
-        Tokens per shard.
+        Tokens per shard, by default 65536.
     max_length
         Tokens read at once, at most the limit of the encoder.
     revision
@@ -87,7 +90,7 @@ def precompute(
     estimate_only
         Count the tokens and time one batch; write nothing.
     engine
-        "here", or "ray": actors of a Ray cluster encode the shards (see `ray_backend`).
+        "here" (default), or "ray": actors of a Ray cluster encode the shards (see `ray_backend`).
     workers
         Number of actors of `engine="ray"`; by default one per GPU, or one.
     embeddings
@@ -123,46 +126,69 @@ def precompute(
     >>> precompute("instruments", encoder="minilm").tokens  # doctest: +SKIP
     182736
     """
-    if engine not in _ENGINES:
+    if engine is not None and engine not in _ENGINES:
         raise ValueError(f"`engine`: {engine!r}, expected one of {', '.join(_ENGINES)}")
-    if workers is not None and (workers < 1 or engine != "ray"):
-        raise ValueError(f"`workers`: {workers}, expected 1 or more, and with `engine='ray'` alone")
-    check_conditions(
-        "precompute",
-        {"engine": engine, "workers": workers, "embeddings": embeddings, "embedding_ids": embedding_ids},
-    )
+    is_lexical = encoder == LEXICAL and embeddings is None
+    registered = None if encoder is None or is_lexical or embeddings is not None else _registered(encoder)
+    settings = {
+        "encoder": encoder,
+        "dimensions": dimensions,
+        "project": project,
+        "tokens": tokens,
+        "device": device,
+        "token_budget": token_budget,
+        "shard_tokens": shard_tokens,
+        "max_length": max_length,
+        "revision": revision,
+        "estimate_only": estimate_only or None,
+        "engine": engine,
+        "workers": workers,
+        "embeddings": embeddings,
+        "embedding_ids": embedding_ids,
+        "registered_encoder": registered,
+        "lexical_encoder": is_lexical or None,
+    }
+    defaults = {"engine": engine or "here", "encoder": encoder or DEFAULT_ENCODER}
+    check_conditions("precompute", settings, settings | defaults)
+    if workers is not None:
+        check_range("workers", workers, SIZES)
     if estimate_only and engine == "ray" and workers is None:
         raise ValueError(
             '`estimate_only`: the time depends on the number of workers; with `engine="ray"` give '
             "`workers` too"
         )
     group = ProcessGroup.from_environment()
-    of_encoders = {
-        "device": device != "auto",
-        "token_budget": token_budget is not None,
-        "max_length": max_length is not None,
-        "revision": revision is not None,
-        "estimate_only": estimate_only,
-        "engine": engine != "here" or group.size > 1,
-    }
+    if group.size > 1 and (embeddings is not None or registered is not None or is_lexical):
+        raise ValueError(
+            f"{group.size} processes, but vectors without a language model are written by one; run it "
+            "without torchrun"
+        )
+    token_format = TokenFormat(dtype, project, tokens or TokenFormat.tokens)
+    if is_lexical:
+        dataset = Dataset.open(dataset_path)
+        if not dataset.has_text:
+            return _empty(dataset, store, estimate_only, group)
+        return encode_lexical(
+            dataset, dimensions=dimensions, token_format=token_format, store=store, progress=progress
+        )
+    # These modules import torch, which takes seconds.
+    from llmdirect.encoding.own_vectors import store_own_vectors
+    from llmdirect.encoding.registered_job import encode_registered
+
+    shard_tokens = SHARD_TOKENS if shard_tokens is None else shard_tokens
     if embeddings is not None:
-        of_encoders |= {"encoder": encoder != DEFAULT_ENCODER, "tokens": tokens != "all"}
-        _refuse(of_encoders, "`embeddings`, which need no encoder")
         check_range("shard_tokens", shard_tokens, SIZES)
         return store_own_vectors(
             Dataset.open(dataset_path),
             embeddings,
             ids=embedding_ids,
-            token_format=TokenFormat(dtype, project),
+            token_format=token_format,
             shard_tokens=shard_tokens,
             store=store,
             progress=progress,
         )
-    if (registered := registered_encoder(encoder)) is not None:
-        _refuse(
-            of_encoders | {"shard_tokens": shard_tokens != SHARD_TOKENS}, f"the registered encoder {encoder}"
-        )
-        dataset, token_format = Dataset.open(dataset_path), TokenFormat(dtype, project, tokens)
+    if registered is not None:
+        dataset = Dataset.open(dataset_path)
         if not dataset.has_text:
             return _empty(dataset, store, estimate_only, group)
         return encode_registered(
@@ -170,9 +196,9 @@ def precompute(
         )
     options = Options(
         dataset=Path(dataset_path),
-        encoder=encoder,
-        token_format=TokenFormat(dtype, project, tokens),
-        device=group.device(device),
+        encoder=encoder or DEFAULT_ENCODER,
+        token_format=token_format,
+        device=group.device(device or "auto"),
         token_budget=token_budget,
         shard_tokens=shard_tokens,
         max_length=max_length,
@@ -184,7 +210,7 @@ def precompute(
         return _empty(dataset, store, estimate_only, group)
     if estimate_only:
         return _estimate(options, dataset, workers or group.size, progress)
-    return _run(options, dataset, group, engine, workers, progress)
+    return _run(options, dataset, group, engine or "here", workers, progress)
 
 
 def _run(
@@ -210,10 +236,11 @@ def _run(
             return _encode(options, dataset, group, share, progress)
 
 
-def _refuse(settings: dict[str, bool], source: str) -> None:
-    """ValueError where any of the settings is set, which has no effect with a source of vectors."""
-    if named := [f"`{name}`" for name, is_set in settings.items() if is_set]:
-        raise ValueError(f"{', '.join(named)}: no effect with {source}")
+def _registered(encoder: str) -> "RegisteredEncoder | None":
+    """`registered_encoder`, whose module imports torch."""
+    from llmdirect.encoding.encoders.registered import registered_encoder
+
+    return registered_encoder(encoder)
 
 
 def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: ProcessGroup) -> PrecomputeResult:
@@ -226,6 +253,9 @@ def _empty(dataset: Dataset, store: str | None, estimate_only: bool, group: Proc
 
 
 def _estimate(options: Options, dataset: Dataset, processes: int, progress: Progress) -> PrecomputeResult:
+    from llmdirect.encoding.estimate import estimate_seconds
+    from llmdirect.encoding.job import open_job
+
     job = open_job(options, dataset, write=False, progress=progress)
     if isinstance(job, PrecomputeResult):
         return job
@@ -242,6 +272,10 @@ def _encode(
     progress: Progress,
 ) -> PrecomputeResult:
     """Encode the part of this process; `share` lets the other processes write to the store."""
+    from llmdirect.encoding.estimate import estimate_seconds
+    from llmdirect.encoding.job import plan_job
+    from llmdirect.encoding.shard_encoder import ShardEncoder
+
     job, pending, result = plan_job(options, dataset, progress)
     if share is not None and group.size > 1:
         share()

@@ -6,9 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import torch
-from torch import distributed
-
 from llmdirect.common.errors import BusyError
 
 _TIMEOUT = timedelta(days=7)  # of a barrier: others wait while the main process counts tokens
@@ -38,9 +35,11 @@ class ProcessGroup:
 
     def device(self, device: str) -> str:
         """Device of this process: its own GPU for "auto" and "cuda" in a group on a machine with GPUs."""
-        if self.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
-            return f"cuda:{self.local_rank}"
-        return device
+        if self.size == 1 or device not in ("auto", "cuda"):
+            return device
+        import torch  # takes seconds, and not every encoder needs it
+
+        return f"cuda:{self.local_rank}" if torch.cuda.is_available() else device
 
     def partition(self, shards: list[int]) -> list[int]:
         """Shards of this process."""
@@ -52,6 +51,8 @@ class ProcessGroup:
         if self.size == 1:
             yield
             return
+        from torch import distributed
+
         distributed.init_process_group("gloo", timeout=_TIMEOUT)
         try:
             yield
@@ -68,6 +69,8 @@ class ProcessGroup:
         """
         if self.size == 1:
             return
+        from torch import distributed
+
         try:
             distributed.barrier()
         except RuntimeError as error:

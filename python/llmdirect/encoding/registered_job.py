@@ -24,7 +24,7 @@ from llmdirect.encoding.results import EncodingPlan, PrecomputeResult
 from llmdirect.encoding.texts import Texts
 from llmdirect.store.calibration import Calibration, first_not_finite
 from llmdirect.store.shards import (
-    clear_shards,
+    clear_other_shards,
     content_hash,
     encoder_differences,
     keep_or_clear,
@@ -90,7 +90,7 @@ def encode_registered(
             "source": {"texts": texts.hash, **grows},
             **({"form": form} if form else {}),
         }
-        _clear_others(folder, expected)
+        clear_other_shards(folder, expected)
         shards = [slice(at, at + _SHARD_TEXTS) for at in range(0, len(texts.texts), _SHARD_TEXTS)]
         written = rows = 0
         with progress.task(f"encode with {encoder.id}", len(texts.texts), "texts") as task:
@@ -117,17 +117,6 @@ def encode_registered(
         bytes_free=free_bytes(folder),
     )
     return PrecomputeResult(folder, num_texts, rows, written, written, consolidated=False, plan=plan)
-
-
-def _clear_others(folder: Path, expected: Json) -> None:
-    """Remove shards of other texts or of another encoder, such as those kept after consolidation."""
-    shards = folder / "shards"
-    complete = sorted(path for path in shards.glob("*") if (path / MANIFEST).exists())
-    for path in complete:
-        stored = read_store_manifest(path, "llmdirect precompute")
-        if any(stored.get(key) != value for key, value in expected.items()):
-            clear_shards(folder)
-            return
 
 
 def _check_same(folder: Path, manifest: Json, description: Json, token_format: TokenFormat) -> None:

@@ -1,6 +1,7 @@
 """Distinct texts of a dataset."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from llmdirect.common.errors import DataError
 from llmdirect.common.files import digest
 from llmdirect.common.progress import Progress
 from llmdirect.data.dataset import TRAIN, Dataset
-from llmdirect.encoding.encoders import Encoder
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from llmdirect.encoding.encoders import Encoder
 
 _TEXTS_PER_STEP = 8192
 
@@ -58,7 +61,7 @@ class Texts:
         rows = np.flatnonzero(~stored)
         return Texts(self.keys[rows], self.passage_idx[rows], self.in_train[rows], self.select(rows))
 
-    def count_tokens(self, encoder: Encoder, progress: Progress) -> NDArray[np.int32]:
+    def count_tokens(self, encoder: "Encoder", progress: Progress) -> NDArray[np.int32]:
         """Number of tokens of each text: int32 [n]."""
         counts: list[int] = []
         with progress.task("count tokens", len(self.texts), "texts") as task:

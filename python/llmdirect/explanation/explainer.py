@@ -29,6 +29,8 @@ from llmdirect.explanation.item_texts import ItemTexts
 from llmdirect.ranking.top_k import rank
 from llmdirect.runs.inputs import open_run_dataset, open_run_store
 from llmdirect.runs.trained import Trained
+from llmdirect.store.lexical import is_lexical
+from llmdirect.store.store import with_item_passages
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Explainer:
         trained = Trained.load(run)
         opened = open_run_dataset(trained.run, dataset)
         store = open_run_store(trained.run, None if dataset is None else opened.path)
-        return cls(trained, ItemTexts(trained, opened, store))
+        return cls(trained, ItemTexts(trained, with_item_passages(opened, store), store))
 
     def for_users(self, trained: Trained) -> "Explainer":
         """The same texts for other users of the run, or with other interests."""
@@ -66,6 +68,8 @@ class Explainer:
         manifest = self.trained.run.manifest
         encoder = manifest["store"]["encoder"]
         vectors = {"vectors": encoder["vectors"]} if self.texts.has_whole_texts else {}
+        if is_lexical(encoder):
+            vectors = {"static": True}
         return {
             "explanations": entries,
             "model": {**manifest["config"]["model"], "encoder": encoder.get("id"), **vectors},

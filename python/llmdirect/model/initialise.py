@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmdirect.common.decompositions import ROUNDING, eigenvectors, first_largest
+from llmdirect.common.canonical import ROUNDING
+from llmdirect.common.decompositions import eigenvectors, first_largest
 from llmdirect.common.errors import DataError
 from llmdirect.config import PROJECTION
 from llmdirect.model.direct import Direct

@@ -21,6 +21,7 @@ from llmdirect.config import HISTORY
 from llmdirect.data.dataset import Dataset
 from llmdirect.model.slots import Slots, recency_ranks
 from llmdirect.model.token_reader import TokenWords, pad_rows, pool_passages, read_tokens
+from llmdirect.store.lexical import check_train_texts
 from llmdirect.store.store import EmbeddingStore
 from llmdirect.text.lexicon import Lexicon
 
@@ -99,7 +100,10 @@ class TrainView:
         ------
         DataError
             If the store lacks a passage of the dataset, or the splits have no positive.
+        MismatchError
+            If the store was fitted on other train texts (`check_train_texts`).
         """
+        check_train_texts(store.path, store.encoder, dataset)
         rows = dataset.interactions
         kept = np.isin(rows.split, splits)
         passages = dataset.passages

@@ -131,10 +131,11 @@ def _data(explainer: Explainer) -> str:
         "hash": dataset.hash,
     }
     encoder = store.encoder
+    limit = encoder.get("max_length")
     embeddings = {
         "encoder": encoder.get("id", "unnamed"),
-        "revision": encoder.get("revision", ""),
-        "longest text": f"{encoder.get('max_length', '')} tokens, longer ones in windows",
+        "revision": encoder.get("revision") or "",
+        **({"longest text": f"{limit} tokens, longer ones in windows"} if limit else {}),
         "passages": f"{store.num_passages:,}",
         "tokens": f"{store.num_rows:,}",
         "embedding": f"{store.dim} numbers, {store.dtype}",

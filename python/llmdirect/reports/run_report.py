@@ -18,8 +18,10 @@ from llmdirect.common.files import check_writable, write_atomic
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json
 from llmdirect.config import ModelConfig, TrainConfig, configure
+from llmdirect.encoding.lexical import DIMENSIONS
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.report_page import render
+from llmdirect.store.lexical import is_lexical
 from llmdirect.store.token_format import TokenFormat
 
 _PACKAGES: Final = ("llmdirect", "numpy", "polars", "torch", "transformers")
@@ -167,6 +169,8 @@ def _encoder(manifest: Json) -> list[str]:
     flags = ["--encoder", manifest.get("id", "ENCODER")]
     if _COMMIT.fullmatch(manifest.get("revision") or ""):  # a package or a folder has no revision
         flags += ["--revision", manifest["revision"]]
+    if is_lexical(manifest) and manifest["dimensions"] != DIMENSIONS:
+        flags += ["--dimensions", str(manifest["dimensions"])]
     if manifest.get("max_length") != manifest.get("model_limit"):
         flags += ["--max-length", str(manifest["max_length"])]
     return flags

@@ -43,6 +43,11 @@ CAVEAT: Final = (
     "by the language model."
 )
 
+STATIC_CAVEAT: Final = (
+    "The vectors of words do not depend on their context, so the effect is exactly the change of the score "
+    "if the text were written without the word."
+)
+
 WHOLE_CONTRIBUTION: Final = (
     "the text's own term in the score, minus that of a text of an average item. All contributions, the text "
     "term of an average item, and the terms that are not words add up to the score."
@@ -69,7 +74,7 @@ def definitions(result: Json) -> tuple[str, str, str]:
     """What contribution and effect are, and the caveat, for what `explain` returned."""
     if result["model"].get("vectors"):
         return WHOLE_CONTRIBUTION, WHOLE_EFFECT, WHOLE_CAVEAT
-    return CONTRIBUTION, EFFECT, CAVEAT
+    return CONTRIBUTION, EFFECT, STATIC_CAVEAT if result["model"].get("static") else CAVEAT
 
 
 def decimals(values: Iterable[float]) -> int:

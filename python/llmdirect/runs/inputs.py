@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from llmdirect.common.errors import MismatchError, MissingError
 from llmdirect.data.dataset import Dataset
 from llmdirect.runs.folder import RunFolder
+from llmdirect.store.lexical import is_lexical
 from llmdirect.store.store import EmbeddingStore
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and only new texts need it
@@ -68,7 +69,7 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
     Parameters
     ----------
     encoder
-        Its location, where its id does not suffice.
+        Its location, where its id does not suffice; for "lexical", the folder of the store.
 
     Raises
     ------
@@ -76,11 +77,18 @@ def load_run_encoder(run: RunFolder, encoder: str | None = None, device: str = "
         If it cannot be found.
     MismatchError
         If it is another encoder.
+    ValueError
+        If a device is given for a store of word vectors.
     """
     from llmdirect.encoding.encoders import load_encoder
+    from llmdirect.encoding.encoders.lexical import LexicalEncoder
     from llmdirect.encoding.encoders.registered import registered_encoder
 
     expected = run.manifest["store"]["encoder"]
+    if is_lexical(expected):
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"`device`: {device!r} has no effect on word vectors; leave it out")
+        return LexicalEncoder.from_store(Path(encoder or run.manifest["store"]["path"]), expected)
     if "weights" not in expected:
         raise MissingError(
             f"{run.path}: was trained on {expected.get('id', 'vectors')}, which is no language model, so no "

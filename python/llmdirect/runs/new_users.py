@@ -63,7 +63,7 @@ def read_texts(trained: Trained, texts: Sequence[str], encoder: "PassageEncoder"
         vectors = trained.calibration.project(embedding.tokens.float()).numpy()
         tokens = torch.from_numpy(trained.lexicon.extend(vectors[kept], text, embedding.spans[kept]))
         if not len(tokens):
-            raise ValueError(f"`texts`: {text!r} holds no words; leave it out")
+            raise ValueError(f"`texts`: {text!r} holds no words that the encoder knows; leave it out")
         mask = torch.ones(1, len(tokens), dtype=torch.bool)
         rows.append(model.profiles(*sums(tokens[None], mask)))
     return UserTexts(tuple(texts), torch.cat(rows))

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from llmdirect.common.errors import DataError
+from llmdirect.common.errors import DataError, MismatchError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Result
@@ -18,7 +18,8 @@ from llmdirect.data.audit import (
     find_leaks,
 )
 from llmdirect.data.dataset import Dataset
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.lexical import check_train_texts, is_lexical, read_word_vectors
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 
 _MAX_LEAKS: Final = 20  # listed; all are counted
 
@@ -119,8 +120,12 @@ def check_store(dataset: Dataset, folder: Path, verify: bool = True) -> tuple[li
     try:
         store = EmbeddingStore.open(folder, verify=verify)
         _ = store.calibration  # read, and compared with its hash
-    except (DataError, FileNotFoundError) as error:
+        if is_lexical(store.encoder):
+            read_word_vectors(folder, store.encoder["weights"])
+            check_train_texts(folder, store.encoder, dataset)
+    except (DataError, MismatchError, FileNotFoundError) as error:
         return [str(error)], []
+    dataset = with_item_passages(dataset, store)
     keys = dataset.passage_keys(store.keyed_by)
     _, first = np.unique(keys.view("S16").ravel(), return_index=True)
     rows = np.sort(first)

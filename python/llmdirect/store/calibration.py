@@ -14,11 +14,11 @@ from llmdirect.common.arrays import as_numpy
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import file_digest, file_inside, read_limited, write_atomic
 from llmdirect.common.types import Json
+from llmdirect.store.rounding import INT8_MAX
 
 CALIBRATION = "calibration.safetensors"
 
 _MAX_BYTES: Final = 1 << 32
-_INT8_MAX: Final = 127.0  # -128 is not used, so that the range is symmetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +146,8 @@ def quantize_int8(vectors: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
     """
     scaled = vectors / channels
     largest = scaled.abs().amax(1)
-    scales = (largest / _INT8_MAX).half()
-    beyond = largest / scales.float() >= _INT8_MAX + 0.5
+    scales = (largest / INT8_MAX).half()
+    beyond = largest / scales.float() >= INT8_MAX + 0.5
     scales = (scales.view(torch.int16) + beyond.to(torch.int16)).view(torch.float16)
     quotients = torch.where(largest[:, None] > 0, scaled / scales.float()[:, None], 0.0)
     return quotients.round().nan_to_num(0).to(torch.int8), scales

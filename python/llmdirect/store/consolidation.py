@@ -20,6 +20,7 @@ from llmdirect.common.progress import SILENT, Progress
 from llmdirect.common.types import Json, Result, canonical_json
 from llmdirect.data.dataset import Dataset
 from llmdirect.store.batch_plan import PLAN, remove_plan
+from llmdirect.store.lexical import is_lexical, read_word_vectors
 from llmdirect.store.paths import store_folder
 from llmdirect.store.shards import (
     STORE_FORMAT,
@@ -198,7 +199,9 @@ def _consolidate_shards(
             _check_complete(folder, [int(path.name) for path in shards])
         kept = None
         if manifest is not None and dataset is not None:
-            kept = _kept_passages(folder, dataset.passage_keys(keyed_by(manifest["encoder"])))
+            by = keyed_by(manifest["encoder"])
+            keyed = dataset.with_item_passages() if by == "item" else dataset
+            kept = _kept_passages(folder, keyed.passage_keys(by))
         dropped = 0 if kept is None else int((~kept).sum())
         if new or dropped:
             _check_compatible(folder, manifest, new)
@@ -222,7 +225,7 @@ def _join(
     """Write the store of its `kept` passages [P] (None: all) and new shards; its new manifest."""
     latest = list(new.values())[-1] if new else manifest
     assert latest is not None  # there are new shards, or a store
-    _check_calibration(folder, latest)
+    _check_fitted_files(folder, latest)
     total = sum(map(_data_bytes, new.values())) + (_data_bytes(manifest) if manifest else 0)
     check_disk(folder, total, "the store, next to its shards, needs")
     sources = [folder] * (manifest is not None) + list(new)
@@ -274,8 +277,10 @@ def _shard_folders(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda path: int(path.name))
 
 
-def _check_calibration(folder: Path, manifest: Json) -> None:
-    """DataError where the calibration file of the store is missing or damaged."""
+def _check_fitted_files(folder: Path, manifest: Json) -> None:
+    """DataError where the calibration or the word vectors of the store are missing or damaged."""
+    if is_lexical(manifest["encoder"]):
+        read_word_vectors(folder, manifest["encoder"]["weights"])
     if entry := (manifest.get("form") or {}).get("calibration"):
         from llmdirect.store.calibration import Calibration
 

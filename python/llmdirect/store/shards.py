@@ -94,6 +94,22 @@ def clear_shards(store: Path) -> None:
         shutil.rmtree(store / "shards")
 
 
+def clear_other_shards(store: Path, expected: Json) -> None:
+    """Remove all shards where one is of other texts or of another encoder, such as those kept after joining.
+
+    Parameters
+    ----------
+    expected
+        Entries that the manifest of every shard must have.
+    """
+    for path in sorted((store / "shards").glob("*")):
+        if (path / MANIFEST).exists():
+            stored = read_store_manifest(path, "llmdirect precompute")
+            if any(stored.get(key) != value for key, value in expected.items()):
+                clear_shards(store)
+                return
+
+
 def shard_folder(store: Path, shard: int) -> Path:
     """Folder of a shard."""
     return store / "shards" / f"{shard:05d}"

@@ -14,7 +14,7 @@ from llmdirect.common.arrays import as_numpy, integer_array
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import MANIFEST
 from llmdirect.common.types import Json
-from llmdirect.data.dataset import PassageKey
+from llmdirect.data.dataset import Dataset, PassageKey
 from llmdirect.store.paths import store_folder
 from llmdirect.store.shards import content_hash, read_store_manifest
 from llmdirect.store.token_format import TokenFormat
@@ -291,6 +291,11 @@ def keyed_by(encoder: Json) -> PassageKey:
     if key == "item":
         return "item"
     return "passage" if key == "passage" else "text"
+
+
+def with_item_passages(dataset: Dataset, store: EmbeddingStore) -> Dataset:
+    """Dataset in which every item has a train passage if the store has vectors of items, else the same."""
+    return dataset.with_item_passages() if store.keyed_by == "item" else dataset
 
 
 def _key_array(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:

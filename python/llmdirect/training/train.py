@@ -22,7 +22,7 @@ from llmdirect.model.scores import CatalogueScores, export_tables
 from llmdirect.model.token_tables import Table
 from llmdirect.runs.folder import RunFolder
 from llmdirect.store.no_text import open_or_write_store
-from llmdirect.store.store import EmbeddingStore
+from llmdirect.store.store import EmbeddingStore, with_item_passages
 from llmdirect.training.epoch import EpochRunner, read_table
 from llmdirect.training.finish import finish
 from llmdirect.training.inputs import TrainInputs, build_inputs
@@ -114,6 +114,7 @@ def train_on(
     if device.type == "mps":
         raise ValueError("`device=mps`: training sums in float64, which Metal lacks; choose `device=cpu`")
     check_setup(dataset, model, training)
+    dataset = with_item_passages(dataset, store)
     if model.collaborative and dataset.num_items > MAX_ITEMS:
         logger.warning(
             "%s: has %s items; the collaborative term is of the %s most popular ones",

@@ -18,6 +18,7 @@ HELP = """Encode each text of a dataset once, and write its token embeddings; re
 Examples:
   llmdirect precompute DATASET                      # T5-Gemma 2B, the encoder of google/t5gemma-2b-2b-ul2
   llmdirect precompute DATASET --encoder minilm     # a small encoder that runs on a CPU
+  llmdirect precompute DATASET --encoder lexical    # word vectors of the dataset itself, in seconds
   llmdirect precompute DATASET --estimate           # tokens, disk and time, without encoding
   llmdirect precompute DATASET --dtype int8 --check # errors of rounding and projection, on a sample
   llmdirect precompute DATASET --dtype int8 --project 256    # 256 dimensions: a ninth of the disk space
@@ -30,8 +31,18 @@ Examples:
 def precompute(
     dataset: Annotated[Path, typer.Argument(help="Folder written by `prepare`.")],
     encoder: Annotated[
-        str, typer.Option(help="Language model: an id of the Hugging Face Hub, a local folder, or minilm.")
-    ] = "google/t5gemma-2b-2b-ul2",
+        str | None,
+        typer.Option(
+            help=(
+                "Language model: an id of the Hugging Face Hub, a local folder, or minilm. Or lexical: word "
+                "vectors fitted on the train texts, without a language model."
+            ),
+            show_default="google/t5gemma-2b-2b-ul2",
+        ),
+    ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(help="Dimensions of the word vectors of lexical. (default: 384)")
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Data type of the embeddings on disk: int8, bfloat16, float16 or float32.")
     ] = "int8",
@@ -47,8 +58,9 @@ def precompute(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Device of the encoder: auto, cpu, cuda, cuda:1 or mps.", show_default="auto"),
+    ] = None,
     token_budget: Annotated[
         int | None,
         typer.Option(
@@ -127,6 +139,7 @@ def precompute(
         encoder=encoder, dtype=dtype, project=project, device=device, max_length=max_length, revision=revision
     )
     settings: dict[str, Any] = dict(
+        dimensions=dimensions,
         tokens=tokens,
         token_budget=token_budget,
         shard_tokens=shard_tokens,
@@ -140,8 +153,8 @@ def precompute(
     if check:
         from llmdirect.common.conditions import check_conditions
 
-        check_conditions("precompute", {**settings, "check": check})
-        _check(as_json, dataset, **shared)
+        check_conditions("precompute", {**settings, "encoder": encoder, "check": check})
+        _check(as_json, dataset, **_without_none(shared))
         return
     from llmdirect.encoding.precompute import precompute as run
     from llmdirect.encoding.process_group import ProcessGroup
@@ -149,8 +162,7 @@ def precompute(
     is_main = ProcessGroup.from_environment().is_main
     result = run(
         dataset,
-        **shared,
-        **{name: value for name, value in settings.items() if value is not None},
+        **_without_none({**shared, **settings}),
         progress=Bars() if is_main else SILENT,
     )
     if not is_main:
@@ -159,6 +171,11 @@ def precompute(
         emit(result.to_json())
     else:
         print_text(_summary(result, dataset, estimate_only))
+
+
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that are given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _check(as_json: bool, dataset: Path, **settings: Any) -> None:

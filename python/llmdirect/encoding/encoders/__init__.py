@@ -1,18 +1,5 @@
-"""Encoders: language models that turn texts into token embeddings."""
+"""Encoders: language models that turn texts into token embeddings, imported on first use."""
 
-from llmdirect.encoding.encoders.cache import cache_model
-from llmdirect.encoding.encoders.encoder import Encoder
-from llmdirect.encoding.encoders.loading import load_encoder
-from llmdirect.encoding.encoders.sources import Source, resolve
-from llmdirect.encoding.encoders.tokens import Embedding, PassageEncoder, Tokens
+import lazy_loader
 
-__all__ = [
-    "Embedding",
-    "Encoder",
-    "PassageEncoder",
-    "Source",
-    "Tokens",
-    "cache_model",
-    "load_encoder",
-    "resolve",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

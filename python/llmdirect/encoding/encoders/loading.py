@@ -36,7 +36,7 @@ def load_encoder(
         Type of the computation: "float32", "bfloat16" or "float16". By default float32 on the CPU and the
         type of the checkpoint elsewhere.
     max_length
-        Tokens read at once, special ones included; at most the limit of the model.
+        Tokens read at once, special ones included; at most the limit of the model, the default.
     revision
         Branch, tag or commit on the Hub.
 
@@ -71,15 +71,16 @@ def load_encoder(
     model = load_model(source, compute_dtype)
     check_vocabulary(source, tokenizer, model)
     model_limit = position_limit(model, tokenizer)
-    limits = [limit for limit in (model_limit, max_length) if limit is not None]
-    if not limits:
+    check_max_length(source.id, max_length, model_limit)
+    limit = model_limit if max_length is None else max_length
+    if limit is None:
         raise ValueError(f"{source.id} states no limit of its own; give `max_length`")
     try:
         return Encoder(
             source,
             model,
             bare_tokenizer(tokenizer),
-            max_length=min(limits),
+            max_length=limit,
             model_limit=model_limit,
             pad_id=tokenizer.pad_token_id or 0,
             device=torch_device,
@@ -91,3 +92,12 @@ def load_encoder(
         errno.ENOMEM,
         f"{source.id} does not fit the memory of {torch_device} ({reason}); take another `device`",
     )
+
+
+def check_max_length(encoder: str, max_length: int | None, model_limit: int | None) -> None:
+    """ValueError where `max_length` is above what the model reads at once; None is no limit."""
+    if max_length is not None and model_limit is not None and max_length > model_limit:
+        raise ValueError(
+            f"`max_length`: {max_length}, but {encoder} reads at most {model_limit} tokens at once; choose "
+            f"{model_limit} or less, or leave it out"
+        )

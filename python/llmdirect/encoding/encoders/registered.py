@@ -13,6 +13,7 @@ from llmdirect.common.files import digest
 from llmdirect.common.types import Json
 from llmdirect.encoding.encoders.sources import MINILM
 from llmdirect.encoding.encoders.tokens import Embedding
+from llmdirect.store.lexical import LEXICAL
 
 EXAMPLES: Final = (
     "warm",
@@ -118,7 +119,7 @@ def register_encoder(name: str, load: Callable[[], TextEncoder]) -> None:
     Raises
     ------
     ValueError
-        If the name is empty, a path, or "minilm".
+        If the name is empty, a path, "minilm" or "lexical".
 
     Examples
     --------
@@ -126,8 +127,10 @@ def register_encoder(name: str, load: Callable[[], TextEncoder]) -> None:
     >>> precompute("instruments", encoder="letters").tokens  # doctest: +SKIP
     91423
     """
-    if not name.strip() or "/" in name or name == MINILM:
-        raise ValueError(f"name of an encoder: {name!r}, expected one without slashes, and not {MINILM!r}")
+    if not name.strip() or "/" in name or name in (MINILM, LEXICAL):
+        raise ValueError(
+            f"name of an encoder: {name!r}, expected one without slashes, and not {MINILM!r} or {LEXICAL!r}"
+        )
     if not callable(load):
         raise ValueError(f"load: {load!r} is no function; give one that returns the encoder")
     _LOADERS[name] = load

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llmdirect.common.errors import DataError, MissingError
 from llmdirect.common.files import MANIFEST, read_manifest
+from llmdirect.store.lexical import LEXICAL
 
 FORMAT, VERSION = "llmdirect-encoder", 1
 MINILM = "minilm"
@@ -74,8 +75,13 @@ def resolve(model: str, revision: str | None = None, *, use_cache: bool = True) 
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If a revision of a folder or of minilm is given.
+        If a revision of a folder or of minilm is given, or the name is "lexical", which is no language model.
     """
+    if model == LEXICAL:
+        raise ValueError(
+            f"{LEXICAL}: is fitted on the train texts of a dataset by `llmdirect precompute`; there is no "
+            "model to load"
+        )
     if model == MINILM:
         if revision is not None:
             raise ValueError(f"`revision`: {revision!r} belongs to a model of the Hub; minilm is a package")
