@@ -20,6 +20,8 @@ HISTORY = 30
 MAX_WIDTH = 1 << 16
 """Maximum of aspects * channels."""
 
+LIKED = Range(-1e12, 1e12)
+"""Range of the smallest liked rating."""
 _WEIGHT = Range(0, 1e9)
 _EPOCHS = 1_000_000
 
@@ -155,6 +157,9 @@ class TrainConfig:
     damped_biases: bool = True
     """Rating objective: biases of users and items are damped means, from which each rating is left out;
     otherwise they are trained with the other parameters, as published."""
+    liked: Annotated[float, LIKED] | None = None
+    """Rating objective: smallest rating that counts as liked in auc, accuracy and f1; None: by the scale of
+    the ratings."""
     metric: str = "ndcg@10"
     """Metric that validation watches (rating objective: always mse)."""
     seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0

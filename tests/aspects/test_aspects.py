@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,21 @@ def test_stars_auc_matches_pairwise_count(shape: str, dataset: Path, tmp_path: P
                 prediction = explainer.query(user) @ terms.sum(0) / terms.sum(0).norm()
             (liked if rating > 3 else disliked).append(float(prediction))
     wins = [(a > b) + (a == b) / 2 for a in liked for b in disliked]
-    assert result == {"auc": pytest.approx(np.mean(wins)), "liked": len(liked), "disliked": len(disliked)}
+    counts = {"liked": len(liked), "disliked": len(disliked), "liked_from": 4.0, "disliked_to": 2.0}
+    assert result == {"auc": pytest.approx(np.mean(wins)), **counts}
+
+
+def test_stars_auc_follows_the_scale(dataset: Path, tmp_path: Path, cli: CommandLine) -> None:
+    fit(dataset, tmp_path / "run")
+    explainer = Explainer.open(tmp_path / "run")
+    data = explainer.texts.dataset
+    expected = stars_auc(explainer)
+    rows = replace(data.interactions, rating=(data.interactions.rating - 1) * 25)
+    explainer.texts.dataset = replace(data, interactions=rows)
+    assert stars_auc(explainer) == expected | {"liked_from": 75.0, "disliked_to": 25.0}  # type: ignore[operator]
+    answer = cli("aspects", tmp_path / "run", "--quality")
+    assert f"{expected['liked']} rated 4 or more against" in answer.out  # type: ignore[index]
+    assert "rated 2 or less" in answer.out
 
 
 def test_quality_command(run: Path, dataset: Path, tmp_path: Path, cli: CommandLine) -> None:

@@ -54,6 +54,7 @@ SAMPLES = {
     "damped_biases": False,
     "dtype": "float16",
     "lists_out": "lists.parquet",
+    "metrics": "recall@10",
 }
 
 

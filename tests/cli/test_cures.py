@@ -12,10 +12,13 @@ import tiny
 from command_line import CommandLine
 from llmdirect.common.errors import DataError
 from llmdirect.common.files import disk_full_hint, write_atomic, write_hashed
+from llmdirect.data.dataset import TEST, VALID, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.encoding.encoders import load_encoder
-from llmdirect.ranking.rating_metrics import liked_from
+from llmdirect.evaluation.protocol import evaluate_ratings
+from llmdirect.ranking.rating_metrics import disliked_to, liked_from
 from llmdirect.runs.evaluate import evaluate
+from llmdirect.runs.trained import Trained
 from run_helpers import fit, make_dataset, write_reviews
 from store_helpers import largest_file
 
@@ -153,6 +156,37 @@ def test_what_is_liked_follows_the_scale() -> None:
         ([0, 1], 0.75), ([-10, 10], 5), ([float("nan"), 0, 20], 15), ([float("nan")], 4),
     ):  # fmt: skip
         assert liked_from(torch.tensor(ratings).numpy()) == expected
+
+
+def test_what_is_disliked_follows_the_scale() -> None:
+    for ratings, expected in (([1, 5], 2), ([0, 100], 25), ([1, 10], 3.25), ([float("nan")], 2)):
+        assert disliked_to(torch.tensor(ratings).float().numpy()) == expected
+
+
+def test_what_is_liked_is_a_setting(tmp_path: Path, cli: CommandLine) -> None:
+    data, run, ranking = make_dataset(tmp_path / "data"), tmp_path / "run", tmp_path / "ranking"
+    train = ("train", data, "--num-epochs", 1, "--out")
+    assert cli(*train, run, "--objective", "rating", "--liked", 3).code == 0
+    assert cli(*train, ranking).code == 0
+    figures = json.loads((run / "history.jsonl").read_text().splitlines()[-1])["valid"]
+    tables, opened = Trained.load(run).tables, Dataset.open(data)
+    assert figures["accuracy"] == pytest.approx(evaluate_ratings(tables, opened, VALID, 3)["accuracy"])
+    assert figures["accuracy"] != pytest.approx(evaluate_ratings(tables, opened, VALID)["accuracy"])
+    test = ("test", data, "--parameters", run, "--json")
+    for words, liked in (((), 3), (("--liked", 2), 2), (("--liked", 4), 4)):
+        metrics = json.loads(cli(*test, *words).out)["metrics"]
+        assert metrics["accuracy"] == pytest.approx(evaluate_ratings(tables, opened, TEST, liked)["accuracy"])
+    for command, error in (
+        (("train", data, "--liked", 3), "--liked: has no effect with --objective softmax"),
+        (
+            ("test", data, "--parameters", ranking, "--liked", 3),
+            "--liked: has no effect with a run that ranks",
+        ),
+        ((*test, "--liked", "inf"), "--liked: inf, expected -1e+12 to 1e+12"),
+        ((*test, "--liked", "nan"), "--liked: nan, expected -1e+12 to 1e+12"),
+    ):
+        answer = cli(*command)
+        assert (answer.code, error in answer.err) == (2, True), answer.err
 
 
 @pytest.mark.parametrize("scale", [100.0, 0.0])

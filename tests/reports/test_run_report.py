@@ -202,7 +202,8 @@ UNUSUAL: list[dict[str, Any]] = [
     {"collaborative": True, "ridge": 7.5, "word_similarity": 2.0, "embedding_similarity": 0.0},
     {"score_form": "ratio", "channels": 1, "batch_norm": True, "history_term": "ease", "device": "cpu"},
     {"objective": "bpr", "negatives": 3, "num_epochs": 7, "batch_size": 64, "lr": 1e-5, "weight_decay": 0.25},
-    {"objective": "rating", "damped_biases": False, "popularity": True, "collaborative": True, "clip": 0.5},
+    {"objective": "rating", "damped_biases": False, "popularity": True, "collaborative": True, "liked": 3.5},
+    {"clip": 0.5},
     {
         "ema_decay": 0.0,
         "history_dropout": 0.125,

@@ -13,13 +13,12 @@ from llmdirect.common.types import Json
 from llmdirect.data.dataset import TRAIN
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.explanation.item_document import ReadPassage
-from llmdirect.ranking.rating_metrics import rating_metrics
+from llmdirect.ranking.rating_metrics import disliked_to, liked_from, rating_metrics
 from llmdirect.runs.inputs import check_dataset
 from llmdirect.runs.trained import Trained
 from llmdirect.text.sentences import sentence_spans
 
 _MAX_REVIEWS: Final = 5000
-_LIKED, _DISLIKED = 4.0, 2.0
 
 
 def run_quality(run: Path | str, other_runs: Sequence[Path | str] = ()) -> Json:
@@ -78,7 +77,9 @@ def example_sentence(explainer: Explainer, group: Sequence[int], items: Sequence
 
 
 def stars_auc(explainer: Explainer) -> Json | None:
-    """AUC with which the signed terms of reviews separate 4 stars and more from 2 and less.
+    """AUC with which the signed terms of reviews separate liked from disliked ones.
+
+    Liked are 4 stars and more of 5, disliked 2 and less; on another scale, the same positions (`liked_from`).
 
     In the ratio form a review's score is Σ s_t m_t / Σ m_t over its tokens and all aspects. In the cosine
     form, where terms are vectors without a sign of their own, it is the text term of the review by itself for
@@ -87,13 +88,17 @@ def stars_auc(explainer: Explainer) -> Json | None:
     Returns
     -------
     stars
-        {"auc", "liked", "disliked"}: the AUC, ties half, and the numbers of reviews, together at most 5,000,
-        evenly spread over train. None where either kind is missing.
+        {"auc", "liked", "disliked", "liked_from", "disliked_to"}: the AUC, ties half; the numbers of reviews,
+        together at most 5,000, evenly spread over train; and the ratings that divide them. None where either
+        kind is missing.
     """
     trained, model = explainer.trained, explainer.texts.model
     rows = explainer.texts.dataset.interactions
     rating, split = np.asarray(rows.rating), explainer.texts.dataset.passages.split[rows.passage_idx]
-    rated = (rows.passage_idx >= 0) & (split == TRAIN) & ((rating >= _LIKED) | (rating <= _DISLIKED))
+    scale = rating[rows.split == TRAIN]
+    highest_disliked, lowest_liked = disliked_to(scale), liked_from(scale)
+    extreme = (rating >= lowest_liked) | (rating <= highest_disliked)
+    rated = (rows.passage_idx >= 0) & (split == TRAIN) & extreme
     candidates = np.flatnonzero(rated)
     count = len(candidates)
     sample = candidates[np.unique(np.linspace(0, count - 1, min(count, _MAX_REVIEWS)).astype(np.int64))]
@@ -105,11 +110,12 @@ def stars_auc(explainer: Explainer) -> Json | None:
         if mentions.any():
             scores.append(float(model.form.review_score(explainer.query(author), terms, mentions)))
             stars.append(stars_of_passage)
-    liked = sum(value >= _LIKED for value in stars)
+    liked = sum(value >= lowest_liked for value in stars)
     if liked in (0, len(stars)):
         return None
-    auc = rating_metrics(np.array(scores), np.array(stars), threshold=_LIKED)["auc"]
-    return {"auc": auc, "liked": liked, "disliked": len(stars) - liked}
+    auc = rating_metrics(np.array(scores), np.array(stars), threshold=lowest_liked)["auc"]
+    counts = {"liked": liked, "disliked": len(stars) - liked}
+    return {"auc": auc, **counts, "liked_from": lowest_liked, "disliked_to": highest_disliked}
 
 
 def _excess_by_sentence(

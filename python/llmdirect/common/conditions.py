@@ -99,10 +99,14 @@ CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
     ),
     "train": (
         Needs(("metric", "negatives"), "objective", ("softmax", "bpr")),
-        Needs(("damped_biases",), "objective", ("rating",)),
+        Needs(("damped_biases", "liked"), "objective", ("rating",)),
         Needs(("history_term", "ridge", "word_similarity", "embedding_similarity"), "collaborative", (True,)),
     ),
-    "test": (Needs(("depth",), "lists_out"),),
+    "test": (
+        Needs(("depth",), "lists_out"),
+        Excludes(("liked",), "metrics"),
+        Excludes(("liked",), "ranking_run", "a run that ranks"),
+    ),
     "recommend": (
         Excludes(("history", "texts", "encoder", "device"), "user_ids"),
         Excludes(("interests", "new_only"), "history"),

@@ -64,11 +64,17 @@ def evaluate_split(
     )
 
 
-def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[str, float]:
+def evaluate_ratings(
+    tables: ScoreTables, dataset: Dataset, split: int, liked: float | None = None
+) -> dict[str, float]:
     """Rating metrics of a split: mse, rmse, mae, auc, accuracy and f1.
 
-    What counts as liked follows the scale of the ratings in train (`liked_from`). Where all ratings of the
-    split are liked, or none is, auc, accuracy and f1 say nothing and are NaN.
+    Where all ratings of the split are liked, or none is, auc, accuracy and f1 say nothing and are NaN.
+
+    Parameters
+    ----------
+    liked
+        Smallest rating that counts as liked; by default by the scale of the ratings in train (`liked_from`).
 
     Raises
     ------
@@ -76,11 +82,11 @@ def evaluate_ratings(tables: ScoreTables, dataset: Dataset, split: int) -> dict[
         If the split has no ratings.
     """
     rows = dataset.interactions
-    threshold = liked_from(np.asarray(rows.rating)[rows.split == TRAIN])
+    threshold = liked_from(np.asarray(rows.rating)[rows.split == TRAIN]) if liked is None else liked
     predicted, actual = _predicted_and_actual(tables, dataset, split)
     values = rating_metrics(predicted, actual, threshold)
-    liked = actual >= threshold
-    if liked.all() or not liked.any():
+    is_liked = actual >= threshold
+    if is_liked.all() or not is_liked.any():
         values |= dict.fromkeys(("auc", "accuracy", "f1"), float("nan"))
     return values
 

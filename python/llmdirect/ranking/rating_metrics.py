@@ -9,6 +9,8 @@ from llmdirect.common.arrays import ArrayOrTensor, float_array
 
 FIVE_STARS_LIKED: Final = 4.0
 """Smallest liked rating on a scale to 5."""
+_FIVE_STARS_DISLIKED: Final = 2.0
+"""Largest disliked rating on a scale to 5."""
 _LIKED_SHARE: Final = 0.75
 """Position of the smallest liked rating on another scale, from lowest to highest: that of 4 in 1 to 5."""
 
@@ -19,13 +21,23 @@ def liked_from(ratings: NDArray[np.floating]) -> float:
     4 on a scale that ends between 3 and 5, else three quarters of the way from the lowest to the highest:
     75 of 0 to 100, 1 of 0 and 1.
     """
+    return _on_scale(ratings, FIVE_STARS_LIKED, _LIKED_SHARE)
+
+
+def disliked_to(ratings: NDArray[np.floating]) -> float:
+    """Largest rating that counts as disliked, the mirror image of `liked_from`: 2 of 5, 25 of 0 to 100."""
+    return _on_scale(ratings, _FIVE_STARS_DISLIKED, 1 - _LIKED_SHARE)
+
+
+def _on_scale(ratings: NDArray[np.floating], of_five_stars: float, share: float) -> float:
+    """A rating by its position on the scale of the known ratings."""
     known = ratings[~np.isnan(ratings)].astype(np.float64)
     if not len(known):
-        return FIVE_STARS_LIKED
+        return of_five_stars
     low, high = float(known.min()), float(known.max())
     if low >= 0 and 3 < high <= 5:
-        return FIVE_STARS_LIKED
-    return low + _LIKED_SHARE * (high - low)
+        return of_five_stars
+    return low + share * (high - low)
 
 
 def rating_metrics(

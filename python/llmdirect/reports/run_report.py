@@ -34,6 +34,7 @@ _TRAIN_OPTIONS: Final = {
     "user": "--user",
     "history_term": "--history-term",
     "objective": "--objective",
+    "liked": "--liked",
     "lr": "--lr",
     "num_epochs": "--num-epochs",
     "token_epochs": "--token-epochs",

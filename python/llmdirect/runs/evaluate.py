@@ -10,7 +10,9 @@ import numpy as np
 
 from llmdirect.common.conditions import check_conditions
 from llmdirect.common.progress import SILENT, Progress
+from llmdirect.common.ranges import check_range
 from llmdirect.common.types import Json, Result
+from llmdirect.config import LIKED
 from llmdirect.data.dataset import SPLIT_NAMES, Dataset
 from llmdirect.data.prepare import open_or_prepare
 from llmdirect.evaluation.protocol import evaluate_ratings
@@ -76,6 +78,7 @@ def evaluate(
     split: HeldOut = "test",
     lists_out: Path | str | None = None,
     depth: int | None = None,
+    liked: float | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Rank the full catalogue for every user with a positive in the split, and compute metrics.
@@ -96,13 +99,16 @@ def evaluate(
         Parquet file for the ranked lists; a TREC file is written next to it.
     depth
         Items a user in the ranked lists, with `lists_out` alone; by default 100.
+    liked
+        Smallest rating that counts as liked, for a run with the rating objective alone; by default that of
+        its training.
 
     Raises
     ------
     MismatchError
         If the run was trained on another dataset.
     ValueError
-        For an unknown metric or split, and a depth below 1.
+        For an unknown metric or split, a depth below 1, and a setting without effect.
     """
     if split not in get_args(HeldOut):
         raise ValueError(f"`split` is {split!r}, expected one of {', '.join(get_args(HeldOut))}")
@@ -111,7 +117,10 @@ def evaluate(
     names = list(metrics or METRICS)
     for name in names:
         parse_metric(name)  # a misspelled name is reported before anything is read
-    check_conditions("test", {"depth": depth, "lists_out": lists_out})
+    settings = {"depth": depth, "lists_out": lists_out, "liked": liked, "metrics": metrics}
+    check_conditions("test", settings)
+    if liked is not None:
+        check_range("liked", liked, LIKED, float)
     if depth is not None and depth < 1:
         raise ValueError(f"`depth` is {depth}, expected at least 1")
     lists_path = None if lists_out is None else Path(lists_out)
@@ -120,9 +129,11 @@ def evaluate(
     code = SPLIT_NAMES.index(split)
     opened, trained = open_or_prepare(dataset, progress), Trained.load(run)
     check_dataset(trained.run, opened)
+    training = trained.run.train_config
+    check_conditions("test", settings | {"ranking_run": None if training.predicts_ratings else run})
     queries = build_queries(opened, code)
-    if metrics is None and trained.run.train_config.predicts_ratings:
-        values = evaluate_ratings(trained.tables, opened, code)
+    if metrics is None and training.predicts_ratings:
+        values = evaluate_ratings(trained.tables, opened, code, training.liked if liked is None else liked)
     else:
         with progress.task("Ranking", len(queries), "users") as task:
             every, tables = np.arange(len(queries)), tables_for(trained, queries)

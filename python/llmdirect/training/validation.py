@@ -30,7 +30,7 @@ class Validator:
     def valid(self, tables: ScoreTables) -> dict[str, float]:
         """Metrics of the validation split by name: means over users, or over ratings."""
         if self.training.predicts_ratings:
-            values = evaluate_ratings(tables, self.dataset, VALID)
+            values = evaluate_ratings(tables, self.dataset, VALID, self.training.liked)
             return {name: value for name, value in values.items() if not np.isnan(value)}
         return mean_metrics(evaluate_split(tables, self.dataset, VALID, [self.training.metric]))
 

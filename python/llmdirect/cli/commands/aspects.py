@@ -119,11 +119,12 @@ def _quality(quality: dict[str, Any]) -> str:
     stars = quality["stars"]
     if stars is not None:
         lines.append(
-            f"stars: AUC {stars['auc']:.3f} of summed words, {stars['liked']:,} with 4 stars or more "
-            f"against {stars['disliked']:,} with 2 or less"
+            f"stars: AUC {stars['auc']:.3f} of summed words, "
+            f"{stars['liked']:,} rated {stars['liked_from']:g} or more against "
+            f"{stars['disliked']:,} rated {stars['disliked_to']:g} or less"
         )
     else:
-        lines.append("stars: not measured; needs reviews with 4 stars or more and reviews with 2 or less")
+        lines.append("stars: not measured; needs reviews with high and with low ratings")
     return "\n".join(lines)
 
 

@@ -34,6 +34,13 @@ def evaluate(
         int | None,
         typer.Option(help="Number of items for each user in the lists.", min=1, show_default="100"),
     ] = None,
+    liked: Annotated[
+        float | None,
+        typer.Option(
+            help="Ratings from this one on count as liked, in auc, accuracy and f1 of predicted ratings. "
+            "(default: that of the training)"
+        ),
+    ] = None,
     datafile: DatafileOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,6 +61,7 @@ def evaluate(
         split=split,
         lists_out=lists_out,
         depth=depth,
+        liked=liked,
         progress=Bars(),
     )
     if as_json:

@@ -87,6 +87,13 @@ def train(
         float | None,
         typer.Option(help="Weight of the loss that fits the sentiment of words to star ratings."),
     ] = None,
+    liked: Annotated[
+        float | None,
+        typer.Option(
+            help="Ratings from this one on count as liked, in auc, accuracy and f1. (default: by the scale: "
+            "4 of 5 stars, 75 of 0 to 100)"
+        ),
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Validation metric for early stopping, such as ndcg@10.")
     ] = None,
@@ -143,6 +150,7 @@ def train(
         rate=rate,
         orthogonality=orthogonality,
         anchor=anchor,
+        liked=liked,
         metric=metric,
         seed=seed,
         device=device,
