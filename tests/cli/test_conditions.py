@@ -29,6 +29,7 @@ ARGUMENTS = {
     "explain": ("run", "--user", "u1"),
     "aspects": ("run",),
     "grid": ("data",),
+    "scoreboard": ("data",),
 }
 """What each command cannot do without; nothing of it exists."""
 CHOICES = {

@@ -136,7 +136,8 @@ def test_optional_results_are_drawn(run: Path, cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [("{", "is not JSON"), ("{}", "has no 'protocols'"), ("[]", "has no 'protocols'")]
+    ("content", "sentence"),
+    [("{", "is not JSON"), ("{}", "has no 'protocols'"), ("[]", "has no 'protocols'")],
 )
 def test_invalid_scoreboard_file(run: Path, cli: CommandLine, content: str, sentence: str) -> None:
     wrong, out = run.parent / "wrong.json", run.parent / "never.html"

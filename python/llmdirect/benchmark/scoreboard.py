@@ -100,7 +100,7 @@ def scoreboard(
     names = list(rows or ROWS)
     chosen = [OWN] if runs else list(protocols or default_protocols(opened))
     _check(names, chosen, users)
-    random_splits = _number_of_splits(splits, chosen)
+    random_splits = number_of_splits(splits, chosen)
     if budget_minutes is not None:
         check_range("budget_minutes", budget_minutes, _BUDGET)
     if query_time not in get_args(QueryTime):
@@ -126,7 +126,7 @@ def scoreboard(
             benchmarks[protocol] = Benchmark(
                 protocol=protocol,
                 dataset=full,
-                splits=_splits(full, protocol, random_splits),
+                splits=splits_of(full, protocol, random_splits),
                 store=embeddings,
                 out=folder,
                 progress=progress,
@@ -140,7 +140,8 @@ def scoreboard(
     return summarise(opened, benchmarks, results)
 
 
-def _splits(dataset: Dataset, protocol: str, random_splits: int) -> list[Dataset]:
+def splits_of(dataset: Dataset, protocol: str, random_splits: int) -> list[Dataset]:
+    """Splits of a protocol, where it makes so many random ones."""
     return [
         make_split(dataset, protocol, number)
         for number in range(num_splits(protocol, dataset, random_splits))
@@ -150,13 +151,19 @@ def _splits(dataset: Dataset, protocol: str, random_splits: int) -> list[Dataset
 def _check(names: list[str], protocols: list[str], users: str) -> None:
     if unknown := [name for name in names if name not in ROWS]:
         raise ValueError(f"`rows`: {unknown[0]!r} is unknown; there are {', '.join(ROWS)}")
-    if unknown := [name for name in protocols if name not in PROTOCOLS]:
-        raise ValueError(f"`protocols`: {unknown[0]!r} is unknown; there are {', '.join(PROTOCOLS)}")
+    check_protocols(protocols)
     if users not in get_args(UserHalf):
         raise ValueError(f"`users`: {users!r} is unknown; there are {', '.join(get_args(UserHalf))}")
 
 
-def _number_of_splits(splits: int | None, protocols: list[str]) -> int:
+def check_protocols(protocols: list[str]) -> None:
+    """ValueError if a protocol is unknown."""
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise ValueError(f"`protocols`: {unknown[0]!r} is unknown; there are {', '.join(PROTOCOLS)}")
+
+
+def number_of_splits(splits: int | None, protocols: list[str]) -> int:
+    """Number of random splits; ValueError if it is out of range, or no protocol has random splits."""
     if splits is None:
         return DEFAULT_SPLITS
     check_range("splits", splits, Range(1, 100))

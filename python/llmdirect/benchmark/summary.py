@@ -69,7 +69,7 @@ def summarise(dataset: Dataset, benchmarks: Mapping[str, Benchmark], results: Ma
 def _protocol(benchmark: Benchmark, results: Results) -> tuple[dict[str, Json], Json]:
     """Figures of each row, and of the protocol as a whole."""
     completed = {name: entries for name, entries in results.items() if not isinstance(entries, str)}
-    per_user = {name: _user_means(entries) for name, entries in completed.items()}
+    per_user = {name: user_means(entries) for name, entries in completed.items()}
     p_values = {name: _p_value(name, per_user) for name in completed}
     corrected = holm_correction({name: value for name, value in p_values.items() if value is not None})
     rows = {
@@ -147,7 +147,7 @@ def _p_value(name: str, per_user: Mapping[str, UserMeans]) -> float | None:
     return sign_flip_p_value(per_user[OURS][METRIC], per_user[name][METRIC])
 
 
-def _user_means(results: Sequence[Json]) -> UserMeans:
+def user_means(results: Sequence[Json]) -> UserMeans:
     """Means over splits of each user measured in any of them."""
     all_users = np.concatenate([np.asarray(result["users"]) for result in results])
     values = {m: np.concatenate([np.asarray(r["metrics"][m], float) for r in results]) for m in METRICS}

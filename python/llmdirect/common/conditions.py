@@ -68,6 +68,7 @@ _OF_MODELS: Final = ("device", "token_budget", "max_length", "revision", "estima
 """Settings of `precompute` for language models alone."""
 
 CONDITIONS: Final[Mapping[str, tuple[Condition, ...]]] = {
+    "scoreboard": (Excludes(("rows", "budget_minutes", "runs", "query_time", "store"), "encoders"),),
     "demo": (Excludes(("num_users", "num_items"), "data"),),
     "prepare": (
         Needs(("seed",), "split", ("random",)),

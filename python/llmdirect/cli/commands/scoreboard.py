@@ -43,6 +43,14 @@ def scoreboard(
             "Repeatable.",
         ),
     ] = None,
+    encoders: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Compare encoders instead of models: llmdirect on the embeddings of each. none reads no "
+            "text, lexical needs no language model.",
+        ),
+    ] = None,
     users: Annotated[
         str,
         typer.Option(
@@ -51,12 +59,13 @@ def scoreboard(
         ),
     ] = "report",
     query_time: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="When a query of leave-last-out comes: last (at the user's last known event) or event (at "
-            "the tested event itself)."
+            "the tested event itself).",
+            show_default="last",
         ),
-    ] = "last",
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of the results. (default: DATASET/scoreboard)"),
@@ -75,7 +84,26 @@ def scoreboard(
       llmdirect scoreboard instruments --rows ease,ease-words,llmdirect --budget-minutes 1
       llmdirect scoreboard instruments --protocols cold-items --rows tfidf-knn,ease-words,llmdirect
       llmdirect scoreboard instruments --run mine.trec
+      llmdirect scoreboard instruments --encoders lexical,minilm
     """
+    from llmdirect.common.conditions import check_conditions
+
+    given = {"rows": rows, "budget_minutes": budget_minutes, "runs": runs or None, "query_time": query_time}
+    check_conditions("scoreboard", given | {"store": store, "encoders": encoders})
+    if encoders:
+        from llmdirect.benchmark.encoders import compare_encoders
+
+        comparison = compare_encoders(
+            dataset,
+            _names(encoders) or [],
+            out=out,
+            protocols=_names(protocols),
+            splits=splits,
+            users=users,  # type: ignore[arg-type]  # checked there
+            progress=Bars(),
+        )
+        emit(comparison) if as_json else show_encoders(comparison)
+        return
     from llmdirect.benchmark.scoreboard import scoreboard as run_scoreboard
 
     result = run_scoreboard(
@@ -86,7 +114,7 @@ def scoreboard(
         splits=splits,
         budget_minutes=budget_minutes,
         users=users,  # type: ignore[arg-type]  # checked there
-        query_time=query_time,  # type: ignore[arg-type]
+        query_time=query_time or "last",  # type: ignore[arg-type]
         runs=runs or (),
         store=store,
         progress=Bars(),
@@ -99,6 +127,33 @@ def scoreboard(
 
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",")] if text else None
+
+
+def show_encoders(result: dict[str, Any]) -> None:
+    """Print NDCG@10 by encoder and protocol, seconds and bytes of each, and a sentence for each."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("encoder", style="bold", no_wrap=True)
+    for name in (*result["protocols"], "s", "MB"):
+        table.add_column(name, justify="right")
+    for row in result["encoders"]:
+        cells = []
+        for protocol in result["protocols"]:
+            figures = row["protocols"][protocol]
+            mean = figures.get("metrics")
+            cells.append(f"{mean['mean']:.4f} ({mean['low']:.4f}-{mean['high']:.4f})" if mean else "-")
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        table.add_row(row["encoder"], *cells, seconds, f"{row['bytes'] / 1e6:.1f}")
+    stdout().print(table)
+    for row in result["encoders"]:
+        for protocol, figures in row["protocols"].items():
+            if figures["failed"]:
+                print_text(f"{row['encoder']}, {protocol}: {figures['failed']}")
+    for sentence in result["verdicts"]:
+        print_text(sentence)
+    print_text(
+        f"NDCG@10 of llmdirect with 95 % intervals over users; ratios are to {result['mark']}, paired by "
+        "user. s: seconds of encoding, where it was done here. MB: size of the store."
+    )
 
 
 def show(result: dict[str, Any]) -> None:
