@@ -76,6 +76,14 @@ class Explainer:
             "dataset": str(self.texts.dataset.path),
         }
 
+    def details(self, item: int) -> Json:
+        """Price and image address of an item, {"price", "image"}, those that the dataset has."""
+        table = self.texts.dataset.item_details
+        if table is None:
+            return {}
+        row = table.row(item, named=True)
+        return {name: row[name] for name in ("price", "image") if row.get(name)}
+
     def candidates(self, user: int) -> NDArray[np.int32]:
         """Items int32 [n] that the user has not seen in train, best first."""
         lists = rank(
@@ -133,6 +141,7 @@ class Explainer:
             "user_id": trained.users.ids[user],
             "item_id": ids[item],
             "title": titles[item],
+            **({"details": details} if (details := self.details(item)) else {}),
             "rank": int(position[0]) + 1 if len(position) else None,
             "num_candidates": len(candidates),
             "score": sum(terms.values()),

@@ -1,8 +1,8 @@
 """FastAPI application of the pages: routes, errors, security headers.
 
-A content security policy allows the package's own style sheet and script only. Requests are handled one after
-another, since a list takes milliseconds; the texts of its items are prefetched in a thread, and those of new
-users are encoded in one.
+A content security policy allows the package's own style sheet and script only, and images of items. Requests
+are handled one after another, since a list takes milliseconds; the texts of its items are prefetched in a
+thread, and those of new users are encoded in one.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from llmdirect.explore.people import Guests, Person, WhatIf, whole_number
 from llmdirect.explore.prefetch import Prefetcher
 from llmdirect.explore.style import SHEET
 from llmdirect.reports.catalogue import Catalogue
+from llmdirect.reports.html import IMAGE_SOURCES, is_web_address
 from llmdirect.reports.style import DARK, LIGHT
 
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -56,6 +57,15 @@ _ICON: Final = (
 _log = logging.getLogger(__name__)
 
 
+def _headers(explainer: Explainer) -> dict[str, str]:
+    """Headers of the pages, whose policy allows images of other sites where items have some."""
+    table = explainer.texts.dataset.item_details
+    if table is None or "image" not in table.columns or not any(map(is_web_address, table["image"])):
+        return HEADERS
+    policy = HEADERS["Content-Security-Policy"].replace("img-src 'self'", f"img-src 'self' {IMAGE_SOURCES}")
+    return HEADERS | {"Content-Security-Policy": policy}
+
+
 def make_app(
     explainer: Explainer, encoder: Callable[[], PassageEncoder], hosts: Collection[str] | None = None
 ) -> FastAPI:
@@ -81,6 +91,7 @@ def make_app(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     readers, waiting = ThreadPoolExecutor(1, thread_name_prefix="encoder"), asyncio.Semaphore(MAX_WAITING)
+    headers = _headers(explainer)
     catalogue, guests = Catalogue(explainer), Guests(explainer.trained, encoder)
     pages.home(catalogue)  # fills the caches of the catalogue before the first request
     trained = explainer.trained
@@ -109,7 +120,7 @@ def make_app(
             response = _error(
                 500, "Internal error", "The page could not be made. See the terminal for the error."
             )
-        for name, value in HEADERS.items():
+        for name, value in headers.items():
             response.headers.setdefault(name, value)
         return response
 

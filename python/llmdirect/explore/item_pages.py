@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from llmdirect.explore.pages import address, frame, item_link, listing, plural, user_link
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.reports.explanation_texts import texts
-from llmdirect.reports.html import safe
+from llmdirect.reports.html import item_image, item_price, safe
 
 _NEIGHBOURS: Final = 6
 _TOP: Final = 12
@@ -25,11 +25,12 @@ def item_page(catalogue: Catalogue, item: int) -> str:
     if facts["stars"] is not None:
         summary.append(f"mean rating {facts['stars']:.1f}")
     summary.append(f"chosen by {plural(facts['positives'], 'user')}, rank {facts['rank']:,} by popularity")
-    reading = catalogue.reading(item)
+    reading, details = catalogue.reading(item), catalogue.explainer.details(item)
     name, item_id = catalogue.name(item), trained.item_ids[item]
     identity = f"Item <bdi>{safe(item_id)}</bdi> · " if name != item_id else ""
     body = (
-        f'<header class="who"><h1><bdi>{safe(name)}</bdi></h1><p class="muted">{identity}'
+        f'<header class="who item">{item_image(details, name)}<h1><bdi>{safe(name)}</bdi></h1>'
+        f'<p class="muted">{identity}{item_price(details)}'
         f'{" · ".join(summary)}</p></header>\n<div class="columns"><div>'
         '<p class="muted small">Marked: words that distinguish these texts from those of an average item.</p>'
         f"{texts(1, reading)}</div><div>"

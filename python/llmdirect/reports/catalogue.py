@@ -130,11 +130,12 @@ class Catalogue:
         """
         dataset, rows = self.explainer.texts.dataset, self.explainer.texts.item_passages.row(item)
         reviews = rows[dataset.passages.kind[rows] == KINDS.index("review")]
+        others = dataset.passages.text.gather(np.setdiff1d(rows, reviews))
         stars = self.explainer.texts.ratings[reviews]
         stars = stars[~np.isnan(stars)]
         return {
             "reviews": len(reviews),
-            "others": len(rows) - len(reviews),
+            "others": int((others.str.strip_chars() != "").sum()),
             "stars": float(stars.mean()) if len(stars) else None,
             "positives": int(self.positives[item]),
             "rank": int((self.positives > self.positives[item]).sum()) + 1,

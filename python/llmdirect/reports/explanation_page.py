@@ -1,7 +1,7 @@
-"""Explanations as one self-contained HTML file, without scripts and requests.
+"""Explanations as one HTML file, without scripts, and without requests but for the images of items.
 
-Every text from data is escaped by `safe`. A content security policy forbids scripts and requests too, as a
-second line of defence.
+Every text from data is escaped by `safe`. A content security policy forbids scripts and other requests too,
+as a second line of defence.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from llmdirect.common.files import write_atomic
 from llmdirect.common.types import Json
 from llmdirect.reports.explanation_cards import card, collaboration, counterfactual, history, than
 from llmdirect.reports.explanation_texts import texts, word_table
-from llmdirect.reports.html import safe
+from llmdirect.reports.html import item_image, item_price, policy, safe
 from llmdirect.reports.style import STYLE
 from llmdirect.reports.wording import (
     PARTS,
@@ -59,8 +59,7 @@ def render(result: Json, title: str) -> str:
     articles = "".join(article(number, explanation) for number, explanation in enumerate(explanations, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
+        f"{policy(explanations)}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{safe(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the explanations</a>\n<div class="wrap">\n'
@@ -97,10 +96,12 @@ def article(number: int, explanation: Json) -> str:
     """One complete explanation; `number` makes its anchors unique on the page."""
     identity = f"Item <bdi>{safe(explanation['item_id'])}</bdi> · " if explanation["title"] else ""
     scored = signed(explanation["score"], decimals([explanation["score"]]))
+    details = explanation.get("details", {})
     return (
-        f'<article id="e{number}" aria-labelledby="e{number}-name">\n<header>'
+        f'<article id="e{number}" aria-labelledby="e{number}-name">\n<header class="item">'
+        f"{item_image(details, item_name(explanation))}"
         f'<h2 id="e{number}-name">{_name(explanation)}</h2>'
-        f'<p class="muted small">{identity}score {scored}</p>'
+        f'<p class="muted small">{identity}{item_price(details)}score {scored}</p>'
         f'<p class="headline"><strong>{_rank_sentence(explanation)}</strong> '
         f"{safe(lead_sentence(explanation['lead']))}</p></header>\n"
         f'{_lead(explanation)}<div class="columns"><div>{texts(number, explanation)}'

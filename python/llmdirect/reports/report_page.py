@@ -9,7 +9,7 @@ from llmdirect.config import TrainConfig
 from llmdirect.explanation.explainer import Explainer
 from llmdirect.reports.catalogue import Catalogue
 from llmdirect.reports.explanation_page import article, legend
-from llmdirect.reports.html import safe
+from llmdirect.reports.html import policy, safe
 from llmdirect.reports.plots import STYLE as PLOT_STYLE
 from llmdirect.reports.plots import Line, intervals, lines
 from llmdirect.reports.style import STYLE
@@ -77,8 +77,7 @@ def render(
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
+        f"{policy(explanations)}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{safe(name)}</title>\n<style>{STYLE}{PLOT_STYLE}{_RULES}</style>\n</head>\n<body>\n"
         f'<div class="wrap"><header><h1><bdi>{safe(name)}</bdi></h1>{_headline(explainer, history)}'

@@ -95,6 +95,9 @@ a:focus-visible,summary:focus-visible{outline:3px solid var(--link);outline-offs
  padding:1.25rem;margin:0 0 1rem;min-width:0}
 article{margin:2rem 0 3rem}
 article>header{margin-bottom:1rem}
+.item{display:flow-root} .item>:is(h1,h2){margin-top:0}
+.product{float:inline-end;margin:0 0 .5rem 1rem;width:7rem;height:7rem;object-fit:contain;background:#fff;
+ color:#56616d;border:1px solid var(--border);border-radius:10px;font-size:.75rem;overflow:hidden}
 .headline{font-size:1.15rem;line-height:1.5;margin:.5rem 0 0;max-width:48rem;text-wrap:pretty}
 .index{list-style:none;margin:.75rem 0 0;padding:0;display:grid;gap:.5rem}
 .index li{background:var(--card);border:1px solid var(--border);border-radius:10px;padding:.65rem 1rem}

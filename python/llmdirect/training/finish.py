@@ -32,7 +32,9 @@ def finish(run: RunFolder, state: TrainState, inputs: TrainInputs, progress: Pro
             selected = _select_term(model, inputs, table, validator, progress)
             model.collaboration.fill_(selected.weight)
         scores = CatalogueScores(model, inputs.documents, table, None if selected is None else selected.term)
-        figures = {} if selected is None else _term_figures(selected, scores, validator, started).to_json()
+        figures = (
+            {} if selected is None else _term_figures(selected, scores, validator, inputs, started).to_json()
+        )
         tables, catalogue = ranking_files(scores, inputs.dataset, inputs.word_types(progress))
     catalogue["balanced"] = figures
     files = {
@@ -61,11 +63,19 @@ def _select_term(
 
 
 def _term_figures(
-    selected: SelectedTerm, scores: CatalogueScores, validator: Validator, started: float
+    selected: SelectedTerm,
+    scores: CatalogueScores,
+    validator: Validator,
+    inputs: TrainInputs,
+    started: float,
 ) -> TermFigures:
     """Figures of the best epoch with the term; scores: with the term, at its weight."""
     train_left_out, valid = validator.train_left_out(scores), validator.valid(selected.tables)
-    words, embeddings = selected.ease.text_weights
+    weights = dict(zip(("words", "embeddings"), selected.ease.text_weights, strict=True))
+    has_input = {
+        "words": bool((inputs.texts.str.strip_chars() != "").any()),
+        "embeddings": bool((inputs.view.lengths > 0).any()),
+    }
     return TermFigures(
         train_left_out=train_left_out,
         valid=valid,
@@ -74,7 +84,7 @@ def _term_figures(
             weight=selected.weight,
             spread=selected.spread,
             ridge=selected.ease.ridge,
-            similarity={"words": words, "embeddings": embeddings},
+            similarity={name: weight for name, weight in weights.items() if has_input[name]},
             seconds=round(time.monotonic() - started, 3),
         ),
     )

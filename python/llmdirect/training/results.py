@@ -24,7 +24,7 @@ class CollaborationRecord(Result):
     ridge: float
     """L2 regularisation of EASE."""
     similarity: dict[str, float]
-    """Weight in EASE of the similarity of `words` and of `embeddings`."""
+    """Weight in EASE of the similarity of `words` and of `embeddings`, those that train has."""
     seconds: float
 
     @classmethod

@@ -190,9 +190,10 @@ def _summary(result: "TrainResult") -> str:
     if not term.weight:
         return line + "\n  collaborative term: none, no weight is better on validation"
     without_term = result.history[result.best_epoch - 1].valid[metric]
+    similarities = ", ".join(f"of {name} {weight:g}" for name, weight in term.similarity.items())
     line += (
-        f"\n  collaborative term: {term.made_of}, weight {term.weight:.3g}; ridge {term.ridge:g}, "
-        f"similarity of words {term.similarity['words']:g}, of embeddings {term.similarity['embeddings']:g}; "
+        f"\n  collaborative term: {term.made_of}, weight {term.weight:.3g}; ridge {term.ridge:g}"
+        f"{f', similarity {similarities}' if similarities else ''}; "
         f"without the term {without_term:.4f} on validation"
     )
     if metric != "mse" and without_term > result.best_value:
