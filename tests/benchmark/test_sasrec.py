@@ -129,35 +129,49 @@ def test_states_match_plain_loops() -> None:
     np.testing.assert_allclose(model(sequences(items)).detach(), states, rtol=1e-3, atol=1e-4)
 
 
+def cross_entropy(state: torch.Tensor, table: torch.Tensor, target: int, drawn: list[int]) -> float:
+    others = [math.exp(float(state @ table[item])) for item in drawn if item != target]
+    own = math.exp(float(state @ table[target]))
+    return -math.log(own / (own + sum(others)))
+
+
 def test_loss_matches_plain_loops() -> None:
+    """Two slices, of three and of two positions; all drawn for the second are hits of the last position."""
     torch.manual_seed(0)
     states, table = torch.randn(5, 4), torch.randn(7, 4)
-    targets, drawn = [2, 0, 6, 2, 1], [2, 2, 5, 0]
-    total = 0.0
-    for state, target in zip(states, targets, strict=True):
-        own = math.exp(float(state @ table[target]))
-        others = [math.exp(float(state @ table[item])) for item in drawn if item != target]
-        total -= math.log(own / (own + sum(others)))
-    is_hit = torch.tensor(targets)[:, None] == torch.tensor(drawn)
-    loss = sampled_softmax(states, table[targets], table[drawn], is_hit)
-    assert float(loss) == pytest.approx(total / 5, rel=1e-5)
+    targets, drawn = [2, 0, 6, 3, 1], [[2, 2, 5, 0], [1, 1, 1, 1]]
+    expected = [cross_entropy(states[i], table, targets[i], drawn[i // 3]) for i in range(5)]
+    loss = sampled_softmax(
+        states, torch.tensor(targets), torch.tensor(drawn), table[targets], table[torch.tensor(drawn)]
+    )
+    assert expected[4] == 0
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_loss_of_batch_is_that_of_its_sequences() -> None:
-    """The mean over all positions, of the same drawn items; each state is told from the item after it."""
-    model, walks = network().requires_grad_(False), [[3, 1, 4], [2, 7], [5, 6, 8, 9, 1, 0, 2, 4, 11, 12]]
+    """The mean over all positions; each state is told from the item after it."""
+    model, walks = network().requires_grad_(False), [[3, 1, 4], [2, 7], [5, 6, 8, 9, 1, 0, 2, 4, 11, 12] * 3]
     after = [[*walk[1:], 17] for walk in walks]
+    targets = [item for walk in after for item in walk]
     torch.manual_seed(5)
-    loss = batch_loss(model, sequences(*walks), torch.tensor([item for walk in after for item in walk]), 64)
+    loss = batch_loss(model, sequences(*walks), torch.tensor(targets), 6)
     torch.manual_seed(5)
-    drawn = torch.randint(NUM_ITEMS, (64,))
-    total = 0.0
-    for walk, targets in zip(walks, after, strict=True):
-        for state, target in zip(model(sequences(walk)), targets, strict=True):
-            logits = [float(state @ model.item[item]) for item in drawn if item != target]
-            own = float(state @ model.item[target])
-            total += math.log(sum(math.exp(x - own) for x in [own, *logits]))
-    assert float(loss) == pytest.approx(total / 15, rel=1e-4)
+    drawn = torch.randint(NUM_ITEMS, (16, 6)).tolist()
+    states = torch.cat([model(sequences(walk)) for walk in walks])
+    size = math.ceil(len(states) / 16)
+    expected = [
+        cross_entropy(state, model.item, target, drawn[place // size])
+        for place, (state, target) in enumerate(zip(states, targets, strict=True))
+    ]
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_loss_has_a_gradient_where_all_drawn_items_are_hits() -> None:
+    states = torch.zeros(2, 3, requires_grad=True)
+    ones = torch.ones(2, 3)
+    sampled_softmax(states, torch.tensor([1, 1]), torch.tensor([[1]]), ones, torch.ones(1, 1, 3)).backward()
+    assert states.grad is not None
+    assert not states.grad.any()
 
 
 def test_learns_planted_cycle(cycle: Dataset) -> None:

@@ -18,8 +18,11 @@ from llmdirect.data.dataset import VALID
 from llmdirect.evaluation.queries import Queries, build_queries
 from llmdirect.ranking.metrics import metrics
 
-_BATCH: Final = 128
+_BATCH: Final = 256
 """Sequences of an optimiser step."""
+_SLICES: Final = 16
+"""Slices of the positions of a step, each with negatives of its own: with the same ones for all, the
+gradients of few items are large, and training takes several times the epochs."""
 _SCORED: Final = 512
 """Histories that are read at once when ranking."""
 _MAX_EPOCHS: Final = 200
@@ -54,8 +57,8 @@ def sasrec(
     """SASRec (Kang and McAuley 2018) with a sampled softmax in place of binary cross-entropy.
 
     The state after each train item of a user is trained to tell the next item from uniformly drawn ones,
-    which a batch shares. The epoch that ranks best on the validation of the split is kept. A fit has at most
-    200 epochs and 20 million train positions. Deterministic for a seed and a number of torch threads.
+    which a slice of a batch shares. The epoch that ranks best on the validation of the split is kept. A fit
+    has at most 200 epochs and 20 million train positions. Deterministic for a seed and a number of torch threads.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def sasrec(
     dropout
         Share of numbers set to 0 in training, of embeddings, attention weights and layers.
     negatives
-        Items drawn for each batch.
+        Items that each next item is told from.
     weight_decay
         Decoupled weight decay (AdamW).
     max_length
@@ -272,23 +275,31 @@ class _Block(nn.Module):
         return F.embedding(torch.cat(positions).argsort(), torch.cat(attended))
 
 
-def sampled_softmax(states: Tensor, positives: Tensor, negatives: Tensor, is_hit: Tensor) -> Tensor:
-    """Mean cross-entropy of the next item among itself and the drawn items.
+def sampled_softmax(
+    states: Tensor, targets: Tensor, drawn: Tensor, positives: Tensor, negatives: Tensor
+) -> Tensor:
+    """Mean cross-entropy of the next item among itself and the items drawn for its slice of the positions.
 
     Parameters
     ----------
     states
         float32 [N, d]
+    targets
+        int64 [N], the next items.
+    drawn
+        int64 [S, K], items drawn for each of S slices; where one is the next item itself, it does not count.
     positives
         float32 [N, d], embeddings of the next items.
     negatives
-        float32 [K, d], embeddings of the drawn items.
-    is_hit
-        bool [N, K], where a drawn item is the next item itself; these do not count.
+        float32 [S, K, d], embeddings of the drawn items.
     """
-    positive = (states * positives).sum(1)
-    negative = (states @ negatives.T).masked_fill(is_hit, _MASKED).logsumexp(1)
-    return F.softplus(negative - positive).mean()
+    size = -(-len(states) // len(drawn))
+    padding = size * len(drawn) - len(states)
+    sliced = F.pad(states, (0, 0, 0, padding)).view(len(drawn), size, -1)
+    is_hit = F.pad(targets, (0, padding)).view(len(drawn), size, 1) == drawn[:, None]
+    logits = (sliced @ negatives.mT).masked_fill(is_hit, _MASKED)
+    negative = logits.logsumexp(2).flatten()[: len(states)]
+    return F.softplus(negative - (states * positives).sum(1)).mean()
 
 
 def _fit(
@@ -322,21 +333,24 @@ def _fit(
 
 
 def batch_loss(network: _Network, inputs: Sequences, targets: Tensor, negatives: int) -> Tensor:
-    """Sampled softmax of a batch, whose positions share the drawn items.
+    """Sampled softmax of a batch.
+
+    Embeddings are dropped out on the side of the candidates, too: without it, training overfits early.
 
     Parameters
     ----------
     targets
         int64 [N], the item after each input item.
     negatives
-        Number of items drawn.
+        Number of items drawn for each slice of the positions.
     """
-    drawn = torch.randint(len(network.item), (negatives,))
-    parts = [len(targets), len(targets), negatives]
+    drawn = torch.randint(len(network.item), (_SLICES, negatives))
+    parts = [len(targets), len(targets), drawn.numel()]
     # One lookup, since its gradient is as large as the table.
-    embeddings = F.embedding(torch.cat([inputs.items, targets, drawn]), network.item)
+    embeddings = F.embedding(torch.cat([inputs.items, targets, drawn.flatten()]), network.item)
     before, after, other = torch.split(embeddings, parts)
-    return sampled_softmax(network(inputs, before), after, other, targets[:, None] == drawn)
+    after, other = network.dropout(after), network.dropout(other).view(*drawn.shape, -1)
+    return sampled_softmax(network(inputs, before), targets, drawn, after, other)
 
 
 def _train_sequences(data: TrainData, max_length: int) -> tuple[Sequences, Sequences]:
