@@ -62,7 +62,13 @@ def _baseline(baseline: Baseline) -> Row:
     def fit(benchmark: Benchmark, split: int, settings: Json) -> FittedRow:
         return FittedRow(baseline.fit(benchmark.train_data(split), **settings))
 
-    return Row(fit, baseline.space, needs=baseline.needs, finalists=baseline.finalists)
+    return Row(
+        fit,
+        baseline.space,
+        needs=baseline.needs,
+        first_trial=baseline.first_trial,
+        finalists=baseline.finalists,
+    )
 
 
 def _direct(preset: Preset, kind: Kind = "other", **changes: Any) -> Row:

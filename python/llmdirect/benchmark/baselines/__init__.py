@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from llmdirect.benchmark.baselines import factors, item_item, popularity, sequence, text
+from llmdirect.benchmark.baselines import factors, item_item, popularity, sasrec, sequence, text
 from llmdirect.benchmark.baselines.data import TrainData
 from llmdirect.benchmark.models import FittedModel
 from llmdirect.benchmark.spaces import Number, Space
+from llmdirect.common.types import Json
 
 __all__ = ["BASELINES", "Baseline", "Need", "TrainData"]
 
@@ -27,6 +28,8 @@ class Baseline:
     finalists: int = 5
     """Number of settings, the best ones over several splits, among which the validation of a split
     chooses."""
+    first_trial: Json | None = None
+    """Settings of the first trial of the search, such as published ones; drawn if not given."""
 
 
 def _log(low: float, high: float, ceiling: float = math.inf) -> Number:
@@ -53,6 +56,25 @@ _GRAPH: Final[Space] = {
     "regularisation": _log(1e-6, 0.1),
     "epochs": _count(5, 200, 1000),
 }
+_SASREC: Final[Space] = {
+    "dim": _count(16, 256, 512),
+    "blocks": Number(1, 3, integer=True, floor=1, ceiling=6),
+    "dropout": Number(0.1, 0.6, floor=0.0, ceiling=0.9),
+    "learning_rate": _log(3e-4, 1e-2),
+    "negatives": _count(64, 1024, 4096),
+    "weight_decay": _log(1e-4, 1.0),
+    "max_length": _count(20, 100, 400),
+}
+_SASREC_PUBLISHED: Final[Json] = {
+    "dim": 64,
+    "blocks": 1,
+    "dropout": 0.2,
+    "learning_rate": 1e-3,
+    "negatives": 256,
+    "weight_decay": 1e-4,
+    "max_length": 50,
+}
+"""Of arXiv 2508.06450 on Amazon Beauty and Toys 2014."""
 _EASE_TEXT: Final[Space] = {"ridge": _log(0.3, 3000.0), "user_power": _POWERS}
 
 BASELINES: Mapping[str, Baseline] = {
@@ -111,6 +133,14 @@ BASELINES: Mapping[str, Baseline] = {
             "half_life": _log(0.3, 30.0),
         },
         _ORDER,
+    ),
+    "sasrec": Baseline(sasrec.sasrec, _SASREC, _ORDER, finalists=1, first_trial=_SASREC_PUBLISHED),
+    "sasrec-text": Baseline(
+        sasrec.sasrec_text,
+        {**_SASREC, "text_norm": _log(0.1, 10.0)},
+        _ORDER | _TEXT,
+        finalists=1,
+        first_trial={**_SASREC_PUBLISHED, "text_norm": 1.0},
     ),
     "embedding-knn": Baseline(text.embedding_knn, {"popularity_weight": _POPULARITY_WEIGHT}, _TEXT),
     "tfidf-knn": Baseline(
