@@ -11,6 +11,7 @@ from .runs.evaluate import evaluate
 from .runs.recommend import recommend
 from .explanation.explain import explain
 from .benchmark.scoreboard import scoreboard
+from .benchmark.rows import register_baseline
 
 # Data types and the functions on them.
 from .common.csr import Csr
@@ -58,6 +59,7 @@ __all__ = [
     "prepare",
     "rank",
     "recommend",
+    "register_baseline",
     "register_encoder",
     "sample_negatives",
     "scoreboard",

@@ -70,6 +70,17 @@ class ItemBiasModel(FittedModel):
         return np.tile(self.bias, (len(queries), 1))
 
 
+class FunctionModel(FittedModel):
+    """Scores by a function of queries, float [B, I]."""
+
+    def __init__(self, function: Callable[[Queries], NDArray[np.floating]]) -> None:
+        self._function = function
+
+    def scores(self, queries: Queries) -> NDArray[np.float32]:
+        """float32 [B, I]"""
+        return self._function(queries).astype(np.float32)
+
+
 class FactorModel(FittedModel):
     """Product of a query and an item vector, plus an item bias.
 

@@ -1,15 +1,15 @@
 """Rows of the scoreboard: how each is fitted on a split, and what is tuned."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdirect.benchmark.baselines import BASELINES, Baseline
+from llmdirect.benchmark.baselines import BASELINES, Baseline, Need, TrainData
 from llmdirect.benchmark.benchmark import METRIC, Benchmark, FittedRow, Kind, Row
-from llmdirect.benchmark.models import FittedModel, ItemItemModel, SumModel, TablesModel
+from llmdirect.benchmark.models import FittedModel, FunctionModel, ItemItemModel, SumModel, TablesModel
 from llmdirect.benchmark.spaces import Number, Space
 from llmdirect.choices import Preset
 from llmdirect.common.files import digest
@@ -32,15 +32,26 @@ OURS: Final = "llmdirect"
 """Row of the default model."""
 
 
-def register_baseline(name: str, baseline: Baseline) -> None:
-    """Add a model of one's own to the rows of the scoreboard.
+def register_baseline(
+    name: str,
+    fit: Callable[..., FittedModel | Callable[[Queries], NDArray[np.floating]]],
+    space: Space | None = None,
+    needs: Collection[Need] = (),
+) -> None:
+    """Add a model of one's own to the rows of the scoreboard, tuned and measured as the others are.
 
     Parameters
     ----------
     name
         Name of its row.
-    baseline
-        Its fit on `TrainData`, which returns a `FittedModel`, and the space of its settings.
+    fit
+        Function of `TrainData` and the settings: fits the model on the train split. It returns a function of
+        `Queries` (B users with their histories, `queries.history()`) that gives the scores of all items,
+        float [B, I]; or a `FittedModel`.
+    space
+        Settings by name, each a `Number` or a tuple of choices; nothing is tuned without one.
+    needs
+        What it reads that a dataset may lack: "order", "times", "text".
 
     Raises
     ------
@@ -49,13 +60,19 @@ def register_baseline(name: str, baseline: Baseline) -> None:
 
     Examples
     --------
-    >>> from llmdirect.benchmark.baselines.item_item import ease
-    >>> space = {"ridge": Number(10, 1000, log=True)}
-    >>> register_baseline("my-ease", Baseline(ease, space))
+    >>> def fit(data, power):
+    ...     popularity = data.popularity**power
+    ...     return lambda queries: np.tile(popularity, (len(queries), 1))
+    >>> register_baseline("my-popularity", fit, {"power": Number(0.1, 2.0)})
     """
     if name in ROWS:
         raise ValueError(f"`name`: there is a row {name!r} already; choose another name")
-    ROWS[name] = _baseline(baseline)
+
+    def fitted(data: TrainData, **settings: Any) -> FittedModel:
+        model = fit(data, **settings)
+        return model if isinstance(model, FittedModel) else FunctionModel(model)
+
+    ROWS[name] = _baseline(Baseline(fitted, space or {}, frozenset(needs)))
 
 
 def _baseline(baseline: Baseline) -> Row:

@@ -102,7 +102,7 @@ def scoreboard(
     _check(names, chosen, users)
     random_splits = number_of_splits(splits, chosen)
     if budget_minutes is not None:
-        check_range("budget_minutes", budget_minutes, _BUDGET)
+        check_range("budget_minutes", budget_minutes, _BUDGET, float)
     if query_time not in get_args(QueryTime):
         raise ValueError(
             f"`query_time`: {query_time!r} is unknown; there are {', '.join(get_args(QueryTime))}"

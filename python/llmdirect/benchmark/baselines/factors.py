@@ -1,14 +1,13 @@
 """Baselines with a vector or a neighbourhood of each user."""
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from llmdirect.benchmark.baselines.data import TrainData, largest_neighbours
-from llmdirect.benchmark.models import FactorModel, FittedModel
+from llmdirect.benchmark.models import FactorModel, FittedModel, FunctionModel
 from llmdirect.common.csr import Csr
 from llmdirect.evaluation.queries import Queries
 
@@ -38,18 +37,7 @@ def userknn(data: TrainData, neighbours: int, shrink: float, item_power: float) 
         nearest: NDArray[np.float64] = largest_neighbours(similarity, neighbours, axis=1) @ matrix
         return nearest
 
-    return _HistoryModel(query)
-
-
-class _HistoryModel(FittedModel):
-    """Scores by a function of queries."""
-
-    def __init__(self, score: Callable[[Queries], NDArray[np.float64]]) -> None:
-        self._score = score
-
-    def scores(self, queries: Queries) -> NDArray[np.float32]:
-        """float32 [B, I]"""
-        return self._score(queries).astype(np.float32)
+    return FunctionModel(query)
 
 
 def ials(data: TrainData, factors: int, regularisation: float, alpha: float, iterations: int) -> FactorModel:
