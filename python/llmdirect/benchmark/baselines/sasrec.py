@@ -58,7 +58,8 @@ def sasrec(
 
     The state after each train item of a user is trained to tell the next item from uniformly drawn ones,
     which a slice of a batch shares. The epoch that ranks best on the validation of the split is kept. A fit
-    has at most 200 epochs and 20 million train positions. Deterministic for a seed and a number of torch threads.
+    has at most 200 epochs and 20 million train positions. Deterministic for a seed and a number of torch
+    threads.
 
     Parameters
     ----------
