@@ -89,14 +89,17 @@ def compare_encoders(
     per_user: dict[str, dict[str, UserMeans]] = {}
     with single_writer(folder):
         for name in names:
-            read, store, encoding = _encode(opened, name, folder, progress)
+            store, encoding = _encode(opened, name, folder, progress)
             figures: dict[str, Json] = {}
             per_user[name] = {}
             for protocol in chosen:
+                splits_read = splits_of(opened, protocol, count)
+                if name == NONE:  # of the same splits, which depend on copies of texts
+                    splits_read = [without_text(split) for split in splits_read]
                 benchmark = Benchmark(
                     protocol=protocol,
-                    dataset=read,
-                    splits=splits_of(read, protocol, count),
+                    dataset=opened,
+                    splits=splits_read,
                     store=store,
                     out=folder,
                     progress=progress,
@@ -161,13 +164,11 @@ def _listed(protocols: Sequence[str], ratios: Mapping[str, dict[str, float]]) ->
     )
 
 
-def _encode(
-    dataset: Dataset, encoder: str, folder: Path, progress: Progress
-) -> tuple[Dataset, EmbeddingStore, Json]:
-    """The dataset as the encoder reads it, its store, and the time and bytes of encoding."""
+def _encode(dataset: Dataset, encoder: str, folder: Path, progress: Progress) -> tuple[EmbeddingStore, Json]:
+    """Store of an encoder, and the time and bytes of encoding."""
     if encoder == NONE:
-        silent = without_text(dataset)
-        return silent, write_empty_store(silent, folder / "stores" / NONE), {"seconds": 0.0, "bytes": 0}
+        store = write_empty_store(without_text(dataset), folder / "stores" / NONE)
+        return store, {"seconds": 0.0, "bytes": 0}
     record = folder / f"encoded-{digest(encoder)[:8]}.json"
     started = time.monotonic()
     result = precompute(dataset.path, encoder=encoder, progress=progress)
@@ -178,7 +179,7 @@ def _encode(
     seconds = json.loads(record.read_bytes())["seconds"] if record.exists() else None
     store = EmbeddingStore.open(result.store)
     size = sum(path.stat().st_size for path in store.path.iterdir() if path.is_file())
-    return dataset, store, {"seconds": seconds, "bytes": size}
+    return store, {"seconds": seconds, "bytes": size}
 
 
 def without_text(dataset: Dataset) -> Dataset:
