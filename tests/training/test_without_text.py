@@ -52,6 +52,8 @@ def test_orders_from_file_to_recommendations(
     assert (store.path.name, store.num_passages, store.num_rows) == ("no-text", 1, 0)
     answer = cli("train", shop, "--out", run, "--num-epochs", "3", "--aspc-num", "3")
     assert answer.code == 0
+    assert "; ridge " in answer.out
+    assert "similarity" not in answer.out  # there is none without text
     assert caplog.text.count("no passage in train has text") == 1
     answer = cli("test", shop, "--parameters", run, "--json")
     assert json.loads(answer.out)["metrics"]["ndcg@10"] > 0.2
@@ -123,3 +125,22 @@ def test_text_in_few_passages(tmp_path: Path, orders: Path, texts: str) -> None:
     lists = recommend(run, ["u0", "u1"]).recommendations
     assert all(np.isfinite(item.score) for each in lists for item in each.items)
     explain(run, "u0", [lists[0].items[0].item_id])
+
+
+def test_similarities_that_the_term_has(tmp_path: Path, orders: Path, cli: CommandLine) -> None:
+    raw = write_lines(
+        tmp_path / "raw.jsonl",
+        [review(*line.split(","), f"a sound of {line[-1]}") for line in orders.read_text().splitlines()[1:]],
+    )
+    prepare(raw, tmp_path / "texts")
+    prepare(None, tmp_path / "shop", interactions=orders)
+    vectors = np.random.default_rng(0).standard_normal((Dataset.open(tmp_path / "shop").num_items, 4))
+    for dataset, expected in (
+        (tmp_path / "texts", {"words", "embeddings"}),
+        (tmp_path / "shop", {"embeddings"}),
+    ):
+        precompute(dataset, embeddings=vectors)
+        consolidate(dataset)
+        run = tmp_path / f"run-{dataset.name}"
+        answer = cli("train", dataset, "--out", run, "--num-epochs", "2", "--aspc-num", "3", "--json")
+        assert set(json.loads(answer.out)["best"]["collaboration"]["likeness"]) == expected
