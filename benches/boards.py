@@ -199,10 +199,12 @@ def _encoders(result: dict[str, Any]) -> list[str]:
 
 
 def _sequences(boards: Mapping[str, dict[str, Any]]) -> list[str]:
+    if not boards:
+        return ["Not measured yet.", ""]
     lines = [_line(["", *(SEQUENCES[name][1] for name in boards)]), "|---|" + "---:|" * len(boards)]
     published = [f"{SEQUENCES[name][2]:.4f}" for name in boards]
     lines.append(_line(["published SASRec, sampled softmax", *published]))
-    for position, model in enumerate(YARDSTICK if boards else ()):
+    for position, model in enumerate(YARDSTICK):
         rows = [board["rows"][position]["protocols"]["leave-last-out"] for board in boards.values()]
         lines.append(_line([model, *(summary_cells(row)[0] for row in rows)]))
     return [*lines, ""]
