@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from llmdirect.benchmark.baselines import BASELINES, TrainData
+from llmdirect.benchmark.baselines import sasrec as module
 from llmdirect.benchmark.baselines.sasrec import (
     SequenceModel,
     Sequences,
@@ -19,7 +21,7 @@ from llmdirect.benchmark.baselines.sasrec import (
     sasrec_text,
 )
 from llmdirect.benchmark.rows import ROWS
-from llmdirect.data.dataset import TEST, Dataset
+from llmdirect.data.dataset import TEST, VALID, Dataset
 from llmdirect.data.prepare import prepare
 from llmdirect.evaluation.queries import build_queries, new_user_queries
 from llmdirect.ranking.metrics import metrics
@@ -182,6 +184,30 @@ def test_learns_planted_cycle(cycle: Dataset) -> None:
         return float(metrics(top, queries.relevant, ["ndcg@10"])["ndcg@10"].mean())
 
     assert ndcg("sasrec", **SETTINGS) > 0.9 > 2 * ndcg("popularity")
+
+
+def test_best_epoch_is_kept(cycle: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training at a learning rate that makes it jump, up to a limit of positions."""
+    values: list[float] = []
+
+    def recorded(*arguments: Any) -> dict[str, np.ndarray]:
+        result = metrics(*arguments)
+        values.append(float(np.nanmean(result["ndcg@10"])))
+        return result
+
+    monkeypatch.setattr(module, "metrics", recorded)
+    data = TrainData(cycle)
+    model = sasrec(data, **{**SETTINGS, "learning_rate": 0.3})
+    assert len(values) > module._PATIENCE
+    assert values[-1] < max(values)
+    queries = build_queries(cycle, VALID)
+    ndcg = metrics(model.top(queries, 10), queries.relevant, ["ndcg@10"])["ndcg@10"]
+    assert float(np.nanmean(ndcg)) == max(values)
+
+    values.clear()
+    monkeypatch.setattr(module, "_MAX_POSITIONS", 1)
+    sasrec(data, **SETTINGS)
+    assert len(values) == 1
 
 
 def test_is_deterministic_and_leaves_random_state(cycle: Dataset) -> None:
