@@ -229,7 +229,7 @@ def test_an_item_without_reviews_is_ranked_by_its_vector(tmp_path: Path) -> None
     assert [passage["kind"] for passage in entry["passages"]] == ["item"]
     assert entry["passages"][0]["effect"] != 0
     board = scoreboard(tmp_path / "shop", rows=["ease-text"], splits=1, budget_minutes=1e-6)
-    assert [row["failed"] for row in board["rows"]] == [None]
+    assert [row["protocols"]["random"]["failed"] for row in board["rows"]] == [None]
 
 
 def test_cold_items_with_vectors_of_passages(dataset: Path) -> None:
@@ -240,9 +240,14 @@ def test_cold_items_with_vectors_of_passages(dataset: Path) -> None:
     assert (cold.passages.user_idx != opened.passages.user_idx).any()
     np.testing.assert_array_equal(cold.passage_keys("passage"), opened.passage_keys("passage"))
     board = scoreboard(
-        dataset, rows=["popularity", "ease-text"], protocol="cold-items", splits=1, budget_minutes=1e-6
+        dataset,
+        rows=["popularity", "ease-text"],
+        protocols=["cold-items"],
+        splits=1,
+        users="all",
+        budget_minutes=1e-6,
     )
-    popularity, text = board["rows"]
+    popularity, text = (row["protocols"]["cold-items"] for row in board["rows"])
     assert (popularity["failed"], text["failed"]) == (None, None)
     assert text["metrics"]["ndcg@10"]["mean"] > 0.3
 
