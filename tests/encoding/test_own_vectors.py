@@ -229,7 +229,7 @@ def test_an_item_without_reviews_is_ranked_by_its_vector(tmp_path: Path) -> None
     assert [passage["kind"] for passage in entry["passages"]] == ["item"]
     assert entry["passages"][0]["effect"] != 0
     board = scoreboard(tmp_path / "shop", rows=["ease-text"], splits=1, budget_minutes=1e-6)
-    assert [row["protocols"]["random"]["failed"] for row in board["rows"]] == [None]
+    assert board["rows"][0]["protocols"]["own"]["failed"] is None
 
 
 def test_cold_items_with_vectors_of_passages(dataset: Path) -> None:
